@@ -1,0 +1,125 @@
+"""Joins RecBole's interactions with content: histories as index arrays, features in the order of internal ids."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from recbole.config import Config
+from recbole.data.dataset import SequentialDataset
+from recbole.data.interaction import Interaction
+from torch import Tensor
+
+from recbole_llm_interest.content.catalogue import read_texts
+from recbole_llm_interest.content.conditioning import condition
+from recbole_llm_interest.content.encode import encode_texts
+from recbole_llm_interest.content.encoders.text import TextEncoder
+from recbole_llm_interest.content.features import Content
+from recbole_llm_interest.content.store import FeatureStore
+from recbole_llm_interest.errors import DataError
+from recbole_llm_interest.settings import ContentSettings, read_settings
+
+_logger = logging.getLogger(__name__)
+_NAMED_AT_MOST = 5
+
+
+class LLMInterestDataset(SequentialDataset):
+    """A sequential data set that knows what its items and users are.
+
+    RecBole's augmentation copies a history out for each of its events. Here the chronological event table stays
+    as it is, and a row only says where its history starts and ends in it: the same rows in the same order, so
+    RecBole's own splitting and evaluation apply, at a fraction of the time and memory.
+
+    Attributes:
+        item_content: features by modality, row ``i`` for internal item id ``i``.
+        user_content: the same for users; empty where users have no content.
+
+    Raises:
+        DataError: there are no times to order by, or content is missing and ``strict_content`` is set.
+        EncoderError: the text encoder cannot be loaded.
+    """
+
+    HISTORY_START = "history_start"
+    HISTORY_END = "history_end"
+
+    def __init__(self, config: Config) -> None:
+        settings = read_settings(ContentSettings, config)
+        super().__init__(config)
+        if self.time_field not in self.inter_feat:
+            raise DataError(
+                f"the interactions of {self.dataset_name!r} have no column {self.time_field!r} to order events by: "
+                f"add {self.time_field}:float to {self.dataset_name}.inter, or name the column that holds the time "
+                "by TIME_FIELD (and load_col, where you set it)"
+            )
+        self.item_content = self._content("item", self.iid_field, settings.item_text_fields, settings)
+        self.user_content = self._content("user", self.uid_field, settings.user_text_fields, settings)
+
+    def _content(
+        self, kind: str, id_field: str, text_fields: tuple[str, ...] | None, settings: ContentSettings
+    ) -> Content:
+        texts = read_texts(Path(self.dataset_path), self.dataset_name, kind, id_field, text_fields)
+        tokens = [str(token) for token in self.field2id_token[id_field]]
+        tokens[0] = ""  # RecBole's padding: a real item may well be called [PAD]
+        if not texts:
+            return {}
+        self._report_missing(kind, [token for token in tokens[1:] if token not in texts], settings.strict_content)
+        encoder = TextEncoder(settings.text_encoder, settings.text_batch_size)
+        cache = Path(settings.feature_cache or Path(self.config["checkpoint_dir"]) / "features")
+        store = FeatureStore(cache / self.dataset_name, "text", encoder.fingerprint)
+        features = encode_texts(texts, tokens, encoder, store, f"Encoding {kind}s' text")
+        return {} if features is None else {"text": condition(features, settings.feature_conditioning)}
+
+    def _report_missing(self, kind: str, tokens: list[str], strict: bool) -> None:
+        if not tokens:
+            return
+        names = ", ".join(map(repr, tokens[:_NAMED_AT_MOST])) + (", …" if len(tokens) > _NAMED_AT_MOST else "")
+        message = (
+            f"{len(tokens)} of {self.num(self.iid_field if kind == 'item' else self.uid_field) - 1} {kind}s have no "
+            f"text ({names}): a learnt vector stands in for it; add rows to content/{kind}s.jsonl to give them one"
+        )
+        if strict:
+            raise DataError(f"{message}, or set strict_content=False")
+        _logger.warning(message)
+
+    def data_augmentation(self) -> None:
+        """One row for each event that has a history, without copying the history (replaces RecBole's)."""
+        self._aug_presets()
+        self.sort(by=[self.uid_field, self.time_field])
+        self._event_items: Tensor = self.inter_feat[self.iid_field]
+        users = self.inter_feat[self.uid_field]
+        position = torch.arange(len(users))
+        is_first = torch.ones_like(users, dtype=torch.bool)
+        is_first[1:] = users[1:] != users[:-1]
+        start = torch.where(is_first, position, 0).cummax(dim=0).values
+        lonely = int((is_first & is_first.roll(-1)).sum())
+        if lonely:
+            _logger.warning(
+                "%d users have one event only: there is nothing to predict for them, so they take no part", lonely
+            )
+        rows = {field: values[~is_first] for field, values in self.inter_feat.interaction.items()}
+        if not len(rows[self.uid_field]):
+            raise DataError(f"no user of {self.dataset_name!r} has two events: there is no next item to learn from")
+        rows[self.HISTORY_START] = start[~is_first]
+        rows[self.HISTORY_END] = position[~is_first]
+        self.inter_feat = Interaction(rows)
+
+    def __getitem__(self, index: Any, join: bool = True) -> Interaction:
+        """Rows with their histories: the last ``MAX_ITEM_LIST_LENGTH`` items before the row's own, ``[B, L]``.
+
+        ``join`` is RecBole's and has no effect: content stays out of batches, the model holds it once.
+        """
+        rows = self.inter_feat[index]
+        end = rows[self.HISTORY_END]
+        start = torch.maximum(rows[self.HISTORY_START], end - self.max_item_list_len)
+        rows.update(self.histories(start, end))
+        return rows
+
+    def histories(self, start: Tensor, end: Tensor) -> Interaction:
+        """The items from event ``start`` up to and without ``end``, ``[B, L]`` with 0 behind the last one."""
+        length = end - start
+        offset = torch.arange(int(length.max()))
+        inside = offset < length[:, None]
+        items = self._event_items[(start[:, None] + offset).where(inside, 0)].where(inside, 0)
+        return Interaction({self.item_id_list_field: items, self.item_list_length_field: length})

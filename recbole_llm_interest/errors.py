@@ -1,0 +1,21 @@
+"""The package's exceptions: each message says what is wrong, where, and what to do about it."""
+
+
+class LLMInterestError(Exception):
+    """Root of every error that a user can cause and mend; the command line prints it as one line and exits 2."""
+
+
+class SettingsError(LLMInterestError):
+    """A setting, or a word of the command line, is unknown, misspelt or out of range."""
+
+
+class DataError(LLMInterestError):
+    """A data set, or one of its content files, is missing or is not in the form that is read."""
+
+
+class EncoderError(LLMInterestError):
+    """An encoder cannot be loaded: its weights are missing, damaged or need a package that is not installed."""
+
+
+class CheckpointError(LLMInterestError):
+    """A checkpoint is missing, damaged, or belongs to another model or data set."""

@@ -1,0 +1,1 @@
+"""The model: content and histories in, the next interest out. It receives tensors and reads no files."""

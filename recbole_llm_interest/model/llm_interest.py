@@ -1,0 +1,134 @@
+"""LLMInterest: a sequential recommender that knows what items and users are, and follows interest through time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from recbole.config import Config
+from recbole.data.interaction import Interaction
+from recbole.model.abstract_recommender import SequentialRecommender
+from recbole.utils import InputType
+from torch import Tensor, nn
+
+from recbole_llm_interest.errors import DataError
+from recbole_llm_interest.model.augmentation import random_view
+from recbole_llm_interest.model.fusion import ContentFusion
+from recbole_llm_interest.model.interest_tracker import InterestState, InterestTracker
+from recbole_llm_interest.model.losses import cosine_scores, info_nce, next_item_loss
+from recbole_llm_interest.settings import ModelSettings, read_settings
+
+if TYPE_CHECKING:
+    from recbole.data.dataset import Dataset
+
+
+class LLMInterest(SequentialRecommender):
+    r"""Content-aware interest tracking.
+
+    An item's representation :math:`I` fuses its encoded content with a learnt ID embedding (optional). A user's
+    encoded profile sets the first state :math:`h_0` of an LSTM, which reads the history,
+
+    .. math:: h_t = \mathrm{LSTM}(I_t, h_{t-1}), \qquad p(i_{t+1}) = \mathrm{softmax}(\cos(W h_t, I) / \tau),
+
+    trained at every position of one pass by next-item cross-entropy, beside a contrastive loss between a history
+    and a cropped or masked view of it.
+
+    In shapes, B is the batch, L the history's length, D ``embedding_size``, N the items with padding.
+    """
+
+    input_type = InputType.POINTWISE
+    loss_names = ("next_item", "contrastive")
+
+    def __init__(self, config: Config, dataset: Dataset) -> None:
+        super().__init__(config, dataset)
+
+        # parameters
+        settings = read_settings(ModelSettings, config)
+        self.temperature = settings.temperature
+        self.ssl_weight = settings.ssl_weight
+        self.ssl_temperature = settings.ssl_temperature
+        self.crop_ratio = settings.crop_ratio
+        self.mask_ratio = settings.mask_ratio
+        self.NEXT_ITEM_SEQ = "next_item_list"
+        if not dataset.item_content and not settings.use_item_id:
+            raise DataError(
+                f"the items of {config['dataset']!r} have no content and use_item_id is off: nothing tells them apart; "
+                "add content, or set use_item_id=True"
+            )
+
+        # layers
+        size = settings.embedding_size
+        self.item_fusion = ContentFusion(dataset.item_content, output_size=size) if dataset.item_content else None
+        self.item_embedding = nn.Embedding(self.n_items, size) if settings.use_item_id else None
+        knows_users = settings.use_user_content and bool(dataset.user_content)
+        self.user_fusion = ContentFusion(dataset.user_content, output_size=size) if knows_users else None
+        self.dropout = nn.Dropout(settings.dropout_prob)
+        self.tracker = InterestTracker(
+            input_size=size,
+            hidden_size=settings.hidden_size,
+            num_layers=settings.num_layers,
+            dropout_prob=settings.dropout_prob,
+            user_size=size if knows_users else None,
+        )
+
+        # initialization
+        if self.item_embedding is not None:
+            nn.init.normal_(self.item_embedding.weight, std=size**-0.5)
+
+    def item_representations(self) -> Tensor:
+        """``I`` of every item, ``[N, D]``. Row 0, padding and hidden events, is zero."""
+        parts = []
+        if self.item_fusion is not None:
+            parts.append(self.item_fusion())
+        if self.item_embedding is not None:
+            parts.append(self.item_embedding.weight)
+        items = torch.stack(parts).sum(dim=0)
+        return torch.cat([items.new_zeros(1, items.shape[1]), items[1:]])
+
+    def initial_state(self, user: Tensor) -> InterestState:
+        """The state before the first event of users ``[B]``, from what they are."""
+        if self.user_fusion is None:
+            return self.tracker.neutral_state(len(user))
+        return self.tracker.initial_state(self.user_fusion(user))
+
+    def forward(self, item_seq: Tensor, state: InterestState, items: Tensor) -> Tensor:
+        """Interest after each event of histories ``[B, L]``, given ``I`` of all items: ``[B, L, D]``."""
+        return self.tracker(self.dropout(F.embedding(item_seq, items)), state)  # type: ignore[no-any-return]
+
+    def calculate_loss(self, interaction: Interaction) -> tuple[Tensor, ...]:
+        """The loss parts named in ``loss_names``, scalars; RecBole sums and logs them."""
+        item_seq, item_seq_len = interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN]
+        user, next_items = interaction[self.USER_ID], interaction[self.NEXT_ITEM_SEQ]
+        items = self.item_representations()
+        interest = self.forward(item_seq, self.initial_state(user), items)
+        is_target = next_items > 0
+        next_item = next_item_loss(interest[is_target], items, next_items[is_target], self.temperature)
+        if not self.ssl_weight:
+            return (next_item,)
+        seq_output = self.gather_indexes(interest, item_seq_len - 1)
+        contrastive = self.contrastive_loss(item_seq, item_seq_len, seq_output, user, items)
+        return next_item, self.ssl_weight * contrastive
+
+    def contrastive_loss(
+        self, item_seq: Tensor, item_seq_len: Tensor, seq_output: Tensor, user: Tensor, items: Tensor
+    ) -> Tensor:
+        """InfoNCE between histories, ``seq_output`` ``[B, D]``, and another view of each.
+
+        The view starts from the neutral state, so that the user's profile cannot give the pair away.
+        """
+        view, view_len = random_view(item_seq, item_seq_len, self.crop_ratio, self.mask_ratio)
+        view_interest = self.forward(view, self.tracker.neutral_state(len(view)), items)
+        view_output = self.gather_indexes(view_interest, view_len - 1)
+        return info_nce(seq_output, view_output, user, self.ssl_temperature)
+
+    def predict(self, interaction: Interaction) -> Tensor:
+        """Scores of one item for each history, ``[B]``."""
+        return self.full_sort_predict(interaction).gather(1, interaction[self.ITEM_ID][:, None]).squeeze(1)
+
+    def full_sort_predict(self, interaction: Interaction) -> Tensor:
+        """Scores of every item for each history, ``[B, N]``."""
+        items = self.item_representations()
+        interest = self.forward(interaction[self.ITEM_SEQ], self.initial_state(interaction[self.USER_ID]), items)
+        seq_output = self.gather_indexes(interest, interaction[self.ITEM_SEQ_LEN] - 1)
+        return cosine_scores(seq_output, items, self.temperature)

@@ -1,0 +1,76 @@
+"""Makes ``LLMInterest`` findable by name, everywhere RecBole looks models, datasets, loaders and settings up."""
+
+from __future__ import annotations
+
+import importlib.machinery
+import os
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import recbole.data.dataset
+import recbole.data.utils
+import recbole.trainer
+from recbole.config import Config
+
+from recbole_llm_interest.dataloader import HistoryDataLoader
+from recbole_llm_interest.dataset import LLMInterestDataset
+from recbole_llm_interest.model.llm_interest import LLMInterest
+from recbole_llm_interest.trainer import LLMInterestTrainer
+
+_PACKAGE = Path(__file__).parent
+# In a wheel the folder lies inside the package, in a checkout beside it.
+PROPERTIES = next(path for path in (_PACKAGE / "properties", _PACKAGE.parent / "properties") if path.is_dir())
+
+
+def register() -> None:
+    """Put the model, its dataset, trainer, loader and settings where RecBole looks. Calling it again changes nothing."""
+    name = LLMInterest.__name__
+    module_name = f"recbole.model.sequential_recommender.{name.lower()}"
+    if module_name in sys.modules:
+        return
+    # The class keeps its own __module__, so that whatever names it by that imports this package.
+    module = types.ModuleType(module_name)
+    module.__spec__ = importlib.machinery.ModuleSpec(module_name, loader=None)
+    setattr(module, name, LLMInterest)
+    sys.modules[module_name] = module
+    setattr(recbole.data.dataset, f"{name}Dataset", LLMInterestDataset)
+    setattr(recbole.trainer, f"{name}Trainer", LLMInterestTrainer)
+    _train_on_whole_histories()
+    _load_settings_files()
+
+
+def _train_on_whole_histories() -> None:
+    original = recbole.data.utils.get_dataloader
+
+    def get_dataloader(config: Config, phase: str) -> type:
+        if phase == "train" and config["model"] == LLMInterest.__name__:
+            return HistoryDataLoader
+        return original(config, phase)  # type: ignore[no-any-return]
+
+    recbole.data.utils.get_dataloader = get_dataloader
+
+
+def _load_settings_files() -> None:
+    """Read our settings files at the places in RecBole's order that its own ones have.
+
+    The order is: general, model, sample, data set. A class that derives from LLMInterest starts from its settings.
+    """
+    original = Config._update_internal_config_dict
+
+    def _update_internal_config_dict(self: Any, file: str) -> Any:
+        config_dict = original(self, file)
+        if issubclass(self.model_class, LLMInterest):
+            if os.path.basename(file) == "overall.yaml":
+                for ancestor in reversed(self.model_class.__mro__):
+                    _read_if_there(self, PROPERTIES / "model" / f"{ancestor.__name__}.yaml")
+            elif os.path.basename(file) == "sample.yaml":
+                _read_if_there(self, PROPERTIES / "dataset" / f"{self.dataset}.yaml")
+        return config_dict
+
+    def _read_if_there(config: Any, file: Path) -> None:
+        if file.is_file():
+            original(config, str(file))
+
+    Config._update_internal_config_dict = _update_internal_config_dict

@@ -1,0 +1,112 @@
+"""The plug-in's settings: the one place where they are named, given a default and a meaning, and checked.
+
+They are flat keys of RecBole's configuration, so YAML files, ``config_dict`` and the command line all set them.
+``properties/model/LLMInterest.yaml`` holds the same defaults for RecBole to show; a test keeps the two equal.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import functools
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import Field, ValidationError
+from pydantic.dataclasses import dataclass
+
+from recbole_llm_interest.errors import SettingsError
+
+_Settings = TypeVar("_Settings", bound="ContentSettings | ModelSettings")
+
+
+@dataclass(frozen=True)
+class ContentSettings:
+    """What items and users are: where their content comes from and how it is encoded."""
+
+    modalities: tuple[Literal["text"], ...] = Field(("text",), description="the kinds of content that are encoded")
+    item_text_fields: tuple[str, ...] | None = Field(
+        None, description="columns that make up an item's text, in order; ~ for every column but the id"
+    )
+    user_text_fields: tuple[str, ...] | None = Field(
+        None, description="columns that make up a user's text, in order; ~ for every column but the id"
+    )
+    text_encoder: str = Field(
+        "all-MiniLM-L6-v2", description="sentence encoder: the bundled one's name, a local directory or a hub name"
+    )
+    text_batch_size: int = Field(64, gt=0, description="texts that are encoded at once")
+    feature_cache: str | None = Field(
+        None, description="folder of encoded features; ~ for `features` below checkpoint_dir"
+    )
+    feature_conditioning: Literal["none", "standardize", "zca"] = Field(
+        "zca", description="how frozen features are conditioned, fitted once on the table"
+    )
+    strict_content: bool = Field(False, description="an item or user without content is an error, not a warning")
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """How interest is modelled and trained."""
+
+    embedding_size: int = Field(64, gt=0, description="width of the space in which items and interest are compared")
+    hidden_size: int = Field(128, gt=0, description="width of the tracker's state")
+    num_layers: int = Field(1, gt=0, description="layers of the tracker")
+    dropout_prob: float = Field(0.3, ge=0, lt=1, description="dropout on items and between layers")
+    use_item_id: bool = Field(True, description="add a learnt ID embedding to an item's content")
+    use_user_content: bool = Field(True, description="let a user's content set the tracker's first state")
+    temperature: float = Field(0.07, gt=0, description="divides the cosine scores; smaller is sharper")
+    ssl_weight: float = Field(0.1, ge=0, description="weight of the contrastive loss; 0 turns it off")
+    ssl_temperature: float = Field(0.2, gt=0, description="temperature of the contrastive loss")
+    crop_ratio: float = Field(0.6, gt=0, le=1, description="share of a history that its cropped view keeps")
+    mask_ratio: float = Field(0.3, ge=0, lt=1, description="share of events that a history's masked view hides")
+
+
+def settings_keys() -> list[str]:
+    """The plug-in's own keys, in the order of the settings table."""
+    return [field.name for settings in (ContentSettings, ModelSettings) for field in dataclasses.fields(settings)]
+
+
+def read_settings(settings: type[_Settings], config: Mapping[str, Any] | Any) -> _Settings:
+    """Read ``settings`` from RecBole's ``config``, where a missing key means the default.
+
+    Raises:
+        SettingsError: a key that the user gave is unknown, or a value is of the wrong type or out of range.
+    """
+    check_keys(getattr(config, "external_config_dict", {}))
+    names = [field.name for field in dataclasses.fields(settings)]
+    values = {name: config[name] for name in names if name in config}
+    try:
+        return settings(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = first["loc"][0]
+        raise SettingsError(f"{name}={values[name]!r} is not a value of this setting: {first['msg']}") from error
+
+
+def check_keys(keys: Iterable[str]) -> None:
+    """Refuse a key that neither RecBole nor the plug-in has.
+
+    Raises:
+        SettingsError: it names the key and the nearest known one. RecBole alone would ignore the key silently.
+    """
+    known = {*settings_keys(), *recbole_keys()}
+    for key in keys:
+        if key not in known:
+            nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
+            hint = f": did you mean {nearest[0]!r}?" if nearest else "; the README lists the settings"
+            raise SettingsError(f"unknown setting {key!r}{hint}")
+
+
+@functools.cache
+def recbole_keys() -> frozenset[str]:
+    """Every key that RecBole has for any model: those of its own settings files, and those that its code asks for."""
+    import recbole
+
+    folder = Path(recbole.__file__).parent
+    top_level_key = re.compile(r"^(\w+)\s*:", re.MULTILINE)
+    asked_for = re.compile(r"""config\[["'](\w+)["']\]""")
+    in_files = [top_level_key.findall(file.read_text("utf-8")) for file in (folder / "properties").rglob("*.yaml")]
+    in_code = [asked_for.findall(file.read_text("utf-8")) for file in folder.rglob("*.py")]
+    return frozenset({"config_files", "nproc", "ip", "port", "offset"}.union(*in_files, *in_code))
