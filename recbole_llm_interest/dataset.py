@@ -46,13 +46,8 @@ class LLMInterestDataset(SequentialDataset):
 
     def __init__(self, config: Config) -> None:
         settings = read_settings(ContentSettings, config)
+        check_interaction_file(config)
         super().__init__(config)
-        if self.time_field not in self.inter_feat:
-            raise DataError(
-                f"the interactions of {self.dataset_name!r} have no column {self.time_field!r} to order events by: "
-                f"add {self.time_field}:float to {self.dataset_name}.inter, or name the column that holds the time "
-                "by TIME_FIELD (and load_col, where you set it)"
-            )
         self.item_content = self._content("item", self.iid_field, settings.item_text_fields, settings)
         self.user_content = self._content("user", self.uid_field, settings.user_text_fields, settings)
 
@@ -123,3 +118,29 @@ class LLMInterestDataset(SequentialDataset):
         inside = offset < length[:, None]
         items = self._event_items[(start[:, None] + offset).where(inside, 0)].where(inside, 0)
         return Interaction({self.item_id_list_field: items, self.item_list_length_field: length})
+
+
+def check_interaction_file(config: Config) -> None:
+    """Make sure that the interaction file has the columns that every model of a comparison needs.
+
+    Raises:
+        DataError: the file is not there, its header is not RecBole's, or the user, item or time column is missing.
+    """
+    name, columns = config["dataset"], [config["USER_ID_FIELD"], config["ITEM_ID_FIELD"]]
+    if config["eval_args"]["order"] == "TO":
+        columns.append(config["TIME_FIELD"])
+    parts = config["benchmark_filename"]
+    files = [f"{name}.{part}.inter" for part in parts] if parts else [f"{name}.inter"]
+    for path in (Path(config["data_path"]) / file for file in files):
+        if not path.is_file():
+            raise DataError(f"data set {name!r}: {path} does not exist")
+        with path.open(encoding=config["encoding"] or "utf-8", errors="replace") as file:
+            header = file.readline().rstrip("\n").split(config["field_separator"])
+        if not all(column.count(":") == 1 for column in header):
+            raise DataError(f"{path}: the first line has to name each column with its type, as in user_id:token")
+        for column in columns:
+            if column not in (field.split(":")[0] for field in header):
+                raise DataError(
+                    f"{path} has no column {column!r}; it has {', '.join(header)}. Add it, or name the column that "
+                    "holds users, items or times by USER_ID_FIELD, ITEM_ID_FIELD or TIME_FIELD"
+                )

@@ -8,6 +8,7 @@ rules as ours.
 from __future__ import annotations
 
 import ast
+import contextlib
 import importlib.util
 import os
 import sys
@@ -18,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import yaml
 
 from recbole_llm_interest.files import write_atomically
 
@@ -36,6 +38,7 @@ def install() -> None:
     order_events_exactly()
     write_loadable_checkpoints()
     keep_tensorboard_beside_the_log()
+    hide_deprecations_in_recbole()
     install.done = True  # type: ignore[attr-defined]
 
 
@@ -101,14 +104,17 @@ def let_torchvision_import() -> None:
 
 
 def literal(text: str) -> Any:
-    """Read ``text`` as a Python literal: a number, string, list, tuple, dict, set, boolean or None.
+    """Read ``text`` as a Python literal (number, string, list, tuple, dict, set, boolean, None) or a YAML list or dict.
 
     Raises:
         SyntaxError: it is none of these. RecBole then keeps the string as it stands.
     """
     try:
         return ast.literal_eval(text.strip())
-    except (ValueError, TypeError, MemoryError, RecursionError) as error:
+    except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError) as error:
+        if text.strip()[:1] in ("[", "{"):  # as in [title, genres]: words without quotes
+            with contextlib.suppress(yaml.YAMLError):
+                return yaml.safe_load(text)
         raise SyntaxError(f"not a literal: {text[:80]}") from error
 
 
@@ -246,3 +252,12 @@ def keep_tensorboard_beside_the_log() -> None:
         return SummaryWriter(str(Path(files[0]).with_suffix("")) if files else os.path.join("log", "tensorboard"))
 
     recbole.trainer.trainer.get_tensorboard = get_tensorboard
+
+
+def hide_deprecations_in_recbole() -> None:
+    """Keep RecBole's use of deprecated pandas and torch calls off the console (#2203).
+
+    A user can do nothing about them, and they come once a column and once an epoch. The constraints on pandas and
+    torch hold the versions in which the calls still work.
+    """
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"recbole\.")

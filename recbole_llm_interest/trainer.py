@@ -1,9 +1,16 @@
-"""What the stock trainer can't do for LLMInterest: say which part of the loss is which."""
+"""What the stock trainer can't do: say which part of the loss is which, and what a checkpoint belongs to."""
 
 from __future__ import annotations
 
+import pickle
+from pathlib import Path
+
+import torch
+from recbole.config import Config
 from recbole.trainer import Trainer
 from recbole.utils import set_color
+
+from recbole_llm_interest.errors import CheckpointError
 
 
 class LLMInterestTrainer(Trainer):
@@ -23,3 +30,22 @@ class LLMInterestTrainer(Trainer):
 
     def _by_name(self, losses: tuple[float, ...]) -> list[tuple[str, float]]:
         return list(zip(self.model.loss_names, losses, strict=False))
+
+
+def check_checkpoint(path: Path, config: Config) -> None:
+    """Make sure that ``path`` is a checkpoint of the model and data set that ``config`` names.
+
+    Raises:
+        CheckpointError: it is not there, is damaged, or belongs to something else.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"checkpoint {path} does not exist")
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True)["config"]
+    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, OSError) as error:
+        raise CheckpointError(f"checkpoint {path} is damaged, or not one that this package wrote") from error
+    for key in ("model", "dataset"):
+        if saved[key] != config[key]:
+            raise CheckpointError(
+                f"checkpoint {path} is of {key} {saved[key]!r}, not {config[key]!r}: name it by --{key}={saved[key]}"
+            )

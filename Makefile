@@ -1,0 +1,33 @@
+# make run: the main job; make test: the whole test suite. Both set up what they need in .venv first.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+.PHONY: help install run test bench clean
+
+help:
+	@echo "make install  set up .venv"
+	@echo "make run      LLMInterest beside baselines on ml-100k"
+	@echo "make test     the whole test suite"
+	@echo "make bench    the short benchmarks"
+	@echo "make clean    remove .venv and what runs wrote"
+
+install: $(INSTALLED)
+
+$(INSTALLED): setup.py constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[text,tune,test]'
+	@touch $(INSTALLED)
+
+run: install
+	$(BIN)/python run_recbole.py --model=LLMInterest,FPMC,Pop --dataset=ml-100k
+
+test: install
+	$(BIN)/python -m pytest
+
+bench: install
+	$(BIN)/python benchmarks/epoch_time.py --baseline=GRU4Rec
+	$(BIN)/python benchmarks/epoch_time.py --baseline=SASRec
+
+clean:
+	rm -rf .venv saved log build *.egg-info

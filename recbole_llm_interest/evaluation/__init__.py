@@ -1,0 +1,1 @@
+"""Comparing models: what each run gave, and the table that sets the runs side by side."""

@@ -1,0 +1,290 @@
+"""Runs one RecBole model or several, under one protocol, and sets them side by side.
+
+``python run_recbole.py --model=LLMInterest,GRU4Rec --dataset=ml-100k`` ends here. The steps are RecBole's; what is
+added is what a comparison needs: the same splits, candidates and order of events for every model, one progress
+bar a model, one table, and errors that a person can act on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import hashlib
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import recbole
+import yaml
+from recbole.config import Config
+from recbole.data import create_dataset, data_preparation
+from recbole.utils import get_model, get_trainer, init_logger, init_seed
+from tqdm import tqdm
+
+from recbole_llm_interest.dataset import check_interaction_file
+from recbole_llm_interest.errors import DataError, LLMInterestError, SettingsError
+from recbole_llm_interest.evaluation.comparison import RunResult, as_table, write_comparison
+from recbole_llm_interest.model.llm_interest import LLMInterest
+from recbole_llm_interest.registration import PROPERTIES
+from recbole_llm_interest.settings import check_keys
+from recbole_llm_interest.trainer import check_checkpoint
+
+#: what RecBole's own command line takes for several processes, which this one does not start yet
+_DISTRIBUTED_KEYS = ("nproc", "world_size", "ip", "port", "group_offset")
+#: what RecBole raises for settings and data that it cannot use
+_RECBOLE_ERRORS = (ValueError, KeyError, TypeError, AttributeError, IndexError, NotImplementedError, RuntimeError)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line. Returns the exit code: 0, 2 for a mistake of the user's, 130 when interrupted."""
+    try:
+        options, overrides = parse_arguments(sys.argv[1:] if arguments is None else arguments)
+        # RecBole would read the command line once more, and pass over what it cannot parse.
+        sys.argv = sys.argv[:1]
+        results = run(
+            options.model.split(","),
+            options.dataset,
+            options.config_files.split() if options.config_files else [],
+            overrides,
+            checkpoint=options.checkpoint,
+        )
+    except LLMInterestError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\ninterrupted: encoded features and the best checkpoint so far are kept", file=sys.stderr)
+        return 130
+    path = Path(results[0].checkpoint).parent / f"{results[0].dataset}-{time.strftime('%Y-%m-%d_%H-%M-%S')}"
+    markdown, data = write_comparison(results, path)
+    print(f"\n{as_table(results)}")
+    checkpoints = ", ".join(result.checkpoint for result in results)
+    logs = ", ".join(sorted({str(Path(result.log).parent) for result in results}))
+    print(f"table: {markdown}, {data} | checkpoints: {checkpoints} | logs and TensorBoard: {logs}")
+    return 0
+
+
+def parse_arguments(arguments: Sequence[str]) -> tuple[argparse.Namespace, dict[str, str]]:
+    """RecBole's command line: named options, and any setting as ``--key=value``.
+
+    Raises:
+        SettingsError: a word is not of that form (RecBole would ignore it), or a setting comes twice.
+    """
+    parser = argparse.ArgumentParser(
+        prog="run_recbole.py",
+        description="Train and compare RecBole models. Any setting of RecBole or the plug-in: --key=value.",
+        allow_abbrev=False,
+        exit_on_error=False,
+    )
+    parser.add_argument("--model", "-m", default="LLMInterest", help="a model's name, or several with commas between")
+    parser.add_argument("--dataset", "-d", default="ml-100k", help="name of the data set, a folder below data_path")
+    parser.add_argument("--config_files", help="YAML files, separated by spaces; a later one goes before an earlier")
+    parser.add_argument("--checkpoint", help="evaluate this checkpoint instead of training")
+    try:
+        options, rest = parser.parse_known_args(arguments)
+    except argparse.ArgumentError as error:
+        raise SettingsError(f"command line: {error}") from error
+    overrides: dict[str, str] = {}
+    for word in rest:
+        key, separator, value = word.removeprefix("--").partition("=")
+        if not word.startswith("--") or not separator or not key:
+            raise SettingsError(f"command line: {word!r} is not understood; settings are written --key=value")
+        if overrides.get(key, value) != value:
+            raise SettingsError(f"command line: --{key} comes twice, as {overrides[key]!r} and as {value!r}")
+        overrides[key] = value
+    return options, overrides
+
+
+def run(
+    models: Sequence[str],
+    dataset: str = "ml-100k",
+    config_file_list: Sequence[str] = (),
+    config_dict: dict[str, Any] | None = None,
+    checkpoint: str | None = None,
+) -> list[RunResult]:
+    """Train and test each model, or test ``checkpoint`` of the only one. Arguments are those of RecBole's ``run``.
+
+    Raises:
+        LLMInterestError: a setting, the data set or the checkpoint cannot be used. All settings are checked before
+            the first model trains.
+    """
+    overrides = dict(config_dict or {})
+    for model in models:
+        _check_model(model)
+    for key in _DISTRIBUTED_KEYS:
+        if key in overrides:
+            raise SettingsError(f"{key} is not supported yet: models are trained in one process")
+    if checkpoint is not None and len(models) > 1:
+        raise SettingsError(f"checkpoint is for one model, not for {len(models)}: name one by --model")
+    check_keys([*_keys_of_files(config_file_list), *overrides])
+    configs = [_configure(model, dataset, config_file_list, overrides) for model in models]
+    if checkpoint is not None:
+        check_checkpoint(Path(checkpoint), configs[0])
+    return [_run_one(config, checkpoint) for config in configs]
+
+
+def _check_model(model: str) -> None:
+    known = {path.stem for path in (Path(recbole.__file__).parent / "properties" / "model").glob("*.yaml")}
+    known.add(LLMInterest.__name__)
+    if model not in known:
+        by_lower_case = {name.lower(): name for name in known}
+        nearest = difflib.get_close_matches(model.lower(), by_lower_case, n=1, cutoff=0.5)
+        hint = f": did you mean {by_lower_case[nearest[0]]!r}?" if nearest else "; RecBole's documentation lists them"
+        raise SettingsError(f"unknown model {model!r}{hint}")
+
+
+def _keys_of_files(files: Sequence[str]) -> list[str]:
+    keys: list[str] = []
+    for file in files:
+        try:
+            settings = yaml.safe_load(Path(file).read_text(encoding="utf-8")) or {}
+        except FileNotFoundError as error:
+            raise SettingsError(f"config file {file} does not exist") from error
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise SettingsError(f"config file {file} is not readable YAML: {_one_line(error)}") from error
+        if not isinstance(settings, dict):
+            raise SettingsError(f"config file {file} does not hold 'key: value' lines")
+        keys += map(str, settings)
+    return keys
+
+
+def _configure(model: str, dataset: str, files: Sequence[str], overrides: dict[str, Any]) -> Config:
+    protocol = str(PROPERTIES / "protocol.yaml")
+    with _as_user_error("the settings"):
+        config = Config(model, dataset, [protocol, *files], dict(overrides))
+    if not Path(config["data_path"]).is_dir():
+        raise DataError(
+            f"data set {dataset!r}: there is no folder {config['data_path']}; set --data_path to the folder that "
+            f"holds {dataset}/{dataset}.inter (RecBole's ml-100k needs none)"
+        )
+    check_interaction_file(config)
+    return config
+
+
+def _run_one(config: Config, checkpoint: str | None) -> RunResult:
+    with _log_file(config) as log:
+        init_seed(config["seed"], config["reproducibility"])
+        logging.getLogger().info(config)
+        with _as_user_error("the data set"):
+            dataset = create_dataset(config)
+            train_data, valid_data, test_data = data_preparation(config, dataset)
+        logging.getLogger().info(dataset)
+        init_seed(config["seed"], config["reproducibility"])
+        with _as_user_error("the model's settings"):
+            model = get_model(config["model"])(config, train_data._dataset).to(config["device"])
+            trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
+        logging.getLogger().info(model)
+        best_valid = None
+        with EpochWatch(trainer, config) as watch:
+            if checkpoint is None:
+                best_valid, _ = trainer.fit(train_data, valid_data, saved=True, show_progress=False)
+            test = trainer.evaluate(test_data, load_best_model=True, model_file=checkpoint, show_progress=False)
+        logging.getLogger().info("test result: %s", test)
+        events, digest = _test_events(test_data._dataset)
+        return RunResult(
+            model=config["model"],
+            dataset=config["dataset"],
+            seed=config["seed"],
+            test={metric: float(value) for metric, value in test.items()},
+            valid_metric=config["valid_metric"],
+            best_valid=None if best_valid is None else float(best_valid),
+            epochs=len(watch.seconds),
+            seconds_per_epoch=sum(watch.seconds) / len(watch.seconds) if watch.seconds else None,
+            parameters=sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad),
+            test_events=events,
+            test_digest=digest,
+            checkpoint=checkpoint or trainer.saved_model_file,
+            log=log,
+        )
+
+
+class EpochWatch:
+    """Times the training epochs of any RecBole trainer and shows them as one progress bar.
+
+    Attributes:
+        seconds: duration of each training epoch, validation not counted.
+    """
+
+    def __init__(self, trainer: Any, config: Config) -> None:
+        self.seconds: list[float] = []
+        self._best = -float("inf")
+        self._metric = config["valid_metric"]
+        self._bar = tqdm(
+            total=trainer.epochs, desc=config["model"], unit="epoch", disable=not config["show_progress"], ncols=100
+        )
+        if hasattr(trainer, "_train_epoch"):
+            trainer._train_epoch = self._timed(trainer._train_epoch)
+            trainer._valid_epoch = self._scored(trainer._valid_epoch)
+
+    def __enter__(self) -> EpochWatch:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._bar.close()
+
+    def _timed(self, train_epoch: Callable[..., Any]) -> Callable[..., Any]:
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            start = time.perf_counter()
+            loss = train_epoch(*args, **kwargs)
+            self.seconds.append(time.perf_counter() - start)
+            self._bar.update()
+            return loss
+
+        return timed
+
+    def _scored(self, valid_epoch: Callable[..., Any]) -> Callable[..., Any]:
+        def scored(*args: Any, **kwargs: Any) -> Any:
+            score, result = valid_epoch(*args, **kwargs)
+            self._best = max(self._best, score)
+            self._bar.set_postfix_str(f"{self._metric} {score:.4f}, best {self._best:.4f}")
+            return score, result
+
+        return scored
+
+
+@contextmanager
+def _log_file(config: Config) -> Iterator[str]:
+    """A log file of its own for each run; the console gets warnings only, unless ``state`` is set.
+
+    RecBole sets logging up once a process, so that a second run's lines would go to the first one's file.
+    """
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    root.handlers = []
+    init_logger(config)
+    try:
+        for handler in root.handlers:
+            if not isinstance(handler, logging.FileHandler) and "state" not in config.external_config_dict:
+                handler.setLevel(logging.WARNING)
+        files = [handler.baseFilename for handler in root.handlers if isinstance(handler, logging.FileHandler)]
+        yield str(Path(files[0]).relative_to(Path.cwd()))
+    finally:
+        for handler in root.handlers:
+            handler.close()
+        root.handlers = handlers
+        root.setLevel(level)
+
+
+@contextmanager
+def _as_user_error(what: str) -> Iterator[None]:
+    """Say in one line what RecBole found wrong with what the user gave. The traceback goes to the log."""
+    try:
+        yield
+    except _RECBOLE_ERRORS as error:
+        logging.getLogger().debug("RecBole refused %s", what, exc_info=True)
+        raise SettingsError(f"RecBole cannot use {what}: {_one_line(error)}") from error
+
+
+def _one_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
+def _test_events(dataset: Any) -> tuple[int, str]:
+    """How many events are tested, and a hash of them that does not depend on internal ids or their order."""
+    users = dataset.id2token(dataset.uid_field, dataset.inter_feat[dataset.uid_field])
+    items = dataset.id2token(dataset.iid_field, dataset.inter_feat[dataset.iid_field])
+    pairs = sorted(f"{user}\t{item}" for user, item in zip(users, items, strict=True))
+    return len(pairs), hashlib.sha256("\n".join(pairs).encode()).hexdigest()

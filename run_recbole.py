@@ -1,0 +1,8 @@
+"""Train and compare RecBole models, ``LLMInterest`` among them: see ``python run_recbole.py --help``."""
+
+import sys
+
+from recbole_llm_interest.runner import main
+
+if __name__ == "__main__":
+    sys.exit(main())

