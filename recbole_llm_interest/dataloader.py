@@ -25,13 +25,11 @@ class HistoryDataLoader(AbstractDataLoader):
     """Batches of history windows with about ``train_batch_size`` targets each, which is what RecBole counts too.
 
     A batch holds ``user_id`` ``[B]``, ``item_id_list`` ``[B, L]``, ``item_length`` ``[B]`` and, in
-    ``next_item_list`` ``[B, L]``, the item that follows each position (0 behind the end).
+    ``next_item_id_list`` ``[B, L]``, the item that follows each position (0 behind the end).
 
     A history longer than ``MAX_ITEM_LIST_LENGTH`` is cut into windows from its end, so that the newest targets see
     the longest context; every target is in exactly one window.
     """
-
-    NEXT_ITEM_SEQ = "next_item_list"
 
     def __init__(self, config: Config, dataset: LLMInterestDataset, sampler: Any, shuffle: bool = False) -> None:
         self.user, self.start, self.end = cut_windows(
@@ -71,7 +69,7 @@ class HistoryDataLoader(AbstractDataLoader):
         batch = self._dataset.histories(start, end)
         next_items = self._dataset.histories(start + 1, end + 1)
         batch[self._dataset.uid_field] = self.user[windows]
-        batch[self.NEXT_ITEM_SEQ] = next_items[self._dataset.item_id_list_field]
+        batch[self._dataset.next_item_list_field] = next_items[self._dataset.item_id_list_field]
         return self.transform(self._dataset, batch)
 
 

@@ -33,6 +33,7 @@ class LLMInterestDataset(SequentialDataset):
     RecBole's own splitting and evaluation apply, at a fraction of the time and memory.
 
     Attributes:
+        next_item_list_field: the field that holds, in training, the item that follows each position.
         item_content: features by modality, row ``i`` for internal item id ``i``.
         user_content: the same for users; empty where users have no content.
 
@@ -48,6 +49,7 @@ class LLMInterestDataset(SequentialDataset):
         settings = read_settings(ContentSettings, config)
         check_interaction_file(config)
         super().__init__(config)
+        self.next_item_list_field = f"next_{self.iid_field}{config['LIST_SUFFIX']}"
         self.item_content = self._content("item", self.iid_field, settings.item_text_fields, settings)
         self.user_content = self._content("user", self.uid_field, settings.user_text_fields, settings)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import importlib
 import importlib.util
 import os
 import sys
@@ -39,6 +40,7 @@ def install() -> None:
     write_loadable_checkpoints()
     keep_tensorboard_beside_the_log()
     hide_deprecations_in_recbole()
+    keep_anomaly_detection_off()
     install.done = True  # type: ignore[attr-defined]
 
 
@@ -261,3 +263,14 @@ def hide_deprecations_in_recbole() -> None:
     torch hold the versions in which the calls still work.
     """
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"recbole\.")
+
+
+def keep_anomaly_detection_off() -> None:
+    """Undo what importing RecBole's SINE does to every model of the process (no upstream issue).
+
+    That module turns torch's anomaly detection on as it is imported, and looking up any sequential model imports
+    it: training then takes up to half as long again. Whoever wants the detection turns it on after importing us.
+    """
+    before = torch.is_anomaly_enabled()
+    importlib.import_module("recbole.model.sequential_recommender")
+    torch.autograd.set_detect_anomaly(before)

@@ -59,8 +59,7 @@ class ModelSettings:
     temperature: float = Field(0.07, gt=0, description="divides the cosine scores; smaller is sharper")
     ssl_weight: float = Field(0.1, ge=0, description="weight of the contrastive loss; 0 turns it off")
     ssl_temperature: float = Field(0.2, gt=0, description="temperature of the contrastive loss")
-    crop_ratio: float = Field(0.6, gt=0, le=1, description="share of a history that its cropped view keeps")
-    mask_ratio: float = Field(0.3, ge=0, lt=1, description="share of events that a history's masked view hides")
+    ssl_horizon: int = Field(5, gt=0, description="events ahead that the contrastive loss foresees")
 
 
 def settings_keys() -> list[str]:

@@ -13,7 +13,6 @@ from recbole.utils import InputType
 from torch import Tensor, nn
 
 from recbole_llm_interest.errors import DataError
-from recbole_llm_interest.model.augmentation import random_view
 from recbole_llm_interest.model.fusion import ContentFusion
 from recbole_llm_interest.model.interest_tracker import InterestState, InterestTracker
 from recbole_llm_interest.model.losses import cosine_scores, info_nce, next_item_loss
@@ -31,8 +30,8 @@ class LLMInterest(SequentialRecommender):
 
     .. math:: h_t = \mathrm{LSTM}(I_t, h_{t-1}), \qquad p(i_{t+1}) = \mathrm{softmax}(\cos(W h_t, I) / \tau),
 
-    trained at every position of one pass by next-item cross-entropy, beside a contrastive loss between a history
-    and a cropped or masked view of it.
+    trained at every position of one pass by next-item cross-entropy, beside a contrastive loss by which the interest
+    at a point in time should find what its user turns to over the next events.
 
     In shapes, B is the batch, L the history's length, D ``embedding_size``, N the items with padding.
     """
@@ -48,9 +47,8 @@ class LLMInterest(SequentialRecommender):
         self.temperature = settings.temperature
         self.ssl_weight = settings.ssl_weight
         self.ssl_temperature = settings.ssl_temperature
-        self.crop_ratio = settings.crop_ratio
-        self.mask_ratio = settings.mask_ratio
-        self.NEXT_ITEM_SEQ = "next_item_list"
+        self.ssl_horizon = settings.ssl_horizon
+        self.NEXT_ITEM_SEQ = dataset.next_item_list_field
         if not dataset.item_content and not settings.use_item_id:
             raise DataError(
                 f"the items of {config['dataset']!r} have no content and use_item_id is off: nothing tells them apart; "
@@ -94,33 +92,34 @@ class LLMInterest(SequentialRecommender):
 
     def forward(self, item_seq: Tensor, state: InterestState, items: Tensor) -> Tensor:
         """Interest after each event of histories ``[B, L]``, given ``I`` of all items: ``[B, L, D]``."""
-        return self.tracker(self.dropout(F.embedding(item_seq, items)), state)  # type: ignore[no-any-return]
+        return self.tracker(self.dropout(F.embedding(item_seq, items)), state)
 
     def calculate_loss(self, interaction: Interaction) -> tuple[Tensor, ...]:
         """The loss parts named in ``loss_names``, scalars; RecBole sums and logs them."""
-        item_seq, item_seq_len = interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN]
-        user, next_items = interaction[self.USER_ID], interaction[self.NEXT_ITEM_SEQ]
+        item_seq, next_items = interaction[self.ITEM_SEQ], interaction[self.NEXT_ITEM_SEQ]
+        user = interaction[self.USER_ID]
         items = self.item_representations()
         interest = self.forward(item_seq, self.initial_state(user), items)
         is_target = next_items > 0
         next_item = next_item_loss(interest[is_target], items, next_items[is_target], self.temperature)
         if not self.ssl_weight:
             return (next_item,)
-        seq_output = self.gather_indexes(interest, item_seq_len - 1)
-        contrastive = self.contrastive_loss(item_seq, item_seq_len, seq_output, user, items)
+        contrastive = self.contrastive_loss(interest, next_items, interaction[self.ITEM_SEQ_LEN], user, items)
         return next_item, self.ssl_weight * contrastive
 
     def contrastive_loss(
-        self, item_seq: Tensor, item_seq_len: Tensor, seq_output: Tensor, user: Tensor, items: Tensor
+        self, interest: Tensor, next_items: Tensor, item_seq_len: Tensor, user: Tensor, items: Tensor
     ) -> Tensor:
-        """InfoNCE between histories, ``seq_output`` ``[B, D]``, and another view of each.
+        """InfoNCE between the interest, ``[B, L, D]``, at a random point of each history and what follows there.
 
-        The view starts from the neutral state, so that the user's profile cannot give the pair away.
+        What follows is the mean representation of the next ``ssl_horizon`` items: the interest foresees where its
+        user turns to, and not one item only (Ma et al., KDD 2020). The other users' futures are the negatives.
         """
-        view, view_len = random_view(item_seq, item_seq_len, self.crop_ratio, self.mask_ratio)
-        view_interest = self.forward(view, self.tracker.neutral_state(len(view)), items)
-        view_output = self.gather_indexes(view_interest, view_len - 1)
-        return info_nce(seq_output, view_output, user, self.ssl_temperature)
+        point = (torch.rand(len(user), device=user.device) * item_seq_len).long()
+        ahead = point[:, None] + torch.arange(self.ssl_horizon, device=user.device)
+        following = F.pad(next_items, (0, self.ssl_horizon)).gather(1, ahead)  # [B, horizon], 0 behind the end
+        future = F.embedding(following, items).sum(dim=1) / (following > 0).sum(dim=1, keepdim=True)
+        return info_nce(self.gather_indexes(interest, point), future, user, self.ssl_temperature)
 
     def predict(self, interaction: Interaction) -> Tensor:
         """Scores of one item for each history, ``[B]``."""

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+
+#: scores that a chunk of the next-item loss holds, about as many as stay in a processor's cache
+_CHUNK_SCORES = 2**20
+#: targets that a chunk has at least, however large the catalogue: fewer make thin, slow matrix products
+_CHUNK_TARGETS = 64
 
 
 def cosine_scores(interest: Tensor, items: Tensor, temperature: float) -> Tensor:
@@ -15,13 +20,19 @@ def cosine_scores(interest: Tensor, items: Tensor, temperature: float) -> Tensor
 def next_item_loss(interest: Tensor, items: Tensor, next_items: Tensor, temperature: float) -> Tensor:
     """Cross-entropy of the next item over the whole catalogue, with cosine scores (UniSRec, arXiv 2206.05941).
 
+    Worked off in chunks of targets, so that the scores of all targets never stand in memory at once.
+
     Args:
         interest: ``[T, D]``, one row a target.
         items: ``[N, D]``; row 0 is padding and no candidate.
         next_items: ``[T]``, ids from 1 to N - 1.
         temperature: divides the scores.
     """
-    return F.cross_entropy(cosine_scores(interest, items[1:], temperature), next_items - 1)
+    candidates = F.normalize(items[1:], dim=-1) / temperature
+    chunks = nn.LinearCrossEntropyOptions(
+        batch_chunk_size=max(_CHUNK_SCORES // len(candidates), _CHUNK_TARGETS), acc_policy="accurate"
+    )
+    return F.linear_cross_entropy(F.normalize(interest, dim=-1), candidates, next_items - 1, options=chunks)
 
 
 def info_nce(view: Tensor, other_view: Tensor, group: Tensor, temperature: float) -> Tensor:
