@@ -48,7 +48,7 @@ class HistoryDataLoader(AbstractDataLoader):
 
     def __iter__(self) -> Iterator[Interaction]:
         self._batches = self._plan_epoch()
-        return super().__iter__()  # type: ignore[no-any-return]
+        return super().__iter__()
 
     def _plan_epoch(self) -> list[Tensor]:
         """Indices of the windows of each batch: shuffled, and of like length within a pool of batches."""
@@ -61,7 +61,7 @@ class HistoryDataLoader(AbstractDataLoader):
         # A batch is what ends within its share of the targets: their number does not depend on the order, and none
         # is empty.
         batch = (length[order].cumsum(0) - 1) // self.targets_a_batch
-        return list(order.split(batch.bincount(minlength=self.sample_size).tolist()))
+        return list(torch.split(order, batch.bincount(minlength=self.sample_size).tolist()))
 
     def collate_fn(self, index: list[int]) -> Interaction:
         windows = self._batches[index[0]]

@@ -42,6 +42,7 @@ class LLMInterestDataset(SequentialDataset):
         EncoderError: the text encoder cannot be loaded.
     """
 
+    inter_feat: Any  # RecBole turns it from a DataFrame into an Interaction
     HISTORY_START = "history_start"
     HISTORY_END = "history_end"
 

@@ -80,7 +80,7 @@ def stand_in_for_ray() -> None:
         return
     ray = types.ModuleType("ray")
     ray.tune = types.ModuleType("ray.tune")  # type: ignore[attr-defined]
-    ray.tune.report = lambda *args, **kwargs: None  # type: ignore[attr-defined]
+    ray.tune.report = lambda *args, **kwargs: None
     sys.modules["ray"], sys.modules["ray.tune"] = ray, ray.tune
 
 
@@ -97,7 +97,7 @@ def let_torchvision_import() -> None:
     libraries = [path for path in Path(spec.origin).parent.glob("_C.*") if path.suffix in (".so", ".pyd", ".dylib")]
     try:
         for library in libraries:
-            torch.ops.load_library(library)
+            torch.ops.load_library(library)  # type: ignore[no-untyped-call]
     except OSError:
         for operator in ("nms", "qnms"):
             torch.library.define(
@@ -131,7 +131,7 @@ def read_strings_as_literals() -> None:
     import recbole.trainer.hyper_tuning
 
     for module in (recbole.config.configurator, recbole.trainer.hyper_tuning):
-        module.eval = literal  # type: ignore[attr-defined]
+        module.eval = literal
 
 
 def load_the_time_column() -> None:
@@ -211,10 +211,10 @@ def write_loadable_checkpoints() -> None:
     from recbole.trainer import Trainer
     from recbole.utils import EvaluatorType, InputType, ModelType, set_color
 
-    def __getstate__(self: Any) -> dict[str, Any]:
+    def state_without_classes(self: Any) -> dict[str, Any]:
         return {key: value for key, value in self.__dict__.items() if key not in ("model_class", "yaml_loader")}
 
-    def __setstate__(self: Any, state: dict[str, Any]) -> None:
+    def restore_state(self: Any, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self.yaml_loader = self._build_yaml_loader()
 
@@ -235,7 +235,7 @@ def write_loadable_checkpoints() -> None:
         if verbose:
             self.logger.info(set_color("Saving current", "blue") + f": {path}")
 
-    Config.__getstate__, Config.__setstate__ = __getstate__, __setstate__
+    Config.__getstate__, Config.__setstate__ = state_without_classes, restore_state
     Trainer._save_checkpoint = _save_checkpoint
     torch.serialization.add_safe_globals([Config, EvaluatorType, InputType, ModelType])
 
@@ -250,8 +250,9 @@ def keep_tensorboard_beside_the_log() -> None:
     from torch.utils.tensorboard import SummaryWriter
 
     def get_tensorboard(logger: Any) -> SummaryWriter:
-        files = [handler.baseFilename for handler in logger.handlers if hasattr(handler, "baseFilename")]
-        return SummaryWriter(str(Path(files[0]).with_suffix("")) if files else os.path.join("log", "tensorboard"))
+        files = [Path(handler.baseFilename) for handler in logger.handlers if hasattr(handler, "baseFilename")]
+        logs = [file.with_suffix("") for file in files if file.is_file()]
+        return SummaryWriter(str(logs[0] if logs else Path("log", "tensorboard")))
 
     recbole.trainer.trainer.get_tensorboard = get_tensorboard
 

@@ -25,7 +25,7 @@ PROPERTIES = next(path for path in (_PACKAGE / "properties", _PACKAGE.parent / "
 
 
 def register() -> None:
-    """Put the model, its dataset, trainer, loader and settings where RecBole looks. Calling it again changes nothing."""
+    """Put the model, dataset, trainer, loader and settings where RecBole looks. Calling it again changes nothing."""
     name = LLMInterest.__name__
     module_name = f"recbole.model.sequential_recommender.{name.lower()}"
     if module_name in sys.modules:
@@ -47,7 +47,7 @@ def _train_on_whole_histories() -> None:
     def get_dataloader(config: Config, phase: str) -> type:
         if phase == "train" and config["model"] == LLMInterest.__name__:
             return HistoryDataLoader
-        return original(config, phase)  # type: ignore[no-any-return]
+        return original(config, phase)
 
     recbole.data.utils.get_dataloader = get_dataloader
 

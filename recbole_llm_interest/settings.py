@@ -80,7 +80,7 @@ def read_settings(settings: type[_Settings], config: Mapping[str, Any] | Any) ->
         return settings(**values)
     except ValidationError as error:
         first = error.errors()[0]
-        name = first["loc"][0]
+        name = str(first["loc"][0])
         raise SettingsError(f"{name}={values[name]!r} is not a value of this setting: {first['msg']}") from error
 
 

@@ -41,11 +41,14 @@ def encode_texts(
     with tqdm(total=len(missing), desc=description, unit="text", disable=not missing) as bar:
         for start in range(0, len(missing), SHARD_ROWS):
             shard = missing[start : start + SHARD_ROWS]
-            features = encoder.encode(shard)
+            batches = []
+            for first in range(0, len(shard), encoder.batch_size):
+                batches.append(encoder.encode(shard[first : first + encoder.batch_size]))
+                bar.update(len(batches[-1]))
+            features = np.concatenate(batches)
             shard_keys = [keys[text] for text in shard]
             store.write(shard_keys, features)
             rows.update(zip(shard_keys, features, strict=True))
-            bar.update(len(shard))
     width = len(next(iter(rows.values())))
     values = np.zeros((len(tokens), width), dtype=np.float32)
     present = np.zeros(len(tokens), dtype=bool)

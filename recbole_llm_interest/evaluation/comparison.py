@@ -55,8 +55,8 @@ def as_table(results: Sequence[RunResult]) -> str:
         [
             result.model,
             *(f"{result.test[metric]:.4f}" for metric in metrics),
-            result.epochs or "–",
-            "–" if result.seconds_per_epoch is None else f"{result.seconds_per_epoch:.2f}",
+            result.epochs or "-",
+            "-" if result.seconds_per_epoch is None else f"{result.seconds_per_epoch:.2f}",
             f"{result.parameters:,}",
         ]
         for result in results

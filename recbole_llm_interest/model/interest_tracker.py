@@ -55,7 +55,7 @@ class InterestTracker(nn.Module):
     def forward(self, items: Tensor, state: InterestState) -> Tensor:
         """Interest after each event of ``items``, both ``[B, L, D]``. What is padded behind the end changes nothing."""
         hidden, _ = self.lstm(items, state)
-        return self.output(hidden)  # type: ignore[no-any-return]
+        return self.output(hidden)
 
     def step(self, item: Tensor, state: InterestState) -> tuple[Tensor, InterestState]:
         """Interest after one more event of each user, ``[B, D]``, and the new state."""

@@ -10,7 +10,13 @@ from numpy.typing import NDArray
 
 
 class Encoder(Protocol):
-    """Turns content into features, and says what would make the features differ."""
+    """Turns content into features, and says what would make the features differ.
+
+    Attributes:
+        batch_size: how much content it takes at once.
+    """
+
+    batch_size: int
 
     @property
     def fingerprint(self) -> str:

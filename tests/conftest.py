@@ -1,0 +1,94 @@
+"""Small data sets with known answers, and a place of its own for what each test writes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import recbole_llm_interest  # noqa: F401  (RecBole has to be mended before a test imports it)
+
+REPOSITORY = Path(__file__).parent.parent
+SUBJECTS = ["space", "whales", "bread", "chess", "volcanoes", "tango", "vaccines", "castles"]
+
+#: quick runs: one process, little output, a few epochs on a handful of events
+QUICK: dict[str, Any] = {
+    "show_progress": False,
+    "epochs": 2,
+    "train_batch_size": 64,
+    "MAX_ITEM_LIST_LENGTH": 6,
+    "embedding_size": 16,
+    "hidden_size": 16,
+    "topk": [3],
+    "metrics": ["Recall", "NDCG"],
+    "valid_metric": "NDCG@3",
+}
+
+
+def write_dataset(
+    data_path: Path,
+    name: str,
+    events: Iterable[tuple[str, str, float]],
+    items: Mapping[str, str] | None = None,
+    users: Mapping[str, str] | None = None,
+) -> None:
+    """Write RecBole's atomic files: (user, item, time) events, a title per item, an occupation per user."""
+    folder = data_path / name
+    folder.mkdir(parents=True)
+    lines = ["user_id:token\titem_id:token\ttimestamp:float", *(f"{u}\t{i}\t{t!r}" for u, i, t in events)]
+    (folder / f"{name}.inter").write_text("\n".join(lines) + "\n")
+    if items is not None:
+        lines = ["item_id:token\ttitle:token_seq", *(f"{token}\t{title}" for token, title in items.items())]
+        (folder / f"{name}.item").write_text("\n".join(lines) + "\n")
+    if users is not None:
+        lines = ["user_id:token\toccupation:token", *(f"{token}\t{text}" for token, text in users.items())]
+        (folder / f"{name}.user").write_text("\n".join(lines) + "\n")
+
+
+def cycle_events(users: int = 24, length: int = 9) -> list[tuple[str, str, float]]:
+    """Every user walks the subjects round and round: the next item follows from the last one, always."""
+    count = len(SUBJECTS)
+    return [(f"u{u}", f"i{(u + step) % count}", float(1000 * u + step)) for u in range(users) for step in range(length)]
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty current directory, and a command line without pytest's words, which RecBole would read."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["test"])
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def feature_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One feature cache for all tests: the sentence encoder reads each text of theirs once."""
+    return tmp_path_factory.mktemp("features")
+
+
+@pytest.fixture
+def settings(here: Path, feature_cache: Path) -> dict[str, Any]:
+    """Settings of a quick run on the data set ``cycle``, which they come with."""
+    titles = {f"i{n}": f"A film about {subject}" for n, subject in enumerate(SUBJECTS)}
+    users = {f"u{n}": "librarian" if n % 2 else "farmer" for n in range(24)}
+    write_dataset(here / "data", "cycle", cycle_events(), titles, users)
+    return {**QUICK, "data_path": str(here / "data"), "feature_cache": str(feature_cache)}
+
+
+@pytest.fixture
+def built(settings: dict[str, Any]) -> Callable[..., Any]:
+    """Builds (config, model, dataset, train, valid, test) for a model on ``cycle``, or another data set."""
+    from recbole.config import Config
+    from recbole.data import create_dataset, data_preparation
+    from recbole.utils import get_model, init_seed
+
+    def build(model: str = "LLMInterest", dataset: str = "cycle", **overrides: Any) -> Any:
+        config = Config(model, dataset, config_dict={**settings, **overrides})
+        init_seed(config["seed"], config["reproducibility"])
+        data = create_dataset(config)
+        train, valid, test = data_preparation(config, data)
+        return config, get_model(model)(config, train._dataset), data, train, valid, test
+
+    return build

@@ -1,0 +1,74 @@
+"""The house keeps its order: which room may use which, and the checks an experienced team runs on it."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+
+import pytest
+from conftest import REPOSITORY
+
+PACKAGE = REPOSITORY / "recbole_llm_interest"
+#: from the top of the house to its bottom; a module may import from its own level's file, or from below
+LEVELS = [
+    {"__main__"},
+    {"runner"},
+    {"__init__"},
+    {"registration"},
+    {"evaluation"},
+    {"trainer", "dataloader"},
+    {"dataset", "model"},
+    {"content"},
+    {"settings", "recbole_compat"},
+    {"errors", "files"},
+]
+FORBIDDEN = {"model": {"dataset", "content.encoders", "content.store", "content.catalogue"}, "content": {"recbole"}}
+
+
+def modules():
+    return {
+        ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in PACKAGE.rglob("*.py")
+    }
+
+
+def imports_of(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+
+
+def level_of(module):
+    room = module.split(".")[0]
+    return next(level for level, rooms in enumerate(LEVELS) if room in rooms)
+
+
+def test_every_room_is_on_a_level():
+    assert {module.split(".")[0] for module in modules()} == {room for rooms in LEVELS for room in rooms}
+
+
+@pytest.mark.parametrize(("module", "path"), modules().items())
+def test_imports_run_downward(module, path):
+    for target in imports_of(path):
+        if not target.startswith(f"{PACKAGE.name}."):
+            continue
+        target = target.removeprefix(f"{PACKAGE.name}.")
+        same_room = target.split(".")[0] == module.split(".")[0]
+        assert same_room or level_of(target) > level_of(module), f"{module} imports {target}"
+
+
+@pytest.mark.parametrize(("module", "path"), modules().items())
+def test_rooms_keep_out_of_what_is_not_theirs(module, path):
+    forbidden = FORBIDDEN.get(module.split(".")[0], set())
+    for target in imports_of(path):
+        target = target.removeprefix(f"{PACKAGE.name}.")
+        assert not any(target == room or target.startswith(f"{room}.") for room in forbidden), f"{module}: {target}"
+
+
+@pytest.mark.parametrize("command", [["ruff", "check"], ["ruff", "format", "--check"], ["mypy"]])
+def test_code_is_clean(command):
+    done = subprocess.run([sys.executable, "-m", *command], cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -1,0 +1,141 @@
+"""The data set gives what RecBole's own gives, and training sees every target once and no other."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from conftest import SUBJECTS, cycle_events, write_dataset
+
+from recbole_llm_interest.dataloader import cut_windows
+from recbole_llm_interest.errors import DataError
+
+
+@pytest.mark.parametrize("length", [6, 50])
+@pytest.mark.parametrize("dataset", ["cycle", "ml-100k"])
+def test_splits_and_histories_are_those_of_stock_recbole(built, dataset, length):
+    """Bit for bit the rows that RecBole's own sequential data set evaluates, on real data too."""
+    overrides = {"MAX_ITEM_LIST_LENGTH": length, "dataset": dataset}
+    _, _, _, _, *ours = built("LLMInterest", **overrides)
+    _, _, _, _, *stock = built("GRU4Rec", **overrides)
+    for our_data, stock_data in zip(ours, stock, strict=True):
+        our_rows, stock_rows = next(iter(our_data))[0], next(iter(stock_data))[0]
+        for field in ("user_id", "item_id", "item_length"):
+            assert torch.equal(our_rows[field], stock_rows[field]), field
+        width = our_rows["item_id_list"].shape[1]
+        assert torch.equal(our_rows["item_id_list"], stock_rows["item_id_list"][:, :width])
+        assert not stock_rows["item_id_list"][:, width:].any()
+
+
+@pytest.mark.parametrize("length", [3, 6, 50])
+def test_training_covers_stock_recboles_targets_once_each(built, length):
+    _, _, _, ours, *_ = built("LLMInterest", MAX_ITEM_LIST_LENGTH=length)
+    _, _, _, stock, *_ = built("GRU4Rec", MAX_ITEM_LIST_LENGTH=length)
+    wanted = sorted(zip(*(stock._dataset.inter_feat[f].tolist() for f in ("user_id", "item_id")), strict=True))
+    seen = []
+    for batch in ours:
+        for user, targets in zip(batch["user_id"].tolist(), batch["next_item_id_list"].tolist(), strict=True):
+            seen += [(user, target) for target in targets if target]
+    assert sorted(seen) == wanted
+
+
+def test_inputs_are_the_events_before_their_targets(built):
+    _, _, data, train, *_ = built("LLMInterest")
+    id_of = data.field2token_id["item_id"]
+    after = {id_of[f"i{n}"]: id_of[f"i{(n + 1) % len(SUBJECTS)}"] for n in range(len(SUBJECTS))}
+    for batch in train:
+        inside = batch["next_item_id_list"] > 0
+        assert torch.equal(inside, batch["item_id_list"] > 0)
+        assert torch.equal(inside.sum(1), batch["item_length"])
+        for item, following in zip(batch["item_id_list"][inside], batch["next_item_id_list"][inside], strict=True):
+            assert after[int(item)] == int(following)
+
+
+def test_no_held_out_event_is_trained_on(built, settings):
+    """Each user's last two items come nowhere else in its history, so any sight of them in training is a leak."""
+    events = [(f"u{u}", f"i{u}-{step}", float(step)) for u in range(12) for step in range(8)]
+    write_dataset(__import__("pathlib").Path(settings["data_path"]), "unique", events)
+    _, _, data, train, *_ = built("LLMInterest", "unique")
+    trained = {
+        int(item) for batch in train for f in ("item_id_list", "next_item_id_list") for item in batch[f].view(-1)
+    }
+    tokens = {data.id2token("item_id", item) for item in trained - {0}}
+    assert tokens == {f"i{u}-{step}" for u in range(12) for step in range(6)}
+
+
+@pytest.mark.parametrize("max_length", [1, 4, 7, 100])
+def test_windows_cover_each_target_once_and_stay_with_their_user(max_length):
+    user = torch.tensor([1] * 10 + [2] * 3 + [3])
+    target = torch.cat([torch.arange(1, 11), torch.arange(13, 16), torch.tensor([20])])
+    order = torch.randperm(len(user), generator=torch.Generator().manual_seed(0))
+    window_user, start, end = cut_windows(user[order], target[order], max_length)
+    covered = [(int(u), t + 1) for u, s, e in zip(window_user, start, end, strict=True) for t in range(int(s), int(e))]
+    assert sorted(covered) == sorted(zip(user.tolist(), target.tolist(), strict=True))
+    assert int((end - start).max()) <= max_length
+    newest = end == torch.tensor([10, 15, 20])[window_user - 1]
+    assert torch.equal((end - start)[newest], torch.tensor([10, 3, 1]).clamp(max=max_length))
+
+
+def test_batches_hold_about_as_many_targets_as_recbole_would(built):
+    _, _, _, train, *_ = built("LLMInterest", train_batch_size=20)
+    targets = [int((batch["next_item_id_list"] > 0).sum()) for batch in train]
+    assert len(targets) == len(train) == -(-sum(targets) // 20)
+    assert max(targets) <= 20 + 6
+
+
+def test_epochs_are_shuffled_and_seeds_repeat(built):
+    def epochs(seed):
+        _, _, _, train, *_ = built("LLMInterest", seed=seed)
+        return [[batch["user_id"].tolist() for batch in train] for _ in range(2)]
+
+    first, again, other = epochs(1), epochs(1), epochs(2)
+    assert first == again
+    assert first[0] != first[1]
+    assert first != other
+
+
+def test_content_is_lined_up_by_token_whatever_the_order_of_rows(built, settings, here):
+    titles = {f"i{n}": f"A film about {subject}" for n, subject in enumerate(SUBJECTS)}
+    write_dataset(here / "data", "shuffled", cycle_events(), dict(reversed(titles.items())))
+    _, _, straight, *_ = built("LLMInterest")
+    _, _, turned, *_ = built("LLMInterest", "shuffled")
+    assert straight.field2token_id["item_id"] == turned.field2token_id["item_id"]
+    assert torch.allclose(straight.item_content["text"].values, turned.item_content["text"].values, atol=1e-5)
+
+
+def test_item_without_content_is_named_and_masked(built, here, caplog):
+    titles = {f"i{n}": subject for n, subject in enumerate(SUBJECTS) if n != 3} | {"i5": ""}
+    write_dataset(here / "data", "holes", cycle_events(), titles)
+    _, _, data, *_ = built("LLMInterest", "holes", filter_inter_by_user_or_item=False)
+    assert "2 of 8 items have no text ('i3', 'i5')" in caplog.text
+    missing = [data.field2token_id["item_id"][token] for token in ("i3", "i5")]
+    assert (~data.item_content["text"].present).nonzero().view(-1).tolist() == sorted([0, *missing])
+
+
+def test_item_without_content_is_an_error_where_asked_for(built, here):
+    write_dataset(here / "data", "holes", cycle_events(), {"i0": "space"})
+    with pytest.raises(DataError, match="7 of 8 items have no text"):
+        built("LLMInterest", "holes", filter_inter_by_user_or_item=False, strict_content=True)
+
+
+def test_data_without_any_content_still_runs_on_ids(built, here):
+    write_dataset(here / "data", "bare", cycle_events())
+    _, model, *_ = built("LLMInterest", "bare")
+    assert model.item_fusion is None
+    with pytest.raises(DataError, match="nothing tells them apart"):
+        built("LLMInterest", "bare", use_item_id=False)
+
+
+def test_user_with_one_event_takes_no_part_and_is_counted(built, here, caplog):
+    write_dataset(here / "data", "lonely", [*cycle_events(), ("hermit", "i0", 1.0)])
+    _, _, data, train, *_ = built("LLMInterest", "lonely")
+    assert "1 users have one event only" in caplog.text
+    hermit = data.field2token_id["user_id"]["hermit"]
+    assert all(hermit not in batch["user_id"] for batch in train)
+
+
+def test_interactions_without_time_are_refused(built, here):
+    write_dataset(here / "data", "timeless", cycle_events())
+    path = here / "data" / "timeless" / "timeless.inter"
+    path.write_text("\n".join("\t".join(line.split("\t")[:2]) for line in path.read_text().splitlines()))
+    with pytest.raises(DataError, match="no column 'timestamp'"):
+        built("LLMInterest", "timeless")

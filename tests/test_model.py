@@ -1,0 +1,242 @@
+"""The model: its losses against naive loops, its two faces against each other, and what it can learn."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from conftest import SUBJECTS
+
+from recbole_llm_interest.content.features import Features
+from recbole_llm_interest.model.fusion import ContentFusion
+from recbole_llm_interest.model.interest_tracker import InterestTracker
+from recbole_llm_interest.model.losses import cosine_scores, info_nce, next_item_loss
+
+# --- losses
+
+
+def naive_cosine(a, b):
+    return float((a @ b) / (a.norm() * b.norm()))
+
+
+@pytest.mark.parametrize("targets", [1, 7, 200])
+def test_next_item_loss_equals_a_naive_loop_and_so_do_its_gradients(targets):
+    torch.manual_seed(0)
+    interest = torch.randn(targets, 8, dtype=torch.double, requires_grad=True)
+    items = torch.randn(30, 8, dtype=torch.double, requires_grad=True)
+    next_items = torch.randint(1, 30, (targets,))
+    loss = next_item_loss(interest, items, next_items, 0.1)
+    naive = torch.stack(
+        [
+            -torch.log_softmax(torch.stack([torch.cosine_similarity(row, i, 0) / 0.1 for i in items[1:]]), 0)[t - 1]
+            for row, t in zip(interest, next_items, strict=True)
+        ]
+    ).mean()
+    assert torch.allclose(loss, naive)
+    ours, expected = (torch.autograd.grad(value, (interest, items)) for value in (loss, naive))
+    assert all(torch.allclose(a, b, atol=1e-8) for a, b in zip(ours, expected, strict=True))
+
+
+def test_padding_is_no_candidate():
+    items = torch.eye(4)
+    loss = next_item_loss(items[:1], items, torch.tensor([2]), 0.01)  # points straight at the padding row
+    assert torch.allclose(loss, torch.log(torch.tensor(3.0)))
+
+
+@pytest.mark.parametrize("group", [[0, 1, 2, 3], [0, 0, 1, 2], [5, 5, 5, 5]])
+def test_info_nce_equals_a_naive_loop_and_masks_false_negatives(group):
+    torch.manual_seed(0)
+    view, other, temperature = torch.randn(4, 6), torch.randn(4, 6), 0.3
+    losses = []
+    for a, b in ((view, other), (other, view)):
+        for i in range(4):
+            scores = {j: naive_cosine(a[i], b[j]) / temperature for j in range(4) if j == i or group[i] != group[j]}
+            total = sum(torch.tensor(score).exp() for score in scores.values())
+            losses.append(-torch.log(torch.tensor(scores[i]).exp() / total))
+    assert torch.allclose(
+        info_nce(view, other, torch.tensor(group), temperature), torch.stack(losses).mean(), atol=1e-5
+    )
+
+
+def test_cosine_scores_are_bounded_by_the_temperature():
+    scores = cosine_scores(torch.randn(5, 3) * 100, torch.randn(7, 3), 0.5)
+    assert scores.abs().max() <= 2.0001
+
+
+# --- fusion and tracker
+
+
+def content(rows=6, present=None, width=5):
+    torch.manual_seed(1)
+    present = torch.ones(rows, dtype=torch.bool) if present is None else present
+    return {"text": Features(torch.randn(rows, width), present)}
+
+
+def test_missing_content_becomes_the_learnt_vector_whatever_stands_in_the_row():
+    present = torch.tensor([True, False, True, False, True, True])
+    features = content(present=present)
+    fusion = ContentFusion(features, output_size=4)
+    fused = fusion()
+    assert torch.equal(fused[1], fused[3])
+    assert torch.equal(fused[1], fusion.missing["text"])
+    fusion.get_buffer("text_features")[1] = 1e6
+    assert torch.equal(fusion(), fused)
+
+
+def test_fusion_of_some_rows_is_that_of_all_gathered():
+    fusion = ContentFusion(content(), output_size=4)
+    rows = torch.tensor([3, 0, 3])
+    assert torch.allclose(fusion(rows), fusion()[rows], atol=1e-6)
+
+
+def test_frozen_features_are_neither_trained_nor_saved():
+    fusion = ContentFusion(content(), output_size=4)
+    assert not any("features" in name for name in fusion.state_dict())
+    assert not any("features" in name for name, _ in fusion.named_parameters())
+
+
+@pytest.fixture(params=[1, 2])
+def tracker(request):
+    torch.manual_seed(2)
+    return InterestTracker(input_size=4, hidden_size=7, num_layers=request.param, dropout_prob=0.5, user_size=3).eval()
+
+
+def test_step_equals_forward(tracker):
+    items, state = torch.randn(5, 20, 4), tracker.initial_state(torch.randn(5, 3))
+    whole = tracker(items, state)
+    for t in range(20):
+        interest, state = tracker.step(items[:, t], state)
+        assert torch.allclose(interest, whole[:, t], atol=1e-6)
+
+
+def test_padding_behind_the_end_changes_nothing(tracker):
+    items, state = torch.randn(5, 9, 4), tracker.neutral_state(5)
+    padded = torch.cat([items, torch.randn(5, 30, 4)], dim=1)
+    assert torch.allclose(tracker(items, state), tracker(padded, state)[:, :9], atol=1e-6)
+
+
+def test_tracker_does_not_look_ahead(tracker):
+    items, state = torch.randn(2, 9, 4), tracker.neutral_state(2)
+    changed = items.clone()
+    changed[:, 5:] += 1
+    assert torch.equal(tracker(items, state)[:, :5], tracker(changed, state)[:, :5])
+
+
+def test_first_state_comes_from_the_user(tracker):
+    items = torch.randn(1, 3, 4).expand(2, 3, 4)
+    interest = tracker(items, tracker.initial_state(torch.tensor([[1.0, 0, 0], [0, 1.0, 0]])))
+    assert not torch.allclose(interest[0], interest[1])
+
+
+# --- the model in RecBole
+
+
+def test_trainable_parameters_are_exactly_these(built):
+    _, model, *_ = built()
+    assert {name for name, parameter in model.named_parameters() if parameter.requires_grad} == {
+        "item_embedding.weight",
+        *(f"{side}_fusion.projections.text.{layer}.{kind}" for side in ("item", "user") for layer in (0, 2)
+          for kind in ("weight", "bias")),
+        *(f"{side}_fusion.missing.text" for side in ("item", "user")),
+        *(f"tracker.lstm.{kind}_{source}_l0" for kind in ("weight", "bias") for source in ("ih", "hh")),
+        *(f"tracker.{layer}.{kind}" for layer in ("user_to_state", "output") for kind in ("weight", "bias")),
+    }  # fmt: skip
+
+
+def test_every_parameter_gets_a_finite_gradient(built):
+    _, model, _, train, *_ = built()
+    sum(model.calculate_loss(next(iter(train)))).backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+        assert parameter.grad.abs().sum() > 0 or "missing" in name, name  # no row of this data lacks content
+
+
+def test_loss_parts_are_named_and_weighted(built):
+    _, model, _, train, *_ = built(ssl_weight=0.0)
+    batch = next(iter(train))
+    assert len(model.calculate_loss(batch)) == 1
+    parts = {}
+    for weight in (0.5, 1.0):
+        _, model, *_ = built(ssl_weight=weight)
+        model.eval()
+        torch.manual_seed(0)
+        parts[weight] = dict(zip(model.loss_names, model.calculate_loss(batch), strict=True))
+    assert torch.allclose(2 * parts[0.5]["contrastive"], parts[1.0]["contrastive"])
+    assert torch.allclose(parts[0.5]["next_item"], parts[1.0]["next_item"])
+
+
+def test_predict_is_the_gathered_full_sort(built):
+    _, model, _, _, _, test = built()
+    model.eval()
+    batch = next(iter(test))[0]
+    scores, full = model.predict(batch), model.full_sort_predict(batch)
+    assert scores.shape == (len(batch),)
+    assert full.shape == (len(batch), model.n_items)
+    assert torch.allclose(scores, full[torch.arange(len(batch)), batch["item_id"]], atol=1e-6)
+
+
+@pytest.mark.parametrize("overrides", [{}, {"use_item_id": False}, {"use_user_content": False}, {"num_layers": 2}])
+def test_learns_what_follows_what(built, overrides):
+    """A walk with a known next step: learnt in seconds, by content alone as well as with IDs."""
+    from recbole.utils import get_trainer
+
+    config, model, _, train, valid, test = built(epochs=30, learning_rate=0.02, dropout_prob=0.0, topk=[1],
+                                                 valid_metric="NDCG@1", **overrides)  # fmt: skip
+    trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
+    trainer.fit(train, valid, verbose=False)
+    assert trainer.evaluate(test)["recall@1"] == 1.0
+
+
+def test_profile_alone_decides_where_nothing_else_does(built, here):
+    """Farmers go for bread and librarians for chess after the same first item: only the profile can tell."""
+    from conftest import write_dataset
+    from recbole.utils import get_trainer
+
+    users = {f"u{n}": "librarian" if n % 2 else "farmer" for n in range(40)}
+    events = [
+        event
+        for n, user in enumerate(users)
+        for event in [(user, "start", 0.0), (user, "chess" if n % 2 else "bread", 1.0), (user, "middle", 2.0),
+                      (user, "chess" if n % 2 else "bread", 3.0)]
+    ]  # fmt: skip
+    write_dataset(
+        here / "data", "profiles", events, {name: name for name in ("start", "chess", "bread", "middle")}, users
+    )
+    right = {}
+    for use_user_content in (True, False):
+        config, model, _, train, *_ = built(
+            "LLMInterest", "profiles", epochs=40, learning_rate=0.02, use_user_content=use_user_content
+        )
+        trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
+        trainer.fit(train, None, verbose=False)
+        model.eval()
+        rows = train._dataset[torch.arange(len(train._dataset))]
+        first = rows["item_length"] == 1
+        best = model.full_sort_predict(rows)[first].argmax(dim=1)
+        right[use_user_content] = float((best == rows["item_id"][first]).float().mean())
+    assert right[True] == 1.0
+    assert right[False] < 0.7
+
+
+def test_checkpoint_reloads_to_the_same_scores(built):
+    from recbole.utils import get_trainer
+
+    config, model, _, train, valid, test = built()
+    trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
+    trainer.fit(train, valid, verbose=False)
+    trainer.evaluate(test)
+    batch = next(iter(test))[0]
+    before = model.full_sort_predict(batch)
+    _, fresh, *_ = built(seed=7)
+    fresh.eval()
+    assert not torch.allclose(fresh.full_sort_predict(batch), before)
+    fresh.load_state_dict(torch.load(trainer.saved_model_file, weights_only=True)["state_dict"])
+    assert torch.equal(fresh.full_sort_predict(batch), before)
+
+
+def test_content_brings_like_items_together(built):
+    """Before any training, an item's nearest neighbour by content features is one of like content."""
+    _, _, data, *_ = built(feature_conditioning="none")
+    values = data.item_content["text"].values[1:]
+    assert values.shape == (len(SUBJECTS), 384)
+    assert torch.allclose(values.norm(dim=1), torch.ones(len(SUBJECTS)), atol=1e-4)
