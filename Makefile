@@ -20,7 +20,7 @@ $(INSTALLED): setup.py constraints.txt
 	@touch $(INSTALLED)
 
 run: install
-	$(BIN)/python run_recbole.py --model=LLMInterest,FPMC,Pop --dataset=ml-100k
+	$(BIN)/python run_recbole.py --model=LLMInterest,FPMC,Pop --dataset=ml-100k --stopping_step=5
 
 test: install
 	$(BIN)/python -m pytest

@@ -26,6 +26,7 @@ setup(
         "pydantic>=2.7",
         "pyyaml>=6",
         "safetensors>=0.4",
+        "scipy>=1.11",
         "setuptools<82",  # ray 2.6.3, which RecBole requires, imports pkg_resources
         "tabulate>=0.9",
         "tensorboard>=2.5",

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import scipy.sparse
 import torch
 import yaml
 
@@ -36,6 +37,7 @@ def install() -> None:
     read_strings_as_literals()
     load_the_time_column()
     skip_unused_negative_sampling()
+    count_every_choice_in_pop()
     order_events_exactly()
     write_loadable_checkpoints()
     keep_tensorboard_beside_the_log()
@@ -179,6 +181,27 @@ def skip_unused_negative_sampling() -> None:
     Config._set_default_parameters = _set_default_parameters
 
 
+def count_every_choice_in_pop() -> None:
+    """Let ``Pop`` count an item as often as it was chosen (no upstream issue).
+
+    RecBole adds one by advanced indexing, which counts an item once a batch however often it stands there: with 48
+    batches an epoch the hundreds of ml-100k's popular films all end at 48. Not needed once upstream uses
+    ``index_add_``.
+    """
+    from recbole.model.general_recommender import Pop
+
+    original = Pop.calculate_loss
+
+    def calculate_loss(self: Any, interaction: Any) -> torch.Tensor:
+        counts = self.item_cnt.clone()
+        loss = original(self, interaction)
+        counts.index_add_(0, interaction[self.ITEM_ID], torch.ones_like(interaction[self.ITEM_ID])[:, None])
+        self.item_cnt, self.max_cnt = counts, counts.max(dim=0).values
+        return loss
+
+    Pop.calculate_loss = calculate_loss
+
+
 def order_events_exactly() -> None:
     """Sort events by their time in double precision (#2204, #1653).
 
@@ -228,7 +251,11 @@ def write_loadable_checkpoints() -> None:
             "cur_step": self.cur_step,
             "best_valid_score": float(self.best_valid_score),
             "state_dict": self.model.state_dict(),
-            "other_parameter": self.model.other_parameter(),
+            "other_parameter": {
+                name: value
+                for name, value in self.model.other_parameter().items()
+                if not isinstance(value, torch.nn.Module)  # its weights are in the state_dict; it holds the data set
+            },
             "optimizer": self.optimizer.state_dict(),
         }
         write_atomically(Path(path), lambda file: torch.save(state, file, pickle_protocol=2))
@@ -237,7 +264,15 @@ def write_loadable_checkpoints() -> None:
 
     Config.__getstate__, Config.__setstate__ = state_without_classes, restore_state
     Trainer._save_checkpoint = _save_checkpoint
-    torch.serialization.add_safe_globals([Config, EvaluatorType, InputType, ModelType])
+    torch.serialization.add_safe_globals([Config, EvaluatorType, InputType, ModelType, *_array_types()])
+
+
+def _array_types() -> list[Any]:
+    """The names by which numpy and scipy arrays are pickled: ItemKNN, EASE and the like keep their model in such."""
+    matrices = [scipy.sparse.csr_matrix, scipy.sparse.csc_matrix, scipy.sparse.coo_matrix, scipy.sparse.lil_matrix]
+    dtypes = [type(np.dtype(kind)) for kind in (np.float32, np.float64, np.int32, np.int64, np.bool_, np.object_)]
+    rebuild: list[Any] = [np.zeros(1).__reduce__()[0], np.float64(0).__reduce__()[0]]
+    return [*rebuild, np.ndarray, np.dtype, *dtypes, *matrices]
 
 
 def keep_tensorboard_beside_the_log() -> None:

@@ -31,7 +31,7 @@ from recbole_llm_interest.evaluation.comparison import RunResult, as_table, writ
 from recbole_llm_interest.model.llm_interest import LLMInterest
 from recbole_llm_interest.registration import PROPERTIES
 from recbole_llm_interest.settings import check_keys
-from recbole_llm_interest.trainer import check_checkpoint
+from recbole_llm_interest.trainer import read_checkpoint, restore_model
 
 #: what RecBole's own command line takes for several processes, which this one does not start yet
 _DISTRIBUTED_KEYS = ("nproc", "world_size", "ip", "port", "group_offset")
@@ -122,7 +122,7 @@ def run(
     check_keys([*_keys_of_files(config_file_list), *overrides])
     configs = [_configure(model, dataset, config_file_list, overrides) for model in models]
     if checkpoint is not None:
-        check_checkpoint(Path(checkpoint), configs[0])
+        read_checkpoint(Path(checkpoint), configs[0])
     return [_run_one(config, checkpoint) for config in configs]
 
 
@@ -181,7 +181,9 @@ def _run_one(config: Config, checkpoint: str | None) -> RunResult:
         with EpochWatch(trainer, config) as watch:
             if checkpoint is None:
                 best_valid, _ = trainer.fit(train_data, valid_data, saved=True, show_progress=False)
-            test = trainer.evaluate(test_data, load_best_model=True, model_file=checkpoint, show_progress=False)
+            else:
+                restore_model(model, read_checkpoint(Path(checkpoint), config))
+            test = trainer.evaluate(test_data, load_best_model=checkpoint is None, show_progress=False)
         logging.getLogger().info("test result: %s", test)
         events, digest = _test_events(test_data._dataset)
         return RunResult(

@@ -40,8 +40,8 @@ class LLMInterestTrainer(Trainer):
         return list(zip(self.model.loss_names, losses, strict=False))
 
 
-def check_checkpoint(path: Path, config: Config) -> None:
-    """Make sure that ``path`` is a checkpoint of the model and data set that ``config`` names.
+def read_checkpoint(path: Path, config: Config) -> dict[str, Any]:
+    """Read a checkpoint of the model and data set that ``config`` names, running no code that it may hold.
 
     Raises:
         CheckpointError: it is not there, is damaged, or belongs to something else.
@@ -49,7 +49,8 @@ def check_checkpoint(path: Path, config: Config) -> None:
     if not path.is_file():
         raise CheckpointError(f"checkpoint {path} does not exist")
     try:
-        saved = torch.load(path, map_location="cpu", weights_only=True)["config"]
+        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        saved = checkpoint["config"]
     except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, OSError) as error:
         raise CheckpointError(f"checkpoint {path} is damaged, or not one that this package wrote") from error
     for key in ("model", "dataset"):
@@ -57,3 +58,18 @@ def check_checkpoint(path: Path, config: Config) -> None:
             raise CheckpointError(
                 f"checkpoint {path} is of {key} {saved[key]!r}, not {config[key]!r}: name it by --{key}={saved[key]}"
             )
+    return checkpoint
+
+
+def restore_model(model: torch.nn.Module, checkpoint: dict[str, Any]) -> None:
+    """Give ``model`` the weights of a checkpoint.
+
+    Raises:
+        CheckpointError: the model was built with other settings, or for other items, than the checkpoint's.
+    """
+    try:
+        model.load_state_dict(checkpoint["state_dict"])
+    except RuntimeError as error:
+        mismatch = str(error).splitlines()[1].strip()
+        raise CheckpointError(f"the checkpoint was trained with other settings or other data: {mismatch}") from error
+    model.load_other_parameter(checkpoint["other_parameter"])  # type: ignore[operator]

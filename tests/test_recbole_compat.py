@@ -1,0 +1,224 @@
+"""RecBole runs on today's stack, stock models included, and runs no code that it was not asked to run."""
+
+from __future__ import annotations
+
+import logging
+import random
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import write_dataset
+from recbole.config import Config
+from recbole.data import create_dataset, data_preparation
+from recbole.data.interaction import Interaction
+from recbole.quick_start import load_data_and_model, run_recbole
+from recbole.utils import get_model, get_trainer
+
+from recbole_llm_interest.files import write_atomically
+
+NEW_YEAR = 1_704_067_200.0  # of 2024, in epoch seconds
+
+
+def run_python(program, cwd):
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)], cwd=cwd, capture_output=True, text=True, timeout=300
+    )
+
+
+# --- stock models train, reload their best checkpoint and evaluate
+
+
+@pytest.mark.parametrize("model", ["SASRec", "GRU4Rec", "Pop", "FDSA", "ItemKNN", "LLMInterest"])
+def test_model_trains_reloads_and_evaluates_through_stock_recbole(model, settings):
+    fdsa = {"load_col": {"inter": ["user_id", "item_id", "timestamp"], "item": ["item_id", "title"]}}
+    seen_stay = {"repeatable": True}  # else RecBole finds nothing to sample for users who have seen every item
+    extra = {"FDSA": {"selected_features": ["title"], **fdsa}, "ItemKNN": seen_stay, "Pop": seen_stay}
+    result = run_recbole(model=model, dataset="cycle", config_dict={**settings, **extra.get(model, {})})
+    assert 0 <= result["test_result"]["recall@3"] <= 1
+    (checkpoint,) = Path("saved").glob("*.pth")
+    assert set(torch.load(checkpoint, weights_only=True)) >= {"config", "state_dict", "optimizer"}
+    config, restored, _, _, _, test_data = load_data_and_model(str(checkpoint))
+    trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, restored)
+    assert trainer.evaluate(test_data, load_best_model=False) == result["test_result"]
+
+
+def test_interaction_needs_no_config_first(here):
+    done = run_python(
+        """
+        import recbole_llm_interest
+        from recbole.data.interaction import Interaction
+        print(Interaction({"rating": [1.0, 2.0]})["rating"].sum().item())
+        """,
+        here,
+    )
+    assert done.stdout.strip() == "3.0", done.stderr
+    assert Interaction({"a": np.array([1.5])})["a"].dtype == torch.float32
+
+
+@pytest.mark.slow
+def test_main_job_runs_without_ray(settings, here):
+    done = run_python(
+        f"""
+        import sys
+        class NoRay:
+            def find_spec(self, name, path=None, target=None):
+                if name.split(".")[0] == "ray":
+                    raise ModuleNotFoundError("No module named 'ray'", name="ray")
+        sys.meta_path.insert(0, NoRay())
+        import importlib.util
+        find_spec = importlib.util.find_spec
+        importlib.util.find_spec = lambda name, *rest: None if name == "ray" else find_spec(name, *rest)
+        import recbole_llm_interest
+        from recbole.quick_start import run_recbole
+        print(run_recbole(model="GRU4Rec", dataset="cycle", config_dict={settings!r})["test_result"]["recall@3"])
+        """,
+        here,
+    )
+    assert done.returncode == 0, done.stderr
+    assert 0 <= float(done.stdout.splitlines()[-1]) <= 1
+
+
+@pytest.mark.slow
+def test_transformers_and_torchvision_import_beside_a_cpu_only_torch(here):
+    done = run_python(
+        """
+        import recbole_llm_interest
+        import torchvision.transforms.v2 as transforms, torch
+        from transformers import BertModel
+        from sentence_transformers import SentenceTransformer
+        print(transforms.functional.resize(torch.zeros(3, 8, 8), [4, 4]).shape[1])
+        """,
+        here,
+    )
+    assert done.stdout.strip() == "4", done.stderr
+
+
+def test_looking_a_model_up_leaves_anomaly_detection_off():
+    get_model("SINE")
+    assert not torch.is_anomaly_enabled()
+
+
+# --- nothing that is read is run as code
+
+
+@pytest.mark.parametrize("place", ["command line", "config_dict", "yaml"])
+def test_settings_are_never_run_as_code(place, settings, here, monkeypatch):
+    mark = here / "executed"
+    payload = f"__import__('pathlib').Path({str(mark)!r}).touch()"
+    config_dict, files = dict(settings), []
+    if place == "command line":
+        monkeypatch.setattr(sys, "argv", ["run", f"--wandb_project={payload}"])
+    elif place == "config_dict":
+        config_dict["wandb_project"] = payload
+    else:
+        files = [str(here / "settings.yaml")]
+        Path(files[0]).write_text(f'wandb_project: "{payload}"\n')
+    config = Config("GRU4Rec", "cycle", files, config_dict)
+    assert config["wandb_project"] == payload
+    assert not mark.exists()
+
+
+def test_yaml_that_asks_for_code_is_refused(settings, here):
+    mark, file = here / "executed", here / "settings.yaml"
+    file.write_text(f'seed: !!python/object/apply:os.system ["touch {mark}"]\n')
+    with pytest.raises(Exception, match="could not determine a constructor"):
+        Config("GRU4Rec", "cycle", [str(file)], settings)
+    assert not mark.exists()
+
+
+def test_search_space_is_never_run_as_code(here):
+    from recbole.trainer import HyperTuning
+
+    mark = here / "executed"
+    (here / "space.txt").write_text(f"learning_rate choice __import__('pathlib').Path({str(mark)!r}).touch()\n")
+    with pytest.raises(SyntaxError, match="not a literal"):
+        HyperTuning(lambda *args: {}, params_file=str(here / "space.txt"))
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("5", 5), ("1e-3", 1e-3), ("[5, 10]", [5, 10]), ("[title, genres]", ["title", "genres"]), ("None", None),
+     ("True", True), ("true", True), ("5-10", "5-10"), ("1/0", "1/0"), ("ml-100k", "ml-100k"),
+     ("{'LS': 'a'}", {"LS": "a"})],
+)  # fmt: skip
+def test_settings_keep_their_types(text, value, settings):
+    assert Config("GRU4Rec", "cycle", config_dict={**settings, "wandb_project": text})["wandb_project"] == value
+
+
+# --- events in their true order
+
+
+@pytest.mark.parametrize("model", ["LLMInterest", "SASRec", "Pop"])
+@pytest.mark.parametrize("unit", [1, 1000], ids=["seconds", "milliseconds"])
+def test_events_are_in_their_true_order(built, here, model, unit):
+    """Twelve events a user within twelve seconds of 2024, written in random order: float32 can't tell them apart."""
+    shuffle = random.Random(0)
+    events = [(f"u{u}", f"i{(5 * u + s) % 40}", (NEW_YEAR + 60 * u + s) * unit) for u in range(30) for s in range(12)]
+    shuffle.shuffle(events)
+    write_dataset(here / "data", "times", events)
+    _, _, data, _, valid, test = built(
+        model, "times", eval_args={"split": {"LS": "valid_and_test"}, "order": "TO", "mode": "full"}, repeatable=True
+    )
+    for split, step in ((valid, 10), (test, 11)):
+        rows = split._dataset.inter_feat
+        users, items = data.id2token("user_id", rows["user_id"]), data.id2token("item_id", rows["item_id"])
+        assert dict(zip(users, items, strict=True)) == {f"u{u}": f"i{(5 * u + step) % 40}" for u in range(30)}
+
+
+def test_events_of_one_moment_stay_in_the_files_order(built, here):
+    events = [(f"u{u}", f"i{s}", 5.0) for u in range(12) for s in range(6)]
+    write_dataset(here / "data", "ties", events)
+    _, _, data, _, _, test = built("LLMInterest", "ties")
+    assert set(data.id2token("item_id", test._dataset.inter_feat["item_id"])) == {"i5"}
+
+
+def test_own_data_set_needs_no_load_col(built):
+    _, _, data, *_ = built("SASRec")
+    assert "timestamp" in data.inter_feat
+
+
+def test_pop_counts_what_users_chose_and_nothing_else(settings):
+    protocol = {"eval_args": {"split": {"LS": "valid_and_test"}, "order": "TO", "mode": "full"}, "repeatable": True}
+    config = Config("Pop", "cycle", config_dict={**settings, **protocol})
+    train, _, _ = data_preparation(config, create_dataset(config))
+    model = get_model("Pop")(config, train._dataset)
+    for batch in train:
+        model.calculate_loss(batch)
+    assert int(model.item_cnt.sum()) == len(train._dataset)
+
+
+# --- files
+
+
+def test_failed_write_leaves_the_old_file(tmp_path):
+    path = tmp_path / "checkpoint.pth"
+    write_atomically(path, lambda file: file.write(b"old"))
+
+    def fail(file):
+        file.write(b"half of the n")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        write_atomically(path, fail)
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_tensorboard_lies_beside_the_log(settings, here):
+    root = logging.getLogger()
+    handlers, root.handlers = root.handlers, []  # pytest's own would keep RecBole from opening a log file
+    try:
+        run_recbole(model="GRU4Rec", dataset="cycle", config_dict=settings)
+    finally:
+        for handler in root.handlers:
+            handler.close()
+        root.handlers = handlers
+    (log,) = (here / "log" / "GRU4Rec").glob("*.log")
+    assert list(log.with_suffix("").glob("events.out.tfevents.*"))
+    assert not (here / "log_tensorboard").exists()
