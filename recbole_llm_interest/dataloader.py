@@ -16,6 +16,7 @@ from recbole.data.interaction import Interaction
 from torch import Tensor
 
 from recbole_llm_interest.dataset import LLMInterestDataset
+from recbole_llm_interest.errors import SettingsError
 
 #: batches whose windows are sorted by length together: enough to save padding, few enough to keep batches mixed
 _BATCHES_A_POOL = 16
@@ -37,6 +38,9 @@ class HistoryDataLoader(AbstractDataLoader):
             dataset.inter_feat[dataset.HISTORY_END],
             config["MAX_ITEM_LIST_LENGTH"],
         )
+        if config["train_batch_size"] < 1:
+            raise SettingsError(f"train_batch_size={config['train_batch_size']}: a batch needs at least one target")
+        # A window is never split, so a batch has room for the longest.
         self.targets_a_batch = max(config["train_batch_size"], config["MAX_ITEM_LIST_LENGTH"])
         # RecBole's loader draws single rows; ours draws whole batches, planned anew for each epoch.
         self.sample_size = -(-int((self.end - self.start).sum()) // self.targets_a_batch)
@@ -69,7 +73,7 @@ class HistoryDataLoader(AbstractDataLoader):
         batch = self._dataset.histories(start, end)
         next_items = self._dataset.histories(start + 1, end + 1)
         batch[self._dataset.uid_field] = self.user[windows]
-        batch[self._dataset.next_item_list_field] = next_items[self._dataset.item_id_list_field]
+        batch[self._dataset.next_item_list_field] = next_items[self._dataset.item_list_field]
         return self.transform(self._dataset, batch)
 
 

@@ -18,7 +18,7 @@ from recbole_llm_interest.content.encode import encode_texts
 from recbole_llm_interest.content.encoders.text import TextEncoder
 from recbole_llm_interest.content.features import Content
 from recbole_llm_interest.content.store import FeatureStore
-from recbole_llm_interest.errors import DataError
+from recbole_llm_interest.errors import DataError, SettingsError
 from recbole_llm_interest.settings import ContentSettings, read_settings
 
 _logger = logging.getLogger(__name__)
@@ -33,6 +33,7 @@ class LLMInterestDataset(SequentialDataset):
     RecBole's own splitting and evaluation apply, at a fraction of the time and memory.
 
     Attributes:
+        item_list_field: the field that holds histories.
         next_item_list_field: the field that holds, in training, the item that follows each position.
         item_content: features by modality, row ``i`` for internal item id ``i``.
         user_content: the same for users; empty where users have no content.
@@ -49,20 +50,32 @@ class LLMInterestDataset(SequentialDataset):
     def __init__(self, config: Config) -> None:
         settings = read_settings(ContentSettings, config)
         check_interaction_file(config)
+        _refuse_unsupported(config)
         super().__init__(config)
-        self.next_item_list_field = f"next_{self.iid_field}{config['LIST_SUFFIX']}"
+        self.item_list_field = f"{self.iid_field}{config['LIST_SUFFIX']}"
+        self.next_item_list_field = f"next_{self.item_list_field}"
         self.item_content = self._content("item", self.iid_field, settings.item_text_fields, settings)
         self.user_content = self._content("user", self.uid_field, settings.user_text_fields, settings)
 
     def _content(
         self, kind: str, id_field: str, text_fields: tuple[str, ...] | None, settings: ContentSettings
     ) -> Content:
-        texts = read_texts(Path(self.dataset_path), self.dataset_name, kind, id_field, text_fields)
+        if "text" not in settings.modalities:
+            return {}
+        texts = read_texts(
+            Path(self.dataset_path),
+            self.dataset_name,
+            kind,
+            id_field,
+            text_fields,
+            separator=self.config["field_separator"],
+            encoding=self.config["encoding"] or "utf-8",
+        )
         tokens = [str(token) for token in self.field2id_token[id_field]]
         tokens[0] = ""  # RecBole's padding: a real item may well be called [PAD]
-        if not texts:
-            return {}
         self._report_missing(kind, [token for token in tokens[1:] if token not in texts], settings.strict_content)
+        if not any(token in texts for token in tokens):
+            return {}
         encoder = TextEncoder(settings.text_encoder, settings.text_batch_size)
         cache = Path(settings.feature_cache or Path(self.config["checkpoint_dir"]) / "features")
         store = FeatureStore(cache / self.dataset_name, "text", encoder.fingerprint)
@@ -73,9 +86,11 @@ class LLMInterestDataset(SequentialDataset):
         if not tokens:
             return
         names = ", ".join(map(repr, tokens[:_NAMED_AT_MOST])) + (", …" if len(tokens) > _NAMED_AT_MOST else "")
+        total = self.num(self.iid_field if kind == "item" else self.uid_field) - 1
+        stand_in = "a learnt vector stands in for it" if len(tokens) < total else f"{kind}s are known by history alone"
         message = (
-            f"{len(tokens)} of {self.num(self.iid_field if kind == 'item' else self.uid_field) - 1} {kind}s have no "
-            f"text ({names}): a learnt vector stands in for it; add rows to content/{kind}s.jsonl to give them one"
+            f"{len(tokens)} of {total} {kind}s have no text ({names}): {stand_in}; "
+            f"add rows to content/{kind}s.jsonl, or columns to the .{kind} file, to give them one"
         )
         if strict:
             raise DataError(f"{message}, or set strict_content=False")
@@ -120,7 +135,20 @@ class LLMInterestDataset(SequentialDataset):
         offset = torch.arange(int(length.max()))
         inside = offset < length[:, None]
         items = self._event_items[(start[:, None] + offset).where(inside, 0)].where(inside, 0)
-        return Interaction({self.item_id_list_field: items, self.item_list_length_field: length})
+        return Interaction({self.item_list_field: items, self.item_list_length_field: length})
+
+
+def _refuse_unsupported(config: Config) -> None:
+    if config["benchmark_filename"]:
+        raise DataError(
+            "benchmark_filename is not supported by LLMInterest, which takes whole histories: give it one .inter file "
+            "and let eval_args split it"
+        )
+    if config["save_dataset"] or config["dataset_save_path"]:
+        raise SettingsError(
+            "save_dataset and dataset_save_path are not supported by LLMInterest: RecBole would load the saved data "
+            "set whatever the content settings are; encoded features are kept in feature_cache anyway"
+        )
 
 
 def check_interaction_file(config: Config) -> None:

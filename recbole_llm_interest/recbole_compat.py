@@ -35,19 +35,21 @@ def install() -> None:
     stand_in_for_ray()
     let_torchvision_import()
     read_strings_as_literals()
-    load_the_time_column()
+    load_the_columns_that_are_named()
     skip_unused_negative_sampling()
     count_every_choice_in_pop()
     order_events_exactly()
     write_loadable_checkpoints()
     keep_tensorboard_beside_the_log()
+    collect_counts_as_they_are()
+    let_graph_models_fill_matrices()
     hide_deprecations_in_recbole()
     keep_anomaly_detection_off()
     install.done = True  # type: ignore[attr-defined]
 
 
 def restore_numpy_names() -> None:
-    """Give numpy back the aliases that RecBole uses (#2174, #2215, #1604).
+    """Give numpy back the aliases that RecBole uses (#1604, #1714, PR #2203).
 
     Skipped for each name that numpy still has; not needed once RecBole stops using them.
     """
@@ -136,11 +138,12 @@ def read_strings_as_literals() -> None:
         module.eval = literal
 
 
-def load_the_time_column() -> None:
-    """Load the time column of a data set that RecBole has no settings file for (no upstream issue).
+def load_the_columns_that_are_named() -> None:
+    """Load the user, item and time column of a data set that RecBole has no settings file for (no upstream issue).
 
-    RecBole's default ``load_col`` names users and items only, so that every sequential model stops at a data set
-    of one's own. Skipped where the user, or RecBole's own file for the data set, says which columns to load.
+    RecBole's default ``load_col`` has ``user_id`` and ``item_id`` only, whatever the settings call them, and no time,
+    so that every sequential model stops at a data set of one's own. Skipped where the user, or RecBole's own file
+    for the data set, says which columns to load.
     """
     from recbole.config import Config
 
@@ -149,8 +152,9 @@ def load_the_time_column() -> None:
     def _update_internal_config_dict(self: Any, file: str) -> Any:
         config_dict = original(self, file)
         if os.path.basename(file) == "sample.yaml":
-            time_field = self.external_config_dict.get("TIME_FIELD", self.internal_config_dict["TIME_FIELD"])
-            self.internal_config_dict["load_col"]["inter"].append(time_field)
+            named = {**self.internal_config_dict, **self.external_config_dict}
+            fields = [named[key] for key in ("USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD")]
+            self.internal_config_dict["load_col"]["inter"] = fields
         return config_dict
 
     Config._update_internal_config_dict = _update_internal_config_dict
@@ -224,7 +228,7 @@ def order_events_exactly() -> None:
 
 
 def write_loadable_checkpoints() -> None:
-    """Write checkpoints that torch's safe loader reads, and that a kill cannot damage (#2155, #2187).
+    """Write checkpoints that torch's safe loader reads, and that a kill cannot damage (#2212).
 
     Stock checkpoints use a pickle protocol that ``weights_only`` loading does not know and hold a model class and
     a YAML loader, so that every run dies when it reloads its best model. Written to a temporary file first and
@@ -269,7 +273,13 @@ def write_loadable_checkpoints() -> None:
 
 def _array_types() -> list[Any]:
     """The names by which numpy and scipy arrays are pickled: ItemKNN, EASE and the like keep their model in such."""
-    matrices = [scipy.sparse.csr_matrix, scipy.sparse.csc_matrix, scipy.sparse.coo_matrix, scipy.sparse.lil_matrix]
+    matrices = [
+        np.matrix,
+        scipy.sparse.csr_matrix,
+        scipy.sparse.csc_matrix,
+        scipy.sparse.coo_matrix,
+        scipy.sparse.lil_matrix,
+    ]
     dtypes = [type(np.dtype(kind)) for kind in (np.float32, np.float64, np.int32, np.int64, np.bool_, np.object_)]
     rebuild: list[Any] = [np.zeros(1).__reduce__()[0], np.float64(0).__reduce__()[0]]
     return [*rebuild, np.ndarray, np.dtype, *dtypes, *matrices]
@@ -292,8 +302,40 @@ def keep_tensorboard_beside_the_log() -> None:
     recbole.trainer.trainer.get_tensorboard = get_tensorboard
 
 
+def collect_counts_as_they_are() -> None:
+    """Let metrics that need counts be computed: coverage, popularity, Gini, entropy, tail share (#2194, #2191).
+
+    RecBole calls ``.cpu()`` on all that it collected, plain counts included. Not needed once it asks for the type.
+    """
+    from recbole.evaluator import Collector
+
+    original = Collector.get_data_struct
+
+    def get_data_struct(self: Any) -> Any:
+        collected = self.data_struct._data_dict
+        counts = {name: value for name, value in collected.items() if not isinstance(value, torch.Tensor)}
+        for name in counts:
+            del collected[name]
+        struct = original(self)
+        for name, value in counts.items():
+            self.data_struct.set(name, value)
+            struct.set(name, value)
+        return struct
+
+    Collector.get_data_struct = get_data_struct
+
+
+def let_graph_models_fill_matrices() -> None:
+    """Give scipy's ``dok_matrix`` back the ``_update`` by which LightGCN and its kin fill it (#2034, #2090).
+
+    Skipped where scipy still has it, as before 1.13.
+    """
+    if not hasattr(scipy.sparse.dok_matrix, "_update"):
+        scipy.sparse.dok_matrix._update = lambda self, values: self._dict.update(values)
+
+
 def hide_deprecations_in_recbole() -> None:
-    """Keep RecBole's use of deprecated pandas and torch calls off the console (#2203).
+    """Keep RecBole's use of deprecated pandas and torch calls off the console (no upstream issue).
 
     A user can do nothing about them, and they come once a column and once an epoch. The constraints on pandas and
     torch hold the versions in which the calls still work.

@@ -53,24 +53,17 @@ def _train_on_whole_histories() -> None:
 
 
 def _load_settings_files() -> None:
-    """Read our settings files at the places in RecBole's order that its own ones have.
-
-    The order is: general, model, sample, data set. A class that derives from LLMInterest starts from its settings.
-    """
+    """Read our settings files at the places in RecBole's order that its own have: general, model, sample, data set."""
     original = Config._update_internal_config_dict
 
     def _update_internal_config_dict(self: Any, file: str) -> Any:
         config_dict = original(self, file)
-        if issubclass(self.model_class, LLMInterest):
-            if os.path.basename(file) == "overall.yaml":
-                for ancestor in reversed(self.model_class.__mro__):
-                    _read_if_there(self, PROPERTIES / "model" / f"{ancestor.__name__}.yaml")
-            elif os.path.basename(file) == "sample.yaml":
-                _read_if_there(self, PROPERTIES / "dataset" / f"{self.dataset}.yaml")
+        ours = {
+            "overall.yaml": PROPERTIES / "model" / f"{self.model}.yaml",
+            "sample.yaml": PROPERTIES / "dataset" / f"{self.dataset}.yaml",
+        }.get(os.path.basename(file))
+        if ours is not None and ours.is_file() and self.model_class is LLMInterest:
+            original(self, str(ours))
         return config_dict
-
-    def _read_if_there(config: Any, file: Path) -> None:
-        if file.is_file():
-            original(config, str(file))
 
     Config._update_internal_config_dict = _update_internal_config_dict

@@ -11,9 +11,11 @@ import argparse
 import difflib
 import hashlib
 import logging
+import math
+import re
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,45 +28,56 @@ from recbole.utils import get_model, get_trainer, init_logger, init_seed
 from tqdm import tqdm
 
 from recbole_llm_interest.dataset import check_interaction_file
-from recbole_llm_interest.errors import DataError, LLMInterestError, SettingsError
+from recbole_llm_interest.errors import CheckpointError, DataError, LLMInterestError, SettingsError
 from recbole_llm_interest.evaluation.comparison import RunResult, as_table, write_comparison
 from recbole_llm_interest.model.llm_interest import LLMInterest
 from recbole_llm_interest.registration import PROPERTIES
-from recbole_llm_interest.settings import check_keys
+from recbole_llm_interest.settings import ContentSettings, ModelSettings, check_keys, read_settings, settings_keys
 from recbole_llm_interest.trainer import read_checkpoint, restore_model
 
 #: what RecBole's own command line takes for several processes, which this one does not start yet
 _DISTRIBUTED_KEYS = ("nproc", "world_size", "ip", "port", "group_offset")
 #: what RecBole raises for settings and data that it cannot use
-_RECBOLE_ERRORS = (ValueError, KeyError, TypeError, AttributeError, IndexError, NotImplementedError, RuntimeError)
+_RECBOLE_ERRORS = (
+    *(ValueError, KeyError, TypeError, AttributeError, IndexError, AssertionError),
+    *(NotImplementedError, RuntimeError, SyntaxError, ImportError, OSError),
+)
+#: settings that a checkpoint may differ in: they change how fast a result comes, not which
+_FREE_OF_THE_CHECKPOINT = {"text_batch_size", "feature_cache", "strict_content"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line. Returns the exit code: 0, 2 for a mistake of the user's, 130 when interrupted."""
+    results: list[RunResult] = []
     try:
         options, overrides = parse_arguments(sys.argv[1:] if arguments is None else arguments)
         # RecBole would read the command line once more, and pass over what it cannot parse.
         sys.argv = sys.argv[:1]
-        results = run(
-            options.model.split(","),
-            options.dataset,
-            options.config_files.split() if options.config_files else [],
-            overrides,
-            checkpoint=options.checkpoint,
-        )
+        files = options.config_files.split() if options.config_files else []
+        models = options.model.split(",")
+        for result in run_each(models, options.dataset, files, overrides, checkpoint=options.checkpoint):
+            results.append(result)  # noqa: PERF402  (what is there already outlives a later failure)
     except LLMInterestError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
+        code = 2
     except KeyboardInterrupt:
         print("\ninterrupted: encoded features and the best checkpoint so far are kept", file=sys.stderr)
-        return 130
+        code = 130
+    else:
+        code = 0
+    if results:
+        _report(results)
+    return code
+
+
+def _report(results: Sequence[RunResult]) -> None:
+    """Print the table, write it beside the first checkpoint, and say where everything is."""
     path = Path(results[0].checkpoint).parent / f"{results[0].dataset}-{time.strftime('%Y-%m-%d_%H-%M-%S')}"
     markdown, data = write_comparison(results, path)
     print(f"\n{as_table(results)}")
     checkpoints = ", ".join(result.checkpoint for result in results)
     logs = ", ".join(sorted({str(Path(result.log).parent) for result in results}))
     print(f"table: {markdown}, {data} | checkpoints: {checkpoints} | logs and TensorBoard: {logs}")
-    return 0
 
 
 def parse_arguments(arguments: Sequence[str]) -> tuple[argparse.Namespace, dict[str, str]]:
@@ -108,9 +121,20 @@ def run(
     """Train and test each model, or test ``checkpoint`` of the only one. Arguments are those of RecBole's ``run``.
 
     Raises:
-        LLMInterestError: a setting, the data set or the checkpoint cannot be used. All settings are checked before
-            the first model trains.
+        LLMInterestError: a setting, the data set or the checkpoint cannot be used. Settings are checked before the
+            first model trains.
     """
+    return list(run_each(models, dataset, config_file_list, config_dict, checkpoint))
+
+
+def run_each(
+    models: Sequence[str],
+    dataset: str = "ml-100k",
+    config_file_list: Sequence[str] = (),
+    config_dict: dict[str, Any] | None = None,
+    checkpoint: str | None = None,
+) -> Iterator[RunResult]:
+    """The results of :func:`run`, each as soon as it is there."""
     overrides = dict(config_dict or {})
     for model in models:
         _check_model(model)
@@ -122,13 +146,26 @@ def run(
     check_keys([*_keys_of_files(config_file_list), *overrides])
     configs = [_configure(model, dataset, config_file_list, overrides) for model in models]
     if checkpoint is not None:
-        read_checkpoint(Path(checkpoint), configs[0])
-    return [_run_one(config, checkpoint) for config in configs]
+        _check_settings_of(checkpoint, configs[0])
+    for config in configs:
+        yield _run_one(config, checkpoint)
+
+
+def _check_settings_of(checkpoint: str, config: Config) -> None:
+    saved = read_checkpoint(Path(checkpoint), config)["config"]
+    for key in ("MAX_ITEM_LIST_LENGTH", *settings_keys()):
+        if key in saved and saved[key] != config[key] and key not in _FREE_OF_THE_CHECKPOINT:
+            raise CheckpointError(
+                f"checkpoint {checkpoint} was trained with other settings: {key}={saved[key]!r}, now {config[key]!r}; "
+                f"give --{key}={saved[key]}"
+            )
 
 
 def _check_model(model: str) -> None:
-    known = {path.stem for path in (Path(recbole.__file__).parent / "properties" / "model").glob("*.yaml")}
-    known.add(LLMInterest.__name__)
+    known = {LLMInterest.__name__}
+    for path in (Path(recbole.__file__).parent / "model").glob("*_recommender/*.py"):
+        classes = re.findall(r"^class (\w+)\(", path.read_text("utf-8"), re.MULTILINE)
+        known.update(name for name in classes if name.lower() == path.stem)  # how RecBole finds a model's file
     if model not in known:
         by_lower_case = {name.lower(): name for name in known}
         nearest = difflib.get_close_matches(model.lower(), by_lower_case, n=1, cutoff=0.5)
@@ -144,7 +181,7 @@ def _keys_of_files(files: Sequence[str]) -> list[str]:
         except FileNotFoundError as error:
             raise SettingsError(f"config file {file} does not exist") from error
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise SettingsError(f"config file {file} is not readable YAML: {_one_line(error)}") from error
+            raise SettingsError(f"config file {file} is not readable YAML: {' '.join(str(error).split())}") from error
         if not isinstance(settings, dict):
             raise SettingsError(f"config file {file} does not hold 'key: value' lines")
         keys += map(str, settings)
@@ -161,22 +198,32 @@ def _configure(model: str, dataset: str, files: Sequence[str], overrides: dict[s
             f"holds {dataset}/{dataset}.inter (RecBole's ml-100k needs none)"
         )
     check_interaction_file(config)
+    for settings in (ContentSettings, ModelSettings):
+        read_settings(settings, config)
+    reported = {f"{metric}@{k}".lower() for metric in config["metrics"] for k in config["topk"]}
+    if "@" in config["valid_metric"] and config["valid_metric"].lower() not in reported:
+        raise SettingsError(
+            f"valid_metric={config['valid_metric']} is not among what is computed ({', '.join(sorted(reported))}): "
+            "set it, or metrics and topk, so that it is"
+        )
     return config
 
 
 def _run_one(config: Config, checkpoint: str | None) -> RunResult:
-    with _log_file(config) as log:
+    with _as_user_error("the settings"), _log_file(config) as log, _as_user_error("the data or the settings", log):
+        logger = logging.getLogger()
         init_seed(config["seed"], config["reproducibility"])
-        logging.getLogger().info(config)
-        with _as_user_error("the data set"):
-            dataset = create_dataset(config)
-            train_data, valid_data, test_data = data_preparation(config, dataset)
-        logging.getLogger().info(dataset)
+        logger.info(config)
+        dataset = create_dataset(config)
+        train_data, valid_data, test_data = data_preparation(config, dataset)
+        logger.info(dataset)
+        if max(config["topk"]) > dataset.item_num - 1:
+            raise SettingsError(f"topk={config['topk']}: {config['dataset']} has only {dataset.item_num - 1} items")
+        config["item_digest"] = _digest(dataset.field2id_token[dataset.iid_field])
         init_seed(config["seed"], config["reproducibility"])
-        with _as_user_error("the model's settings"):
-            model = get_model(config["model"])(config, train_data._dataset).to(config["device"])
-            trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
-        logging.getLogger().info(model)
+        model = get_model(config["model"])(config, train_data._dataset).to(config["device"])
+        trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
+        logger.info(model)
         best_valid = None
         with EpochWatch(trainer, config) as watch:
             if checkpoint is None:
@@ -184,20 +231,22 @@ def _run_one(config: Config, checkpoint: str | None) -> RunResult:
             else:
                 restore_model(model, read_checkpoint(Path(checkpoint), config))
             test = trainer.evaluate(test_data, load_best_model=checkpoint is None, show_progress=False)
-        logging.getLogger().info("test result: %s", test)
-        events, digest = _test_events(test_data._dataset)
+        logger.info("test result: %s", test)
+        candidates = _candidates(config, dataset.item_num - 1)
+        events = _test_events(test_data._dataset)
         return RunResult(
             model=config["model"],
             dataset=config["dataset"],
             seed=config["seed"],
             test={metric: float(value) for metric, value in test.items()},
             valid_metric=config["valid_metric"],
-            best_valid=None if best_valid is None else float(best_valid),
+            best_valid=float(best_valid) if best_valid is not None and math.isfinite(best_valid) else None,
             epochs=len(watch.seconds),
             seconds_per_epoch=sum(watch.seconds) / len(watch.seconds) if watch.seconds else None,
             parameters=sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad),
-            test_events=events,
-            test_digest=digest,
+            test_events=len(events),
+            candidates=candidates,
+            test_digest=_digest([candidates, *events]),
             checkpoint=checkpoint or trainer.saved_model_file,
             log=log,
         )
@@ -271,22 +320,30 @@ def _log_file(config: Config) -> Iterator[str]:
 
 
 @contextmanager
-def _as_user_error(what: str) -> Iterator[None]:
-    """Say in one line what RecBole found wrong with what the user gave. The traceback goes to the log."""
+def _as_user_error(what: str, log: str | None = None) -> Iterator[None]:
+    """Say in one line what RecBole found wrong with what the user gave. The traceback goes to the log file."""
     try:
         yield
     except _RECBOLE_ERRORS as error:
-        logging.getLogger().debug("RecBole refused %s", what, exc_info=True)
-        raise SettingsError(f"RecBole cannot use {what}: {_one_line(error)}") from error
+        # RecBole logs at this level to the file, and _log_file keeps the console above it
+        logging.getLogger().info("RecBole stopped", exc_info=True)
+        details = f" (the traceback is in {log})" if log else ""
+        message = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise SettingsError(f"RecBole cannot use {what}: {message}{details}") from error
 
 
-def _one_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+def _candidates(config: Config, items: int) -> str:
+    mode = config["eval_args"]["mode"]["test"]
+    ranked = f"all {items} items" if mode == "full" else f"{mode} sampled items of {items}"
+    return ranked if config["repeatable"] else f"{ranked} but those seen before"
 
 
-def _test_events(dataset: Any) -> tuple[int, str]:
-    """How many events are tested, and a hash of them that does not depend on internal ids or their order."""
+def _test_events(dataset: Any) -> list[str]:
+    """The tested events, in an order and by names that do not depend on RecBole's internal ids."""
     users = dataset.id2token(dataset.uid_field, dataset.inter_feat[dataset.uid_field])
     items = dataset.id2token(dataset.iid_field, dataset.inter_feat[dataset.iid_field])
-    pairs = sorted(f"{user}\t{item}" for user, item in zip(users, items, strict=True))
-    return len(pairs), hashlib.sha256("\n".join(pairs).encode()).hexdigest()
+    return sorted(f"{user}\t{item}" for user, item in zip(users, items, strict=True))
+
+
+def _digest(words: Iterable[Any]) -> str:
+    return hashlib.sha256("\n".join(map(str, words)).encode()).hexdigest()

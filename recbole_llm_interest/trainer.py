@@ -43,6 +43,8 @@ class LLMInterestTrainer(Trainer):
 def read_checkpoint(path: Path, config: Config) -> dict[str, Any]:
     """Read a checkpoint of the model and data set that ``config`` names, running no code that it may hold.
 
+    ``item_digest`` in ``config`` is a hash of the items in RecBole's order, where the data set has been read.
+
     Raises:
         CheckpointError: it is not there, is damaged, or belongs to something else.
     """
@@ -58,6 +60,11 @@ def read_checkpoint(path: Path, config: Config) -> dict[str, Any]:
             raise CheckpointError(
                 f"checkpoint {path} is of {key} {saved[key]!r}, not {config[key]!r}: name it by --{key}={saved[key]}"
             )
+    if saved["item_digest"] != config["item_digest"] and config["item_digest"] is not None:
+        raise CheckpointError(
+            f"checkpoint {path} was trained on other items, or on the same in another order: {config['dataset']} has "
+            "changed since; train again"
+        )
     return checkpoint
 
 

@@ -99,6 +99,20 @@ def test_broken_rows_are_named(tmp_path, lines, message):
         read_texts(tmp_path, "d", "item", "item_id", None)
 
 
+def test_blank_lines_and_very_long_cells_are_read(tmp_path):
+    write_items(tmp_path, f"7\t{'long ' * 50_000}\t1995", "", "8\tHeat\t1995\r", "")
+    texts = read_texts(tmp_path, "d", "item", "item_id", ["title", "year"])
+    assert len(texts["7"]) > 200_000
+    assert texts["8"] == "title: Heat, year: 1995"
+
+
+def test_encoding_is_named_where_it_is_wrong_and_obeyed_where_it_is_given(tmp_path):
+    (tmp_path / "d.item").write_bytes("item_id:token\ttitle:token_seq\n7\tCaché\n".encode("latin-1"))
+    with pytest.raises(DataError, match=r"d\.item is not utf-8"):
+        read_texts(tmp_path, "d", "item", "item_id", None)
+    assert read_texts(tmp_path, "d", "item", "item_id", None, encoding="latin-1") == {"7": "title: Caché"}
+
+
 def test_broken_json_is_named(tmp_path):
     (tmp_path / "content").mkdir()
     (tmp_path / "content" / "items.jsonl").write_text('{"item_id": "1"}\n{"item_id": \n')

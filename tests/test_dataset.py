@@ -117,6 +117,32 @@ def test_item_without_content_is_an_error_where_asked_for(built, here):
         built("LLMInterest", "holes", filter_inter_by_user_or_item=False, strict_content=True)
 
 
+def test_no_content_at_all_is_said_and_is_an_error_where_asked_for(built, here, caplog):
+    write_dataset(here / "data", "bare", cycle_events())
+    built("LLMInterest", "bare")
+    assert "8 of 8 items have no text" in caplog.text
+    assert "items are known by history alone" in caplog.text
+    with pytest.raises(DataError, match="8 of 8 items have no text"):
+        built("LLMInterest", "bare", strict_content=True)
+
+
+def test_separator_of_the_atomic_files_holds_for_content_too(built, here):
+    write_dataset(here / "data", "commas", cycle_events(), {f"i{n}": subject for n, subject in enumerate(SUBJECTS)})
+    for path in (here / "data" / "commas").iterdir():
+        path.write_text(path.read_text().replace("\t", ","))
+    _, _, data, *_ = built("LLMInterest", "commas", field_separator=",")
+    assert data.item_content["text"].present.sum() == 8
+
+
+def test_presplit_data_is_refused_by_name(built, here):
+    write_dataset(here / "data", "split", cycle_events())
+    path = here / "data" / "split" / "split.inter"
+    for part in ("train", "valid", "test"):
+        path.with_name(f"split.{part}.inter").write_text(path.read_text())
+    with pytest.raises(DataError, match="benchmark_filename is not supported by LLMInterest"):
+        built("LLMInterest", "split", benchmark_filename=["train", "valid", "test"])
+
+
 def test_data_without_any_content_still_runs_on_ids(built, here):
     write_dataset(here / "data", "bare", cycle_events())
     _, model, *_ = built("LLMInterest", "bare")

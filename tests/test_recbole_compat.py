@@ -33,11 +33,12 @@ def run_python(program, cwd):
 # --- stock models train, reload their best checkpoint and evaluate
 
 
-@pytest.mark.parametrize("model", ["SASRec", "GRU4Rec", "Pop", "FDSA", "ItemKNN", "LLMInterest"])
+@pytest.mark.parametrize("model", ["SASRec", "GRU4Rec", "Pop", "FDSA", "ItemKNN", "EASE", "LightGCN", "LLMInterest"])
 def test_model_trains_reloads_and_evaluates_through_stock_recbole(model, settings):
     fdsa = {"load_col": {"inter": ["user_id", "item_id", "timestamp"], "item": ["item_id", "title"]}}
-    seen_stay = {"repeatable": True}  # else RecBole finds nothing to sample for users who have seen every item
-    extra = {"FDSA": {"selected_features": ["title"], **fdsa}, "ItemKNN": seen_stay, "Pop": seen_stay}
+    # else RecBole finds nothing to sample for users who have seen every item
+    extra = {model: {"repeatable": True} for model in ("Pop", "ItemKNN", "EASE", "LightGCN")}
+    extra["FDSA"] = {"selected_features": ["title"], **fdsa}
     result = run_recbole(model=model, dataset="cycle", config_dict={**settings, **extra.get(model, {})})
     assert 0 <= result["test_result"]["recall@3"] <= 1
     (checkpoint,) = Path("saved").glob("*.pth")
@@ -101,6 +102,14 @@ def test_transformers_and_torchvision_import_beside_a_cpu_only_torch(here):
 def test_looking_a_model_up_leaves_anomaly_detection_off():
     get_model("SINE")
     assert not torch.is_anomaly_enabled()
+
+
+@pytest.mark.parametrize("model", ["GRU4Rec", "LLMInterest"])
+def test_metrics_that_need_counts_are_computed(model, settings):
+    metrics = ["ItemCoverage", "AveragePopularity", "GiniIndex", "ShannonEntropy", "TailPercentage", "NDCG"]
+    result = run_recbole(model=model, dataset="cycle", config_dict={**settings, "metrics": metrics})["test_result"]
+    assert 0 < result["itemcoverage@3"] <= 1
+    assert len(result) == len(metrics)
 
 
 # --- nothing that is read is run as code

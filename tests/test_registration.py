@@ -44,13 +44,6 @@ def test_config_takes_the_class(settings):
     assert config["temperature"] == 0.07
 
 
-def test_a_derived_class_starts_from_our_settings(settings):
-    class Derived(LLMInterest):
-        pass
-
-    assert Config(Derived, "cycle", config_dict=settings)["ssl_weight"] == 0.1
-
-
 def test_stock_run_recbole_takes_the_name(settings):
     assert "recall@3" in run_recbole(model="LLMInterest", dataset="cycle", config_dict=settings)["test_result"]
 

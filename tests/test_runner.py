@@ -50,7 +50,38 @@ def test_rows_on_different_events_are_called_incomparable(settings, here):
 
     write_dataset(here / "data", "short", [*cycle_events(), ("brief", "i1", 1.0), ("brief", "i2", 2.0)])
     results = run(["GRU4Rec", "Pop"], "short", config_dict=settings)
-    assert "NOT tested on the same events (GRU4Rec on 24, Pop on 25)" in as_table(results)
+    assert "NOT tested on the same events (GRU4Rec: 24 among all 8 items; Pop: 25 among" in as_table(results)
+
+
+def test_the_line_below_the_table_says_what_was_done(settings):
+    from recbole_llm_interest.evaluation.comparison import as_table
+
+    sampled = {"split": {"LS": "test_only"}, "order": "TO", "mode": "uni2", "group_by": "user"}
+    results = run(["GRU4Rec", "LLMInterest"], "cycle", config_dict={**settings, "eval_args": sampled})
+    line = as_table(results).splitlines()[-1]
+    assert "each ranked among uni2 sampled items of 8" in line
+    assert "validation" not in line
+
+
+def test_finished_models_keep_their_row_when_a_later_one_fails(words, capsys, monkeypatch):
+    from recbole_llm_interest.trainer import LLMInterestTrainer
+
+    monkeypatch.setattr(LLMInterestTrainer, "fit", lambda *args, **kwargs: 1 / 0)
+    monkeypatch.setattr("recbole_llm_interest.runner._RECBOLE_ERRORS", (ZeroDivisionError,))
+    assert main([*words, "--model=GRU4Rec,LLMInterest"]) == 2
+    captured = capsys.readouterr()
+    assert "| GRU4Rec" in captured.out
+    log = Path(re.search(r"the traceback is in (\S+)\)", captured.err).group(1))
+    assert "Traceback" in log.read_text()
+    assert "Traceback" not in captured.err
+
+
+def test_columns_may_have_other_names(settings, here):
+    path = here / "data" / "cycle" / "cycle.inter"
+    path.write_text(path.read_text().replace("item_id:", "movie:").replace("timestamp:", "when:"))
+    (here / "data" / "cycle" / "cycle.item").unlink()
+    names = {"ITEM_ID_FIELD": "movie", "TIME_FIELD": "when"}
+    assert len(run(["LLMInterest", "GRU4Rec"], "cycle", config_dict={**settings, **names})) == 2
 
 
 def test_second_run_encodes_nothing(words, monkeypatch):
@@ -82,6 +113,15 @@ def mistakes():
     yield ["--flag"], "'--flag' is not understood"
     yield ["epochs=5"], "'epochs=5' is not understood"
     yield ["--seed=1", "--seed=2"], "--seed comes twice"
+    yield ["--model=GRU4Rec,LLMInterest", "--temperature=-1"], "temperature=-1"
+    yield ["--topk=[5]", "--valid_metric=NDCG@3"], "valid_metric=NDCG@3 is not among what is computed"
+    yield ["--topk=[50]", "--valid_metric=NDCG@50"], "topk=[50]: cycle has only 8 items"
+    yield ["--checkpoint_dir=/proc/nope"], "/proc/nope"
+    yield ["--feature_cache=/proc/nope"], "/proc/nope"
+    yield ["--train_batch_size=0"], "train_batch_size=0"
+    yield ["--model=FM"], "KeyError: 'label' (the traceback is in log/FM/"
+    yield ["--save_dataset=True"], "save_dataset and dataset_save_path are not supported"
+    yield ["--strict_content=True", "--modalities=[text]", "--user_text_fields=[zip]"], "user_text_fields names 'zip'"
     yield ["--nproc=2"], "nproc is not supported yet"
     yield ["--config_files=missing.yaml"], "config file missing.yaml does not exist"
     yield ["--metrics=[Sparkle]"], "There is no metric named 'Sparkle'"
@@ -114,6 +154,23 @@ def test_wrong_checkpoint_is_one_line_and_exit_2(words, settings, here, capsys, 
     dataset = "other" if name == "other data" else "cycle"
     assert main([*words, f"--dataset={dataset}", f"--checkpoint={trained.checkpoint}"]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_checkpoint_of_other_content_settings_is_refused(words, settings, capsys):
+    (trained,) = run(["LLMInterest"], "cycle", config_dict={**settings, "feature_conditioning": "none"})
+    assert main([*words, f"--checkpoint={trained.checkpoint}"]) == 2
+    assert "feature_conditioning='none', now 'zca'; give --feature_conditioning=none" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("model", ["LLMInterest", "GRU4Rec"])
+def test_checkpoint_of_data_in_another_order_is_refused(words, settings, here, capsys, model):
+    """RecBole numbers items as they come: the same rows in another order make another vocabulary."""
+    (trained,) = run([model], "cycle", config_dict=settings)
+    path = here / "data" / "cycle" / "cycle.inter"
+    header, *rows = path.read_text().splitlines()
+    path.write_text("\n".join([header, *reversed(rows)]) + "\n")
+    assert main([*words, f"--model={model}", f"--checkpoint={trained.checkpoint}"]) == 2
+    assert "trained on other items, or on the same in another order" in capsys.readouterr().err
 
 
 def test_checkpoint_of_other_settings_is_refused(words, settings, capsys):

@@ -6,7 +6,6 @@ quoted field and drops ids such as ``NA``; here a field is what stands between t
 
 from __future__ import annotations
 
-import csv
 import difflib
 import json
 from collections.abc import Iterator, Sequence
@@ -19,7 +18,15 @@ from recbole_llm_interest.errors import DataError
 Texts = dict[str, str]
 
 
-def read_texts(folder: Path, dataset: str, kind: str, id_field: str, fields: Sequence[str] | None) -> Texts:
+def read_texts(
+    folder: Path,
+    dataset: str,
+    kind: str,
+    id_field: str,
+    fields: Sequence[str] | None,
+    separator: str = "\t",
+    encoding: str = "utf-8",
+) -> Texts:
     """Read the text of every item or user of a data set.
 
     ``content/items.jsonl`` goes before the columns of ``<dataset>.item``; neither is required. A row's text names
@@ -31,15 +38,18 @@ def read_texts(folder: Path, dataset: str, kind: str, id_field: str, fields: Seq
         kind: ``item`` or ``user``.
         id_field: the column that holds the token.
         fields: the columns to join, in order; ``None`` for every column but the id and ``*_file_name``.
+        separator: what stands between two columns of the atomic file.
+        encoding: the atomic file's; JSON lines are UTF-8.
 
     Raises:
-        DataError: a named column does not exist, the id column is missing, an id comes twice, or a line is not JSON.
+        DataError: a named column does not exist, the id column is missing, an id comes twice, or a line is not in
+            the file's form or encoding.
     """
     jsonl, atomic = folder / "content" / f"{kind}s.jsonl", folder / f"{dataset}.{kind}"
     if jsonl.is_file():
         source, rows = jsonl, _json_rows(jsonl)
     elif atomic.is_file():
-        source, rows = atomic, _atomic_rows(atomic)
+        source, rows = atomic, _atomic_rows(atomic, separator, encoding)
     elif fields:
         raise DataError(
             f"{kind}_text_fields names {', '.join(fields)}, but neither {jsonl} nor {atomic} exists: "
@@ -79,26 +89,36 @@ def _as_text(value: Any) -> str:
     return " ".join(str(value).split())
 
 
+def _lines(path: Path, encoding: str) -> Iterator[tuple[int, str]]:
+    """Lines that are not empty, with their numbers. Only a line feed ends a line."""
+    # utf-8-sig reads UTF-8 with and without the mark that some editors put first
+    with path.open(encoding="utf-8-sig" if encoding.lower() in ("utf-8", "utf8") else encoding, newline="\n") as file:
+        try:
+            for number, line in enumerate(file, start=1):
+                if line.strip():
+                    yield number, line.rstrip("\r\n")
+        except UnicodeDecodeError as error:
+            raise DataError(f"{path} is not {encoding}: save it as UTF-8, or set encoding for atomic files") from error
+
+
 def _json_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    with path.open(encoding="utf-8-sig") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise DataError(f"{path}, line {number}: not a JSON object ({error.msg})") from error
-            if not isinstance(row, dict):
-                raise DataError(f"{path}, line {number}: not a JSON object but a {type(row).__name__}")
-            yield number, row
+    for number, line in _lines(path, "utf-8"):
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise DataError(f"{path}, line {number}: not a JSON object ({error.msg})") from error
+        if not isinstance(row, dict):
+            raise DataError(f"{path}, line {number}: not a JSON object but a {type(row).__name__}")
+        yield number, row
 
 
-def _atomic_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def _atomic_rows(path: Path, separator: str, encoding: str) -> Iterator[tuple[int, dict[str, Any]]]:
     """Rows of a RecBole atomic file, whose header says ``name:type`` for each column."""
-    with path.open(encoding="utf-8-sig", newline="\n") as file:
-        lines = csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
-        header = [column.split(":")[0] for column in next(lines, [])]
-        for number, cells in enumerate(lines, start=2):
-            if len(cells) != len(header):
-                raise DataError(f"{path}, line {number}: {len(cells)} columns where the header has {len(header)}")
-            yield number, dict(zip(header, cells, strict=True))
+    lines = _lines(path, encoding)
+    _, first = next(lines, (1, ""))
+    header = [column.split(":")[0] for column in first.split(separator)]
+    for number, line in lines:
+        cells = line.split(separator)
+        if len(cells) != len(header):
+            raise DataError(f"{path}, line {number}: {len(cells)} columns where the header has {len(header)}")
+        yield number, dict(zip(header, cells, strict=True))

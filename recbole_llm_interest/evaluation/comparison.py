@@ -22,12 +22,13 @@ class RunResult:
         seed: RecBole's ``seed`` setting.
         test: metric -> value on the test split.
         valid_metric: the metric that chose the best epoch.
-        best_valid: its best value on the validation split; None for an evaluated checkpoint.
+        best_valid: its best value on the validation split; None where nothing was validated.
         epochs: epochs trained; 0 for an evaluated checkpoint.
         seconds_per_epoch: mean training time, validation not counted; None where no epoch was trained.
         parameters: trainable ones.
         test_events: how many events were ranked.
-        test_digest: a hash of them; models with the same one were asked the same questions.
+        candidates: what they were ranked among, as in "all 1682 items".
+        test_digest: a hash of the events and candidates; models with the same one were asked the same questions.
         checkpoint: where the best model lies.
         log: the run's log file.
     """
@@ -42,6 +43,7 @@ class RunResult:
     seconds_per_epoch: float | None
     parameters: int
     test_events: int
+    candidates: str
     test_digest: str
     checkpoint: str
     log: str
@@ -69,12 +71,14 @@ def as_table(results: Sequence[RunResult]) -> str:
 def _comparability(results: Sequence[RunResult]) -> str:
     if len({result.test_digest for result in results}) == 1:
         first = results[0]
+        validated = all(result.best_valid is not None for result in results)
+        epoch = f"best epoch by validation {first.valid_metric}; " if validated else ""
         return (
-            f"{first.dataset}: {first.test_events} test events, the same for every row, each ranked among all items; "
-            f"best epoch by validation {first.valid_metric}; seed {first.seed}."
+            f"{first.dataset}: {first.test_events} test events, the same for every row, each ranked among "
+            f"{first.candidates}; {epoch}seed {first.seed}."
         )
-    counts = ", ".join(f"{result.model} on {result.test_events}" for result in results)
-    return f"{results[0].dataset}: the rows are NOT tested on the same events ({counts}): do not compare them."
+    tests = "; ".join(f"{result.model}: {result.test_events} among {result.candidates}" for result in results)
+    return f"{results[0].dataset}: the rows are NOT tested on the same events ({tests}): do not compare them."
 
 
 def write_comparison(results: Sequence[RunResult], path: Path) -> tuple[Path, Path]:

@@ -75,7 +75,7 @@ class LLMInterest(SequentialRecommender):
             nn.init.normal_(self.item_embedding.weight, std=size**-0.5)
 
     def item_representations(self) -> Tensor:
-        """``I`` of every item, ``[N, D]``. Row 0, padding and hidden events, is zero."""
+        """``I`` of every item, ``[N, D]``. Row 0, the padding, is zero."""
         parts = []
         if self.item_fusion is not None:
             parts.append(self.item_fusion())
