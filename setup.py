@@ -20,7 +20,7 @@ setup(
     package_data={PACKAGE: ["py.typed"], f"{PACKAGE}.properties": ["*.yaml", "*/*.yaml"]},
     install_requires=[
         "recbole==1.2.1",
-        "torch>=2.13",
+        "torch>=2.6",
         "numpy>=1.26",
         "pandas>=2,<3",  # RecBole relies on what pandas 3 removed
         "pydantic>=2.7",

@@ -36,6 +36,33 @@ def test_next_item_loss_equals_a_naive_loop_and_so_do_its_gradients(targets):
     assert all(torch.allclose(a, b, atol=1e-8) for a, b in zip(ours, expected, strict=True))
 
 
+@pytest.mark.parametrize("chunk", [1, 64, 10_000])
+def test_next_item_loss_does_not_depend_on_the_chunks(chunk, monkeypatch):
+    torch.manual_seed(0)
+    interest, items, next_items = torch.randn(300, 8), torch.randn(50, 8), torch.randint(1, 50, (300,))
+    whole = next_item_loss(interest, items, next_items, 0.1)
+    monkeypatch.setattr("recbole_llm_interest.model.losses._CHUNK_SCORES", 0)
+    monkeypatch.setattr("recbole_llm_interest.model.losses._CHUNK_TARGETS", chunk)
+    assert torch.allclose(next_item_loss(interest, items, next_items, 0.1), whole, rtol=1e-5)
+
+
+def test_next_item_loss_stays_finite_where_probabilities_vanish():
+    items = torch.tensor([[0.0, 0.0], [1.0, 0.0], [-1.0, 0.0]])
+    interest = torch.tensor([[1.0, 0.0]], requires_grad=True)
+    loss = next_item_loss(interest, items, torch.tensor([2]), 0.001)  # the probability is exp(-2000)
+    assert torch.allclose(loss, torch.tensor(2000.0))
+    loss.backward()
+    assert interest.grad.isfinite().all()
+
+
+def test_next_item_loss_keeps_full_precision_under_autocast():
+    torch.manual_seed(0)
+    interest, items, next_items = torch.randn(20, 8), torch.randn(50, 8), torch.randint(1, 50, (20,))
+    whole = next_item_loss(interest, items, next_items, 0.1)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(next_item_loss(interest, items, next_items, 0.1), whole)
+
+
 def test_padding_is_no_candidate():
     items = torch.eye(4)
     loss = next_item_loss(items[:1], items, torch.tensor([2]), 0.01)  # points straight at the padding row

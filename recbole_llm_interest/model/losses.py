@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 #: scores that a chunk of the next-item loss holds, about as many as stay in a processor's cache
 _CHUNK_SCORES = 2**20
@@ -20,7 +23,8 @@ def cosine_scores(interest: Tensor, items: Tensor, temperature: float) -> Tensor
 def next_item_loss(interest: Tensor, items: Tensor, next_items: Tensor, temperature: float) -> Tensor:
     """Cross-entropy of the next item over the whole catalogue, with cosine scores (UniSRec, arXiv 2206.05941).
 
-    Worked off in chunks of targets, so that the scores of all targets never stand in memory at once.
+    Worked off in chunks of targets, so that the scores of all targets never stand in memory at once, and in full
+    precision, whatever the automatic mixed precision around it.
 
     Args:
         interest: ``[T, D]``, one row a target.
@@ -28,11 +32,51 @@ def next_item_loss(interest: Tensor, items: Tensor, next_items: Tensor, temperat
         next_items: ``[T]``, ids from 1 to N - 1.
         temperature: divides the scores.
     """
-    candidates = F.normalize(items[1:], dim=-1) / temperature
-    chunks = nn.LinearCrossEntropyOptions(
-        batch_chunk_size=max(_CHUNK_SCORES // len(candidates), _CHUNK_TARGETS), acc_policy="accurate"
-    )
-    return F.linear_cross_entropy(F.normalize(interest, dim=-1), candidates, next_items - 1, options=chunks)
+    with torch.autocast(interest.device.type, enabled=False):
+        candidates = F.normalize(_at_least_float(items[1:]), dim=-1) / temperature
+        interest = F.normalize(_at_least_float(interest), dim=-1)
+        chunk = max(_CHUNK_SCORES // len(candidates), _CHUNK_TARGETS)
+        return _ChunkedCrossEntropy.apply(interest, candidates, next_items - 1, chunk)  # type: ignore[no-untyped-call]
+
+
+def _at_least_float(values: Tensor) -> Tensor:
+    return values if values.dtype == torch.float64 else values.float()
+
+
+class _ChunkedCrossEntropy(torch.autograd.Function):
+    """Mean cross-entropy of ``rows @ classes.T``, which takes its gradient along while a chunk's scores are at hand.
+
+    torch has this from 2.13 on, as ``linear_cross_entropy``; this one runs on older releases and, by leaving the
+    exponentials to one softmax kernel, in four fifths of the time on a CPU.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, classes: Tensor, target: Tensor, chunk: int) -> Tensor:
+        """Mean loss, from ``[T, D], [C, D], [T]``."""
+        loss = rows.new_zeros(())
+        rows_grad, classes_grad = torch.empty_like(rows), torch.zeros_like(classes)
+        for part, part_grad, wanted in zip(
+            *(torch.split(values, chunk) for values in (rows, rows_grad, target)), strict=True
+        ):
+            wanted = wanted[:, None]
+            scores = part @ classes.T
+            probability = torch.softmax(scores, dim=1)
+            # log-sum-exp by way of the best class, whose probability cannot vanish
+            log_sum_exp = scores.amax(dim=1, keepdim=True) - probability.amax(dim=1, keepdim=True).log()
+            loss += (log_sum_exp - scores.gather(1, wanted)).sum()
+            probability.scatter_add_(1, wanted, probability.new_full(wanted.shape, -1.0))  # now d loss / d scores
+            torch.mm(probability, classes, out=part_grad)
+            classes_grad.addmm_(probability.T, part)
+        ctx.save_for_backward(rows_grad, classes_grad)
+        return loss / len(rows)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        """The gradients that forward took along, scaled."""
+        rows_grad, classes_grad = ctx.saved_tensors
+        scale = grad / len(rows_grad)
+        return rows_grad * scale, classes_grad * scale, None, None
 
 
 def info_nce(view: Tensor, other_view: Tensor, group: Tensor, temperature: float) -> Tensor:
