@@ -1,0 +1,47 @@
+"""What the README and benchmarks/README.md promise is there and runs."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+from conftest import REPOSITORY
+
+README = (REPOSITORY / "README.md").read_text()
+
+
+@pytest.mark.slow
+def test_python_example_runs(here, feature_cache):
+    (program,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    quicker = program.replace('"epochs": 20', f'"epochs": 1, "feature_cache": {str(feature_cache)!r}')
+    assert quicker != program
+    done = subprocess.run([sys.executable, "-c", quicker], capture_output=True, text=True, cwd=here)
+    assert done.returncode == 0, done.stderr
+    assert "| LLMInterest |" in done.stdout
+    tokens = re.findall(r"'\d+'", done.stdout.splitlines()[-1])
+    assert len(tokens) == 5
+
+
+@pytest.mark.parametrize("target", ["install", "run", "test", "bench"])
+def test_make_has_the_target(target):
+    assert re.search(rf"^{target}:", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)
+
+
+def test_links_lead_somewhere():
+    for document in (REPOSITORY / "README.md", REPOSITORY / "benchmarks" / "README.md"):
+        for target in re.findall(r"\]\(([^)#]+)\)", document.read_text()):
+            assert target.startswith("https://") or (document.parent / target).exists(), f"{document.name}: {target}"
+
+
+@pytest.mark.slow
+def test_epoch_benchmark_ends_in_one_line_of_json(here, feature_cache):
+    command = [sys.executable, str(REPOSITORY / "benchmarks" / "epoch_time.py"), "--repeats=1", "--batches=1"]
+    command.append(f"--feature_cache={feature_cache}")
+    done = subprocess.run(command, capture_output=True, text=True, cwd=here)
+    assert done.returncode == 0, done.stderr
+    figure = json.loads(done.stdout.splitlines()[-1])
+    assert {"figure", "our_seconds", "baseline_seconds", "ratio", "repeats", "spread"} <= set(figure)
+    assert figure["ratio"] > 0
