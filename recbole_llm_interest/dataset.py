@@ -71,6 +71,8 @@ class LLMInterestDataset(SequentialDataset):
             separator=self.config["field_separator"],
             encoding=self.config["encoding"] or "utf-8",
         )
+        if kind == "user" and not texts:
+            return {}  # that nothing is known of users but their histories is the common case, and no fault
         tokens = [str(token) for token in self.field2id_token[id_field]]
         tokens[0] = ""  # RecBole's padding: a real item may well be called [PAD]
         self._report_missing(kind, [token for token in tokens[1:] if token not in texts], settings.strict_content)

@@ -122,6 +122,7 @@ def test_no_content_at_all_is_said_and_is_an_error_where_asked_for(built, here, 
     built("LLMInterest", "bare")
     assert "8 of 8 items have no text" in caplog.text
     assert "items are known by history alone" in caplog.text
+    assert "users" not in caplog.text  # a data set that says nothing of its users is no fault
     with pytest.raises(DataError, match="8 of 8 items have no text"):
         built("LLMInterest", "bare", strict_content=True)
 
