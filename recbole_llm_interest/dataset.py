@@ -82,7 +82,7 @@ class LLMInterestDataset(SequentialDataset):
         cache = Path(settings.feature_cache or Path(self.config["checkpoint_dir"]) / "features")
         store = FeatureStore(cache / self.dataset_name, "text", encoder.fingerprint)
         features = encode_texts(texts, tokens, encoder, store, f"Encoding {kind}s' text")
-        return {} if features is None else {"text": condition(features, settings.feature_conditioning)}
+        return {"text": condition(features, settings.feature_conditioning)}
 
     def _report_missing(self, kind: str, tokens: list[str], strict: bool) -> None:
         if not tokens:

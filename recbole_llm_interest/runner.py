@@ -55,8 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.argv = sys.argv[:1]
         files = options.config_files.split() if options.config_files else []
         models = options.model.split(",")
-        for result in run_each(models, options.dataset, files, overrides, checkpoint=options.checkpoint):
-            results.append(result)  # noqa: PERF402  (what is there already outlives a later failure)
+        # Row by row, so that what is there already outlives a later failure.
+        run(models, options.dataset, files, overrides, options.checkpoint, on_result=results.append)
     except LLMInterestError as error:
         print(f"error: {error}", file=sys.stderr)
         code = 2
@@ -117,24 +117,16 @@ def run(
     config_file_list: Sequence[str] = (),
     config_dict: dict[str, Any] | None = None,
     checkpoint: str | None = None,
+    on_result: Callable[[RunResult], object] | None = None,
 ) -> list[RunResult]:
     """Train and test each model, or test ``checkpoint`` of the only one. Arguments are those of RecBole's ``run``.
+
+    ``on_result`` is given each result as soon as it is there.
 
     Raises:
         LLMInterestError: a setting, the data set or the checkpoint cannot be used. Settings are checked before the
             first model trains.
     """
-    return list(run_each(models, dataset, config_file_list, config_dict, checkpoint))
-
-
-def run_each(
-    models: Sequence[str],
-    dataset: str = "ml-100k",
-    config_file_list: Sequence[str] = (),
-    config_dict: dict[str, Any] | None = None,
-    checkpoint: str | None = None,
-) -> Iterator[RunResult]:
-    """The results of :func:`run`, each as soon as it is there."""
     overrides = dict(config_dict or {})
     for model in models:
         _check_model(model)
@@ -147,8 +139,12 @@ def run_each(
     configs = [_configure(model, dataset, config_file_list, overrides) for model in models]
     if checkpoint is not None:
         _check_settings_of(checkpoint, configs[0])
+    results = []
     for config in configs:
-        yield _run_one(config, checkpoint)
+        results.append(_run_one(config, checkpoint))
+        if on_result is not None:
+            on_result(results[-1])
+    return results
 
 
 def _check_settings_of(checkpoint: str, config: Config) -> None:

@@ -19,22 +19,20 @@ SHARD_ROWS = 512
 
 def encode_texts(
     texts: Texts, tokens: Sequence[str], encoder: Encoder, store: FeatureStore, description: str
-) -> Features | None:
+) -> Features:
     """Features of ``tokens``, in that order, by way of the store; each distinct text is encoded once, ever.
 
     Args:
         texts: token -> text. A token that is not in it has no content.
-        tokens: the rows of the result, ``N`` of them.
+        tokens: the rows of the result, ``N`` of them; at least one has content.
         encoder: encodes what the store does not hold.
         store: the encoder's store.
         description: what the progress bar says.
 
     Returns:
-        Features of shape ``[N, D]``, or None where no token has content.
+        Features of shape ``[N, D]``.
     """
     keys = {text: content_key(text) for text in (texts[token] for token in tokens if token in texts)}
-    if not keys:
-        return None
     rows = store.read(list(keys.values()))
     # Texts of like length together: a batch is padded to its longest.
     missing = sorted((text for text, key in keys.items() if key not in rows), key=len)
