@@ -1,13 +1,14 @@
-# make run: the main job; make test: the whole test suite. Both set up what they need in .venv first.
+# make run: the main job; make daily: its sibling with images and sound; make test: the whole test suite. Both set up what they need in .venv first.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help install run test bench clean
+.PHONY: help install run daily test bench clean
 
 help:
 	@echo "make install  set up .venv"
 	@echo "make run      LLMInterest beside baselines on ml-100k"
+	@echo "make daily    text, images and sound, on a data set made here"
 	@echo "make test     the whole test suite"
 	@echo "make bench    the short benchmarks"
 	@echo "make clean    remove .venv and what runs wrote"
@@ -16,11 +17,15 @@ install: $(INSTALLED)
 
 $(INSTALLED): setup.py constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[text,tune,test]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[content,tune,test]'
 	@touch $(INSTALLED)
 
 run: install
 	$(BIN)/python run_recbole.py --model=LLMInterest,FPMC,Pop --dataset=ml-100k --stopping_step=5
+
+daily: install
+	$(BIN)/python data/make_daily.py
+	$(BIN)/python run_recbole.py --model=LLMInterest,FPMC,Pop --dataset=daily --data_path=data
 
 test: install
 	$(BIN)/python -m pytest

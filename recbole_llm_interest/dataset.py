@@ -12,17 +12,13 @@ from recbole.data.dataset import SequentialDataset
 from recbole.data.interaction import Interaction
 from torch import Tensor
 
-from recbole_llm_interest.content.catalogue import read_texts
-from recbole_llm_interest.content.conditioning import condition
-from recbole_llm_interest.content.encode import encode_texts
-from recbole_llm_interest.content.encoders.text import TextEncoder
+from recbole_llm_interest.content.catalogue import Catalogue, read_catalogue
+from recbole_llm_interest.content.collect import collect_content
 from recbole_llm_interest.content.features import Content
-from recbole_llm_interest.content.store import FeatureStore
 from recbole_llm_interest.errors import DataError, SettingsError
 from recbole_llm_interest.settings import ContentSettings, read_settings
 
 _logger = logging.getLogger(__name__)
-_NAMED_AT_MOST = 5
 
 
 class LLMInterestDataset(SequentialDataset):
@@ -40,7 +36,7 @@ class LLMInterestDataset(SequentialDataset):
 
     Raises:
         DataError: there are no times to order by, or content is missing and ``strict_content`` is set.
-        EncoderError: the text encoder cannot be loaded.
+        EncoderError: an encoder cannot be loaded.
     """
 
     inter_feat: Any  # RecBole turns it from a DataFrame into an Interaction
@@ -54,49 +50,26 @@ class LLMInterestDataset(SequentialDataset):
         super().__init__(config)
         self.item_list_field = f"{self.iid_field}{config['LIST_SUFFIX']}"
         self.next_item_list_field = f"next_{self.item_list_field}"
-        self.item_content = self._content("item", self.iid_field, settings.item_text_fields, settings)
-        self.user_content = self._content("user", self.uid_field, settings.user_text_fields, settings)
+        self.item_content = self._content("item", self.iid_field, settings)
+        self.user_content = self._content("user", self.uid_field, settings)
 
-    def _content(
-        self, kind: str, id_field: str, text_fields: tuple[str, ...] | None, settings: ContentSettings
-    ) -> Content:
-        if "text" not in settings.modalities:
-            return {}
-        texts = read_texts(
-            Path(self.dataset_path),
-            self.dataset_name,
-            kind,
-            id_field,
-            text_fields,
-            separator=self.config["field_separator"],
-            encoding=self.config["encoding"] or "utf-8",
-        )
-        if kind == "user" and not texts:
-            return {}  # that nothing is known of users but their histories is the common case, and no fault
+    def _content(self, kind: str, id_field: str, settings: ContentSettings) -> Content:
         tokens = [str(token) for token in self.field2id_token[id_field]]
         tokens[0] = ""  # RecBole's padding: a real item may well be called [PAD]
-        self._report_missing(kind, [token for token in tokens[1:] if token not in texts], settings.strict_content)
-        if not any(token in texts for token in tokens):
-            return {}
-        encoder = TextEncoder(settings.text_encoder, settings.text_batch_size)
-        cache = Path(settings.feature_cache or Path(self.config["checkpoint_dir"]) / "features")
-        store = FeatureStore(cache / self.dataset_name, "text", encoder.fingerprint)
-        features = encode_texts(texts, tokens, encoder, store, f"Encoding {kind}s' text")
-        return {"text": condition(features, settings.feature_conditioning)}
-
-    def _report_missing(self, kind: str, tokens: list[str], strict: bool) -> None:
-        if not tokens:
-            return
-        names = ", ".join(map(repr, tokens[:_NAMED_AT_MOST])) + (", …" if len(tokens) > _NAMED_AT_MOST else "")
-        total = self.num(self.iid_field if kind == "item" else self.uid_field) - 1
-        stand_in = "a learnt vector stands in for it" if len(tokens) < total else f"{kind}s are known by history alone"
-        message = (
-            f"{len(tokens)} of {total} {kind}s have no text ({names}): {stand_in}; "
-            f"add rows to content/{kind}s.jsonl, or columns to the .{kind} file, to give them one"
+        content, summaries = collect_content(
+            catalogue_of(self.config, kind, settings),
+            tokens,
+            kind,
+            dataset_folder(self.config),
+            feature_cache(self.config, settings),
+            settings,
         )
-        if strict:
-            raise DataError(f"{message}, or set strict_content=False")
-        _logger.warning(message)
+        for line in (line for summary in summaries if summary.is_lacking for line in summary.lines()):
+            advice = f"a learnt vector stands in; data/README.md says how to give {kind}s content"
+            if settings.strict_content:
+                raise DataError(f"{line}: {advice}, or set strict_content=False")
+            _logger.warning("%s: %s", line, advice)
+        return content
 
     def data_augmentation(self) -> None:
         """One row for each event that has a history, without copying the history (replaces RecBole's)."""
@@ -151,6 +124,30 @@ def _refuse_unsupported(config: Config) -> None:
             "save_dataset and dataset_save_path are not supported by LLMInterest: RecBole would load the saved data "
             "set whatever the content settings are; encoded features are kept in feature_cache anyway"
         )
+
+
+def dataset_folder(config: Config) -> Path:
+    """Where the atomic files lie."""
+    return Path(config["data_path"])
+
+
+def catalogue_of(config: Config, kind: str, settings: ContentSettings) -> Catalogue:
+    """What the data set says of its items or users."""
+    return read_catalogue(
+        dataset_folder(config),
+        config["dataset"],
+        kind,
+        config["ITEM_ID_FIELD"] if kind == "item" else config["USER_ID_FIELD"],
+        text_fields=getattr(settings, f"{kind}_text_fields"),
+        text_template=getattr(settings, f"{kind}_text_template"),
+        separator=config["field_separator"],
+        encoding=config["encoding"] or "utf-8",
+    )
+
+
+def feature_cache(config: Config, settings: ContentSettings) -> Path:
+    """The folder of one data set's encoded features."""
+    return Path(settings.feature_cache or Path(config["checkpoint_dir"]) / "features") / config["dataset"]
 
 
 def check_interaction_file(config: Config) -> None:

@@ -13,6 +13,10 @@ class DataError(LLMInterestError):
     """A data set, or one of its content files, is missing or is not in the form that is read."""
 
 
+class ContentError(LLMInterestError):
+    """One piece of content cannot be used: it is listed with this reason, its modality is masked, the run goes on."""
+
+
 class EncoderError(LLMInterestError):
     """An encoder cannot be loaded: its weights are missing, damaged or need a package that is not installed."""
 

@@ -7,64 +7,58 @@ bar a model, one table, and errors that a person can act on.
 
 from __future__ import annotations
 
-import argparse
-import difflib
 import hashlib
 import logging
 import math
-import re
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import recbole
-import yaml
 from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
 from recbole.utils import get_model, get_trainer, init_logger, init_seed
 from tqdm import tqdm
 
-from recbole_llm_interest.dataset import check_interaction_file
-from recbole_llm_interest.errors import CheckpointError, DataError, LLMInterestError, SettingsError
+from recbole_llm_interest.commandline import exit_code, parse_arguments, settings_parser
+from recbole_llm_interest.configuration import as_user_error, configure
+from recbole_llm_interest.errors import CheckpointError, SettingsError
 from recbole_llm_interest.evaluation.comparison import RunResult, as_table, write_comparison
-from recbole_llm_interest.model.llm_interest import LLMInterest
-from recbole_llm_interest.registration import PROPERTIES
-from recbole_llm_interest.settings import ContentSettings, ModelSettings, check_keys, read_settings, settings_keys
+from recbole_llm_interest.settings import settings_keys
 from recbole_llm_interest.trainer import read_checkpoint, restore_model
 
 #: what RecBole's own command line takes for several processes, which this one does not start yet
 _DISTRIBUTED_KEYS = ("nproc", "world_size", "ip", "port", "group_offset")
-#: what RecBole raises for settings and data that it cannot use
-_RECBOLE_ERRORS = (
-    *(ValueError, KeyError, TypeError, AttributeError, IndexError, AssertionError),
-    *(NotImplementedError, RuntimeError, SyntaxError, ImportError, OSError),
-)
 #: settings that a checkpoint may differ in: they change how fast a result comes, not which
-_FREE_OF_THE_CHECKPOINT = {"text_batch_size", "feature_cache", "strict_content"}
+_FREE_OF_THE_CHECKPOINT = {
+    *("text_batch_size", "image_batch_size", "audio_batch_size", "encoder_device"),
+    *("feature_cache", "strict_content"),
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line. Returns the exit code: 0, 2 for a mistake of the user's, 130 when interrupted."""
+    parser = settings_parser(
+        "run_recbole.py", "Train and compare RecBole models. Any setting of RecBole or the plug-in: --key=value."
+    )
+    parser.add_argument("--model", "-m", default="LLMInterest", help="a model's name, or several with commas between")
+    parser.add_argument("--checkpoint", help="evaluate this checkpoint instead of training")
     results: list[RunResult] = []
-    try:
-        options, overrides = parse_arguments(sys.argv[1:] if arguments is None else arguments)
-        # RecBole would read the command line once more, and pass over what it cannot parse.
-        sys.argv = sys.argv[:1]
-        files = options.config_files.split() if options.config_files else []
-        models = options.model.split(",")
+
+    def job() -> None:
+        options, overrides = parse_arguments(parser, arguments)
         # Row by row, so that what is there already outlives a later failure.
-        run(models, options.dataset, files, overrides, options.checkpoint, on_result=results.append)
-    except LLMInterestError as error:
-        print(f"error: {error}", file=sys.stderr)
-        code = 2
-    except KeyboardInterrupt:
-        print("\ninterrupted: encoded features and the best checkpoint so far are kept", file=sys.stderr)
-        code = 130
-    else:
-        code = 0
+        run(
+            options.model.split(","),
+            options.dataset,
+            options.config_files,
+            overrides,
+            options.checkpoint,
+            on_result=results.append,
+        )
+
+    code = exit_code(job, kept="encoded features and the best checkpoint so far are kept")
     if results:
         _report(results)
     return code
@@ -78,37 +72,6 @@ def _report(results: Sequence[RunResult]) -> None:
     checkpoints = ", ".join(result.checkpoint for result in results)
     logs = ", ".join(sorted({str(Path(result.log).parent) for result in results}))
     print(f"table: {markdown}, {data} | checkpoints: {checkpoints} | logs and TensorBoard: {logs}")
-
-
-def parse_arguments(arguments: Sequence[str]) -> tuple[argparse.Namespace, dict[str, str]]:
-    """RecBole's command line: named options, and any setting as ``--key=value``.
-
-    Raises:
-        SettingsError: a word is not of that form (RecBole would ignore it), or a setting comes twice.
-    """
-    parser = argparse.ArgumentParser(
-        prog="run_recbole.py",
-        description="Train and compare RecBole models. Any setting of RecBole or the plug-in: --key=value.",
-        allow_abbrev=False,
-        exit_on_error=False,
-    )
-    parser.add_argument("--model", "-m", default="LLMInterest", help="a model's name, or several with commas between")
-    parser.add_argument("--dataset", "-d", default="ml-100k", help="name of the data set, a folder below data_path")
-    parser.add_argument("--config_files", help="YAML files, separated by spaces; a later one goes before an earlier")
-    parser.add_argument("--checkpoint", help="evaluate this checkpoint instead of training")
-    try:
-        options, rest = parser.parse_known_args(arguments)
-    except argparse.ArgumentError as error:
-        raise SettingsError(f"command line: {error}") from error
-    overrides: dict[str, str] = {}
-    for word in rest:
-        key, separator, value = word.removeprefix("--").partition("=")
-        if not word.startswith("--") or not separator or not key:
-            raise SettingsError(f"command line: {word!r} is not understood; settings are written --key=value")
-        if overrides.get(key, value) != value:
-            raise SettingsError(f"command line: --{key} comes twice, as {overrides[key]!r} and as {value!r}")
-        overrides[key] = value
-    return options, overrides
 
 
 def run(
@@ -128,15 +91,12 @@ def run(
             first model trains.
     """
     overrides = dict(config_dict or {})
-    for model in models:
-        _check_model(model)
     for key in _DISTRIBUTED_KEYS:
         if key in overrides:
             raise SettingsError(f"{key} is not supported yet: models are trained in one process")
     if checkpoint is not None and len(models) > 1:
         raise SettingsError(f"checkpoint is for one model, not for {len(models)}: name one by --model")
-    check_keys([*_keys_of_files(config_file_list), *overrides])
-    configs = [_configure(model, dataset, config_file_list, overrides) for model in models]
+    configs = [configure(model, dataset, config_file_list, overrides) for model in models]
     if checkpoint is not None:
         _check_settings_of(checkpoint, configs[0])
     results = []
@@ -157,56 +117,8 @@ def _check_settings_of(checkpoint: str, config: Config) -> None:
             )
 
 
-def _check_model(model: str) -> None:
-    known = {LLMInterest.__name__}
-    for path in (Path(recbole.__file__).parent / "model").glob("*_recommender/*.py"):
-        classes = re.findall(r"^class (\w+)\(", path.read_text("utf-8"), re.MULTILINE)
-        known.update(name for name in classes if name.lower() == path.stem)  # how RecBole finds a model's file
-    if model not in known:
-        by_lower_case = {name.lower(): name for name in known}
-        nearest = difflib.get_close_matches(model.lower(), by_lower_case, n=1, cutoff=0.5)
-        hint = f": did you mean {by_lower_case[nearest[0]]!r}?" if nearest else "; RecBole's documentation lists them"
-        raise SettingsError(f"unknown model {model!r}{hint}")
-
-
-def _keys_of_files(files: Sequence[str]) -> list[str]:
-    keys: list[str] = []
-    for file in files:
-        try:
-            settings = yaml.safe_load(Path(file).read_text(encoding="utf-8")) or {}
-        except FileNotFoundError as error:
-            raise SettingsError(f"config file {file} does not exist") from error
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise SettingsError(f"config file {file} is not readable YAML: {' '.join(str(error).split())}") from error
-        if not isinstance(settings, dict):
-            raise SettingsError(f"config file {file} does not hold 'key: value' lines")
-        keys += map(str, settings)
-    return keys
-
-
-def _configure(model: str, dataset: str, files: Sequence[str], overrides: dict[str, Any]) -> Config:
-    protocol = str(PROPERTIES / "protocol.yaml")
-    with _as_user_error("the settings"):
-        config = Config(model, dataset, [protocol, *files], dict(overrides))
-    if not Path(config["data_path"]).is_dir():
-        raise DataError(
-            f"data set {dataset!r}: there is no folder {config['data_path']}; set --data_path to the folder that "
-            f"holds {dataset}/{dataset}.inter (RecBole's ml-100k needs none)"
-        )
-    check_interaction_file(config)
-    for settings in (ContentSettings, ModelSettings):
-        read_settings(settings, config)
-    reported = {f"{metric}@{k}".lower() for metric in config["metrics"] for k in config["topk"]}
-    if "@" in config["valid_metric"] and config["valid_metric"].lower() not in reported:
-        raise SettingsError(
-            f"valid_metric={config['valid_metric']} is not among what is computed ({', '.join(sorted(reported))}): "
-            "set it, or metrics and topk, so that it is"
-        )
-    return config
-
-
 def _run_one(config: Config, checkpoint: str | None) -> RunResult:
-    with _as_user_error("the settings"), _log_file(config) as log, _as_user_error("the data or the settings", log):
+    with as_user_error("the settings"), _log_file(config) as log, as_user_error("the data or the settings", log):
         logger = logging.getLogger()
         init_seed(config["seed"], config["reproducibility"])
         logger.info(config)
@@ -313,19 +225,6 @@ def _log_file(config: Config) -> Iterator[str]:
             handler.close()
         root.handlers = handlers
         root.setLevel(level)
-
-
-@contextmanager
-def _as_user_error(what: str, log: str | None = None) -> Iterator[None]:
-    """Say in one line what RecBole found wrong with what the user gave. The traceback goes to the log file."""
-    try:
-        yield
-    except _RECBOLE_ERRORS as error:
-        # RecBole logs at this level to the file, and _log_file keeps the console above it
-        logging.getLogger().info("RecBole stopped", exc_info=True)
-        details = f" (the traceback is in {log})" if log else ""
-        message = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        raise SettingsError(f"RecBole cannot use {what}: {message}{details}") from error
 
 
 def _candidates(config: Config, items: int) -> str:

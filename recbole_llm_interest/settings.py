@@ -12,7 +12,7 @@ import functools
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 from pydantic import Field, ValidationError
 from pydantic.dataclasses import dataclass
@@ -22,28 +22,84 @@ from recbole_llm_interest.errors import SettingsError
 _Settings = TypeVar("_Settings", bound="ContentSettings | ModelSettings")
 
 
+#: the kinds of content, in the order in which tables and reports name them
+Modality = Literal["text", "image", "audio"]
+MODALITIES: tuple[Modality, ...] = get_args(Modality)
+
+
 @dataclass(frozen=True)
 class ContentSettings:
     """What items and users are: where their content comes from and how it is encoded."""
 
-    modalities: tuple[Literal["text"], ...] = Field(("text",), description="the kinds of content that are encoded")
+    modalities: tuple[Modality, ...] = Field(("text",), description="the kinds of content in use: text, image, audio")
+    strict_content: bool = Field(
+        False, description="content that is missing, or cannot be used, is an error and not a warning"
+    )
+
     item_text_fields: tuple[str, ...] | None = Field(
         None, description="columns that make up an item's text, in order; ~ for every column but the id"
     )
     user_text_fields: tuple[str, ...] | None = Field(
         None, description="columns that make up a user's text, in order; ~ for every column but the id"
     )
-    text_encoder: str = Field(
-        "all-MiniLM-L6-v2", description="sentence encoder: the bundled one's name, a local directory or a hub name"
+    item_text_template: str | None = Field(
+        None, description="an item's text as a sentence with {column}s in it; goes before item_text_fields"
     )
+    user_text_template: str | None = Field(
+        None, description="a user's text as a sentence with {column}s in it; goes before user_text_fields"
+    )
+
+    text_encoder: str = Field(
+        "all-MiniLM-L6-v2",
+        description="text model: the bundled one's name, a local directory, a hub name, or `hashing` (no weights)",
+    )
+    text_pooling: Literal["mean", "cls", "last"] | None = Field(
+        None, description="how token states become one vector; ~ for what the model's own folder states"
+    )
+    text_prompt: str = Field("", description="words put before every text, as some models want")
+    text_max_length: int | None = Field(None, gt=0, description="tokens of a text that are read; ~ for the model's own")
+    text_truncate_dim: int | None = Field(None, gt=0, description="leading dimensions that are kept; ~ for all")
     text_batch_size: int = Field(64, gt=0, description="texts that are encoded at once")
+
+    image_encoder: str = Field(
+        "ViT-B-32",
+        description="open_clip architecture, `hf-hub:` name, `local-dir:` path, or `color_hist` (no weights)",
+    )
+    image_weights: str = Field(
+        "laion2b_s34b_b79k",
+        description="for an architecture: pretrained tag, checkpoint file, or `random` (untrained, for tests)",
+    )
+    image_batch_size: int = Field(32, gt=0, description="images that are encoded at once")
+
+    audio_encoder: str = Field(
+        "librosa",
+        description="audio model of transformers, by local directory or hub name, or `librosa` (no weights)",
+    )
+    audio_seconds: float = Field(30.0, gt=0, le=3600, description="seconds of a sound that are heard, from its start")
+    audio_batch_size: int = Field(8, gt=0, description="sounds that are encoded at once")
+
+    encoder_precision: Literal["float32", "bfloat16", "float16"] = Field(
+        "float32", description="number format in which pretrained encoders compute"
+    )
+    encoder_device: str | None = Field(
+        None, description="device of pretrained encoders, as cuda:1; ~ for a GPU if there is one"
+    )
+
+    item_text_features: str | None = Field(None, description="file of features made elsewhere, instead of encoding")
+    item_image_features: str | None = Field(None, description="the same for items' images")
+    item_audio_features: str | None = Field(None, description="the same for items' sound")
+    user_text_features: str | None = Field(None, description="the same for users' text")
+    user_image_features: str | None = Field(None, description="the same for users' images")
+    user_audio_features: str | None = Field(None, description="the same for users' sound")
+
     feature_cache: str | None = Field(
         None, description="folder of encoded features; ~ for `features` below checkpoint_dir"
     )
-    feature_conditioning: Literal["none", "standardize", "zca"] = Field(
+    feature_conditioning: Literal["none", "standardize", "pca", "zca", "group_zca", "shrinkage"] = Field(
         "zca", description="how frozen features are conditioned, fitted once on the table"
     )
-    strict_content: bool = Field(False, description="an item or user without content is an error, not a warning")
+    conditioning_groups: int = Field(4, gt=0, description="blocks of columns that group_zca whitens by themselves")
+    conditioning_size: int = Field(64, gt=0, description="principal components that pca keeps")
 
 
 @dataclass(frozen=True)
@@ -55,7 +111,15 @@ class ModelSettings:
     num_layers: int = Field(1, gt=0, description="layers of the tracker")
     dropout_prob: float = Field(0.3, ge=0, lt=1, description="dropout on items and between layers")
     use_item_id: bool = Field(True, description="add a learnt ID embedding to an item's content")
-    use_user_content: bool = Field(True, description="let a user's content set the tracker's first state")
+    use_user_content: bool = Field(
+        True, description="let a user's content set the tracker's first state and stand in its gate"
+    )
+    fusion: Literal["gated", "attention", "concat", "late"] = Field(
+        "gated", description="how modalities and ID become one representation"
+    )
+    modality_dropout: float = Field(
+        0.1, ge=0, lt=1, description="share of items whose modality is taken away, anew in each training step"
+    )
     temperature: float = Field(0.07, gt=0, description="divides the cosine scores; smaller is sharper")
     ssl_weight: float = Field(0.1, ge=0, description="weight of the contrastive loss; 0 turns it off")
     ssl_temperature: float = Field(0.2, gt=0, description="temperature of the contrastive loss")

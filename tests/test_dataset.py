@@ -121,7 +121,6 @@ def test_no_content_at_all_is_said_and_is_an_error_where_asked_for(built, here, 
     write_dataset(here / "data", "bare", cycle_events())
     built("LLMInterest", "bare")
     assert "8 of 8 items have no text" in caplog.text
-    assert "items are known by history alone" in caplog.text
     assert "users" not in caplog.text  # a data set that says nothing of its users is no fault
     with pytest.raises(DataError, match="8 of 8 items have no text"):
         built("LLMInterest", "bare", strict_content=True)
@@ -147,7 +146,8 @@ def test_presplit_data_is_refused_by_name(built, here):
 def test_data_without_any_content_still_runs_on_ids(built, here):
     write_dataset(here / "data", "bare", cycle_events())
     _, model, *_ = built("LLMInterest", "bare")
-    assert model.item_fusion is None
+    assert model.item_fusion.modalities == ["id"]
+    assert model.user_fusion is None
     with pytest.raises(DataError, match="nothing tells them apart"):
         built("LLMInterest", "bare", use_item_id=False)
 

@@ -7,7 +7,7 @@ import torch
 from conftest import SUBJECTS
 
 from recbole_llm_interest.content.features import Features
-from recbole_llm_interest.model.fusion import ContentFusion
+from recbole_llm_interest.model.fusion import FUSIONS, ContentFusion
 from recbole_llm_interest.model.interest_tracker import InterestTracker
 from recbole_llm_interest.model.losses import cosine_scores, info_nce, next_item_loss
 
@@ -15,7 +15,7 @@ from recbole_llm_interest.model.losses import cosine_scores, info_nce, next_item
 
 
 def naive_cosine(a, b):
-    return float((a @ b) / (a.norm() * b.norm()))
+    return float(torch.cosine_similarity(a, b, dim=0).detach())
 
 
 @pytest.mark.parametrize("targets", [1, 7, 200])
@@ -92,33 +92,139 @@ def test_cosine_scores_are_bounded_by_the_temperature():
 # --- fusion and tracker
 
 
-def content(rows=6, present=None, width=5):
+ROWS = 6
+
+
+def content(*modalities, present=None):
+    """Features of some modalities, of unlike widths, and which rows have them."""
     torch.manual_seed(1)
-    present = torch.ones(rows, dtype=torch.bool) if present is None else present
-    return {"text": Features(torch.randn(rows, width), present)}
+    names = modalities or ("text", "image", "audio")
+    present = present or {}
+    return {
+        name: Features(torch.randn(ROWS, 5 + width), present.get(name, torch.ones(ROWS, dtype=torch.bool)))
+        for width, name in enumerate(names)
+    }
 
 
-def test_missing_content_becomes_the_learnt_vector_whatever_stands_in_the_row():
-    present = torch.tensor([True, False, True, False, True, True])
-    features = content(present=present)
-    fusion = ContentFusion(features, output_size=4)
+def fuse(kind="gated", features=None, **arguments):
+    features = content() if features is None else features
+    torch.manual_seed(3)
+    return ContentFusion(features, embedding_size=8, fusion=kind, **arguments).eval()
+
+
+every_fusion = pytest.mark.parametrize("kind", list(FUSIONS))
+
+
+@every_fusion
+def test_missing_content_is_never_read(kind):
+    """Whatever stands in the row of what is missing, the representation is that of the learnt vector."""
+    holes = {"text": torch.tensor([True, False, True, False, True, True])}
+    fusion = fuse(kind, content(present=holes))
+    before = fusion()
+    for value in (1e6, float("nan")):
+        fusion.get_buffer("text_features")[1] = value
+        assert torch.equal(fusion(), before)
+        assert fusion.weights()[1, fusion.modalities.index("text")] == 0
+
+
+@every_fusion
+def test_rows_with_nothing_at_all_are_alike_and_finite(kind):
+    nothing = torch.tensor([False, False, True, False, True, True])
+    fusion = fuse(kind, content(present=dict.fromkeys(("text", "image", "audio"), nothing)))
     fused = fusion()
-    assert torch.equal(fused[1], fused[3])
-    assert torch.equal(fused[1], fusion.missing["text"])
-    fusion.get_buffer("text_features")[1] = 1e6
-    assert torch.equal(fusion(), fused)
+    assert fused.isfinite().all()
+    assert torch.allclose(fused[1], fused[3])
+    assert not torch.allclose(fused[1], fused[2])
+    assert fusion.weights()[1].tolist() == [0, 0, 0]
 
 
-def test_fusion_of_some_rows_is_that_of_all_gathered():
-    fusion = ContentFusion(content(), output_size=4)
+@every_fusion
+def test_fusion_of_some_rows_is_that_of_all_gathered(kind):
+    fusion = fuse(kind, id_rows=ROWS)
     rows = torch.tensor([3, 0, 3])
     assert torch.allclose(fusion(rows), fusion()[rows], atol=1e-6)
+    assert torch.allclose(fusion.weights(rows), fusion.weights()[rows], atol=1e-6)
+
+
+@every_fusion
+def test_weights_say_how_much_each_modality_counts(kind):
+    holes = {"image": torch.tensor([True, True, False, True, True, True])}
+    fusion = fuse(kind, content(present=holes), id_rows=ROWS)
+    weights = fusion.weights()
+    assert weights.shape == (ROWS, 4)
+    assert fusion.modalities == ["audio", "image", "text", "id"]
+    assert (weights >= 0).all()
+    assert torch.allclose(weights.sum(dim=1), torch.ones(ROWS))
+    assert weights[2, 1] == 0
+    assert weights[0, 3] == 0  # the padding row has no ID
+
+
+@every_fusion
+def test_every_modality_reaches_the_representation(kind):
+    fusion = fuse(kind)
+    before = fusion()
+    for modality in fusion.modalities:
+        changed = fuse(kind)
+        changed.get_buffer(f"{modality}_features")[2] += 1
+        assert not torch.allclose(changed()[2], before[2], atol=1e-4), modality
+        assert torch.allclose(changed()[3], before[3])
+
+
+@every_fusion
+def test_what_is_taken_away_is_as_if_it_had_never_been(kind):
+    rows = torch.tensor([2, 4])
+    present = torch.ones(ROWS, dtype=torch.bool)
+    present[rows] = False
+    taken, never = fuse(kind), fuse(kind, content(present={"audio": present}))
+    taken.take_away("audio", rows)
+    assert torch.equal(taken(), never())
+    taken.take_away("audio")
+    taken.get_buffer("audio_features")[:] = 0
+    assert torch.equal(taken.weights()[:, 0], torch.zeros(ROWS))
+
+
+@every_fusion
+def test_modality_dropout_works_in_training_only(kind):
+    fusion = fuse(kind, modality_dropout=0.5)
+    assert torch.equal(fusion(), fusion())
+    fusion.train()
+    assert not torch.equal(fusion(), fusion())
+    assert fusion().isfinite().all()
+
+
+def test_modality_dropout_takes_the_stated_share_away():
+    fusion = ContentFusion({}, embedding_size=4, modality_dropout=0.3, id_rows=20_000).train()
+    _, present = fusion._parts(None)
+    assert abs(float((~present).float().mean()) - 0.3) < 0.02
+
+
+def test_late_fusion_scores_by_a_weighted_sum_of_one_cosine_a_modality():
+    fusion = fuse("late")
+    items, interest = fusion(), torch.randn(2, fusion.output_size)
+    scores = cosine_scores(interest, items, temperature=1.0)
+    for row in range(2):
+        for item in range(1, ROWS):
+            naive = sum(
+                naive_cosine(interest[row].view(3, 8)[m], items[item].view(3, 8)[m])
+                * float(fusion.weights()[item, m].sqrt() * interest[row].view(3, 8)[m].norm() / interest[row].norm())
+                for m in range(3)
+            )
+            assert abs(float(scores[row, item]) - naive) < 1e-5
+
+
+def test_gates_start_equal():
+    assert torch.allclose(fuse("gated").weights(), torch.full((ROWS, 3), 1 / 3))
 
 
 def test_frozen_features_are_neither_trained_nor_saved():
-    fusion = ContentFusion(content(), output_size=4)
+    fusion = fuse()
     assert not any("features" in name for name in fusion.state_dict())
     assert not any("features" in name for name, _ in fusion.named_parameters())
+
+
+def test_there_must_be_something_to_fuse():
+    with pytest.raises(ValueError, match="nothing to fuse"):
+        ContentFusion({}, embedding_size=4)
 
 
 @pytest.fixture(params=[1, 2])
@@ -148,6 +254,15 @@ def test_tracker_does_not_look_ahead(tracker):
     assert torch.equal(tracker(items, state)[:, :5], tracker(changed, state)[:, :5])
 
 
+def test_profile_stands_in_the_gate_at_every_step(tracker):
+    """With the same states, users differ by their profile's part, which the history opens and shuts."""
+    items, state = torch.randn(1, 9, 4).expand(2, 9, 4), tracker.initial_state(torch.randn(1, 3).expand(2, 3))
+    other = state._replace(user=torch.randn(2, 3))
+    difference = tracker(items, state) - tracker(items, other)
+    assert (difference.abs().sum(dim=-1) > 1e-4).all()
+    assert not torch.allclose(difference[:, 0], difference[:, -1], atol=1e-4)
+
+
 def test_first_state_comes_from_the_user(tracker):
     items = torch.randn(1, 3, 4).expand(2, 3, 4)
     interest = tracker(items, tracker.initial_state(torch.tensor([[1.0, 0, 0], [0, 1.0, 0]])))
@@ -160,22 +275,26 @@ def test_first_state_comes_from_the_user(tracker):
 def test_trainable_parameters_are_exactly_these(built):
     _, model, *_ = built()
     assert {name for name, parameter in model.named_parameters() if parameter.requires_grad} == {
-        "item_embedding.weight",
+        "item_fusion.id_embedding.weight",
         *(f"{side}_fusion.projections.text.{layer}.{kind}" for side in ("item", "user") for layer in (0, 2)
           for kind in ("weight", "bias")),
-        *(f"{side}_fusion.missing.text" for side in ("item", "user")),
+        *(f"{side}_fusion.{name}" for side in ("item", "user") for name in ("missing", "combine.gate",
+                                                                             "combine.gate_bias")),
         *(f"tracker.lstm.{kind}_{source}_l0" for kind in ("weight", "bias") for source in ("ih", "hh")),
-        *(f"tracker.{layer}.{kind}" for layer in ("user_to_state", "output") for kind in ("weight", "bias")),
+        *(f"tracker.{layer}.{kind}" for kind in ("weight", "bias")
+          for layer in ("user_to_state", "output", "profile.profile", "profile.gate_by_user")),
+        "tracker.profile.gate_by_history.weight",
     }  # fmt: skip
 
 
 def test_every_parameter_gets_a_finite_gradient(built):
-    _, model, _, train, *_ = built()
+    _, model, _, train, *_ = built(modality_dropout=0.5)
     sum(model.calculate_loss(next(iter(train)))).backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name
-        assert parameter.grad.abs().sum() > 0 or "missing" in name, name  # no row of this data lacks content
+        # users have one modality only, so their gate has nothing to weigh
+        assert parameter.grad.abs().sum() > 0 or "user_fusion.combine" in name, name
 
 
 def test_loss_parts_are_named_and_weighted(built):
@@ -202,7 +321,14 @@ def test_predict_is_the_gathered_full_sort(built):
     assert torch.allclose(scores, full[torch.arange(len(batch)), batch["item_id"]], atol=1e-6)
 
 
-@pytest.mark.parametrize("overrides", [{}, {"use_item_id": False}, {"use_user_content": False}, {"num_layers": 2}])
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        *({}, {"use_item_id": False}, {"use_user_content": False}, {"num_layers": 2}, {"modality_dropout": 0.0}),
+        *({"fusion": fusion} for fusion in FUSIONS if fusion != "gated"),
+        {"text_encoder": "hashing", "feature_conditioning": "pca", "conditioning_size": 8},
+    ],
+)
 def test_learns_what_follows_what(built, overrides):
     """A walk with a known next step: learnt in seconds, by content alone as well as with IDs."""
     from recbole.utils import get_trainer

@@ -67,7 +67,7 @@ def test_finished_models_keep_their_row_when_a_later_one_fails(words, capsys, mo
     from recbole_llm_interest.trainer import LLMInterestTrainer
 
     monkeypatch.setattr(LLMInterestTrainer, "fit", lambda *args, **kwargs: 1 / 0)
-    monkeypatch.setattr("recbole_llm_interest.runner._RECBOLE_ERRORS", (ZeroDivisionError,))
+    monkeypatch.setattr("recbole_llm_interest.configuration.RECBOLE_ERRORS", (ZeroDivisionError,))
     assert main([*words, "--model=GRU4Rec,LLMInterest"]) == 2
     captured = capsys.readouterr()
     assert "| GRU4Rec" in captured.out
@@ -108,7 +108,7 @@ def mistakes():
     yield ["--temprature=0.1"], "unknown setting 'temprature': did you mean 'temperature'?"
     yield ["--model=GRU4Rec", "--embeding_size=8"], "unknown setting 'embeding_size': did you mean 'embedding_size'?"
     yield ["--temperature=-1"], "temperature=-1 is not a value of this setting"
-    yield ["--text_encoder=nobody/such"], "no weights for text encoder 'nobody/such'"
+    yield ["--text_encoder=nobody/such"], "no weights for the text encoder 'nobody/such'"
     yield ["-e", "5"], "'-e' is not understood; settings are written --key=value"
     yield ["--flag"], "'--flag' is not understood"
     yield ["epochs=5"], "'epochs=5' is not understood"

@@ -1,4 +1,4 @@
-"""Reads what items and users are: text by token, from ``content/*.jsonl`` or from columns of the atomic files.
+"""Reads what items and users are, from ``content/*.jsonl`` or from columns of the atomic files.
 
 RecBole's own reader keeps no raw text (it splits titles into words), takes a leading quote as the start of a
 quoted field and drops ids such as ``NA``; here a field is what stands between two tabs.
@@ -8,76 +8,168 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterator, Sequence
+import re
+import string
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from recbole_llm_interest.errors import DataError
+from recbole_llm_interest.content.pieces import MediaFile, Piece, Text
+from recbole_llm_interest.errors import DataError, SettingsError
+from recbole_llm_interest.settings import Modality
 
-#: token -> text; a token whose text is empty is left out
-Texts = dict[str, str]
+#: modality -> the column that names a file below ``content/``, as Hugging Face's folder data sets name it
+MEDIA_COLUMNS: dict[Modality, str] = {"image": "image_file_name", "audio": "audio_file_name"}
+
+_Row = dict[str, Any]
 
 
-def read_texts(
+@dataclass
+class Catalogue:
+    """What is known of the items, or of the users, of one data set.
+
+    Attributes:
+        tokens: every row's id, in the file's order.
+        pieces: modality -> token -> content; a token whose content is empty is left out.
+    """
+
+    tokens: list[str] = field(default_factory=list)
+    pieces: dict[Modality, dict[str, Piece]] = field(default_factory=lambda: {"text": {}, "image": {}, "audio": {}})
+
+
+def read_catalogue(
     folder: Path,
     dataset: str,
     kind: str,
     id_field: str,
-    fields: Sequence[str] | None,
+    text_fields: Sequence[str] | None = None,
+    text_template: str | None = None,
     separator: str = "\t",
     encoding: str = "utf-8",
-) -> Texts:
-    """Read the text of every item or user of a data set.
+) -> Catalogue:
+    """Read the content of every item or user of a data set.
 
-    ``content/items.jsonl`` goes before the columns of ``<dataset>.item``; neither is required. A row's text names
-    each column that is not empty: ``title: Toy Story, year: 1995``.
+    ``content/items.jsonl`` goes before the columns of ``<dataset>.item``; neither is required.
 
     Args:
         folder: the data set's folder.
         dataset: its name.
         kind: ``item`` or ``user``.
         id_field: the column that holds the token.
-        fields: the columns to join, in order; ``None`` for every column but the id and ``*_file_name``.
+        text_fields: the columns that make up the text, in order; ``None`` for every column but the id and
+            ``*_file_name``. The text names each column that is not empty: ``title: Toy Story, year: 1995``.
+        text_template: the text as a sentence, ``"{title} ({year}) with {actors}"``, instead of ``text_fields``. A
+            column that is empty takes along what touches it behind, up to a space, and what stands before it, from
+            that space on: without a year and actors it is the title alone.
         separator: what stands between two columns of the atomic file.
         encoding: the atomic file's; JSON lines are UTF-8.
 
     Raises:
         DataError: a named column does not exist, the id column is missing, an id comes twice, or a line is not in
             the file's form or encoding.
+        SettingsError: the template cannot be read.
     """
+    write_text, named = _text_writer(kind, id_field, text_fields, text_template)
+    setting = f"{kind}_text_fields" if text_template is None else f"{kind}_text_template"
     jsonl, atomic = folder / "content" / f"{kind}s.jsonl", folder / f"{dataset}.{kind}"
     if jsonl.is_file():
         source, rows = jsonl, _json_rows(jsonl)
     elif atomic.is_file():
         source, rows = atomic, _atomic_rows(atomic, separator, encoding)
-    elif fields:
+    elif named:
         raise DataError(
-            f"{kind}_text_fields names {', '.join(fields)}, but neither {jsonl} nor {atomic} exists: "
-            f"add one of them, or leave {kind}_text_fields unset"
+            f"{setting} names {', '.join(named)}, but neither {jsonl} nor {atomic} exists: add one of them, or leave "
+            f"{setting} unset"
         )
     else:
-        return {}
-    texts: Texts = {}
+        return Catalogue()
+    catalogue = Catalogue()
     columns: dict[str, None] = {}
     seen: set[str] = set()
     for number, row in rows:
-        if id_field not in row or str(row[id_field]) == "":
+        token = _as_is(row.get(id_field))
+        if not token:
             raise DataError(f"{source}, line {number}: no {id_field!r}; every row needs one")
-        token = str(row[id_field])
         if token in seen:
             raise DataError(f"{source}, line {number}: {id_field} {token!r} comes a second time; keep one of the rows")
         seen.add(token)
+        catalogue.tokens.append(token)
         columns.update(dict.fromkeys(row))
-        names = fields if fields is not None else [c for c in row if c != id_field and not c.endswith("_file_name")]
-        text = ", ".join(f"{name}: {value}" for name in names if (value := _as_text(row.get(name))))
-        if text:
-            texts[token] = text
-    for name in fields or ():
-        if name not in columns:
+        if text := write_text(row):
+            catalogue.pieces["text"][token] = Text(text)
+        for modality, column in MEDIA_COLUMNS.items():
+            if name := _as_is(row.get(column)):
+                catalogue.pieces[modality][token] = MediaFile(folder / "content", name)
+    _check_columns(setting, named, columns, source)
+    return catalogue
+
+
+def _check_columns(setting: str, named: Iterable[str], columns: Mapping[str, None], source: Path) -> None:
+    for name in named:
+        if columns and name not in columns:
             nearest = difflib.get_close_matches(name, columns, n=1)
             hint = f": did you mean {nearest[0]!r}?" if nearest else f"; it has {', '.join(columns)}"
-            raise DataError(f"{kind}_text_fields names {name!r}, which {source} does not have{hint}")
-    return texts
+            raise DataError(f"{setting} names {name!r}, which {source} does not have{hint}")
+
+
+def _text_writer(
+    kind: str, id_field: str, fields: Sequence[str] | None, template: str | None
+) -> tuple[Callable[[_Row], str], Sequence[str]]:
+    """What makes a row's text, and the columns that it names."""
+    if template is not None:
+        try:
+            parsed = [(words, name) for words, name, _, _ in string.Formatter().parse(template)]
+        except ValueError as error:
+            raise SettingsError(f"{kind}_text_template={template!r} cannot be read: {error}") from error
+        named = [name for _, name in parsed if name is not None]
+        if not all(named):
+            raise SettingsError(f"{kind}_text_template={template!r}: every {{}} needs a column's name in it")
+        parts = _parts(parsed)
+        return lambda row: _fill(parts, row), named
+
+    def join(row: _Row) -> str:
+        names: Iterable[str] = fields if fields is not None else _text_columns(row, id_field)
+        return ", ".join(f"{name}: {value}" for name in names if (value := _as_text(row.get(name))))
+
+    return join, fields or ()
+
+
+@dataclass
+class _Part:
+    """A column of a template with the words that stand or fall with it; without a column, words alone."""
+
+    before: str
+    column: str | None
+    behind: str = ""
+
+
+def _parts(parsed: Sequence[tuple[str, str | None]]) -> list[_Part]:
+    parts: list[_Part] = []
+    for words, column in parsed:
+        if parts:
+            touching = re.match(r"\S*", words)
+            parts[-1].behind = touching[0] if touching else ""
+            words = words.removeprefix(parts[-1].behind)
+        parts.append(_Part(words, column))
+    return parts
+
+
+def _fill(parts: Sequence[_Part], row: _Row) -> str:
+    values = [_as_text(row.get(part.column)) if part.column else "" for part in parts]
+    if not any(values):
+        return ""
+    filled = zip(parts, values, strict=True)
+    return "".join(part.before + value + part.behind for part, value in filled if value or not part.column).strip()
+
+
+def _text_columns(row: _Row, id_field: str) -> list[str]:
+    return [column for column in row if column != id_field and not column.endswith("_file_name")]
+
+
+def _as_is(value: Any) -> str:
+    """An id or a file's name: what stands there, with every space."""
+    return "" if value is None else str(value)
 
 
 def _as_text(value: Any) -> str:
@@ -101,18 +193,18 @@ def _lines(path: Path, encoding: str) -> Iterator[tuple[int, str]]:
             raise DataError(f"{path} is not {encoding}: save it as UTF-8, or set encoding for atomic files") from error
 
 
-def _json_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def _json_rows(path: Path) -> Iterator[tuple[int, _Row]]:
     for number, line in _lines(path, "utf-8"):
         try:
             row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise DataError(f"{path}, line {number}: not a JSON object ({error.msg})") from error
+        except (json.JSONDecodeError, RecursionError) as error:
+            raise DataError(f"{path}, line {number}: not a JSON object ({error})") from error
         if not isinstance(row, dict):
             raise DataError(f"{path}, line {number}: not a JSON object but a {type(row).__name__}")
         yield number, row
 
 
-def _atomic_rows(path: Path, separator: str, encoding: str) -> Iterator[tuple[int, dict[str, Any]]]:
+def _atomic_rows(path: Path, separator: str, encoding: str) -> Iterator[tuple[int, _Row]]:
     """Rows of a RecBole atomic file, whose header says ``name:type`` for each column."""
     lines = _lines(path, encoding)
     _, first = next(lines, (1, ""))

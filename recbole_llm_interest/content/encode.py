@@ -1,56 +1,124 @@
-"""Encodes what is not in the feature store yet, and lines features up with a list of tokens."""
+"""``python -m recbole_llm_interest.content.encode --dataset=…``: encodes a data set's content as a job of its own.
+
+Several processes or GPUs share the work under torch's launcher, ``torchrun --nproc-per-node=4 -m
+recbole_llm_interest.content.encode …``. This is a command, not a room of ``content/``: it knows RecBole's settings.
+"""
 
 from __future__ import annotations
 
+import json
+import os
+import sys
 from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
 
-import numpy as np
-import torch
-from tqdm import tqdm
+import torch.distributed
+from recbole.config import Config
+from tabulate import tabulate
 
-from recbole_llm_interest.content.catalogue import Texts
-from recbole_llm_interest.content.encoders import Encoder
-from recbole_llm_interest.content.features import Features
-from recbole_llm_interest.content.store import FeatureStore, content_key
+from recbole_llm_interest.commandline import exit_code, parse_arguments, settings_parser
+from recbole_llm_interest.configuration import configure
+from recbole_llm_interest.content.collect import Share, Summary, collect_rows
+from recbole_llm_interest.dataset import catalogue_of, dataset_folder, feature_cache
+from recbole_llm_interest.errors import DataError
+from recbole_llm_interest.settings import MODALITIES, ContentSettings, read_settings
 
-#: rows a shard: what a kill can lose
-SHARD_ROWS = 512
+_REFUSALS_SHOWN = 20
 
 
-def encode_texts(
-    texts: Texts, tokens: Sequence[str], encoder: Encoder, store: FeatureStore, description: str
-) -> Features:
-    """Features of ``tokens``, in that order, by way of the store; each distinct text is encoded once, ever.
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line. Returns the exit code: 0, 2 for a mistake of the user's, 130 when interrupted."""
+    parser = settings_parser(
+        "python -m recbole_llm_interest.content.encode",
+        "Encode the content of a data set's items and users. Any setting: --key=value.",
+    )
+    parser.add_argument("--json", action="store_true", help="end with the summary as one JSON object in one line")
+    parser.add_argument("--strict", action="store_true", help="content that is missing or refused is an error")
 
-    Args:
-        texts: token -> text. A token that is not in it has no content.
-        tokens: the rows of the result, ``N`` of them; at least one has content.
-        encoder: encodes what the store does not hold.
-        store: the encoder's store.
-        description: what the progress bar says.
+    def job() -> None:
+        options, overrides = parse_arguments(parser, arguments)
+        config = configure("LLMInterest", options.dataset, options.config_files, overrides)
+        summaries = encode_dataset(config)
+        if summaries:
+            cache = feature_cache(config, read_settings(ContentSettings, config))
+            _print(summaries, config["dataset"], cache, options.json)
+            lacking = [line for summary in summaries if summary.is_lacking for line in summary.lines()]
+            if lacking and options.strict:
+                raise DataError("; ".join(lacking))
 
-    Returns:
-        Features of shape ``[N, D]``.
+    return exit_code(job, kept="what was encoded is kept; the same command goes on from there")
+
+
+def encode_dataset(config: Config) -> list[Summary]:
+    """Encode what the store lacks of every item and user in the catalogue.
+
+    Under ``torchrun`` each process does its share, and the first one's summaries are those of all; the others return
+    none.
+
+    Raises:
+        LLMInterestError: the content or an encoder cannot be had.
     """
-    keys = {text: content_key(text) for text in (texts[token] for token in tokens if token in texts)}
-    rows = store.read(list(keys.values()))
-    # Texts of like length together: a batch is padded to its longest.
-    missing = sorted((text for text, key in keys.items() if key not in rows), key=len)
-    with tqdm(total=len(missing), desc=description, unit="text", disable=not missing) as bar:
-        for start in range(0, len(missing), SHARD_ROWS):
-            shard = missing[start : start + SHARD_ROWS]
-            batches = []
-            for first in range(0, len(shard), encoder.batch_size):
-                batches.append(encoder.encode(shard[first : first + encoder.batch_size]))
-                bar.update(len(batches[-1]))
-            features = np.concatenate(batches)
-            shard_keys = [keys[text] for text in shard]
-            store.write(shard_keys, features)
-            rows.update(zip(shard_keys, features, strict=True))
-    width = len(next(iter(rows.values())))
-    values = np.zeros((len(tokens), width), dtype=np.float32)
-    present = np.zeros(len(tokens), dtype=bool)
-    for index, token in enumerate(tokens):
-        if token in texts:
-            values[index], present[index] = rows[keys[texts[token]]], True
-    return Features(torch.from_numpy(values), torch.from_numpy(present))
+    settings = read_settings(ContentSettings, config)
+    folder, cache = dataset_folder(config), feature_cache(config, settings)
+    share = None
+    if "WORLD_SIZE" in os.environ:  # set by torchrun
+        share = Share(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
+        torch.distributed.init_process_group("gloo")
+        if settings.encoder_device is None and torch.cuda.is_available():
+            settings = replace(settings, encoder_device=f"cuda:{os.environ['LOCAL_RANK']}")
+    summaries = []
+    for kind in ("item", "user"):
+        catalogue = catalogue_of(config, kind, settings)
+        for modality in (modality for modality in MODALITIES if modality in settings.modalities):
+            if catalogue.tokens:
+                _, summary = collect_rows(catalogue, catalogue.tokens, kind, modality, folder, cache, settings, share)
+                summaries.append(summary)
+    return summaries if share is None else _gathered(summaries, share)
+
+
+def _gathered(summaries: list[Summary], share: Share) -> list[Summary]:
+    everyone: list[list[Summary]] | None = [[]] * share.world_size if share.rank == 0 else None
+    torch.distributed.gather_object(summaries, everyone)
+    torch.distributed.destroy_process_group()
+    if everyone is None:
+        return []
+    together = []
+    for parts in zip(*everyone, strict=True):
+        refused = {token: reason for part in parts for token, reason in part.refused.items()}
+        seconds = max(part.seconds for part in parts)
+        encoded = sum(part.encoded for part in parts)
+        # Not what the processes met in the store: another may have put it there a moment before.
+        cached = parts[0].tokens - encoded - len(parts[0].missing) - len(refused)
+        together.append(replace(parts[0], encoded=encoded, cached=cached, refused=refused, seconds=seconds))
+    return together
+
+
+def _print(summaries: Sequence[Summary], dataset: str, cache: Path, as_json: bool) -> None:
+    rows = [
+        {
+            "content": f"{summary.kind}s' {summary.modality}",
+            "by": summary.source,
+            "encoded": summary.encoded,
+            "cached": summary.cached,
+            "missing": len(summary.missing),
+            "refused": len(summary.refused),
+            "seconds": f"{summary.seconds:.1f}",
+            "a second": f"{summary.encoded / summary.seconds:.0f}" if summary.encoded else "",
+        }
+        for summary in summaries
+    ]
+    print(tabulate(rows, headers="keys", tablefmt="github"))
+    for summary in summaries:
+        for number, (token, reason) in enumerate(summary.refused.items()):
+            if number == _REFUSALS_SHOWN:
+                print(f"… and {len(summary.refused) - number} more; --json names them all")
+                break
+            print(f"refused: {summary.kind} {token!r}: {summary.modality} {reason}")
+    print(f"\nfeatures of {dataset}: {cache}")
+    if as_json:
+        print(json.dumps({"dataset": dataset, "features": str(cache), "summaries": [*map(asdict, summaries)]}))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -3,15 +3,19 @@
 Features lie in shards (safetensors) that are never changed once written and whose file name is the hash of their
 bytes. So there is no index to keep in step: a shard that was cut short, damaged or edited does not match its own
 name and is passed over, and what it held is encoded again. Two processes may write the same rows; that costs
-space, never correctness.
+space, never correctness. The manifest, written last, says what made the features, which shards there were and what
+was refused; features are found without it.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,11 +26,7 @@ from recbole_llm_interest.files import write_atomically
 
 _logger = logging.getLogger(__name__)
 _KEY_BYTES = hashlib.sha256().digest_size
-
-
-def content_key(content: str) -> bytes:
-    """The key of a row: a hash, so that the store holds no text of items or users."""
-    return hashlib.sha256(content.encode("utf-8", errors="surrogatepass")).digest()
+_ABANDONED_AFTER_SECONDS = 3600
 
 
 class FeatureStore:
@@ -34,12 +34,13 @@ class FeatureStore:
 
     Args:
         folder: where the features of all encoders lie.
-        modality: ``text``.
+        modality: text, image or audio.
         fingerprint: the encoder's; another encoder, or the same one set up differently, never sees these rows.
     """
 
     def __init__(self, folder: Path, modality: str, fingerprint: str) -> None:
         self.folder = folder / f"{modality}-{fingerprint[:16]}"
+        self._fingerprint = fingerprint
 
     def read(self, keys: Sequence[bytes]) -> dict[bytes, NDArray[np.float32]]:
         """Those of ``keys`` that are in the store, each with its feature row, shape ``[D]``."""
@@ -79,3 +80,41 @@ class FeatureStore:
         data = save({"keys": packed, "features": np.ascontiguousarray(features, dtype=np.float32)})
         path = self.folder / f"{hashlib.sha256(data).hexdigest()}.safetensors"
         write_atomically(path, lambda file: file.write(data))
+
+    def read_refusals(self, encoder: Mapping[str, Any]) -> dict[bytes, str]:
+        """Content that could not be used, by key, with the reason: it need not be tried again.
+
+        Unless ``encoder`` is described otherwise than in the manifest, as with a new version of a decoder.
+        """
+        try:
+            manifest = json.loads((self.folder / "manifest.json").read_text(encoding="utf-8"))
+            if manifest["encoder"] != encoder:
+                return {}
+            return {bytes.fromhex(key): str(reason) for key, reason in manifest["refused"].items()}
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            _logger.warning("%s is damaged: what was refused is tried again", self.folder / "manifest.json")
+            return {}
+
+    def write_manifest(self, encoder: Mapping[str, Any], refused: Mapping[bytes, str]) -> None:
+        """Say what made the features, and sweep up what killed writers left.
+
+        Args:
+            encoder: its name, settings and the versions of its libraries.
+            refused: what it could not use, by key, with the reasons.
+
+        Raises:
+            OSError: the manifest cannot be written; the old one is as it was.
+        """
+        manifest = {
+            "encoder": dict(encoder),
+            "fingerprint": self._fingerprint,
+            "shards": sorted(path.name for path in self.folder.glob("*.safetensors")),
+            "refused": {key.hex(): reason for key, reason in refused.items()},
+        }
+        data = json.dumps(manifest, indent=1, ensure_ascii=False).encode()
+        write_atomically(self.folder / "manifest.json", lambda file: file.write(data))
+        for path in self.folder.glob(".*"):
+            if time.time() - path.stat().st_mtime > _ABANDONED_AFTER_SECONDS:
+                path.unlink(missing_ok=True)

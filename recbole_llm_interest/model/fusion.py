@@ -3,46 +3,180 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recbole_llm_interest.content.features import Content
 
+#: the name under which a learnt ID embedding takes part beside the modalities
+ID = "id"
+
 
 class ContentFusion(nn.Module):
-    """Projects each modality's frozen features into one space and adds them up.
+    """Projects each modality's frozen features into one space and combines them there.
 
-    A row that lacks a modality gets a learnt vector in its place, never zeros: absence is information. The
-    projection is a two-layer MLP, which beats a linear one on conditioned features (WhitenRec, arXiv 2402.17152).
-    The features themselves are neither trained nor saved with the model.
+    A row that lacks a modality gets a learnt vector in its place, never zeros: absence is information. In training,
+    modalities are also taken away at random, so that the model learns to do without. A projection is a two-layer
+    MLP, which beats a linear one on conditioned features (WhitenRec, arXiv 2402.17152). The features themselves are
+    neither trained nor saved with the model.
+
+    In shapes, N is the rows, M the modalities (the ID embedding counts as one), D ``embedding_size``.
 
     Args:
-        content: features by modality, ``N`` rows each.
-        output_size: width ``D`` of the representation.
+        content: features by modality, ``N`` rows each; row 0 is padding.
+        embedding_size: width of each modality's projection.
+        fusion: which of ``FUSIONS`` combines them.
+        modality_dropout: probability by which a row's modality is taken away in training.
+        id_rows: ``N``, to let a learnt embedding of each row's ID take part; None for content alone.
     """
 
-    def __init__(self, content: Content, *, output_size: int) -> None:
+    def __init__(
+        self,
+        content: Content,
+        *,
+        embedding_size: int,
+        fusion: str = "gated",
+        modality_dropout: float = 0.0,
+        id_rows: int | None = None,
+    ) -> None:
         super().__init__()
-        self.modalities = sorted(content)
+        self.modality_dropout = modality_dropout
+        self.modalities = [*sorted(content), *([ID] if id_rows is not None else [])]
+        if not self.modalities:
+            raise ValueError("there is nothing to fuse: neither content nor IDs")
         self.projections = nn.ModuleDict()
-        self.missing = nn.ParameterDict()
-        for modality in self.modalities:
+        present = []
+        for modality in sorted(content):
             features = content[modality]
             self.register_buffer(f"{modality}_features", features.values, persistent=False)
-            self.register_buffer(f"{modality}_present", features.present, persistent=False)
+            present.append(features.present)
             self.projections[modality] = nn.Sequential(
-                nn.Linear(features.values.shape[1], output_size),
+                nn.Linear(features.values.shape[1], embedding_size),
                 nn.GELU(),
-                nn.Linear(output_size, output_size),
+                nn.Linear(embedding_size, embedding_size),
             )
-            self.missing[modality] = nn.Parameter(torch.empty(output_size).normal_(std=0.02))
+        self.id_embedding = nn.Embedding(id_rows, embedding_size) if id_rows is not None else None
+        if self.id_embedding is not None:
+            nn.init.normal_(self.id_embedding.weight, std=embedding_size**-0.5)
+            present.append(torch.arange(self.id_embedding.num_embeddings) > 0)
+        self.register_buffer("present", torch.stack(present, dim=1), persistent=False)  # [N, M]
+        self.missing = nn.Parameter(torch.empty(len(self.modalities), embedding_size).normal_(std=0.02))
+        self.combine = FUSIONS[fusion](len(self.modalities), embedding_size)
+        self.output_size: int = self.combine.output_size
 
     def forward(self, rows: Tensor | None = None) -> Tensor:
-        """Representations of ``rows``, ``[B, D]``, or of all rows, ``[N, D]``."""
-        parts = []
-        for modality in self.modalities:
-            features, present = self.get_buffer(f"{modality}_features"), self.get_buffer(f"{modality}_present")
-            if rows is not None:
-                features, present = features[rows], present[rows]
-            projected = self.projections[modality](features)
-            parts.append(torch.where(present[:, None], projected, self.missing[modality]))
-        return torch.stack(parts).sum(dim=0)
+        """Representations of ``rows``, ``[B, output_size]``, or of all rows, ``[N, output_size]``."""
+        parts, _ = self._parts(rows)
+        representation, _ = self.combine(parts)
+        return representation
+
+    @torch.no_grad()
+    def weights(self, rows: Tensor | None = None) -> Tensor:
+        """How much each modality has to say in each row's representation, ``[N, M]`` in the order of ``modalities``.
+
+        A row's weights sum to one over the modalities that it has; the others' are zero.
+        """
+        parts, present = self._parts(rows)
+        _, weights = self.combine(parts)
+        weights = weights.where(present, 0.0)
+        return weights / weights.sum(dim=1, keepdim=True).clamp(min=torch.finfo(weights.dtype).tiny)
+
+    def take_away(self, modality: str, rows: Tensor | None = None) -> None:
+        """Treat ``rows``, or all rows, as lacking a modality from now on.
+
+        Raises:
+            ValueError: there is no such modality.
+        """
+        column = self.modalities.index(modality)
+        self.get_buffer("present")[slice(None) if rows is None else rows, column] = False
+
+    def _parts(self, rows: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Each modality's part, or the learnt vector in its place, ``[B, M, D]``; and which are real, ``[B, M]``."""
+        present = self.get_buffer("present")
+        chosen: Tensor | slice = slice(None) if rows is None else rows
+        parts = [
+            self.projections[name](self.get_buffer(f"{name}_features")[chosen])
+            for name in self.modalities
+            if name != ID
+        ]
+        if self.id_embedding is not None:
+            parts.append(self.id_embedding.weight[chosen])
+        present = present[chosen]
+        if self.training and self.modality_dropout:
+            present = present & (torch.rand_like(present, dtype=torch.float) >= self.modality_dropout)
+        return torch.where(present[..., None], torch.stack(parts, dim=1), self.missing), present
+
+
+class GatedSum(nn.Module):
+    """A sum whose weights each part's own gate decides; equal weights at the start."""
+
+    def __init__(self, modalities: int, embedding_size: int) -> None:
+        super().__init__()
+        self.output_size = embedding_size
+        self.gate = nn.Parameter(torch.zeros(modalities, embedding_size))
+        self.gate_bias = nn.Parameter(torch.zeros(modalities))
+
+    def forward(self, parts: Tensor) -> tuple[Tensor, Tensor]:
+        """Parts ``[N, M, D]`` to representations ``[N, D]`` and weights ``[N, M]``."""
+        weights = ((parts * self.gate).sum(dim=-1) + self.gate_bias).softmax(dim=-1)
+        return (weights[..., None] * parts).sum(dim=1) * parts.shape[1], weights
+
+
+class AttentionFusion(nn.Module):
+    """A learnt query attends to what a hidden layer makes of each part (Yang et al., NAACL 2016)."""
+
+    def __init__(self, modalities: int, embedding_size: int) -> None:
+        super().__init__()
+        self.output_size = embedding_size
+        self.key = nn.Linear(embedding_size, embedding_size)
+        self.query = nn.Parameter(torch.empty(embedding_size).normal_(std=embedding_size**-0.5))
+
+    def forward(self, parts: Tensor) -> tuple[Tensor, Tensor]:
+        """Parts ``[N, M, D]`` to representations ``[N, D]`` and weights ``[N, M]``."""
+        weights = (torch.tanh(self.key(parts)) @ self.query).softmax(dim=-1)
+        return (weights[..., None] * parts).sum(dim=1) * parts.shape[1], weights
+
+
+class ConcatMLP(nn.Module):
+    """The parts side by side through a two-layer MLP."""
+
+    def __init__(self, modalities: int, embedding_size: int) -> None:
+        super().__init__()
+        self.output_size = embedding_size
+        self.hidden = nn.Linear(modalities * embedding_size, embedding_size)
+        self.output = nn.Linear(embedding_size, embedding_size)
+
+    def forward(self, parts: Tensor) -> tuple[Tensor, Tensor]:
+        """Parts ``[N, M, D]`` to representations ``[N, D]`` and weights ``[N, M]``, by what each adds when hidden."""
+        blocks = self.hidden.weight.view(-1, *parts.shape[1:])  # [D, M, D]
+        share = torch.einsum("nmd,hmd->nmh", parts, blocks)
+        representation = self.output(F.gelu(share.sum(dim=1) + self.hidden.bias))
+        return representation, F.normalize(share.norm(dim=-1), p=1, dim=-1)
+
+
+class LateFusion(nn.Module):
+    """Each modality keeps a space of its own, and its own score for the next item.
+
+    The parts stand side by side at unit length, times the root of the item's weight for each. The cosine of such a
+    representation with an interest of the same width is a weighted sum of one cosine a modality, where the item's
+    gate and the interest's length in that modality's space give the weights.
+    """
+
+    def __init__(self, modalities: int, embedding_size: int) -> None:
+        super().__init__()
+        self.output_size = modalities * embedding_size
+        self.gate = nn.Parameter(torch.zeros(modalities, embedding_size))
+        self.gate_bias = nn.Parameter(torch.zeros(modalities))
+
+    def forward(self, parts: Tensor) -> tuple[Tensor, Tensor]:
+        """Parts ``[N, M, D]`` to representations ``[N, M * D]`` and weights ``[N, M]``."""
+        weights = ((parts * self.gate).sum(dim=-1) + self.gate_bias).softmax(dim=-1)
+        return (weights.sqrt()[..., None] * F.normalize(parts, dim=-1)).flatten(1), weights
+
+
+FUSIONS: dict[str, type[GatedSum] | type[AttentionFusion] | type[ConcatMLP] | type[LateFusion]] = {
+    "gated": GatedSum,
+    "attention": AttentionFusion,
+    "concat": ConcatMLP,
+    "late": LateFusion,
+}

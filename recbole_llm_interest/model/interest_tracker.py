@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 
-#: hidden and cell state of the LSTM, ``[num_layers, B, H]`` each
-InterestState = tuple[Tensor, Tensor]
+
+class InterestState(NamedTuple):
+    """What the tracker knows of ``B`` users between two events.
+
+    Attributes:
+        hidden: ``[num_layers, B, H]``.
+        cell: ``[num_layers, B, H]``.
+        user: who they are, ``[B, U]``; None where the tracker does not know users by content.
+    """
+
+    hidden: Tensor
+    cell: Tensor
+    user: Tensor | None
 
 
 class InterestTracker(nn.Module):
-    """An LSTM (Hochreiter and Schmidhuber, 1997) whose first state comes from who the user is.
+    """An LSTM (Hochreiter and Schmidhuber, 1997) that starts from who the user is, and keeps asking.
+
+    The user's representation sets the first state, and stands in a gate at every step: interest is what the history
+    says plus as much of the profile as the gate, which sees both, lets through.
 
     It has two equal faces: ``forward`` reads whole histories, for training and evaluation; ``step`` reads one
     event, in constant time, for live updates.
@@ -32,13 +48,14 @@ class InterestTracker(nn.Module):
         self.lstm = nn.LSTM(
             input_size, hidden_size, num_layers, batch_first=True, dropout=dropout_prob if num_layers > 1 else 0.0
         )
-        self.user_to_state = nn.Linear(user_size, 2 * num_layers * hidden_size) if user_size else None
         self.output = nn.Linear(hidden_size, input_size)
+        self.user_to_state = nn.Linear(user_size, 2 * num_layers * hidden_size) if user_size else None
+        self.profile = ProfileGate(hidden_size, user_size, input_size) if user_size else None
 
     def neutral_state(self, batch_size: int) -> InterestState:
-        """The state of ``batch_size`` users of whom nothing is known: zeros."""
+        """The state of ``batch_size`` users where users are not known by content: zeros."""
         zeros = self.output.weight.new_zeros(self.num_layers, batch_size, self.hidden_size)
-        return zeros, zeros
+        return InterestState(zeros, zeros, None)
 
     def initial_state(self, user: Tensor) -> InterestState:
         """The state before the first event, from users' representations ``[B, U]``.
@@ -50,14 +67,41 @@ class InterestTracker(nn.Module):
             raise ValueError("this tracker has no user_size: start from neutral_state")
         state = torch.tanh(self.user_to_state(user)).view(len(user), 2, self.num_layers, self.hidden_size)
         hidden, cell = state.permute(1, 2, 0, 3).contiguous()
-        return hidden, cell
+        return InterestState(hidden, cell, user)
 
     def forward(self, items: Tensor, state: InterestState) -> Tensor:
         """Interest after each event of ``items``, both ``[B, L, D]``. What is padded behind the end changes nothing."""
-        hidden, _ = self.lstm(items, state)
-        return self.output(hidden)
+        hidden, _ = self.lstm(items, (state.hidden, state.cell))
+        return self._interest(hidden, state.user)
 
     def step(self, item: Tensor, state: InterestState) -> tuple[Tensor, InterestState]:
         """Interest after one more event of each user, ``[B, D]``, and the new state."""
-        hidden, state = self.lstm(item[:, None], state)
-        return self.output(hidden[:, 0]), state
+        hidden, (last, cell) = self.lstm(item[:, None], (state.hidden, state.cell))
+        return self._interest(hidden, state.user)[:, 0], InterestState(last, cell, state.user)
+
+    def _interest(self, hidden: Tensor, user: Tensor | None) -> Tensor:
+        interest = self.output(hidden)
+        if self.profile is None or user is None:
+            return interest
+        return interest + self.profile(hidden, user)
+
+
+class ProfileGate(nn.Module):
+    """How much of a user's profile belongs in the interest right now.
+
+    Args:
+        hidden_size: width ``H`` of the tracker's state.
+        user_size: width ``U`` of a user's representation.
+        output_size: width ``D`` of the interest.
+    """
+
+    def __init__(self, hidden_size: int, user_size: int, output_size: int) -> None:
+        super().__init__()
+        self.profile = nn.Linear(user_size, output_size)
+        self.gate_by_user = nn.Linear(user_size, output_size)
+        self.gate_by_history = nn.Linear(hidden_size, output_size, bias=False)
+
+    def forward(self, hidden: Tensor, user: Tensor) -> Tensor:
+        """The profile's part of the interest, ``[B, L, D]``, from hidden states ``[B, L, H]`` and users ``[B, U]``."""
+        gate = torch.sigmoid(self.gate_by_history(hidden) + self.gate_by_user(user)[:, None])
+        return gate * self.profile(user)[:, None]

@@ -25,10 +25,12 @@ if TYPE_CHECKING:
 class LLMInterest(SequentialRecommender):
     r"""Content-aware interest tracking.
 
-    An item's representation :math:`I` fuses its encoded content with a learnt ID embedding (optional). A user's
-    encoded profile sets the first state :math:`h_0` of an LSTM, which reads the history,
+    An item's representation :math:`I` fuses its encoded content (text, image, sound) with a learnt ID embedding
+    (optional). A user's fused profile :math:`u` sets the first state :math:`h_0` of an LSTM, which reads the history,
+    and stands in a gate,
 
-    .. math:: h_t = \mathrm{LSTM}(I_t, h_{t-1}), \qquad p(i_{t+1}) = \mathrm{softmax}(\cos(W h_t, I) / \tau),
+    .. math:: h_t = \mathrm{LSTM}(I_t, h_{t-1}), \qquad z_t = W h_t + g(h_t, u) \odot P u, \qquad
+              p(i_{t+1}) = \mathrm{softmax}(\cos(z_t, I) / \tau),
 
     trained at every position of one pass by next-item cross-entropy, beside a contrastive loss by which the interest
     at a point in time should find what its user turns to over the next events.
@@ -56,36 +58,37 @@ class LLMInterest(SequentialRecommender):
             )
 
         # layers
-        size = settings.embedding_size
-        self.item_fusion = ContentFusion(dataset.item_content, output_size=size) if dataset.item_content else None
-        self.item_embedding = nn.Embedding(self.n_items, size) if settings.use_item_id else None
-        knows_users = settings.use_user_content and bool(dataset.user_content)
-        self.user_fusion = ContentFusion(dataset.user_content, output_size=size) if knows_users else None
+        self.item_fusion = ContentFusion(
+            dataset.item_content,
+            embedding_size=settings.embedding_size,
+            fusion=settings.fusion,
+            modality_dropout=settings.modality_dropout,
+            id_rows=self.n_items if settings.use_item_id else None,
+        )
+        self.user_fusion = None
+        if settings.use_user_content and dataset.user_content:
+            self.user_fusion = ContentFusion(
+                dataset.user_content,
+                embedding_size=settings.embedding_size,
+                fusion=settings.fusion,
+                modality_dropout=settings.modality_dropout,
+            )
         self.dropout = nn.Dropout(settings.dropout_prob)
         self.tracker = InterestTracker(
-            input_size=size,
+            input_size=self.item_fusion.output_size,
             hidden_size=settings.hidden_size,
             num_layers=settings.num_layers,
             dropout_prob=settings.dropout_prob,
-            user_size=size if knows_users else None,
+            user_size=self.user_fusion.output_size if self.user_fusion is not None else None,
         )
-
-        # initialization
-        if self.item_embedding is not None:
-            nn.init.normal_(self.item_embedding.weight, std=size**-0.5)
 
     def item_representations(self) -> Tensor:
         """``I`` of every item, ``[N, D]``. Row 0, the padding, is zero."""
-        parts = []
-        if self.item_fusion is not None:
-            parts.append(self.item_fusion())
-        if self.item_embedding is not None:
-            parts.append(self.item_embedding.weight)
-        items = torch.stack(parts).sum(dim=0)
+        items = self.item_fusion()
         return torch.cat([items.new_zeros(1, items.shape[1]), items[1:]])
 
     def initial_state(self, user: Tensor) -> InterestState:
-        """The state before the first event of users ``[B]``, from what they are."""
+        """The state before the first event of users ``[B]``, from what they are; 0 is a user who is not known."""
         if self.user_fusion is None:
             return self.tracker.neutral_state(len(user))
         return self.tracker.initial_state(self.user_fusion(user))

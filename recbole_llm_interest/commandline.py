@@ -1,0 +1,67 @@
+"""What the package's commands share: settings as ``--key=value``, one line for a mistake, exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+
+from recbole_llm_interest.errors import LLMInterestError, SettingsError
+
+
+def settings_parser(prog: str, description: str) -> argparse.ArgumentParser:
+    """A parser of what every command takes; the command adds its own options."""
+    parser = argparse.ArgumentParser(prog=prog, description=description, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--dataset", "-d", default="ml-100k", help="name of the data set, a folder below data_path")
+    parser.add_argument("--config_files", help="YAML files, separated by spaces; a later one goes before an earlier")
+    return parser
+
+
+def parse_arguments(
+    parser: argparse.ArgumentParser, arguments: Sequence[str] | None = None
+) -> tuple[argparse.Namespace, dict[str, str]]:
+    """The parser's options, and any setting as ``--key=value``. ``config_files`` becomes a list.
+
+    Args:
+        parser: of the options that are no settings.
+        arguments: the words; None for those of the process, which are then taken out of ``sys.argv``: RecBole
+            would read them once more, and pass over what it cannot parse.
+
+    Raises:
+        SettingsError: a word is not of that form (RecBole would ignore it), or a setting comes twice.
+    """
+    if arguments is None:
+        arguments = sys.argv[1:]
+    sys.argv = sys.argv[:1]
+    try:
+        options, rest = parser.parse_known_args(arguments)
+    except argparse.ArgumentError as error:
+        raise SettingsError(f"command line: {error}") from error
+    options.config_files = options.config_files.split() if options.config_files else []
+    overrides: dict[str, str] = {}
+    for word in rest:
+        key, separator, value = word.removeprefix("--").partition("=")
+        if not word.startswith("--") or not separator or not key:
+            raise SettingsError(f"command line: {word!r} is not understood; settings are written --key=value")
+        if overrides.get(key, value) != value:
+            raise SettingsError(f"command line: --{key} comes twice, as {overrides[key]!r} and as {value!r}")
+        overrides[key] = value
+    return options, overrides
+
+
+def exit_code(job: Callable[[], object], kept: str) -> int:
+    """Do ``job``; 0 if it ends well, 2 for a mistake of the user's, 130 when interrupted.
+
+    Args:
+        job: the command's work.
+        kept: what an interrupted job leaves, for the closing line.
+    """
+    try:
+        job()
+    except LLMInterestError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"\ninterrupted: {kept}", file=sys.stderr)
+        return 130
+    return 0

@@ -1,0 +1,102 @@
+"""Makes RecBole's configuration from what the user gave, and checks it before anything long begins."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import recbole
+import yaml
+from recbole.config import Config
+
+from recbole_llm_interest.dataset import check_interaction_file
+from recbole_llm_interest.errors import DataError, SettingsError
+from recbole_llm_interest.model.llm_interest import LLMInterest
+from recbole_llm_interest.registration import PROPERTIES
+from recbole_llm_interest.settings import ContentSettings, ModelSettings, check_keys, read_settings
+
+#: what RecBole raises for settings and data that it cannot use
+RECBOLE_ERRORS = (
+    *(ValueError, KeyError, TypeError, AttributeError, IndexError, AssertionError),
+    *(NotImplementedError, RuntimeError, SyntaxError, ImportError, OSError),
+)
+
+
+def configure(model: str, dataset: str, files: Sequence[str] = (), overrides: dict[str, Any] | None = None) -> Config:
+    """RecBole's configuration of a model under the protocol that all models share, checked.
+
+    Args:
+        model: a model's name.
+        dataset: name of the data set.
+        files: YAML files; a later one goes before an earlier.
+        overrides: settings that go before the files'.
+
+    Raises:
+        LLMInterestError: a setting is unknown or out of range, or the data set is not there.
+    """
+    overrides = dict(overrides or {})
+    _check_model(model)
+    check_keys([*_keys_of_files(files), *overrides])
+    protocol = str(PROPERTIES / "protocol.yaml")
+    with as_user_error("the settings"):
+        config = Config(model, dataset, [protocol, *files], overrides)
+    if not Path(config["data_path"]).is_dir():
+        raise DataError(
+            f"data set {dataset!r}: there is no folder {config['data_path']}; set --data_path to the folder that "
+            f"holds {dataset}/{dataset}.inter (RecBole's ml-100k needs none)"
+        )
+    check_interaction_file(config)
+    for settings in (ContentSettings, ModelSettings):
+        read_settings(settings, config)
+    reported = {f"{metric}@{k}".lower() for metric in config["metrics"] for k in config["topk"]}
+    if "@" in config["valid_metric"] and config["valid_metric"].lower() not in reported:
+        raise SettingsError(
+            f"valid_metric={config['valid_metric']} is not among what is computed ({', '.join(sorted(reported))}): "
+            "set it, or metrics and topk, so that it is"
+        )
+    return config
+
+
+@contextmanager
+def as_user_error(what: str, log: str | None = None) -> Iterator[None]:
+    """Say in one line what RecBole found wrong with what the user gave. The traceback goes to the log file."""
+    try:
+        yield
+    except RECBOLE_ERRORS as error:
+        # RecBole logs at this level to the file, and the runner keeps the console above it
+        logging.getLogger().info("RecBole stopped", exc_info=True)
+        details = f" (the traceback is in {log})" if log else ""
+        message = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise SettingsError(f"RecBole cannot use {what}: {message}{details}") from error
+
+
+def _check_model(model: str) -> None:
+    known = {LLMInterest.__name__}
+    for path in (Path(recbole.__file__).parent / "model").glob("*_recommender/*.py"):
+        classes = re.findall(r"^class (\w+)\(", path.read_text("utf-8"), re.MULTILINE)
+        known.update(name for name in classes if name.lower() == path.stem)  # how RecBole finds a model's file
+    if model not in known:
+        by_lower_case = {name.lower(): name for name in known}
+        nearest = difflib.get_close_matches(model.lower(), by_lower_case, n=1, cutoff=0.5)
+        hint = f": did you mean {by_lower_case[nearest[0]]!r}?" if nearest else "; RecBole's documentation lists them"
+        raise SettingsError(f"unknown model {model!r}{hint}")
+
+
+def _keys_of_files(files: Sequence[str]) -> list[str]:
+    keys: list[str] = []
+    for file in files:
+        try:
+            settings = yaml.safe_load(Path(file).read_text(encoding="utf-8")) or {}
+        except FileNotFoundError as error:
+            raise SettingsError(f"config file {file} does not exist") from error
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise SettingsError(f"config file {file} is not readable YAML: {' '.join(str(error).split())}") from error
+        if not isinstance(settings, dict):
+            raise SettingsError(f"config file {file} does not hold 'key: value' lines")
+        keys += map(str, settings)
+    return keys

@@ -1,0 +1,215 @@
+"""Reads features that were made elsewhere, in the layouts that people already have them in.
+
+``.npy`` with ids beside it, ``.safetensors``, Parquet, RecBole's files for ``additional_feat_suffix`` and
+``preload_weight``, MMRec's ``image_feat.npy`` with its map of ids, UniSRec's ``.feat1CLS`` with its ``.item2index``,
+and Ducho's folders of one ``.npy`` an item. Rows are found by id, never by position alone, and no file is unpickled.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recbole_llm_interest.errors import DataError
+
+#: MMRec's maps of raw ids to row numbers, by kind
+_MMREC_MAPS = {"item": "i_id_mapping.csv", "user": "u_id_mapping.csv"}
+_IDS_SUFFIXES = (".ids.tsv", ".ids.csv", ".ids.txt", ".ids.json")
+
+#: ids in the order of the rows, and the rows, ``[N, D]``
+_Table = tuple[list[str], NDArray[Any]]
+
+
+def read_features(path: Path, tokens: Sequence[str], kind: str) -> dict[str, NDArray[np.float32]]:
+    """Features of those ``tokens`` that the file has, each of shape ``[D]``.
+
+    Args:
+        path: a file whose ending says its layout, or a folder of ``.npy`` files.
+        tokens: the data set's items or users.
+        kind: item or user.
+
+    Raises:
+        DataError: the file is missing or damaged, ids are missing, doubled or unknown, the count or width is wrong,
+            or rows hold NaN or Inf. It names them.
+    """
+    if not path.exists():
+        raise DataError(f"features {path} do not exist; {kind}_…_features is relative to the data set's folder")
+    readers: dict[str, Callable[[Path, Sequence[str], str], _Table]] = {
+        ".npy": _read_npy,
+        ".safetensors": _read_safetensors,
+        ".parquet": _read_parquet,
+        ".feat1CLS": _read_unisrec,
+        ".feat2CLS": _read_unisrec,
+    }
+    reader = _read_folder if path.is_dir() else readers.get(path.suffix, _read_atomic)
+    try:
+        ids, rows = reader(path, tokens, kind)
+    except DataError:
+        raise
+    except ImportError as error:
+        raise DataError(f"features {path} need a package that is missing: {error}") from error
+    except Exception as error:  # each format has its own ways to be damaged
+        raise DataError(f"features {path} cannot be read: {' '.join(str(error).split())}") from error
+    if rows.ndim != 2 or rows.shape[1] == 0 or rows.dtype.kind not in "fiu":
+        raise DataError(f"features {path}: a table [rows, width] of numbers expected, not {rows.dtype} {rows.shape}")
+    if len(ids) != len(rows):
+        raise DataError(f"features {path}: {len(rows)} rows, but {len(ids)} ids")
+    doubled = [token for token, count in Counter(ids).items() if count > 1]
+    if doubled:
+        raise DataError(f"features {path}: ids come twice: {_some(doubled)}")
+    with np.errstate(over="ignore"):
+        rows = rows.astype(np.float32)
+    broken = [
+        token
+        for token, finite in zip(ids, np.isfinite(rows.sum(axis=1, dtype=np.float64)).tolist(), strict=True)
+        if not finite
+    ]
+    if broken:
+        raise DataError(f"features {path}: NaN, Inf or what float32 cannot hold in the rows of {_some(broken)}")
+    wanted = set(tokens)
+    found = {token: row for token, row in zip(ids, rows, strict=True) if token in wanted}
+    if not found:
+        raise DataError(
+            f"features {path}: none of their {len(ids)} ids ({_some(ids)}) is one of the data set's {kind}s "
+            f"({_some(tokens)})"
+        )
+    return found
+
+
+def _some(words: Sequence[str], at_most: int = 5) -> str:
+    return ", ".join(map(repr, words[:at_most])) + (", …" if len(words) > at_most else "")
+
+
+def _read_npy(path: Path, tokens: Sequence[str], kind: str) -> _Table:
+    rows = np.load(path, allow_pickle=False)
+    beside = next((file for suffix in _IDS_SUFFIXES if (file := path.with_suffix(suffix)).is_file()), None)
+    if beside is not None:
+        return _read_ids(beside), rows
+    mapping = path.parent / _MMREC_MAPS[kind]
+    if mapping.is_file():
+        return _mmrec_ids(mapping, tokens, len(rows)), rows
+    raise DataError(
+        f"features {path} have no ids: put them, one a line and in the order of the rows, into "
+        f"{path.with_suffix(_IDS_SUFFIXES[0]).name} beside it, or MMRec's {mapping.name}"
+    )
+
+
+def _read_ids(path: Path) -> list[str]:
+    """The first column; a first line that is a header names an id column and is no id."""
+    text = path.read_text(encoding="utf-8-sig")
+    if path.suffix == ".json":
+        return [str(token) for token in json.loads(text)]
+    ids = [line.split("," if path.suffix == ".csv" else "\t")[0] for line in text.splitlines() if line.strip()]
+    return ids[1:] if ids and ids[0].split(":")[0] in ("item_id", "user_id", "id", "token") else ids
+
+
+def _mmrec_ids(path: Path, tokens: Sequence[str], count: int) -> list[str]:
+    """Ids by row number: the raw ones or MMRec's numbers, whichever the data set's interactions use."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        rows = list(csv.reader(file, delimiter="\t"))[1:]  # raw id, number
+    raw = {int(number): token for token, number in (row[:2] for row in rows)}
+    if sorted(raw) != list(range(count)):
+        raise DataError(f"{path} does not number its {len(raw)} ids from 0 to {count - 1}, as the features' rows are")
+    by_raw = [raw[number] for number in range(count)]
+    by_number = [str(number) for number in range(count)]
+    known = set(tokens)
+    return max(by_raw, by_number, key=lambda ids: len(known.intersection(ids)))
+
+
+def _read_safetensors(path: Path, tokens: Sequence[str], kind: str) -> _Table:
+    """One tensor an id; or one tensor, with the ids as a JSON list in the metadata or in a file beside it."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="numpy") as file:
+        names = list(file.keys())
+        if len(names) > 1:
+            return names, _stacked(path, {name: file.get_tensor(name) for name in names})
+        rows, metadata = file.get_tensor(names[0]), file.metadata() or {}
+    if "ids" in metadata:
+        return [str(token) for token in json.loads(metadata["ids"])], rows
+    beside = next((file for suffix in _IDS_SUFFIXES if (file := path.with_suffix(suffix)).is_file()), None)
+    if beside is None:
+        raise DataError(f"features {path} have no ids: put a JSON list of them into its metadata, as 'ids'")
+    return _read_ids(beside), rows
+
+
+def _read_parquet(path: Path, tokens: Sequence[str], kind: str) -> _Table:
+    """An id column, and either one column of lists or one column a dimension."""
+    import pandas as pd
+
+    frame = pd.read_parquet(path)
+    ids = next((name for name in (f"{kind}_id", "id", "token") if name in frame.columns), None)
+    if ids is None:
+        raise DataError(f"features {path} have no column {kind}_id, but {_some([str(c) for c in frame.columns])}")
+    values = frame.drop(columns=ids)
+    tokens_of_rows = frame[ids].astype(str).tolist()
+    if values.shape[1] == 1 and values.dtypes.iloc[0].hasobject:
+        return tokens_of_rows, _stacked(path, dict(enumerate(map(np.asarray, values.iloc[:, 0]))))
+    return tokens_of_rows, values.to_numpy()
+
+
+def _read_atomic(path: Path, tokens: Sequence[str], kind: str) -> _Table:
+    """RecBole's layout for additional features: a token column and a float_seq column, which holds numbers by space."""
+    with path.open(encoding="utf-8-sig", newline="\n") as file:
+        header = file.readline().rstrip("\r\n").split("\t")
+        types = [column.partition(":")[2] for column in header]
+        if "token" not in types or "float_seq" not in types:
+            raise DataError(
+                f"features {path}: neither a known ending (.npy, .safetensors, .parquet, .feat1CLS, a folder) nor "
+                "RecBole's header with a token and a float_seq column"
+            )
+        cells = [line.rstrip("\r\n").split("\t") for line in file if line.strip()]
+    id_column, row_column = types.index("token"), types.index("float_seq")
+    rows = {number: np.array(line[row_column].split(), dtype=np.float64) for number, line in enumerate(cells)}
+    return [line[id_column] for line in cells], _stacked(path, rows)
+
+
+def _read_unisrec(path: Path, tokens: Sequence[str], kind: str) -> _Table:
+    """Float32 without a header: only the map of ids beside it says how many rows there are, and so their width."""
+    mapping = path.with_suffix(".item2index" if kind == "item" else ".user2index")
+    if not mapping.is_file():
+        raise DataError(f"features {path} have no header: {mapping.name} has to lie beside it and name the rows")
+    lines = [line.split("\t") for line in mapping.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    number_of = {token: int(number) for token, number in lines}
+    if sorted(number_of.values()) != list(range(len(lines))):
+        raise DataError(f"{mapping} does not number its {len(lines)} ids from 0 to {len(lines) - 1}")
+    values = np.fromfile(path, dtype="<f4")
+    if not values.size or values.size % len(lines) or path.stat().st_size % 4:
+        raise DataError(f"features {path}: {path.stat().st_size} bytes are no table of {len(lines)} float32 rows")
+    return sorted(number_of, key=number_of.__getitem__), values.reshape(len(lines), -1)
+
+
+def _read_folder(path: Path, tokens: Sequence[str], kind: str) -> _Table:
+    """Ducho's layout: one ``.npy`` an item, named by it. Ducho ends a name at its first dot, so two may collide."""
+    files = {file.stem: file for file in sorted(path.glob("*.npy"))}
+    if not files:
+        raise DataError(f"features {path}: the folder holds no .npy files")
+    cut = Counter(token.split(".")[0] for token in tokens)
+    collided = [
+        token
+        for token in tokens
+        if token not in files and token.split(".")[0] in files and cut[token.split(".")[0]] > 1
+    ]
+    if collided:
+        raise DataError(f"features {path}: one file stands for several {kind}s: {_some(collided)}; rename the files")
+    rows = {}
+    for name, file in files.items():
+        row = np.load(file, allow_pickle=False)
+        rows[name] = row.reshape(-1) if row.ndim == 2 and row.shape[0] == 1 else row
+    return list(rows), _stacked(path, rows)
+
+
+def _stacked(path: Path, rows: Mapping[Any, NDArray[Any]]) -> NDArray[Any]:
+    shapes = Counter(row.shape for row in rows.values())
+    if len(shapes) > 1:
+        usual = shapes.most_common(1)[0][0]
+        odd = [str(name) for name, row in rows.items() if row.shape != usual]
+        raise DataError(f"features {path}: rows of other shapes than {usual}: {_some(odd)}")
+    return np.stack(list(rows.values()))

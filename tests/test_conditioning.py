@@ -1,0 +1,94 @@
+"""Conditioning: fitted once on the rows that are there, and the same for what comes later."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from recbole_llm_interest.content.conditioning import fit_conditioning
+from recbole_llm_interest.content.features import Features
+
+KINDS = ["none", "standardize", "pca", "zca", "group_zca", "shrinkage"]
+
+
+def condition(features, kind, **settings):
+    return fit_conditioning(features, kind, **settings).apply(features)
+
+
+def correlated(rows=300, width=12):
+    generator = torch.Generator().manual_seed(0)
+    values = torch.randn(rows, width, generator=generator) @ torch.randn(width, width, generator=generator) + 3
+    present = torch.rand(rows, generator=generator) > 0.1
+    return Features(values, present)
+
+
+def test_zca_gives_an_identity_covariance_to_the_rows_that_are_there():
+    features = correlated()
+    rows = condition(features, "zca").values[features.present]
+    assert rows.mean(dim=0).abs().max() < 1e-4
+    assert torch.allclose(rows.T @ rows / len(rows), torch.eye(12), atol=0.05)
+
+
+def test_standardize_gives_unit_variance_by_column():
+    features = correlated()
+    rows = condition(features, "standardize").values[features.present]
+    assert torch.allclose(rows.square().mean(dim=0), torch.ones(12), atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_conditioning_never_looks_at_missing_rows(kind):
+    features = correlated()
+    spoilt = features.values.clone()
+    spoilt[~features.present] = 1e6
+    wanted = condition(features, kind).values[features.present]
+    assert torch.equal(condition(Features(spoilt, features.present), kind).values[features.present], wanted)
+
+
+@pytest.mark.parametrize("kind", KINDS[1:])
+def test_conditioning_stays_finite_where_nothing_varies(kind):
+    features = Features(torch.ones(5, 3), torch.ones(5, dtype=torch.bool))
+    assert condition(features, kind).values.abs().max() == 0
+
+
+def test_group_zca_whitens_each_block_and_leaves_what_blocks_share():
+    features = correlated()
+    rows = condition(features, "group_zca", groups=3).values[features.present]
+    covariance = rows.T @ rows / len(rows)
+    for start in range(0, 12, 4):
+        assert torch.allclose(covariance[start : start + 4, start : start + 4], torch.eye(4), atol=0.05)
+    assert covariance[:4, 4:8].abs().max() > 0.1
+
+
+def test_pca_keeps_the_leading_components_at_unit_variance():
+    features = correlated()
+    rows = condition(features, "pca", size=3).values[features.present]
+    assert rows.shape[1] == 3
+    assert torch.allclose(rows.T @ rows / len(rows), torch.eye(3), atol=1e-3)
+    assert condition(features, "pca", size=99).values.shape[1] == 12
+    # the leading component is where the variance is: torch's own decomposition has it, up to its sign
+    centred = features.values[features.present] - features.values[features.present].mean(dim=0)
+    leading = torch.linalg.svd(centred, full_matrices=False).U[:, 0] * len(rows) ** 0.5
+    assert torch.allclose(rows[:, 0].abs(), leading.abs(), atol=1e-3)
+
+
+def test_shrinkage_whitens_less_where_there_are_few_rows():
+    def spread(rows):
+        features = correlated(rows=rows)
+        values = condition(features, "shrinkage").values[features.present]
+        return float((values.T @ values / len(values) - torch.eye(12)).abs().max())
+
+    assert spread(20) > 3 * spread(3000)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_comes_later_is_conditioned_as_the_table_was(kind):
+    features = correlated()
+    fitted = fit_conditioning(features, kind, size=5)
+    later = Features(features.values[:7], features.present[:7])
+    assert torch.allclose(fitted.apply(later).values, fitted.apply(features).values[:7], atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_row_is_enough(kind):
+    present = torch.tensor([False, True])
+    assert condition(Features(torch.randn(2, 6), present), kind).values.isfinite().all()

@@ -1,0 +1,226 @@
+"""Encoding as a job of its own, and the three-modality way from content to recommendations."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from conftest import QUICK, REPOSITORY
+from PIL import Image
+
+from recbole_llm_interest import doctor
+from recbole_llm_interest.content.encode import main
+
+
+@pytest.fixture(scope="session")
+def daily_data(tmp_path_factory):
+    """The project's own data set, made by its script."""
+    folder = tmp_path_factory.mktemp("data")
+    subprocess.run([sys.executable, str(REPOSITORY / "data" / "make_daily.py"), str(folder)], check=True)
+    return folder
+
+
+@pytest.fixture
+def daily(here, daily_data, feature_cache):
+    """A copy of it in the current directory, and the settings to use it by."""
+    shutil.copytree(daily_data, here / "data")
+    return {**QUICK, "data_path": str(here / "data"), "feature_cache": str(feature_cache), "text_encoder": "hashing"}
+
+
+def words(settings):
+    keys = ("data_path", "feature_cache", "text_encoder")
+    return ["--dataset=daily", *(f"--{key}={settings[key]}" for key in keys)]
+
+
+def summaries_of(out):
+    return {(s["kind"], s["modality"]): s for s in json.loads(out.splitlines()[-1])["summaries"]}
+
+
+def test_data_set_is_the_same_every_time(daily_data, tmp_path):
+    subprocess.run([sys.executable, str(REPOSITORY / "data" / "make_daily.py"), str(tmp_path)], check=True)
+    files = sorted(path.relative_to(daily_data) for path in daily_data.rglob("*") if path.is_file())
+    assert len(files) > 100
+    for file in files:
+        assert (daily_data / file).read_bytes() == (tmp_path / file).read_bytes(), file
+
+
+def test_ada_reads_technology_history_and_finance_on_successive_days(daily_data):
+    lines = [line.split("\t") for line in (daily_data / "daily" / "daily.inter").read_text().splitlines()]
+    hers = [(item.split("-")[0], int(time) // 86_400) for user, item, time in lines if user == "ada"]
+    assert [topic for topic, _ in hers[:4]] == ["technology", "history", "finance", "technology"]
+    assert [day - hers[0][1] for _, day in hers] == list(range(13))
+
+
+def test_second_job_encodes_nothing(daily, capsys, tmp_path):
+    daily["feature_cache"] = str(tmp_path / "cache")
+    assert main([*words(daily), "--json"]) == 0
+    first = summaries_of(capsys.readouterr().out)
+    assert {key: (s["encoded"], len(s["missing"]), len(s["refused"])) for key, s in first.items()} == {
+        ("item", "text"): (56, 8, 0),
+        ("item", "image"): (48, 16, 0),
+        ("item", "audio"): (48, 16, 0),
+        ("user", "text"): (108, 36, 0),
+        ("user", "image"): (48, 96, 0),
+        ("user", "audio"): (24, 120, 0),
+    }
+    assert main([*words(daily), "--json"]) == 0
+    out = capsys.readouterr().out
+    second = summaries_of(out)
+    assert all(s["encoded"] == 0 and s["cached"] == first[key]["encoded"] for key, s in second.items())
+    assert "| items' audio | librosa" in out
+    assert f"features of daily: {daily['feature_cache']}" in out
+
+
+def test_bad_media_are_listed_and_the_rest_is_encoded(daily, here, capsys):
+    media = here / "data" / "daily" / "content"
+    (media / "images" / "history-1.png").write_bytes(b"no image")
+    (media / "audio" / "music-1.wav").write_bytes(b"RIFF")
+    (media / "images" / "travel-1.png").unlink()
+    assert main([*words(daily), "--json"]) == 0
+    out = capsys.readouterr().out
+    refused = summaries_of(out)["item", "image"]["refused"]
+    assert set(refused) == {"history-1", "travel-1"}
+    assert "refused: item 'history-1': image is no image that can be read" in out
+    assert "refused: item 'music-1': audio is no" in out
+    assert main([*words(daily), "--strict"]) == 2
+    assert "2 of 64 items have image content that cannot be used ('history-1' is no image" in capsys.readouterr().err
+
+
+def test_mistakes_are_one_line_and_exit_2(daily, capsys):
+    for mistake in ("--image_encoder=local-dir:/no/such", "--item_audio_features=nowhere.npy", "--modalitys=[text]"):
+        assert main([*words(daily), mistake]) == 2
+        (error,) = capsys.readouterr().err.strip().splitlines()[-1:]
+        assert error.startswith("error: ")
+
+
+@pytest.mark.slow
+def test_several_processes_share_the_work(daily, tmp_path):
+    """Under torch's own launcher; the result is that of one process."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    job = ["-m", "recbole_llm_interest.content.encode", *words({**daily, "feature_cache": tmp_path / "c"}), "--json"]
+    done = subprocess.run([*launcher, *job], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    together = summaries_of(done.stdout)
+    assert (together["item", "text"]["encoded"], together["item", "text"]["cached"]) == (56, 0)
+    assert together["user", "audio"]["encoded"] == 24
+    assert done.stdout.count("features of daily") == 1
+
+
+@pytest.fixture
+def trained(daily):
+    """The three-modality model after a short training: config, model, dataset, train, valid, test, trainer."""
+    from recbole.config import Config
+    from recbole.data import create_dataset, data_preparation
+    from recbole.utils import get_model, get_trainer, init_seed
+
+    config = Config("LLMInterest", "daily", config_dict={**daily, "MAX_ITEM_LIST_LENGTH": 20, "topk": [10],
+                    "valid_metric": "NDCG@10", "embedding_size": 32, "epochs": 25, "learning_rate": 0.01})  # fmt: skip
+    init_seed(config["seed"], config["reproducibility"])
+    dataset = create_dataset(config)
+    train, valid, test = data_preparation(config, dataset)
+    model = get_model("LLMInterest")(config, train._dataset)
+    trainer = get_trainer(config["MODEL_TYPE"], "LLMInterest")(config, model)
+    trainer.fit(train, valid, verbose=False, saved=False)
+    return model, dataset, train, test, trainer
+
+
+def test_three_modalities_find_the_topic_of_the_next_day(trained):
+    model, dataset, _, test, trainer = trained
+    assert set(dataset.item_content) == set(dataset.user_content) == {"text", "image", "audio"}
+    assert model.item_fusion.modalities == ["audio", "image", "text", "id"]
+    assert trainer.evaluate(test, load_best_model=False)["recall@10"] > 0.9  # chance is 10 of 64
+    weights = model.item_fusion.weights()
+    without_sound = dataset.token2id(dataset.iid_field, "music-5")
+    assert weights[without_sound, 0] == 0
+    assert weights[without_sound].sum() == pytest.approx(1)
+
+
+def test_losing_modalities_leaves_scores_and_training_finite(trained):
+    """Any one of them, or all, for some or all of the items and users."""
+    model, _, train, test, trainer = trained
+    chance = torch.Generator().manual_seed(0)
+    fusions = (model.item_fusion, model.user_fusion)
+    whole = [fusion.present.clone() for fusion in fusions]
+    everything = ["text", "image", "audio", "id"]
+    for lost, share in itertools.product([["text"], ["image"], ["audio"], ["id"], everything], [0.5, 1.0]):
+        for fusion, present in zip(fusions, whole, strict=True):
+            fusion.present.copy_(present)
+            for modality in set(lost) & set(fusion.modalities):
+                rows = (torch.rand(len(present), generator=chance) < share).nonzero().view(-1)
+                fusion.take_away(modality, rows)
+        assert np.isfinite(trainer.evaluate(test, load_best_model=False)["recall@10"])
+        assert model.full_sort_predict(next(iter(test))[0]).isfinite().all()
+        model.train()
+        model.zero_grad()
+        loss = sum(model.calculate_loss(next(iter(train))))
+        loss.backward()
+        assert loss.isfinite()
+        assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+
+
+def test_imported_features_stand_in_for_encoding(daily, here, capsys):
+    from recbole.config import Config
+    from recbole.data import create_dataset
+
+    folder = here / "data" / "daily"
+    tokens = [json.loads(line)["item_id"] for line in (folder / "content" / "items.jsonl").read_text().splitlines()]
+    np.save(folder / "sound.npy", np.random.default_rng(0).normal(size=(60, 5)))
+    (folder / "sound.ids.txt").write_text("\n".join(tokens[:60]))
+    config = Config("LLMInterest", "daily", config_dict={**daily, "item_audio_features": "sound.npy",
+                                                         "feature_conditioning": "none"})  # fmt: skip
+    dataset = create_dataset(config)
+    features = dataset.item_content["audio"]
+    assert features.values.shape == (65, 5)
+    assert int(features.present.sum()) == 60
+    row = dataset.token2id(dataset.iid_field, tokens[7])
+    assert np.allclose(features.values[row], np.load(folder / "sound.npy")[7], atol=1e-5)
+
+
+def test_training_on_features_that_are_there_needs_no_encoder_library(daily):
+    """Neither transformers, open_clip nor librosa may be imported once everything is encoded."""
+    program = (
+        "import sys, recbole_llm_interest\n"
+        "from recbole_llm_interest.runner import main\n"
+        "for name in ('transformers', 'sentence_transformers', 'open_clip', 'librosa', 'soundfile', 'PIL'):\n"
+        "    sys.modules[name] = None\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    assert main(words(daily)) == 0
+    command = [sys.executable, "-c", program, "--model=LLMInterest", "--epochs=1", *words(daily)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_doctor_says_what_can_run_here(capsys, monkeypatch):
+    assert doctor.main([]) == 0
+    out = capsys.readouterr().out
+    for word in ("torchvision", "all-MiniLM-L6-v2", "open_clip", "soundfile", "hub cache", "CPU cores"):
+        assert word in out
+    monkeypatch.setitem(sys.modules, "librosa", None)
+    monkeypatch.setitem(sys.modules, "sentence_transformers", None)
+    assert doctor.main([]) == 1
+    out = capsys.readouterr().out
+    assert "| BROKEN  | text encoders" in out
+    assert "| missing | audio features without weights" in out
+    assert "recbole_llm_interest[audio]" in out
+
+
+def test_picture_of_every_topic_can_be_told_from_the_others(daily_data):
+    """The drawn images are what the weights-free encoder needs: nearest neighbours share their topic."""
+    from recbole_llm_interest.content.encoders.weights_free import ColorHistogramEncoder
+
+    encoder = ColorHistogramEncoder()
+    files = sorted(path for path in (daily_data / "daily" / "content" / "images").iterdir() if "user" not in path.name)
+    files = [path for path in files if path.name != "ada.png"]
+    features = encoder.encode([encoder.load(path.open("rb")) for path in files])
+    topics = [path.name.split("-")[0] for path in files]
+    distance = np.linalg.norm(features[:, None] - features[None], axis=-1) + 1e9 * np.eye(len(files))
+    right = sum(topics[i] == topics[j] for i, j in enumerate(distance.argmin(axis=1)))
+    assert right / len(files) > 0.9
+    assert Image.open(files[0]).size == (96, 96)

@@ -1,0 +1,451 @@
+"""Encoders: the libraries' real loading code, on the bundled sentence encoder and on small models made here.
+
+The small models have random weights: what is tested is how they are found, loaded, fed and pooled.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from test_media import as_file, sound_file, tone
+
+from recbole_llm_interest.content.encoders import create_encoder
+from recbole_llm_interest.content.encoders.audio import AudioEncoder
+from recbole_llm_interest.content.encoders.image import ImageEncoder
+from recbole_llm_interest.content.encoders.text import BUNDLED_NAME, TextEncoder
+from recbole_llm_interest.content.encoders.weights_free import ColorHistogramEncoder, HashingEncoder, LibrosaEncoder
+from recbole_llm_interest.errors import EncoderError
+from recbole_llm_interest.settings import ContentSettings
+
+TEXTS = ["a film about space travel", "whales", "how to bake bread at home", "whales sing"]
+
+
+def cosine(a, b):
+    return float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
+
+
+# --- text
+
+
+@pytest.fixture(scope="module")
+def minilm():
+    return TextEncoder(BUNDLED_NAME)
+
+
+def tokenizer_of(words, **special):
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    vocabulary = {word: number for number, word in enumerate([*special.values(), "[UNK]", *words])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]", model_max_length=32, **special)
+
+
+WORDS = sorted({word for text in TEXTS for word in text.split()})
+
+
+@pytest.fixture(scope="module")
+def masked_model(tmp_path_factory):
+    """A plain BERT, as saved by transformers: no pooling file."""
+    from transformers import BertConfig, BertModel
+
+    folder = tmp_path_factory.mktemp("bert")
+    torch.manual_seed(0)
+    BertModel(BertConfig(vocab_size=50, hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
+                         intermediate_size=32, max_position_embeddings=32)).save_pretrained(folder)  # fmt: skip
+    tokenizer_of(WORDS, pad_token="[PAD]").save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def causal_model(tmp_path_factory):
+    """A plain causal language model, without a padding token, as most come."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    folder = tmp_path_factory.mktemp("llama")
+    torch.manual_seed(0)
+    LlamaForCausalLM(LlamaConfig(vocab_size=50, hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
+                                 intermediate_size=32)).save_pretrained(folder)  # fmt: skip
+    tokenizer_of(WORDS, eos_token="</s>").save_pretrained(folder)
+    return folder
+
+
+def token_states(folder, text):
+    """States of one text's tokens, ``[T, D]``, by transformers alone: no batch, so no padding."""
+    from transformers import AutoModel, AutoTokenizer
+
+    model, tokenizer = AutoModel.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
+    tokens = tokenizer(text, return_tensors="pt", return_token_type_ids=False)
+    with torch.no_grad():
+        return model(**tokens).last_hidden_state[0].numpy()
+
+
+def test_sentence_encoder_pools_as_its_folder_says(minilm):
+    """The bundled model: mean over the tokens, then unit length."""
+    for text, features in zip(TEXTS, minilm.encode(TEXTS), strict=True):
+        mean = token_states(minilm.folder, text).mean(axis=0)
+        assert np.allclose(features, mean / np.linalg.norm(mean), atol=1e-5)
+
+
+def test_sentence_encoder_knows_what_is_alike(minilm):
+    space, rocket, bread = minilm.encode(["a film about space travel", "rockets to the moon", "how to bake bread"])
+    assert space @ rocket > space @ bread + 0.1
+
+
+@pytest.mark.parametrize(
+    ("pooling", "pool"), [("mean", lambda s: s.mean(axis=0)), ("cls", lambda s: s[0]), ("last", lambda s: s[-1])]
+)
+@pytest.mark.parametrize("model", ["masked_model", "causal_model"])
+def test_pooling_leaves_padding_out(model, pooling, pool, request):
+    folder = request.getfixturevalue(model)
+    features = TextEncoder(str(folder), pooling=pooling).encode(TEXTS)  # one batch of unlike lengths
+    for text, row in zip(TEXTS, features, strict=True):
+        assert np.allclose(row, pool(token_states(folder, text)), atol=1e-5)
+
+
+@pytest.mark.parametrize(("model", "own"), [("masked_model", "mean"), ("causal_model", "last")])
+def test_plain_model_is_pooled_by_what_it_is(model, own, request):
+    folder = str(request.getfixturevalue(model))
+    assert np.allclose(TextEncoder(folder).encode(TEXTS), TextEncoder(folder, pooling=own).encode(TEXTS), atol=1e-6)
+
+
+def test_prompt_length_and_dimension_are_obeyed(masked_model):
+    plain = TextEncoder(str(masked_model), max_length=2).encode(["whales sing bread"])
+    assert np.allclose(plain, TextEncoder(str(masked_model)).encode(["whales sing"]), atol=1e-6)
+    prompted = TextEncoder(str(masked_model), prompt="film ").encode(["whales"])
+    assert np.allclose(prompted, TextEncoder(str(masked_model)).encode(["film whales"]), atol=1e-6)
+    assert TextEncoder(str(masked_model), truncate_dim=5).encode(TEXTS).shape == (4, 5)
+
+
+def test_half_precision_is_close(minilm):
+    half = TextEncoder(BUNDLED_NAME, precision="bfloat16").encode(TEXTS)
+    assert min(map(cosine, half, minilm.encode(TEXTS))) > 0.99
+
+
+def test_chinese_is_text_like_any_other():
+    """The bundled model knows little Chinese; the hashing encoder, which has no words to know, shows what is alike."""
+    encoder = HashingEncoder()
+    machines, devices, soup = encoder.encode(["人工智能和机器学习", "机器学习的新方法", "番茄鸡蛋汤"])
+    assert cosine(machines, devices) > cosine(machines, soup) + 0.1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"pooling": "cls"}, {"prompt": "query: "}, {"max_length": 5}, {"truncate_dim": 8}, {"precision": "bfloat16"}],
+)
+def test_text_encoder_set_up_differently_is_another(masked_model, change):
+    assert TextEncoder(str(masked_model), **change).fingerprint != TextEncoder(str(masked_model)).fingerprint
+
+
+def test_what_does_not_change_features_does_not_change_the_encoder(masked_model):
+    plain = TextEncoder(str(masked_model)).fingerprint
+    assert TextEncoder(str(masked_model), batch_size=7, device="cpu").fingerprint == plain
+
+
+def test_changed_weights_are_another_encoder(minilm, tmp_path):
+    copy = tmp_path / "model"
+    shutil.copytree(minilm.folder, copy)
+    assert TextEncoder(str(copy)).fingerprint == minilm.fingerprint
+    weights = bytearray((copy / "model.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (copy / "model.safetensors").write_bytes(weights)
+    assert TextEncoder(str(copy)).fingerprint != minilm.fingerprint
+
+
+def test_bundled_weights_that_are_not_the_original_are_refused(monkeypatch):
+    from recbole_llm_interest.content.encoders import text
+
+    monkeypatch.setattr(text, "BUNDLED_SHA256", "0" * 64)
+    with pytest.raises(EncoderError, match="not those of all-MiniLM-L6-v2"):
+        TextEncoder(BUNDLED_NAME)
+
+
+def test_odd_texts_do_not_stop_a_batch(minilm):
+    odd = ["\ud800 half a pair", "\0", "a" * 100_000, "🎬" * 50, "‮right to left"]
+    assert np.isfinite(minilm.encode([minilm.load(text) for text in odd])).all()
+
+
+# --- images
+
+
+@pytest.fixture(scope="module")
+def clip_folder(tmp_path_factory):
+    """A small CLIP with random weights and its own preprocessing, in the layout that open_clip saves."""
+    from open_clip import CLIP
+    from safetensors.torch import save_file
+
+    folder = tmp_path_factory.mktemp("clip")
+    configuration = {
+        "model_cfg": {
+            "embed_dim": 24,
+            "vision_cfg": {"image_size": 32, "layers": 2, "width": 64, "head_width": 32, "patch_size": 8},
+            "text_cfg": {"context_length": 8, "vocab_size": 100, "width": 32, "heads": 2, "layers": 1},
+        },
+        "preprocess_cfg": {"mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6], "interpolation": "bilinear"},
+    }
+    torch.manual_seed(0)
+    model = CLIP(**configuration["model_cfg"])
+    save_file({name: value.contiguous() for name, value in model.state_dict().items()},
+              folder / "open_clip_model.safetensors")  # fmt: skip
+    (folder / "open_clip_config.json").write_text(json.dumps(configuration))
+    return folder
+
+
+def pictures():
+    noise = np.random.default_rng(0).integers(0, 256, (3, 50, 40, 3), dtype=np.uint8)
+    return [Image.fromarray(pixels) for pixels in noise]
+
+
+def encode_files(encoder, files):
+    return encoder.encode([encoder.load(file) for file in files])
+
+
+def test_images_are_encoded_as_a_bare_open_clip_loop_does(clip_folder):
+    import open_clip
+
+    model, preprocess = open_clip.create_model_from_pretrained(f"local-dir:{clip_folder}")
+    model.eval()
+    with torch.no_grad():
+        expected = model.encode_image(torch.stack([preprocess(image) for image in pictures()]), normalize=True)
+    encoder = ImageEncoder(str(clip_folder), "ignored")
+    features = encode_files(encoder, map(as_file, pictures()))
+    assert features.shape == (3, 24)
+    assert np.allclose(features, expected.numpy(), atol=1e-5)
+
+
+def test_preprocessing_is_the_folders_own(clip_folder):
+    pixels = ImageEncoder(f"local-dir:{clip_folder}", "ignored").load(as_file(Image.new("RGB", (32, 32), "black")))
+    assert torch.allclose(pixels[:, 0, 0], torch.tensor([-0.1 / 0.4, -0.2 / 0.5, -0.3 / 0.6]))
+
+
+def test_image_features_are_the_same_on_every_pass(clip_folder):
+    one, two = (encode_files(ImageEncoder(str(clip_folder), ""), map(as_file, pictures())) for _ in range(2))
+    assert np.array_equal(one, two)
+
+
+def test_changed_image_weights_or_preprocessing_are_another_encoder(clip_folder, tmp_path):
+    copy = tmp_path / "clip"
+    shutil.copytree(clip_folder, copy)
+    assert ImageEncoder(str(copy), "").fingerprint == ImageEncoder(str(clip_folder), "").fingerprint
+    configuration = json.loads((copy / "open_clip_config.json").read_text())
+    configuration["preprocess_cfg"]["mean"] = [0, 0, 0]
+    (copy / "open_clip_config.json").write_text(json.dumps(configuration))
+    assert ImageEncoder(str(copy), "").fingerprint != ImageEncoder(str(clip_folder), "").fingerprint
+
+
+def test_folder_without_weights_is_never_random(clip_folder, tmp_path):
+    shutil.copy(clip_folder / "open_clip_config.json", tmp_path)
+    with pytest.raises(EncoderError, match="does not load"):
+        ImageEncoder(str(tmp_path), "").load(as_file(pictures()[0]))
+
+
+@pytest.mark.slow
+def test_random_weights_and_checkpoint_files_by_name(tmp_path, caplog):
+    """A real architecture: untrained only where asked for in so many words, and loaded from a file of weights."""
+    import open_clip
+    from safetensors.torch import save_file
+
+    named = ImageEncoder("RN50", "random")
+    features = encode_files(named, map(as_file, pictures()))
+    assert features.shape == (3, 1024)
+    assert "RANDOM" in caplog.text
+    assert np.allclose(features, encode_files(ImageEncoder("RN50", "random"), map(as_file, pictures())), atol=1e-5)
+    torch.manual_seed(5)
+    model = open_clip.create_model("RN50").eval()
+    save_file({name: value.contiguous() for name, value in model.state_dict().items()}, tmp_path / "rn50.safetensors")
+    encoder = ImageEncoder("RN50", str(tmp_path / "rn50.safetensors"))
+    with torch.no_grad():
+        expected = model.encode_image(torch.stack([encoder.load(as_file(image)) for image in pictures()]), True)
+    assert np.allclose(encode_files(encoder, map(as_file, pictures())), expected.numpy(), atol=1e-5)
+    assert encoder.fingerprint != named.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("name", "weights", "message"),
+    [
+        ("ViT-B-32", "no-such-tag", "its tags: .*laion2b_s34b_b79k"),
+        ("ViT-B-33", "openai", "is no architecture of open_clip"),
+        ("local-dir:/no/such/folder", "", "holds no open_clip_config.json"),
+    ],
+)
+def test_image_encoder_that_does_not_exist_is_an_error_that_helps(name, weights, message):
+    with pytest.raises(EncoderError, match=message):
+        ImageEncoder(name, weights).load(as_file(pictures()[0]))
+
+
+# --- sound
+
+
+def audio_model(kind, folder):
+    """A small audio model with random weights, saved with its feature extractor."""
+    import transformers as t
+
+    torch.manual_seed(0)
+    small = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    if kind == "wav2vec2":
+        model = t.Wav2Vec2Model(t.Wav2Vec2Config(**small, conv_dim=(8, 8), conv_kernel=(10, 8), conv_stride=(80, 4),
+                                                 num_feat_extract_layers=2, num_conv_pos_embeddings=4,
+                                                 num_conv_pos_embedding_groups=2))  # fmt: skip
+        extractor = t.Wav2Vec2FeatureExtractor()
+    elif kind == "hubert":
+        model = t.HubertModel(t.HubertConfig(**small, conv_dim=(8, 8), conv_kernel=(10, 8), conv_stride=(80, 4),
+                                             num_feat_extract_layers=2, num_conv_pos_embeddings=4,
+                                             num_conv_pos_embedding_groups=2))  # fmt: skip
+        extractor = t.Wav2Vec2FeatureExtractor()
+    elif kind == "whisper":
+        model = t.WhisperModel(t.WhisperConfig(d_model=16, encoder_layers=2, decoder_layers=1, vocab_size=50,
+                                               encoder_attention_heads=2, decoder_attention_heads=2,
+                                               encoder_ffn_dim=32, decoder_ffn_dim=32, pad_token_id=0, bos_token_id=1,
+                                               eos_token_id=2, decoder_start_token_id=1))  # fmt: skip
+        extractor = t.WhisperFeatureExtractor()
+    elif kind == "ast":
+        model = t.ASTModel(t.ASTConfig(**small, max_length=1024))
+        extractor = t.ASTFeatureExtractor()
+    else:
+        audio = {"hidden_size": 16, "patch_embeds_hidden_size": 8, "depths": [1, 1], "num_attention_heads": [1, 2],
+                 "num_hidden_layers": 2, "projection_dim": 12, "spec_size": 256, "window_size": 4}  # fmt: skip
+        text = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32,
+                "vocab_size": 20, "projection_dim": 12}  # fmt: skip
+        model = t.ClapModel(t.ClapConfig(audio_config=audio, text_config=text, projection_dim=12))
+        extractor = t.ClapFeatureExtractor(truncation="rand_trunc")
+    model.save_pretrained(folder)
+    extractor.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module", params=["wav2vec2", "hubert", "whisper", "ast", "clap"])
+def audio_folder(request, tmp_path_factory):
+    return request.param, audio_model(request.param, tmp_path_factory.mktemp(request.param))
+
+
+def sounds():
+    chance = np.random.default_rng(0)
+    return [chance.normal(0, 0.1, (int(seconds * 16_000), 1)).astype(np.float32) for seconds in (0.2, 3, 25, 70)]
+
+
+def test_sounds_of_every_length_are_encoded_the_same_alone_and_together(audio_folder):
+    """Deterministic, windows averaged, and no sound depends on what is encoded beside it."""
+    _, folder = audio_folder
+    encoder = AudioEncoder(str(folder), seconds=40, batch_size=3)
+    loaded = [encoder.load(sound_file(sound)) for sound in sounds()]
+    together = encoder.encode(loaded)
+    assert together.shape[0] == 4
+    assert np.isfinite(together).all()
+    for sound, row in zip(loaded, together, strict=True):
+        assert np.allclose(encoder.encode([sound])[0], row, atol=1e-4)
+    assert not np.allclose(together[1], together[2], atol=1e-4)
+
+
+def test_windows_have_the_length_that_the_model_takes(audio_folder):
+    kind, folder = audio_folder
+    encoder = AudioEncoder(str(folder), seconds=45)
+    windows = encoder.load(sound_file(sounds()[3]))
+    rate = {"clap": 48_000}.get(kind, 16_000)
+    seconds = {"whisper": 30, "ast": 10.24}.get(kind, 10)
+    assert len(windows[0]) == seconds * rate
+    assert sum(map(len, windows)) == pytest.approx(45 * rate, rel=0.01)
+
+
+def test_whisper_hears_the_sound_and_not_the_silence_it_is_padded_with(tmp_path):
+    from transformers import WhisperFeatureExtractor, WhisperModel
+
+    folder = audio_model("whisper", tmp_path)
+    encoder = AudioEncoder(str(folder))
+    (window,) = encoder.load(sound_file(sounds()[1]))
+    inputs = WhisperFeatureExtractor.from_pretrained(folder)(window, sampling_rate=16_000, return_tensors="pt")
+    with torch.no_grad():
+        states = WhisperModel.from_pretrained(folder).eval().get_encoder()(inputs["input_features"]).last_hidden_state
+    assert np.allclose(encoder.encode([[window]])[0], states[0, :150].mean(dim=0), atol=1e-5)  # 3 s of 30 s, of 1500
+
+
+def test_damaged_audio_model_is_one_error(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(EncoderError, match="does not load"):
+        AudioEncoder(str(tmp_path)).load(sound_file(tone()))
+
+
+# --- without weights
+
+
+def test_weights_free_encoders_are_deterministic_and_as_wide_as_they_say():
+    images = ColorHistogramEncoder()
+    features = encode_files(images, map(as_file, pictures()))
+    assert features.shape == (3, images.description["columns"])
+    assert np.array_equal(features, encode_files(images, map(as_file, pictures())))
+    audio = LibrosaEncoder()
+    features = encode_files(audio, map(sound_file, sounds()[:3]))
+    assert features.shape == (3, audio.description["columns"])
+    assert np.array_equal(features, encode_files(audio, map(sound_file, sounds()[:3])))
+    text = HashingEncoder()
+    assert text.encode(TEXTS).shape == (4, 2 * text.description["columns"])
+
+
+def test_color_histogram_tells_colours_and_where_they_are():
+    def split(left, right):
+        image = Image.new("RGB", (64, 64), left)
+        image.paste(right, (32, 0, 64, 64))
+        return as_file(image)
+
+    encoder = ColorHistogramEncoder()
+    red, reddish, turned, green = encode_files(
+        encoder, [split("red", "blue"), split((250, 10, 5), "blue"), split("blue", "red"), split("green", "white")]
+    )
+    assert np.linalg.norm(red - reddish) < 0.2 * np.linalg.norm(red - turned)
+    assert np.linalg.norm(red - reddish) < 0.2 * np.linalg.norm(red - green)
+
+
+def test_librosa_features_tell_pitch_and_beat():
+    encoder = LibrosaEncoder()
+    low, also_low, high = encode_files(encoder, [sound_file(tone(pitch=pitch)) for pitch in (220, 221, 2000)])
+    assert np.linalg.norm(low - also_low) < 0.3 * np.linalg.norm(low - high)
+    clicks = np.zeros((16_000 * 8, 1), np.float32)
+    clicks[:: 16_000 // 2] = 1.0
+    (beats,) = encode_files(encoder, [sound_file(clicks)])
+    assert beats[-1] == pytest.approx(120, rel=0.05)  # two a second
+
+
+@pytest.mark.parametrize("samples", [np.zeros((16_000, 1)), np.ones((16_000, 1)), np.full((5, 1), 0.1)])
+def test_librosa_features_of_silence_and_of_next_to_nothing_are_finite(samples):
+    (features,) = encode_files(LibrosaEncoder(), [sound_file(samples)])
+    assert np.isfinite(features).all()
+
+
+# --- choosing one
+
+
+@pytest.mark.parametrize("modality", ["text", "image", "audio"])
+def test_missing_weights_name_the_places_and_the_remedies_at_once(modality):
+    import time
+
+    settings = ContentSettings(
+        text_encoder="nobody/has-this-model", image_encoder="hf-hub:nobody/has-this-model",
+        audio_encoder="nobody/has-this-model",
+    )  # fmt: skip
+    started = time.perf_counter()
+    with pytest.raises(EncoderError) as caught:
+        create_encoder(modality, settings)
+    assert time.perf_counter() - started < 2
+    message = str(caught.value)
+    for word in ("nobody/has-this-model", modality, "local directory", "hub cache", "HF_HOME", "HF_HUB_OFFLINE=1",
+                 f"item_{modality}_features", "needs no weights"):  # fmt: skip
+        assert word in message
+    assert "\n" not in message
+
+
+def test_encoder_without_weights_is_used_only_where_it_is_named():
+    named = ContentSettings(text_encoder="hashing", image_encoder="color_hist", audio_encoder="librosa")
+    kinds = [type(create_encoder(modality, named)) for modality in ("text", "image", "audio")]
+    assert kinds == [HashingEncoder, ColorHistogramEncoder, LibrosaEncoder]
+    assert isinstance(create_encoder("image", ContentSettings()), ImageEncoder)
+
+
+def test_damaged_text_model_folder_is_one_error(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(EncoderError, match="does not load"):
+        TextEncoder(str(tmp_path)).encode(["x"])
