@@ -297,6 +297,21 @@ def test_every_parameter_gets_a_finite_gradient(built):
         assert parameter.grad.abs().sum() > 0 or "user_fusion.combine" in name, name
 
 
+def test_user_who_is_not_known_is_one_without_content(built, here):
+    """Id 0 stands for a new user; so do users of whom nothing is known."""
+    from conftest import cycle_events, write_dataset
+
+    users = {f"u{n}": "librarian" if n % 2 else "farmer" for n in range(20)}
+    titles = {f"i{n}": subject for n, subject in enumerate(SUBJECTS)}
+    write_dataset(here / "data", "some", cycle_events(), titles, users)
+    _, model, dataset, *_ = built("LLMInterest", "some")
+    model.eval()
+    nobody, unknown, known = (model.initial_state(torch.tensor([user])) for user in
+                              (0, dataset.token2id("user_id", "u22"), dataset.token2id("user_id", "u2")))  # fmt: skip
+    assert all(torch.equal(a, b) for a, b in zip(nobody, unknown, strict=True))
+    assert not torch.allclose(nobody.hidden, known.hidden)
+
+
 def test_loss_parts_are_named_and_weighted(built):
     _, model, _, train, *_ = built(ssl_weight=0.0)
     batch = next(iter(train))

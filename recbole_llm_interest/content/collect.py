@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -236,7 +237,7 @@ def _encode_in_shards(
     shard: dict[bytes, NDArray[np.float32]] = {}
     opened = time.monotonic()
     keys = sorted(work, key=lambda key: work[key].size)  # a batch of texts is padded to its longest
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
         for start in range(0, len(keys), encoder.batch_size):
             batch = keys[start : start + encoder.batch_size]
             loaded = _load_all({key: work[key] for key in batch}, encoder, refused, pool)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
-from typing import TYPE_CHECKING, BinaryIO
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 
 import numpy as np
+from numpy.typing import NDArray
 
 from recbole_llm_interest.errors import ContentError
 
@@ -17,6 +20,9 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM
 MAX_PIXELS = 64_000_000
 MAX_ASPECT_RATIO = 8
 _LONGEST_EDGE_OF_A_STRIP = 2048
+#: images above so many pixels are decoded one at a time: the decoding threads together would take gigabytes
+_LARGE = 8_000_000
+_one_large_image = threading.Lock()
 
 
 def read_image(file: BinaryIO) -> Image:
@@ -34,20 +40,25 @@ def read_image(file: BinaryIO) -> Image:
     warnings.filterwarnings("ignore", module=r"PIL\.")
     try:
         image = Image.open(file, formats=[name for name in FORMATS if name in Image.OPEN or not Image.OPEN])
-        if image.width * image.height > MAX_PIXELS:
+        if _pixels(image) > MAX_PIXELS:
             image.draft("RGB", (1024, 1024))  # a JPEG can be decoded at an eighth of its size
-        _check_size(image)
-        image.load()
-        return _padded(_in_rgb(_upright(image)))
+        if _pixels(image) > MAX_PIXELS:
+            _refuse(f"has {image.width} x {image.height} pixels, more than {MAX_PIXELS // 10**6} million")
+        with _one_large_image if _pixels(image) > _LARGE else nullcontext():
+            image.load()
+            return _padded(_in_rgb(_upright(image)))
     except ContentError:
         raise
     except Exception as error:  # Pillow's formats raise everything from SyntaxError to struct.error
         raise ContentError(f"is no image that can be read: {type(error).__name__}: {error}") from error
 
 
-def _check_size(image: Image) -> None:
-    if image.width * image.height > MAX_PIXELS:
-        raise ContentError(f"has {image.width} x {image.height} pixels, more than {MAX_PIXELS // 10**6} million")
+def _pixels(image: Image) -> int:
+    return image.width * image.height
+
+
+def _refuse(reason: str) -> NoReturn:
+    raise ContentError(reason)
 
 
 def _upright(image: Image) -> Image:
@@ -70,8 +81,8 @@ def _in_rgb(image: Image) -> Image:
     return image.convert("RGB")
 
 
-def _to_eight_bits(pixels: np.ndarray) -> np.ndarray:
-    values = pixels.astype(np.float64)
+def _to_eight_bits(pixels: NDArray[Any]) -> NDArray[np.uint8]:
+    values: NDArray[Any] = pixels.astype(np.float32)
     if not np.isfinite(values).all():
         raise ContentError("has pixels that are not numbers")
     low, high = values.min(), values.max()
