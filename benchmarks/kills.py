@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -19,6 +21,8 @@ from pathlib import Path
 
 import numpy as np
 from safetensors.numpy import load_file
+
+from recbole_llm_interest.content.collect import SHARD_ROWS
 
 Rows = dict[tuple[str, bytes], np.ndarray]
 
@@ -37,14 +41,16 @@ def main() -> None:
         if options.undisturbed is None:
             start(words, undisturbed).wait()
         disturbed = Path(folder) / "disturbed"
-        rows_at_kill = []
+        progress = Path(folder) / "progress"
+        kept, encoded_for_nothing = 0, []
         for _ in range(options.kills):
-            job = start(words, disturbed)
+            job = start(words, disturbed, progress)
             time.sleep(chance.uniform(options.earliest, options.latest))
-            finished = job.poll() is not None
             job.send_signal(signal.SIGKILL)
             job.wait()
-            rows_at_kill.append("finished before the kill" if finished else len(read(disturbed)[0]))
+            kept_before, kept = kept, len(read(disturbed)[0])
+            # Counted by the job's own progress bars: what went through the encoder and did not reach the store.
+            encoded_for_nothing.append(pieces_done(progress) - (kept - kept_before))
         last = start(words, disturbed)
         if last.wait() != 0:
             sys.exit("error: the job that resumes did not end well")
@@ -58,16 +64,27 @@ def main() -> None:
         "rows_lost": len(expected.keys() - found.keys()),
         "rows_stored_twice": doubled,
         "largest_difference": float(max(np.abs(expected[key] - found[key]).max() for key in common)),
-        "rows_at_kill": rows_at_kill,
+        "encoded_twice_by_kill": encoded_for_nothing,
+        "shard_rows": SHARD_ROWS,
     }
-    print(f"{figure['kills']} kills: {figure['rows_lost']} of {figure['rows']} rows lost, {doubled} stored twice")
+    print(
+        f"{figure['kills']} kills: {figure['rows_lost']} of {figure['rows']} rows lost, {doubled} stored twice; at most "
+        f"{max(encoded_for_nothing)} encoded again after one kill (a shard has up to {SHARD_ROWS})"
+    )
     print(json.dumps(figure))
 
 
-def start(words: list[str], cache: Path) -> subprocess.Popen[bytes]:
-    """The encoding job, with its own cache."""
+def start(words: list[str], cache: Path, progress: Path | None = None) -> subprocess.Popen[bytes]:
+    """The encoding job, with its own cache; its progress bars go to a file."""
     command = [sys.executable, "-m", "recbole_llm_interest.content.encode", *words, f"--feature_cache={cache}"]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    with (progress or Path(os.devnull)).open("wb") as file:
+        return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=file)
+
+
+def pieces_done(progress: Path) -> int:
+    """How many pieces went through encoders, by the last state of each progress bar."""
+    states = re.findall(r"(Encoding [^:\r]+):[^\r]*?(\d+)/\d+ \[", progress.read_text(errors="replace"))
+    return sum(int(done) for done in dict(states).values())
 
 
 def read(cache: Path) -> tuple[Rows, int]:

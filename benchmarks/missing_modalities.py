@@ -11,12 +11,14 @@ import argparse
 import json
 import sys
 
+import recbole_llm_interest  # noqa: F401  (RecBole's quick_start imports only once it is mended)
+
+# isort: split
 import torch
 from recbole.quick_start import load_data_and_model
 from recbole.utils import get_trainer
 from tabulate import tabulate
 
-import recbole_llm_interest  # noqa: F401  (RecBole runs, and knows LLMInterest, once this is imported)
 from recbole_llm_interest.model.fusion import ID
 
 
@@ -32,24 +34,26 @@ def main() -> None:
     fusions = [fusion for fusion in (model.item_fusion, model.user_fusion) if fusion is not None]
     whole = [fusion.get_buffer("present").clone() for fusion in fusions]
     modalities = model.item_fusion.modalities
+    user_modalities = model.user_fusion.modalities if model.user_fusion is not None else []
     content = [modality for modality in modalities if modality != ID]
     losses = [
-        ("nothing", [], False),
-        *((f"items' {modality}", [modality], False) for modality in modalities),
-        ("items' content", content, False),
-        ("everything of items", modalities, False),
-        ("users' content", [], True),
-        ("everything of items and users", modalities, True),
+        ("nothing", [], []),
+        *((f"items' {modality}", [modality], []) for modality in modalities),
+        ("items' content", content, []),
+        ("everything of items", modalities, []),
+        *((f"users' {modality}", [], [modality]) for modality in user_modalities),
+        ("users' content", [], user_modalities),
+        ("everything of items and users", modalities, user_modalities),
     ]
     rows = []
-    for name, lost, from_users in losses:
+    for name, lost, lost_by_users in losses:
         row: dict[str, str | float] = {"taken away": name}
         for share in (0.5, 1.0):
             for fusion, present in zip(fusions, whole, strict=True):
                 fusion.get_buffer("present").copy_(present)
             take_away(model.item_fusion, lost, share)
-            if from_users and model.user_fusion is not None:
-                take_away(model.user_fusion, model.user_fusion.modalities, share)
+            if model.user_fusion is not None:
+                take_away(model.user_fusion, lost_by_users, share)
             score = trainer.evaluate(test_data, load_best_model=False, show_progress=False)[options.metric]
             row[f"{options.metric}, from {share:.0%}"] = float(score)
         rows.append(row)

@@ -24,8 +24,8 @@ def parse_arguments(
 
     Args:
         parser: of the options that are no settings.
-        arguments: the words; None for those of the process, which are then taken out of ``sys.argv``: RecBole
-            would read them once more, and pass over what it cannot parse.
+        arguments: the words; None for those of the process. ``sys.argv`` is emptied in either case: RecBole would
+            read it once more, and pass over what it cannot parse.
 
     Raises:
         SettingsError: a word is not of that form (RecBole would ignore it), or a setting comes twice.

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import logging
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 from recbole.config import Config
 from recbole.data.dataset import SequentialDataset
@@ -56,14 +58,8 @@ class LLMInterestDataset(SequentialDataset):
     def _content(self, kind: str, id_field: str, settings: ContentSettings) -> Content:
         tokens = [str(token) for token in self.field2id_token[id_field]]
         tokens[0] = ""  # RecBole's padding: a real item may well be called [PAD]
-        content, summaries = collect_content(
-            catalogue_of(self.config, kind, settings),
-            tokens,
-            kind,
-            dataset_folder(self.config),
-            feature_cache(self.config, settings),
-            settings,
-        )
+        catalogue = catalogue_of(self.config, kind, settings)
+        content, summaries = collect_content(catalogue, tokens, feature_cache(self.config, settings), settings)
         for line in (line for summary in summaries if summary.is_lacking for line in summary.lines()):
             advice = f"a learnt vector stands in; data/README.md says how to give {kind}s content"
             if settings.strict_content:
@@ -126,15 +122,10 @@ def _refuse_unsupported(config: Config) -> None:
         )
 
 
-def dataset_folder(config: Config) -> Path:
-    """Where the atomic files lie."""
-    return Path(config["data_path"])
-
-
 def catalogue_of(config: Config, kind: str, settings: ContentSettings) -> Catalogue:
     """What the data set says of its items or users."""
     return read_catalogue(
-        dataset_folder(config),
+        Path(config["data_path"]),
         config["dataset"],
         kind,
         config["ITEM_ID_FIELD"] if kind == "item" else config["USER_ID_FIELD"],
@@ -143,6 +134,25 @@ def catalogue_of(config: Config, kind: str, settings: ContentSettings) -> Catalo
         separator=config["field_separator"],
         encoding=config["encoding"] or "utf-8",
     )
+
+
+def interaction_tokens(config: Config, kind: str) -> list[str]:
+    """The items or users that the interaction file names."""
+    field = config["ITEM_ID_FIELD"] if kind == "item" else config["USER_ID_FIELD"]
+    path = Path(config["data_path"]) / f"{config['dataset']}.inter"
+    encoding = config["encoding"] or "utf-8"
+    with path.open(encoding=encoding) as file:
+        header = [column.split(":")[0] for column in file.readline().rstrip("\r\n").split(config["field_separator"])]
+    column = pd.read_csv(
+        path,
+        sep=config["field_separator"],
+        usecols=[header.index(field)],
+        dtype=str,
+        encoding=encoding,
+        quoting=csv.QUOTE_NONE,
+        keep_default_na=False,
+    )
+    return list(column.iloc[:, 0].unique())
 
 
 def feature_cache(config: Config, settings: ContentSettings) -> Path:

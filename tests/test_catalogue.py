@@ -111,10 +111,27 @@ def test_template_makes_a_sentence_and_leaves_out_what_is_empty_with_its_words(t
     }
 
 
-@pytest.mark.parametrize("template", ["{title", "title}", "{} and {}"])
+@pytest.mark.parametrize("template", ["{title", "title}", "{} and {}", "no column", "", "{year:.0f}", "{title!r}"])
 def test_template_that_cannot_be_read_is_an_error(tmp_path, template):
     with pytest.raises(SettingsError, match="item_text_template"):
         read_catalogue(tmp_path, "d", "item", "item_id", text_template=template)
+
+
+def test_numbers_that_are_none_are_nothing(tmp_path):
+    """JSON's NaN, as pandas writes what is missing."""
+    (tmp_path / "content").mkdir()
+    (tmp_path / "content" / "items.jsonl").write_text('{"item_id": 1, "title": NaN, "image_file_name": NaN, "y": 0}\n')
+    catalogue = read_catalogue(tmp_path, "d", "item", "item_id")
+    assert catalogue.pieces["text"]["1"].text == "y: 0"
+    assert catalogue.pieces["image"] == {}
+
+
+@pytest.mark.parametrize("value", ["9" * 5000, "[" * 100_000])
+def test_absurd_json_is_an_error_that_names_the_line(tmp_path, value):
+    (tmp_path / "content").mkdir()
+    (tmp_path / "content" / "items.jsonl").write_text(f'{{"item_id": 1, "title": {value}}}\n')
+    with pytest.raises(DataError, match="line 1: not a JSON object"):
+        read_catalogue(tmp_path, "d", "item", "item_id")
 
 
 def test_template_with_a_misspelt_column_is_named_with_the_nearest(tmp_path):

@@ -16,10 +16,10 @@ import pytest
 import torch
 
 from recbole_llm_interest.content import collect
-from recbole_llm_interest.content.collect import Share, Summary, line_up
-from recbole_llm_interest.content.pieces import Text
+from recbole_llm_interest.content.collect import EncodingJob, Share, Summary, line_up
+from recbole_llm_interest.content.pieces import MediaFile, Text
 from recbole_llm_interest.content.store import FeatureStore
-from recbole_llm_interest.errors import ContentError
+from recbole_llm_interest.errors import ContentError, StorageError
 
 
 class CountingEncoder:
@@ -32,9 +32,14 @@ class CountingEncoder:
         self.description = {"name": "counting"}
         self.encoded = []
 
+    def prepare(self):
+        pass
+
     def load(self, content):
         if content == "poison":
             raise ContentError("is poison")
+        if content == "busy":
+            raise ContentError("is locked", is_lasting=False)
         return content
 
     def encode(self, batch):
@@ -46,7 +51,9 @@ def encode(texts, encoder, store, share=None):
     """Features by token, and the summary."""
     summary = Summary("item", "text", "counting", len(texts))
     pieces = {token: Text(text) for token, text in texts.items()}
-    return collect.encode(pieces, encoder, store, summary, share), summary
+    job = EncodingJob(pieces, encoder, store, summary, share)
+    job.prepare()
+    return job.run(), summary
 
 
 @pytest.fixture
@@ -109,6 +116,53 @@ def test_refused_content_is_tried_again_by_a_new_version_of_a_library(store, mon
     encoder = CountingEncoder()
     encode({"a": "nan"}, encoder, store)
     assert encoder.encoded == ["nan"]
+
+
+def test_what_may_work_another_time_is_tried_again(store):
+    for _ in range(2):
+        rows, summary = encode({"a": "busy", "b": "one"}, CountingEncoder(), store)
+        assert summary.refused == {"a": "is locked"}
+    assert "busy" not in (store.folder / "manifest.json").read_text()
+    assert store.read_refusals({**CountingEncoder().description, "libraries": collect._versions()}) == {}
+    assert set(rows) == {"b"}
+
+
+def test_file_that_changes_under_way_is_not_stored_under_the_old_key(tmp_path, store):
+    """Its hash was taken when the job began; by the time it is read, it is another file."""
+    (tmp_path / "page.txt").write_bytes(b"before")
+
+    class Reader(CountingEncoder):
+        def load(self, content):
+            return content.read().decode()
+
+    summary = Summary("item", "image", "reader", 1)
+    job = EncodingJob({"a": MediaFile(tmp_path, "page.txt")}, Reader(), store, summary)
+    (tmp_path / "page.txt").write_bytes(b"behind")
+    assert job.run() == {}
+    assert "was changed while this ran" in summary.refused["a"]
+    rows = EncodingJob({"a": MediaFile(tmp_path, "page.txt")}, Reader(), store, summary).run()
+    assert rows["a"][1] == ord("b")
+    assert summary.refused == {}
+
+
+def test_full_disk_is_one_error_and_costs_nothing_that_was_there(store, monkeypatch):
+    """A file that may not grow past a limit, as on a full disk; a rename is what must never lead to half a file."""
+    import resource
+
+    encode({"a": "one"}, CountingEncoder(), store)
+    before = sorted(path.name for path in store.folder.iterdir())
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    try:
+        with pytest.raises(StorageError, match="features cannot be written to .* Free some space"):
+            encode({"a": "one", "b": "two"}, CountingEncoder(), store)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, handler)
+    assert sorted(path.name for path in store.folder.iterdir()) == before
+    rows, _ = encode({"a": "one", "b": "two"}, CountingEncoder(), store)
+    assert set(rows) == {"a", "b"}
 
 
 def test_nothing_but_refused_content_is_no_failure(store):
@@ -254,6 +308,23 @@ def test_kill_in_mid_encoding_then_resume_gives_the_same_features(tmp_path):
     rows, _ = encode(texts, encoder, FeatureStore(tmp_path, "text", "f"))
     assert [rows[token][0] for token in texts] == list(range(1, 401))
     assert 0 < len(encoder.encoded) < 400
+
+
+def test_manifests_of_several_processes_at_once_are_whole_and_keep_all_refusals(store):
+    """Ranks of one job finish together: each puts its own manifest in place and sweeps up."""
+    program = textwrap.dedent(
+        f"""
+        import sys
+        from pathlib import Path
+        from recbole_llm_interest.content.store import FeatureStore
+        store = FeatureStore(Path({str(store.folder.parent)!r}), "text", "f")
+        for number in range(60):
+            store.write_manifest({{"name": "counting"}}, {{bytes([int(sys.argv[1]), number]): "is poison"}})
+        """
+    )
+    processes = [subprocess.Popen([sys.executable, "-c", program, str(n)], stderr=subprocess.PIPE) for n in range(3)]
+    assert [process.communicate()[1][-300:] for process in processes] == [b"", b"", b""]
+    assert len(store.read_refusals({"name": "counting"})) > 60
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ import pytest
 import torch
 from conftest import QUICK, REPOSITORY
 from PIL import Image
+from safetensors.numpy import load_file
 
 from recbole_llm_interest import doctor
 from recbole_llm_interest.content.encode import main
@@ -40,6 +41,11 @@ def words(settings):
 
 def summaries_of(out):
     return {(s["kind"], s["modality"]): s for s in json.loads(out.splitlines()[-1])["summaries"]}
+
+
+def rows_below(cache):
+    shards = [load_file(path) for path in cache.rglob("*.safetensors")]
+    return {key.tobytes(): row for shard in shards for key, row in zip(shard["keys"], shard["features"], strict=True)}
 
 
 def test_data_set_is_the_same_every_time(daily_data, tmp_path):
@@ -92,6 +98,19 @@ def test_bad_media_are_listed_and_the_rest_is_encoded(daily, here, capsys):
     assert "2 of 64 items have image content that cannot be used ('history-1' is no image" in capsys.readouterr().err
 
 
+def test_items_that_only_interactions_name_are_missing_too(settings, here, capsys):
+    """And a data set without any catalogue has a summary all the same."""
+    from conftest import cycle_events, write_dataset
+
+    write_dataset(here / "data", "bare", cycle_events())
+    command = ["--dataset=bare", f"--data_path={settings['data_path']}", "--json"]
+    assert main(command) == 0
+    summary = summaries_of(capsys.readouterr().out)["item", "text"]
+    assert (summary["tokens"], len(summary["missing"])) == (8, 8)
+    assert main([*command, "--strict"]) == 2
+    assert "8 of 8 items have no text ('i0', 'i1'" in capsys.readouterr().err
+
+
 def test_mistakes_are_one_line_and_exit_2(daily, capsys):
     for mistake in ("--image_encoder=local-dir:/no/such", "--item_audio_features=nowhere.npy", "--modalitys=[text]"):
         assert main([*words(daily), mistake]) == 2
@@ -109,6 +128,11 @@ def test_several_processes_share_the_work(daily, tmp_path):
     together = summaries_of(done.stdout)
     assert (together["item", "text"]["encoded"], together["item", "text"]["cached"]) == (56, 0)
     assert together["user", "audio"]["encoded"] == 24
+    alone = tmp_path / "alone"
+    assert main(words({**daily, "feature_cache": alone})) == 0
+    rows, expected = (rows_below(folder) for folder in (tmp_path / "c", alone))
+    assert rows.keys() == expected.keys()
+    assert all(np.allclose(rows[key], expected[key], atol=1e-5) for key in rows)
     assert done.stdout.count("features of daily") == 1
 
 

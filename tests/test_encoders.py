@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -18,7 +20,9 @@ from recbole_llm_interest.content.encoders import create_encoder
 from recbole_llm_interest.content.encoders.audio import AudioEncoder
 from recbole_llm_interest.content.encoders.image import ImageEncoder
 from recbole_llm_interest.content.encoders.text import BUNDLED_NAME, TextEncoder
+from recbole_llm_interest.content.encoders.weights import find_model
 from recbole_llm_interest.content.encoders.weights_free import ColorHistogramEncoder, HashingEncoder, LibrosaEncoder
+from recbole_llm_interest.content.pieces import Text
 from recbole_llm_interest.errors import EncoderError
 from recbole_llm_interest.settings import ContentSettings
 
@@ -123,6 +127,17 @@ def test_prompt_length_and_dimension_are_obeyed(masked_model):
     assert TextEncoder(str(masked_model), truncate_dim=5).encode(TEXTS).shape == (4, 5)
 
 
+def test_naming_the_pooling_leaves_a_sentence_encoders_normalisation(minilm):
+    named = TextEncoder(BUNDLED_NAME, pooling="mean").encode(TEXTS)
+    assert np.allclose(named, minilm.encode(TEXTS), atol=1e-5)
+    assert np.allclose(np.linalg.norm(TextEncoder(BUNDLED_NAME, pooling="cls").encode(TEXTS), axis=1), 1, atol=1e-4)
+
+
+def test_length_that_a_model_cannot_read_is_an_error(masked_model):
+    with pytest.raises(EncoderError, match="text_max_length=600, but it reads 32 tokens at most"):
+        TextEncoder(str(masked_model), max_length=600).encode(TEXTS)
+
+
 def test_half_precision_is_close(minilm):
     half = TextEncoder(BUNDLED_NAME, precision="bfloat16").encode(TEXTS)
     assert min(map(cosine, half, minilm.encode(TEXTS))) > 0.99
@@ -168,7 +183,11 @@ def test_bundled_weights_that_are_not_the_original_are_refused(monkeypatch):
 
 def test_odd_texts_do_not_stop_a_batch(minilm):
     odd = ["\ud800 half a pair", "\0", "a" * 100_000, "🎬" * 50, "‮right to left"]
-    assert np.isfinite(minilm.encode([minilm.load(text) for text in odd])).all()
+    readable = []
+    for text in map(Text, odd):
+        with text.open(text.key()) as content:
+            readable.append(minilm.load(content))
+    assert np.isfinite(minilm.encode(readable)).all()
 
 
 # --- images
@@ -217,6 +236,13 @@ def test_images_are_encoded_as_a_bare_open_clip_loop_does(clip_folder):
     features = encode_files(encoder, map(as_file, pictures()))
     assert features.shape == (3, 24)
     assert np.allclose(features, expected.numpy(), atol=1e-5)
+
+
+def test_images_are_encoded_in_half_precision(clip_folder):
+    half = ImageEncoder(str(clip_folder), "", precision="bfloat16")
+    full = ImageEncoder(str(clip_folder), "")
+    for a, b in zip(*(encode_files(encoder, map(as_file, pictures())) for encoder in (half, full)), strict=True):
+        assert cosine(a, b) > 0.98
 
 
 def test_preprocessing_is_the_folders_own(clip_folder):
@@ -282,6 +308,28 @@ def test_image_encoder_that_does_not_exist_is_an_error_that_helps(name, weights,
 # --- sound
 
 
+def custom_code_folder(folder, base):
+    """A model that brings code along, which would leave a mark if it ran."""
+    shutil.copytree(base, folder)
+    configuration = json.loads((folder / "config.json").read_text())
+    configuration["auto_map"] = {"AutoConfig": "mark.Config", "AutoModel": "mark.Model"}
+    configuration["model_type"] = "marked"
+    (folder / "config.json").write_text(json.dumps(configuration))
+    (folder / "mark.py").write_text("import os\nos.mkdir('executed')\n")
+    return folder
+
+
+@pytest.mark.parametrize("pooling", [None, "mean"])
+def test_code_that_comes_with_a_model_is_never_run_nor_asked_about(masked_model, tmp_path, monkeypatch, pooling):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
+    folder = custom_code_folder(tmp_path / "model", masked_model)
+    with pytest.raises(EncoderError, match="does not load") as caught:
+        TextEncoder(str(folder), pooling=pooling).encode(TEXTS)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "executed").exists()
+
+
 def audio_model(kind, folder):
     """A small audio model with random weights, saved with its feature extractor."""
     import transformers as t
@@ -308,18 +356,18 @@ def audio_model(kind, folder):
         model = t.ASTModel(t.ASTConfig(**small, max_length=1024))
         extractor = t.ASTFeatureExtractor()
     else:
-        audio = {"hidden_size": 16, "patch_embeds_hidden_size": 8, "depths": [1, 1], "num_attention_heads": [1, 2],
+        audio = {"enable_fusion": kind == "clap fused", "hidden_size": 16, "patch_embeds_hidden_size": 8, "depths": [1, 1], "num_attention_heads": [1, 2],
                  "num_hidden_layers": 2, "projection_dim": 12, "spec_size": 256, "window_size": 4}  # fmt: skip
         text = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32,
                 "vocab_size": 20, "projection_dim": 12}  # fmt: skip
         model = t.ClapModel(t.ClapConfig(audio_config=audio, text_config=text, projection_dim=12))
-        extractor = t.ClapFeatureExtractor(truncation="rand_trunc")
+        extractor = t.ClapFeatureExtractor(truncation="fusion" if kind == "clap fused" else "rand_trunc")
     model.save_pretrained(folder)
     extractor.save_pretrained(folder)
     return folder
 
 
-@pytest.fixture(scope="module", params=["wav2vec2", "hubert", "whisper", "ast", "clap"])
+@pytest.fixture(scope="module", params=["wav2vec2", "hubert", "whisper", "ast", "clap", "clap fused"])
 def audio_folder(request, tmp_path_factory):
     return request.param, audio_model(request.param, tmp_path_factory.mktemp(request.param))
 
@@ -346,7 +394,7 @@ def test_windows_have_the_length_that_the_model_takes(audio_folder):
     kind, folder = audio_folder
     encoder = AudioEncoder(str(folder), seconds=45)
     windows = encoder.load(sound_file(sounds()[3]))
-    rate = {"clap": 48_000}.get(kind, 16_000)
+    rate = 48_000 if kind.startswith("clap") else 16_000
     seconds = {"whisper": 30, "ast": 10.24}.get(kind, 10)
     assert len(windows[0]) == seconds * rate
     assert sum(map(len, windows)) == pytest.approx(45 * rate, rel=0.01)
@@ -362,6 +410,16 @@ def test_whisper_hears_the_sound_and_not_the_silence_it_is_padded_with(tmp_path)
     with torch.no_grad():
         states = WhisperModel.from_pretrained(folder).eval().get_encoder()(inputs["input_features"]).last_hidden_state
     assert np.allclose(encoder.encode([[window]])[0], states[0, :150].mean(dim=0), atol=1e-5)  # 3 s of 30 s, of 1500
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_audio_models_compute_in_half_precision(audio_folder, precision):
+    _, folder = audio_folder
+    half, full = (AudioEncoder(str(folder), precision=p) for p in (precision, "float32"))
+    assert half.fingerprint != full.fingerprint
+    sound = sounds()[1]
+    a, b = (encoder.encode([encoder.load(sound_file(sound))])[0] for encoder in (half, full))
+    assert cosine(a, b) > 0.98
 
 
 def test_damaged_audio_model_is_one_error(tmp_path):
@@ -421,8 +479,6 @@ def test_librosa_features_of_silence_and_of_next_to_nothing_are_finite(samples):
 
 @pytest.mark.parametrize("modality", ["text", "image", "audio"])
 def test_missing_weights_name_the_places_and_the_remedies_at_once(modality):
-    import time
-
     settings = ContentSettings(
         text_encoder="nobody/has-this-model", image_encoder="hf-hub:nobody/has-this-model",
         audio_encoder="nobody/has-this-model",
@@ -436,6 +492,39 @@ def test_missing_weights_name_the_places_and_the_remedies_at_once(modality):
                  f"item_{modality}_features", "needs no weights"):  # fmt: skip
         assert word in message
     assert "\n" not in message
+
+
+def test_missing_weights_of_a_tag_are_told_before_anything_is_encoded():
+    import open_clip  # noqa: F401  (takes seconds, and is no look-up)
+
+    started = time.perf_counter()
+    with pytest.raises(EncoderError, match=r"image_encoder=ViT-B-32, image_weights=laion2b_s34b_b79k: no weights"):
+        create_encoder("image", ContentSettings()).prepare()
+    assert time.perf_counter() - started < 2
+
+
+@pytest.mark.parametrize(("modality", "package"), [("text", "sentence_transformers"), ("image", "open_clip"),
+                                                   ("audio", "librosa"), ("audio", "soundfile")])  # fmt: skip
+def test_missing_package_is_named_with_what_installs_it(modality, package, monkeypatch):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(EncoderError, match=rf"needs the package {package}: pip install .*\[{modality}\]"):
+        create_encoder(modality, ContentSettings()).prepare()
+
+
+def test_interrupted_download_is_not_taken_for_the_model(tmp_path, monkeypatch):
+    """Only its configuration reached the hub's cache: the weights are asked for again, not given up."""
+    import huggingface_hub
+
+    (tmp_path / "config.json").write_text("{}")
+    asked = []
+
+    def snapshot_download(name, *, local_files_only=False, **_):
+        asked.append(local_files_only)
+        return str(tmp_path)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    assert find_model("text", "someone/half-there") == tmp_path
+    assert asked[:2] == [True, False]
 
 
 def test_encoder_without_weights_is_used_only_where_it_is_named():

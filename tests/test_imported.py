@@ -92,7 +92,7 @@ WRITERS = [
 
 @pytest.mark.parametrize("write", WRITERS)
 def test_rows_are_found_by_id_in_every_layout(write, tmp_path):
-    found = read_features(write(tmp_path), TOKENS, "item")
+    found = read_features(write(tmp_path), TOKENS, "item", "item_id")
     assert set(found) == {"a", "b"}  # c is not in the data set, d has no features
     assert np.array_equal(found["a"], ROWS[0])
     assert np.array_equal(found["b"], ROWS[1])
@@ -100,15 +100,27 @@ def test_rows_are_found_by_id_in_every_layout(write, tmp_path):
 
 
 def test_mmrecs_own_numbers_are_ids_where_the_interactions_use_them(tmp_path):
-    found = read_features(write_mmrec(tmp_path), ["1", "2", "7"], "item")
+    found = read_features(write_mmrec(tmp_path), ["1", "2", "7"], "item", "item_id")
     assert set(found) == {"1", "2"}
     assert np.array_equal(found["1"], ROWS[0])
+
+
+def test_ducho_cuts_a_name_at_its_first_dot(tmp_path):
+    found = read_features(write_ducho(tmp_path), ["a.1", "b"], "item", "item_id")
+    assert set(found) == {"a.1", "b"}
+    assert np.array_equal(found["a.1"], ROWS[0])
+
+
+def test_header_of_the_ids_may_be_the_data_sets_own_name_for_them(tmp_path):
+    np.save(tmp_path / "f.npy", ROWS)
+    (tmp_path / "f.ids.csv").write_text("movie:token,x\na,1\nb,2\nc,3\n")
+    assert set(read_features(tmp_path / "f.npy", TOKENS, "item", "movie")) == {"a", "b"}
 
 
 def test_users_have_features_too(tmp_path):
     np.save(tmp_path / "user_feat.npy", ROWS)
     (tmp_path / "u_id_mapping.csv").write_text("user\tuserID\na\t0\nb\t1\nc\t2\n")
-    assert set(read_features(tmp_path / "user_feat.npy", TOKENS, "user")) == {"a", "b"}
+    assert set(read_features(tmp_path / "user_feat.npy", TOKENS, "user", "user_id")) == {"a", "b"}
 
 
 class Payload:
@@ -164,6 +176,18 @@ def collided_folder(folder):
     return folder
 
 
+def archive(folder):
+    np.savez(folder / "f.npz", ROWS)
+    (folder / "f.npz").rename(folder / "f.npy")
+    return folder / "f.npy"
+
+
+def ids_as_a_map(folder):
+    np.save(folder / "f.npy", ROWS)
+    (folder / "f.ids.json").write_text(json.dumps({"a": 2, "b": 1, "c": 0}))
+    return folder / "f.npy"
+
+
 def written(name, text):
     def write(folder):
         (folder / name).write_text(text)
@@ -184,6 +208,8 @@ def written(name, text):
         (npy(ROWS[0]), TOKENS, "a table .* expected"),
         (npy(np.zeros((3, 0))), TOKENS, "a table .* expected"),
         (npy(ROWS), ["x", "y"], "none of their 3 ids .*'a'.* is one of the data set's items .*'x'"),
+        (archive, TOKENS, r"archive of several tables"),
+        (ids_as_a_map, TOKENS, "have to be a JSON list in the order of the rows, not a dict"),
         (without_ids, TOKENS, "have no ids: put them"),
         (poisoned, TOKENS, "cannot be read"),
         (pickled, TOKENS, "cannot be read"),
@@ -191,7 +217,8 @@ def written(name, text):
         (unisrec_of(47, "a\t0\nb\t1\nc\t2\n"), TOKENS, "47 bytes are no table"),
         (unisrec_of(48, "a\t0\nb\t1\nc\t3\n"), TOKENS, "does not number its 3 ids from 0 to 2"),
         (uneven_folder, TOKENS, r"rows of other shapes than \(4,\): 'c'"),
-        (collided_folder, ["a.1", "a.2"], "one file stands for several items: 'a.1', 'a.2'"),
+        (collided_folder, ["a.1", "a.2"], "a.npy stands for several items: 'a.1', 'a.2'"),
+        (collided_folder, ["a.1", "a"], "a.npy stands for several items: 'a.1', 'a'"),
         (lambda folder: folder, TOKENS, "holds no .npy files"),
         (lambda folder: folder / "nothing.npy", TOKENS, "do not exist"),
         (written("f.csv", "a,1,2\n"), TOKENS, "neither a known ending"),
@@ -202,5 +229,5 @@ def written(name, text):
 def test_what_is_wrong_is_refused_by_name(write, tokens, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DataError, match=message):
-        read_features(write(tmp_path), tokens, "item")
+        read_features(write(tmp_path), tokens, "item", "item_id")
     assert not (tmp_path / "executed").exists()

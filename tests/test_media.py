@@ -6,6 +6,8 @@ import io
 import os
 import random
 import struct
+import subprocess
+import sys
 import zlib
 
 import numpy as np
@@ -51,6 +53,7 @@ def seen(image, kind="PNG", **options):
         ("folder", "is not a regular file"),
         ("pipe", "is not a regular file"),
         ("empty.png", "is empty"),
+        ("vast.png", "is larger than 2 GB"),
     ],
 )
 def test_file_that_may_not_or_cannot_be_read_is_refused(tmp_path, name, reason):
@@ -62,7 +65,9 @@ def test_file_that_may_not_or_cannot_be_read_is_refused(tmp_path, name, reason):
     (root / "loop.png").symlink_to(root / "loop.png")
     os.mkfifo(root / "pipe")
     (root / "empty.png").touch()
-    for read in (MediaFile(root, name).key, MediaFile(root, name).open):
+    with (root / "vast.png").open("wb") as file:
+        file.truncate(2**31 + 1)  # sparse: it takes no room
+    for read in (MediaFile(root, name).key, lambda: MediaFile(root, name).open(b"")):
         with pytest.raises(ContentError, match=reason):
             read()
 
@@ -79,6 +84,29 @@ def test_same_bytes_have_the_same_key_whatever_the_name(tmp_path):
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM"])
 def test_common_formats_are_read(kind):
     assert np.allclose(seen(Image.new("RGB", (20, 20), (200, 100, 50)), kind), (200, 100, 50), atol=8)
+
+
+def test_formats_do_not_depend_on_what_was_read_before():
+    """Pillow knows five formats until it meets a file of another: nothing here may rely on that having happened."""
+    program = (
+        "import io, sys\n"
+        "from recbole_llm_interest.content.images import read_image\n"
+        "for line in sys.stdin:\n"
+        "    read_image(io.BytesIO(bytes.fromhex(line)))\n"
+    )
+    files = [as_file(Image.new("RGB", (9, 9)), kind).getvalue().hex() for kind in ("PNG", "WEBP", "TIFF", "AVIF")]
+    done = subprocess.run([sys.executable, "-c", program], input="\n".join(files), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_memory_that_runs_out_says_nothing_about_the_image(monkeypatch):
+    def run_out(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(Image.Image, "load", run_out)
+    with pytest.raises(ContentError) as caught:
+        read_image(as_file(Image.new("RGB", (9, 9)), "BMP"))
+    assert not caught.value.is_lasting
 
 
 def test_transparent_is_white():
@@ -264,8 +292,6 @@ def test_what_soundfile_cannot_read_goes_to_pyav(kind):
 
 
 def test_without_pyav_the_reason_names_it(monkeypatch):
-    import sys
-
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(ContentError, match="pip install av"):
         read_sound(io.BytesIO(b"\0\0\0\x18ftypmp42" + b"\0" * 64), 16_000, 30)
@@ -285,6 +311,7 @@ def wav_with_rate(rate):
     ("file", "reason"),
     [
         (header_only_wav, "holds no samples"),
+        (lambda: sound_file(np.ones((1, 1), np.float32), 48_000), "holds no samples"),  # none is left at 16 kHz
         (lambda: sound_file(np.full((800, 1), 1e30, np.float32), subtype="FLOAT"), "no sound level"),
         (lambda: sound_file(np.full((800, 1), np.nan, np.float32), subtype="FLOAT"), "no sound level"),
         (lambda: sound_file(np.full((800, 1), np.inf, np.float64), subtype="DOUBLE"), "no sound level"),
@@ -302,14 +329,17 @@ def test_what_is_no_sound_is_refused(file, reason):
         read_sound(file(), 16_000, 30)
 
 
-def test_play_list_opens_nothing_else(tmp_path):
-    """FFmpeg reads play lists that name other files: none of those may be opened."""
-    secret = tmp_path / "secret.wav"
-    secret.write_bytes(sound_file(tone()).getvalue())
-    for text in (f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{secret}\n#EXT-X-ENDLIST\n",
-                 f"ffconcat version 1.0\nfile '{secret}'\n"):  # fmt: skip
-        with pytest.raises(ContentError):
-            read_sound(io.BytesIO(text.encode()), 16_000, 30)
+def test_play_list_opens_nothing_else(tmp_path, monkeypatch):
+    """FFmpeg by itself opens what a play list names in the current folder; nothing but the file itself may be read."""
+    import av
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "secret.wav").write_bytes(sound_file(tone()).getvalue())
+    play_list = b"ffconcat version 1.0\nfile secret.wav\n"
+    with av.open(io.BytesIO(play_list)) as container:
+        assert next(container.decode(audio=0)).samples  # so it is a danger, and the test could fail
+    with pytest.raises(ContentError):
+        read_sound(io.BytesIO(play_list), 16_000, 30)
 
 
 @pytest.mark.parametrize("kind", ["WAV", "FLAC", "OGG", "MP3"])

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from conftest import SUBJECTS
 
+from recbole_llm_interest.content.conditioning import fit_conditioning
 from recbole_llm_interest.content.features import Features
 from recbole_llm_interest.model.fusion import FUSIONS, ContentFusion
 from recbole_llm_interest.model.interest_tracker import InterestTracker
@@ -122,7 +125,7 @@ def test_missing_content_is_never_read(kind):
     fusion = fuse(kind, content(present=holes))
     before = fusion()
     for value in (1e6, float("nan")):
-        fusion.get_buffer("text_features")[1] = value
+        fusion.features["text"].values[1] = value
         assert torch.equal(fusion(), before)
         assert fusion.weights()[1, fusion.modalities.index("text")] == 0
 
@@ -165,7 +168,7 @@ def test_every_modality_reaches_the_representation(kind):
     before = fusion()
     for modality in fusion.modalities:
         changed = fuse(kind)
-        changed.get_buffer(f"{modality}_features")[2] += 1
+        changed.features[modality].values[2] += 1
         assert not torch.allclose(changed()[2], before[2], atol=1e-4), modality
         assert torch.allclose(changed()[3], before[3])
 
@@ -179,7 +182,6 @@ def test_what_is_taken_away_is_as_if_it_had_never_been(kind):
     taken.take_away("audio", rows)
     assert torch.equal(taken(), never())
     taken.take_away("audio")
-    taken.get_buffer("audio_features")[:] = 0
     assert torch.equal(taken.weights()[:, 0], torch.zeros(ROWS))
 
 
@@ -220,6 +222,17 @@ def test_frozen_features_are_neither_trained_nor_saved():
     fusion = fuse()
     assert not any("features" in name for name in fusion.state_dict())
     assert not any("features" in name for name, _ in fusion.named_parameters())
+
+
+def test_checkpoint_sees_new_content_as_it_was_trained_to():
+    """Items that came later change what a conditioning would be fitted to, and not what a saved model does."""
+    old = content("text")["text"]
+    more = Features(torch.cat([old.values, 5 + torch.randn(9, 5)]), torch.cat([old.present, old.present.new_ones(9)]))
+    saved = fuse(features={"text": replace(old, conditioning=fit_conditioning(old, "pca", size=3))})
+    later = fuse(features={"text": replace(more, conditioning=fit_conditioning(more, "pca", size=3))})
+    assert not torch.allclose(later()[:ROWS], saved(), atol=1e-3)
+    later.load_state_dict(saved.state_dict())
+    assert torch.allclose(later()[:ROWS], saved(), atol=1e-5)
 
 
 def test_there_must_be_something_to_fuse():

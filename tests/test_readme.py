@@ -13,9 +13,31 @@ from conftest import REPOSITORY
 README = (REPOSITORY / "README.md").read_text()
 
 
+def program_with(word):
+    """The README's Python example that has this word in it."""
+    (program,) = [text for text in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if word in text]
+    return program
+
+
+@pytest.mark.slow
+def test_ada_still_wants_technology(here, feature_cache):
+    """The worked example, from making the data to the answer; she read technology, history, finance."""
+    subprocess.run([sys.executable, str(REPOSITORY / "data" / "make_daily.py"), "data"], check=True, cwd=here)
+    command = [sys.executable, str(REPOSITORY / "run_recbole.py"), "--dataset=daily", "--data_path=data",
+               "--epochs=15", f"--feature_cache={feature_cache}"]  # fmt: skip
+    subprocess.run(command, check=True, capture_output=True, cwd=here)
+    (checkpoint,) = (here / "saved").glob("*.pth")
+    done = subprocess.run([sys.executable, "-c", program_with("ada"), str(checkpoint)], capture_output=True, text=True,
+                          cwd=here)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    wanted = re.search(r"she read technology-\d history-\d finance-\d and now wants (.*)", done.stdout)[1].split()
+    assert all(item.startswith("technology-") for item in wanted)
+    assert "'audio': " in done.stdout.splitlines()[-1]
+
+
 @pytest.mark.slow
 def test_python_example_runs(here, feature_cache):
-    (program,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    program = program_with("results")
     quicker = program.replace('"epochs": 20', f'"epochs": 1, "feature_cache": {str(feature_cache)!r}')
     assert quicker != program
     done = subprocess.run([sys.executable, "-c", quicker], capture_output=True, text=True, cwd=here)
@@ -25,7 +47,7 @@ def test_python_example_runs(here, feature_cache):
     assert len(tokens) == 5
 
 
-@pytest.mark.parametrize("target", ["install", "run", "test", "bench"])
+@pytest.mark.parametrize("target", ["install", "run", "daily", "test", "bench"])
 def test_make_has_the_target(target):
     assert re.search(rf"^{target}:", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)
 

@@ -30,10 +30,16 @@ class Catalogue:
     """What is known of the items, or of the users, of one data set.
 
     Attributes:
+        kind: item or user.
+        id_field: what the column of their ids is called.
+        folder: the data set's folder.
         tokens: every row's id, in the file's order.
         pieces: modality -> token -> content; a token whose content is empty is left out.
     """
 
+    kind: str
+    id_field: str
+    folder: Path
     tokens: list[str] = field(default_factory=list)
     pieces: dict[Modality, dict[str, Piece]] = field(default_factory=lambda: {"text": {}, "image": {}, "audio": {}})
 
@@ -83,8 +89,8 @@ def read_catalogue(
             f"{setting} unset"
         )
     else:
-        return Catalogue()
-    catalogue = Catalogue()
+        return Catalogue(kind, id_field, folder)
+    catalogue = Catalogue(kind, id_field, folder)
     columns: dict[str, None] = {}
     seen: set[str] = set()
     for number, row in rows:
@@ -119,12 +125,15 @@ def _text_writer(
     """What makes a row's text, and the columns that it names."""
     if template is not None:
         try:
-            parsed = [(words, name) for words, name, _, _ in string.Formatter().parse(template)]
+            fields_of = list(string.Formatter().parse(template))
         except ValueError as error:
             raise SettingsError(f"{kind}_text_template={template!r} cannot be read: {error}") from error
+        parsed = [(words, name) for words, name, _, _ in fields_of]
         named = [name for _, name in parsed if name is not None]
-        if not all(named):
-            raise SettingsError(f"{kind}_text_template={template!r}: every {{}} needs a column's name in it")
+        if not named or not all(named) or any(style or conversion for _, _, style, conversion in fields_of):
+            raise SettingsError(
+                f"{kind}_text_template={template!r} needs columns in it, each as {{column}} and no more"
+            )
         parts = _parts(parsed)
         return lambda row: _fill(parts, row), named
 
@@ -169,12 +178,12 @@ def _text_columns(row: _Row, id_field: str) -> list[str]:
 
 def _as_is(value: Any) -> str:
     """An id or a file's name: what stands there, with every space."""
-    return "" if value is None else str(value)
+    return "" if value is None or value != value else str(value)
 
 
 def _as_text(value: Any) -> str:
     """One column's value as one line of text; nothing is the empty string."""
-    if value is None:
+    if value is None or value != value:  # JSON's NaN, which pandas writes for what is missing, is not itself
         return ""
     if isinstance(value, (list, tuple)):
         return ", ".join(filter(None, map(_as_text, value)))
@@ -197,7 +206,7 @@ def _json_rows(path: Path) -> Iterator[tuple[int, _Row]]:
     for number, line in _lines(path, "utf-8"):
         try:
             row = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:  # ValueError: not JSON, or a number of thousands of digits
             raise DataError(f"{path}, line {number}: not a JSON object ({error})") from error
         if not isinstance(row, dict):
             raise DataError(f"{path}, line {number}: not a JSON object but a {type(row).__name__}")

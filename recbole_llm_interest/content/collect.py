@@ -7,8 +7,8 @@ import importlib.metadata
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,10 @@ from recbole_llm_interest.settings import MODALITIES, ContentSettings, Modality
 #: a shard is closed when it has this many rows or is this old: that is all that a kill can lose
 SHARD_ROWS = 512
 SHARD_SECONDS = 30.0
+#: one row of features, ``[D]``
+Row = NDArray[np.float32]
+#: features by token
+Rows = dict[str, Row]
 _LIBRARIES = (
     *("torch", "transformers", "sentence-transformers", "open_clip_torch", "pillow"),
     *("librosa", "soundfile", "av", "scikit-learn"),
@@ -85,84 +89,6 @@ def _first(words: Sequence[str], separator: str, at_most: int = 5) -> str:
     return separator.join(words[:at_most]) + (f"{separator}…" if len(words) > at_most else "")
 
 
-def collect_content(
-    catalogue: Catalogue, tokens: Sequence[str], kind: str, folder: Path, cache: Path, settings: ContentSettings
-) -> tuple[Content, list[Summary]]:
-    """Conditioned features of ``tokens`` by modality, in that order, and what became of each modality.
-
-    A modality that no token has is left out.
-
-    Args:
-        catalogue: what is known of the items or users.
-        tokens: the rows of the result; an empty string is a row that stands for nobody.
-        kind: item or user.
-        folder: the data set's folder, which imported files are named relative to.
-        cache: the data set's folder of encoded features.
-        settings: which modalities, from where, by which encoder, how conditioned.
-
-    Raises:
-        EncoderError: an encoder that is needed cannot be had.
-        DataError: an imported file cannot be used.
-    """
-    content: Content = {}
-    summaries = []
-    for modality in (modality for modality in MODALITIES if modality in settings.modalities):
-        rows, summary = collect_rows(catalogue, tokens, kind, modality, folder, cache, settings)
-        summaries.append(summary)
-        if rows:
-            features = line_up(tokens, rows)
-            conditioning = fit_conditioning(
-                features, settings.feature_conditioning, settings.conditioning_groups, settings.conditioning_size
-            )
-            content[modality] = conditioning.apply(features)
-    return content, summaries
-
-
-def collect_rows(
-    catalogue: Catalogue,
-    tokens: Sequence[str],
-    kind: str,
-    modality: Modality,
-    folder: Path,
-    cache: Path,
-    settings: ContentSettings,
-    share: Share | None = None,
-) -> tuple[dict[str, NDArray[np.float32]], Summary]:
-    """Features of one modality as they are, by token, each of shape ``[D]``.
-
-    Arguments and errors are those of ``collect_content``; ``share`` is that of ``encode``.
-    """
-    started = time.perf_counter()
-    named = [token for token in tokens if token]
-    file: str | None = getattr(settings, f"{kind}_{modality}_features")
-    if file is not None:
-        rows = read_features(folder / file, named, kind)
-        missing = [token for token in named if token not in rows]
-        summary = Summary(kind, modality, file, len(named), cached=len(rows), missing=missing)
-    else:
-        pieces = {token: piece for token in named if (piece := catalogue.pieces[modality].get(token)) is not None}
-        summary = Summary(kind, modality, str(getattr(settings, f"{modality}_encoder")), len(named))
-        rows = {}
-        if pieces:
-            encoder = create_encoder(modality, settings)
-            store = FeatureStore(cache, modality, encoder.fingerprint)
-            rows = encode(pieces, encoder, store, summary, share)
-        summary.missing = [token for token in named if token not in pieces]
-    summary.seconds = time.perf_counter() - started
-    return rows, summary
-
-
-def line_up(tokens: Sequence[str], rows: Mapping[str, NDArray[np.float32]]) -> Features:
-    """Features in the order of ``tokens``, ``[N, D]``; a token without a row is marked as missing."""
-    width = len(next(iter(rows.values())))
-    values = np.zeros((len(tokens), width), dtype=np.float32)
-    present = np.zeros(len(tokens), dtype=bool)
-    for index, token in enumerate(tokens):
-        if token in rows:
-            values[index], present[index] = rows[token], True
-    return Features(torch.from_numpy(values), torch.from_numpy(present))
-
-
 @dataclass(frozen=True)
 class Share:
     """The part of the work that one of several processes does.
@@ -180,98 +106,208 @@ class Share:
         return int.from_bytes(key[:8]) % self.world_size == self.rank
 
 
-def encode(
-    pieces: Mapping[str, Piece],
-    encoder: Encoder,
-    store: FeatureStore,
-    summary: Summary,
+def collect_content(
+    catalogue: Catalogue, tokens: Sequence[str], cache: Path, settings: ContentSettings
+) -> tuple[Content, list[Summary]]:
+    """Features of ``tokens`` by modality, in that order, with their conditioning, and what became of each modality.
+
+    A modality that no token has is left out.
+
+    Args:
+        catalogue: what is known of the items or users.
+        tokens: the rows of the result; an empty string is a row that stands for nobody.
+        cache: the data set's folder of encoded features.
+        settings: which modalities, from where, by which encoder, how conditioned.
+
+    Raises:
+        EncoderError: an encoder that is needed cannot be had.
+        DataError: an imported file cannot be used.
+        StorageError: features cannot be written to the cache.
+    """
+    content: Content = {}
+    summaries = []
+    for modality, rows, summary in collect_rows(catalogue, tokens, cache, settings):
+        summaries.append(summary)
+        if rows:
+            features = line_up(tokens, rows)
+            conditioning = fit_conditioning(
+                features, settings.feature_conditioning, settings.conditioning_groups, settings.conditioning_size
+            )
+            content[modality] = replace(features, conditioning=conditioning)
+    return content, summaries
+
+
+def collect_rows(
+    catalogue: Catalogue,
+    tokens: Sequence[str],
+    cache: Path,
+    settings: ContentSettings,
     share: Share | None = None,
-) -> dict[str, NDArray[np.float32]]:
-    """Features by token, each of shape ``[D]``, by way of the store: each distinct content is encoded once, ever.
+) -> list[tuple[Modality, Rows, Summary]]:
+    """Features of each modality as they are, by token. Arguments and errors are those of ``collect_content``.
+
+    ``share`` is the part of what is to be encoded that this process does; the other parts have no rows.
+    """
+    named = [token for token in tokens if token]
+    collected, jobs = [], []
+    for modality in (modality for modality in MODALITIES if modality in settings.modalities):
+        file: str | None = getattr(settings, f"{catalogue.kind}_{modality}_features")
+        source = file if file is not None else str(getattr(settings, f"{modality}_encoder"))
+        summary = Summary(catalogue.kind, modality, source, len(named))
+        rows: Rows = {}
+        if file is not None:
+            rows.update(read_features(catalogue.folder / file, named, catalogue.kind, catalogue.id_field))
+            summary.cached = len(rows)
+            summary.missing = [token for token in named if token not in rows]
+        else:
+            pieces = {token: piece for token in named if (piece := catalogue.pieces[modality].get(token)) is not None}
+            summary.missing = [token for token in named if token not in pieces]
+            if pieces:
+                encoder = create_encoder(modality, settings)
+                store = FeatureStore(cache, modality, encoder.fingerprint)
+                jobs.append((EncodingJob(pieces, encoder, store, summary, share), rows))
+        collected.append((modality, rows, summary))
+    # What is missing for the last modality is said before hours go into the first.
+    for job, _ in jobs:
+        job.prepare()
+    for job, rows in jobs:
+        rows.update(job.run())
+    return collected
+
+
+def line_up(tokens: Sequence[str], rows: Mapping[str, Row]) -> Features:
+    """Features in the order of ``tokens``, ``[N, D]``; a token without a row is marked as missing."""
+    width = len(next(iter(rows.values())))
+    values = np.zeros((len(tokens), width), dtype=np.float32)
+    present = np.zeros(len(tokens), dtype=bool)
+    for index, token in enumerate(tokens):
+        if token in rows:
+            values[index], present[index] = rows[token], True
+    return Features(torch.from_numpy(values), torch.from_numpy(present))
+
+
+class EncodingJob:
+    """Features of one modality by way of the store: each distinct content is encoded once, ever.
 
     Args:
         pieces: content by token.
         encoder: encodes what the store does not hold.
         store: the encoder's store.
         summary: what was encoded, cached and refused is noted in it; what is refused has no row.
-        share: encode only this part of what is not there; other parts that are not there yet have no row.
+        share: the part of the work that is this process'; None for all.
     """
-    keys, unreadable = _keys_of(pieces)
-    description = {**encoder.description, "libraries": _versions()}
-    refused = store.read_refusals(description)
-    rows = store.read(list(keys.values()))
-    work: dict[bytes, Piece] = {}
-    for token, key in keys.items():
-        if key not in rows and key not in refused and (share is None or share.holds(key)):
-            work[key] = pieces[token]
-    if work:
-        title = f"Encoding {summary.kind}s' {summary.modality}"
-        with tqdm(total=len(work), desc=title, unit="piece", disable=share is not None and share.rank > 0) as bar:
-            for shard in _encode_in_shards(work, encoder, refused, bar):
-                store.write(list(shard), np.stack(list(shard.values())))
-                rows.update(shard)
-        store.write_manifest(description, refused)
-    found = {token: rows[key] for token, key in keys.items() if key in rows}
-    summary.encoded = sum(keys[token] in work for token in found)
-    summary.cached = len(found) - summary.encoded
-    reasons = {**unreadable, **{token: refused[key] for token, key in keys.items() if key in refused}}
-    summary.refused = {token: reasons[token] for token in pieces if token in reasons}
-    return found
 
+    def __init__(
+        self,
+        pieces: Mapping[str, Piece],
+        encoder: Encoder,
+        store: FeatureStore,
+        summary: Summary,
+        share: Share | None = None,
+    ) -> None:
+        self._encoder = encoder
+        self._store = store
+        self._summary = summary
+        self._pool = ThreadPoolExecutor(os.cpu_count())
+        self._is_quiet = share is not None and share.rank > 0
+        self._description = {**encoder.description, "libraries": _versions()}
+        self._unreadable: dict[str, str] = {}
+        self._keys = self._keys_of(pieces)
+        self._rows = store.read(list(self._keys.values()))
+        self._refused = store.read_refusals(self._description)
+        self._not_now: dict[bytes, str] = {}
+        self._work: dict[bytes, Piece] = {}
+        for token, key in self._keys.items():
+            is_there = key in self._rows or key in self._refused
+            if not is_there and (share is None or share.holds(key)):
+                self._work[key] = pieces[token]
 
-def _keys_of(pieces: Mapping[str, Piece]) -> tuple[dict[str, bytes], dict[str, str]]:
-    """Each token's key, and why those that have none cannot be read."""
-    keys, unreadable = {}, {}
-    for token, piece in pieces.items():
-        try:
-            keys[token] = piece.key()
-        except ContentError as error:
-            unreadable[token] = str(error)
-    return keys, unreadable
+    def _keys_of(self, pieces: Mapping[str, Piece]) -> dict[str, bytes]:
+        def key_of(piece: Piece) -> bytes | str:
+            try:
+                return piece.key()
+            except ContentError as error:
+                return str(error)
 
+        title = f"Reading {self._summary.kind}s' {self._summary.modality}"
+        # shown only where it takes a while
+        with tqdm(self._pool.map(key_of, pieces.values()), title, len(pieces), unit="piece", delay=2) as results:
+            found = dict(zip(pieces, results, strict=True))
+        self._unreadable = {token: reason for token, reason in found.items() if isinstance(reason, str)}
+        return {token: key for token, key in found.items() if isinstance(key, bytes)}
 
-def _encode_in_shards(
-    work: Mapping[bytes, Piece], encoder: Encoder, refused: dict[bytes, str], bar: Any
-) -> Iterator[dict[bytes, NDArray[np.float32]]]:
-    """Shards of features by key, as soon as each is full or old."""
-    shard: dict[bytes, NDArray[np.float32]] = {}
-    opened = time.monotonic()
-    keys = sorted(work, key=lambda key: work[key].size)  # a batch of texts is padded to its longest
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for start in range(0, len(keys), encoder.batch_size):
-            batch = keys[start : start + encoder.batch_size]
-            loaded = _load_all({key: work[key] for key in batch}, encoder, refused, pool)
-            features = encoder.encode(list(loaded.values())) if loaded else ()
+    def prepare(self) -> None:
+        """Make sure that what there is to encode can be encoded.
+
+        Raises:
+            EncoderError: the encoder's weights or libraries are not there.
+        """
+        if self._work:
+            self._encoder.prepare()
+
+    def run(self) -> Rows:
+        """Encode what the store lacks, and return every row that there is, by token.
+
+        Raises:
+            EncoderError: the encoder does not load.
+            StorageError: features cannot be written.
+        """
+        started = time.perf_counter()
+        if self._work:
+            title = f"Encoding {self._summary.kind}s' {self._summary.modality}"
+            with tqdm(total=len(self._work), desc=title, unit="piece", disable=self._is_quiet) as bar:
+                for shard in self._shards(bar):
+                    self._store.write(list(shard), np.stack(list(shard.values())))
+                    self._rows.update(shard)
+            self._store.write_manifest(self._description, self._refused)
+        self._pool.shutdown()
+        found = {token: self._rows[key] for token, key in self._keys.items() if key in self._rows}
+        reasons = {**self._not_now, **self._refused}
+        by_token = {token: reasons[key] for token, key in self._keys.items() if key in reasons} | self._unreadable
+        self._summary.refused = dict(sorted(by_token.items()))
+        self._summary.encoded = sum(self._keys[token] in self._work for token in found)
+        self._summary.cached = len(found) - self._summary.encoded
+        self._summary.seconds = time.perf_counter() - started
+        return found
+
+    def _shards(self, bar: Any) -> Iterator[dict[bytes, Row]]:
+        """Features by key, as soon as a shard is full or old."""
+        shard: dict[bytes, Row] = {}
+        opened = time.monotonic()
+        # a batch of texts is padded to its longest
+        keys = sorted(self._work, key=lambda key: self._work[key].size)
+        for start in range(0, len(keys), self._encoder.batch_size):
+            batch = keys[start : start + self._encoder.batch_size]
+            loaded = self._load(batch)
+            features = self._encoder.encode(list(loaded.values())) if loaded else ()
             for key, row in zip(loaded, features, strict=True):
                 if np.isfinite(row).all():
                     shard[key] = row
                 else:
-                    refused[key] = "gives features that are not finite"
+                    self._refused[key] = "gives features that are not finite"
             bar.update(len(batch))
             if shard and (len(shard) >= SHARD_ROWS or time.monotonic() - opened > SHARD_SECONDS):
                 yield shard
                 shard, opened = {}, time.monotonic()
-    if shard:
-        yield shard
+        if shard:
+            yield shard
 
+    def _load(self, keys: Sequence[bytes]) -> dict[bytes, Any]:
+        """What the encoder makes of each piece before it encodes them together, decoded side by side."""
 
-def _load_all(
-    batch: Mapping[bytes, Piece], encoder: Encoder, refused: dict[bytes, str], pool: Executor
-) -> dict[bytes, Any]:
-    """What the encoder makes of each piece before it encodes them together, decoded side by side."""
+        def load(key: bytes) -> Any:
+            try:
+                with self._work[key].open(key) as content:
+                    return self._encoder.load(content)
+            except ContentError as error:
+                return error
 
-    def load(piece: Piece) -> tuple[Any, str | None]:
-        try:
-            with piece.open() as content:
-                return encoder.load(content), None
-        except ContentError as error:
-            return None, str(error)
-
-    pieces = list(batch.values())
-    # The first one alone: what loads a model or a library on first use then does so once.
-    results = [load(pieces[0]), *pool.map(load, pieces[1:])]
-    refused.update({key: reason for key, (_, reason) in zip(batch, results, strict=True) if reason is not None})
-    return {key: loaded for key, (loaded, reason) in zip(batch, results, strict=True) if reason is None}
+        # The first one alone: what loads a model or a library on first use then does so once.
+        results = dict(zip(keys, [load(keys[0]), *self._pool.map(load, keys[1:])], strict=True))
+        for key, result in results.items():
+            if isinstance(result, ContentError):
+                (self._refused if result.is_lasting else self._not_now)[key] = str(result)
+        return {key: result for key, result in results.items() if not isinstance(result, ContentError)}
 
 
 def _versions() -> dict[str, str]:

@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from datetime import timedelta
 from pathlib import Path
 
 import torch.distributed
@@ -20,9 +21,9 @@ from tabulate import tabulate
 from recbole_llm_interest.commandline import exit_code, parse_arguments, settings_parser
 from recbole_llm_interest.configuration import configure
 from recbole_llm_interest.content.collect import Share, Summary, collect_rows
-from recbole_llm_interest.dataset import catalogue_of, dataset_folder, feature_cache
+from recbole_llm_interest.dataset import catalogue_of, feature_cache, interaction_tokens
 from recbole_llm_interest.errors import DataError
-from recbole_llm_interest.settings import MODALITIES, ContentSettings, read_settings
+from recbole_llm_interest.settings import ContentSettings, read_settings
 
 _REFUSALS_SHOWN = 20
 
@@ -40,49 +41,49 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options, overrides = parse_arguments(parser, arguments)
         config = configure("LLMInterest", options.dataset, options.config_files, overrides)
         summaries = encode_dataset(config)
-        if summaries:
-            cache = feature_cache(config, read_settings(ContentSettings, config))
-            _print(summaries, config["dataset"], cache, options.json)
-            lacking = [line for summary in summaries if summary.is_lacking for line in summary.lines()]
-            if lacking and options.strict:
-                raise DataError("; ".join(lacking))
+        if summaries is None:
+            return  # another process of torchrun's speaks for all
+        cache = feature_cache(config, read_settings(ContentSettings, config))
+        _print(summaries, config["dataset"], cache, options.json)
+        lacking = [line for summary in summaries if summary.is_lacking for line in summary.lines()]
+        if lacking and options.strict:
+            raise DataError("; ".join(lacking))
 
     return exit_code(job, kept="what was encoded is kept; the same command goes on from there")
 
 
-def encode_dataset(config: Config) -> list[Summary]:
-    """Encode what the store lacks of every item and user in the catalogue.
+def encode_dataset(config: Config) -> list[Summary] | None:
+    """Encode what the store lacks of every item and user, of the catalogue or of the interactions.
 
     Under ``torchrun`` each process does its share, and the first one's summaries are those of all; the others return
-    none.
+    None.
 
     Raises:
-        LLMInterestError: the content or an encoder cannot be had.
+        LLMInterestError: the content or an encoder cannot be had, or features cannot be written.
     """
     settings = read_settings(ContentSettings, config)
-    folder, cache = dataset_folder(config), feature_cache(config, settings)
+    cache = feature_cache(config, settings)
     share = None
-    if "WORLD_SIZE" in os.environ:  # set by torchrun
-        share = Share(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
-        torch.distributed.init_process_group("gloo")
+    if torch.distributed.is_torchelastic_launched():
+        # They wait for the slowest at the end, however long that takes.
+        torch.distributed.init_process_group("gloo", timeout=timedelta(days=30))
+        share = Share(torch.distributed.get_rank(), torch.distributed.get_world_size())
         if settings.encoder_device is None and torch.cuda.is_available():
             settings = replace(settings, encoder_device=f"cuda:{os.environ['LOCAL_RANK']}")
     summaries = []
     for kind in ("item", "user"):
         catalogue = catalogue_of(config, kind, settings)
-        for modality in (modality for modality in MODALITIES if modality in settings.modalities):
-            if catalogue.tokens:
-                _, summary = collect_rows(catalogue, catalogue.tokens, kind, modality, folder, cache, settings, share)
-                summaries.append(summary)
+        tokens = list(dict.fromkeys([*catalogue.tokens, *interaction_tokens(config, kind)]))
+        summaries += [summary for _, _, summary in collect_rows(catalogue, tokens, cache, settings, share)]
     return summaries if share is None else _gathered(summaries, share)
 
 
-def _gathered(summaries: list[Summary], share: Share) -> list[Summary]:
+def _gathered(summaries: list[Summary], share: Share) -> list[Summary] | None:
     everyone: list[list[Summary]] | None = [[]] * share.world_size if share.rank == 0 else None
     torch.distributed.gather_object(summaries, everyone)
     torch.distributed.destroy_process_group()
     if everyone is None:
-        return []
+        return None
     together = []
     for parts in zip(*everyone, strict=True):
         refused = {token: reason for part in parts for token, reason in part.refused.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 import warnings
 from contextlib import nullcontext
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 #: Pillow knows more, some of which run other programs (EPS) or were never meant for pictures.
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM", "ICO")
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM")
 MAX_PIXELS = 64_000_000
 MAX_ASPECT_RATIO = 8
 _LONGEST_EDGE_OF_A_STRIP = 2048
@@ -36,10 +37,9 @@ def read_image(file: BinaryIO) -> Image:
     """
     from PIL import Image
 
-    # Pillow warns of what is refused or repaired below, without saying in which file.
-    warnings.filterwarnings("ignore", module=r"PIL\.")
+    _prepare_pillow()
     try:
-        image = Image.open(file, formats=[name for name in FORMATS if name in Image.OPEN or not Image.OPEN])
+        image = Image.open(file, formats=[name for name in FORMATS if name in Image.OPEN])
         if _pixels(image) > MAX_PIXELS:
             image.draft("RGB", (1024, 1024))  # a JPEG can be decoded at an eighth of its size
         if _pixels(image) > MAX_PIXELS:
@@ -50,7 +50,19 @@ def read_image(file: BinaryIO) -> Image:
     except ContentError:
         raise
     except Exception as error:  # Pillow's formats raise everything from SyntaxError to struct.error
-        raise ContentError(f"is no image that can be read: {type(error).__name__}: {error}") from error
+        # Memory that ran out and a disk that failed, which has an error number, say nothing about the image.
+        is_lasting = not (isinstance(error, MemoryError) or getattr(error, "errno", None))
+        reason = f"is no image that can be read: {type(error).__name__}: {error}"
+        raise ContentError(reason, is_lasting=is_lasting) from error
+
+
+@functools.cache
+def _prepare_pillow() -> None:
+    from PIL import Image
+
+    Image.init()  # else it knows five formats until it meets a file of another
+    # It warns of what is refused or repaired here, without saying in which file.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 def _pixels(image: Image) -> int:
@@ -90,9 +102,9 @@ def _to_eight_bits(pixels: NDArray[Any]) -> NDArray[np.uint8]:
         values = values * 255
     elif pixels.dtype.kind == "u" or (low >= 0 and 255 < high <= 65535):
         values = values / 257  # 16 bits
-    elif low < 0 or high > 255:
+    elif (low < 0 or high > 255) and high > low:
         values = (values - low) * (255 / (high - low))
-    return values.round().astype(np.uint8)
+    return values.clip(0, 255).round().astype(np.uint8)
 
 
 def _padded(image: Image) -> Image:

@@ -11,6 +11,7 @@ import csv
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,25 +24,29 @@ from recbole_llm_interest.errors import DataError
 _MMREC_MAPS = {"item": "i_id_mapping.csv", "user": "u_id_mapping.csv"}
 _IDS_SUFFIXES = (".ids.tsv", ".ids.csv", ".ids.txt", ".ids.json")
 
+#: what a column of ids is called, beside the data set's own name for it
+_ID_FIELDS = ("item_id", "user_id", "id", "token")
+
 #: ids in the order of the rows, and the rows, ``[N, D]``
 _Table = tuple[list[str], NDArray[Any]]
 
 
-def read_features(path: Path, tokens: Sequence[str], kind: str) -> dict[str, NDArray[np.float32]]:
+def read_features(path: Path, tokens: Sequence[str], kind: str, id_field: str) -> dict[str, NDArray[np.float32]]:
     """Features of those ``tokens`` that the file has, each of shape ``[D]``.
 
     Args:
         path: a file whose ending says its layout, or a folder of ``.npy`` files.
         tokens: the data set's items or users.
         kind: item or user.
+        id_field: what the data set calls the column of their ids.
 
     Raises:
-        DataError: the file is missing or damaged, ids are missing, doubled or unknown, the count or width is wrong,
-            or rows hold NaN or Inf. It names them.
+        DataError: the file is missing or damaged, ids are missing, doubled or none of the data set's, the count or
+            width is wrong, or rows hold NaN or Inf. It names them.
     """
     if not path.exists():
         raise DataError(f"features {path} do not exist; {kind}_…_features is relative to the data set's folder")
-    readers: dict[str, Callable[[Path, Sequence[str], str], _Table]] = {
+    readers: dict[str, Callable[[_Request], _Table]] = {
         ".npy": _read_npy,
         ".safetensors": _read_safetensors,
         ".parquet": _read_parquet,
@@ -50,7 +55,7 @@ def read_features(path: Path, tokens: Sequence[str], kind: str) -> dict[str, NDA
     }
     reader = _read_folder if path.is_dir() else readers.get(path.suffix, _read_atomic)
     try:
-        ids, rows = reader(path, tokens, kind)
+        ids, rows = reader(_Request(path, tokens, kind, (id_field, *_ID_FIELDS)))
     except DataError:
         raise
     except ImportError as error:
@@ -83,31 +88,55 @@ def read_features(path: Path, tokens: Sequence[str], kind: str) -> dict[str, NDA
     return found
 
 
+@dataclass(frozen=True)
+class _Request:
+    """What a reader of one layout needs to know."""
+
+    path: Path
+    tokens: Sequence[str]
+    kind: str
+    id_fields: Sequence[str]
+
+
 def _some(words: Sequence[str], at_most: int = 5) -> str:
     return ", ".join(map(repr, words[:at_most])) + (", …" if len(words) > at_most else "")
 
 
-def _read_npy(path: Path, tokens: Sequence[str], kind: str) -> _Table:
-    rows = np.load(path, allow_pickle=False)
-    beside = next((file for suffix in _IDS_SUFFIXES if (file := path.with_suffix(suffix)).is_file()), None)
-    if beside is not None:
-        return _read_ids(beside), rows
-    mapping = path.parent / _MMREC_MAPS[kind]
-    if mapping.is_file():
-        return _mmrec_ids(mapping, tokens, len(rows)), rows
-    raise DataError(
-        f"features {path} have no ids: put them, one a line and in the order of the rows, into "
-        f"{path.with_suffix(_IDS_SUFFIXES[0]).name} beside it, or MMRec's {mapping.name}"
-    )
+def _read_npy(request: _Request) -> _Table:
+    rows = np.load(request.path, allow_pickle=False)
+    if not isinstance(rows, np.ndarray):
+        raise DataError(f"features {request.path} are an archive of several tables (.npz); save the one as .npy")
+    ids = _ids_beside(request)
+    if ids is None:
+        mapping = request.path.parent / _MMREC_MAPS[request.kind]
+        if not mapping.is_file():
+            raise DataError(
+                f"features {request.path} have no ids: put them, one a line and in the order of the rows, into "
+                f"{request.path.with_suffix(_IDS_SUFFIXES[0]).name} beside it, or MMRec's {mapping.name}"
+            )
+        ids = _mmrec_ids(mapping, request.tokens, len(rows))
+    return ids, rows
 
 
-def _read_ids(path: Path) -> list[str]:
-    """The first column; a first line that is a header names an id column and is no id."""
+def _ids_beside(request: _Request) -> list[str] | None:
+    """Ids in the order of the rows, from a file with the features' name; None if there is none."""
+    files = (request.path.with_suffix(suffix) for suffix in _IDS_SUFFIXES)
+    path = next((file for file in files if file.is_file()), None)
+    if path is None:
+        return None
     text = path.read_text(encoding="utf-8-sig")
     if path.suffix == ".json":
-        return [str(token) for token in json.loads(text)]
+        return _json_ids(path, text)
     ids = [line.split("," if path.suffix == ".csv" else "\t")[0] for line in text.splitlines() if line.strip()]
-    return ids[1:] if ids and ids[0].split(":")[0] in ("item_id", "user_id", "id", "token") else ids
+    has_header = bool(ids) and ids[0].split(":")[0] in request.id_fields
+    return ids[1:] if has_header else ids
+
+
+def _json_ids(path: Path, text: str) -> list[str]:
+    ids = json.loads(text)
+    if not isinstance(ids, list):
+        raise DataError(f"{path}: ids have to be a JSON list in the order of the rows, not a {type(ids).__name__}")
+    return [str(token) for token in ids]
 
 
 def _mmrec_ids(path: Path, tokens: Sequence[str], count: int) -> list[str]:
@@ -123,57 +152,56 @@ def _mmrec_ids(path: Path, tokens: Sequence[str], count: int) -> list[str]:
     return max(by_raw, by_number, key=lambda ids: len(known.intersection(ids)))
 
 
-def _read_safetensors(path: Path, tokens: Sequence[str], kind: str) -> _Table:
+def _read_safetensors(request: _Request) -> _Table:
     """One tensor an id; or one tensor, with the ids as a JSON list in the metadata or in a file beside it."""
     from safetensors import safe_open
 
-    with safe_open(path, framework="numpy") as file:
+    with safe_open(request.path, framework="numpy") as file:
         names = list(file.keys())
         if len(names) > 1:
-            return names, _stacked(path, {name: file.get_tensor(name) for name in names})
+            return names, _stacked(request.path, {name: file.get_tensor(name) for name in names})
         rows, metadata = file.get_tensor(names[0]), file.metadata() or {}
-    if "ids" in metadata:
-        return [str(token) for token in json.loads(metadata["ids"])], rows
-    beside = next((file for suffix in _IDS_SUFFIXES if (file := path.with_suffix(suffix)).is_file()), None)
-    if beside is None:
-        raise DataError(f"features {path} have no ids: put a JSON list of them into its metadata, as 'ids'")
-    return _read_ids(beside), rows
+    ids = _json_ids(request.path, metadata["ids"]) if "ids" in metadata else _ids_beside(request)
+    if ids is None:
+        raise DataError(f"features {request.path} have no ids: put a JSON list of them into its metadata, as 'ids'")
+    return ids, rows
 
 
-def _read_parquet(path: Path, tokens: Sequence[str], kind: str) -> _Table:
+def _read_parquet(request: _Request) -> _Table:
     """An id column, and either one column of lists or one column a dimension."""
     import pandas as pd
 
-    frame = pd.read_parquet(path)
-    ids = next((name for name in (f"{kind}_id", "id", "token") if name in frame.columns), None)
-    if ids is None:
-        raise DataError(f"features {path} have no column {kind}_id, but {_some([str(c) for c in frame.columns])}")
-    values = frame.drop(columns=ids)
-    tokens_of_rows = frame[ids].astype(str).tolist()
+    frame = pd.read_parquet(request.path)
+    column = next((name for name in request.id_fields if name in frame.columns), None)
+    if column is None:
+        columns = _some([str(name) for name in frame.columns])
+        raise DataError(f"features {request.path} have no column {request.id_fields[0]}, but {columns}")
+    values = frame.drop(columns=column)
+    ids = frame[column].astype(str).tolist()
     if values.shape[1] == 1 and values.dtypes.iloc[0].hasobject:
-        return tokens_of_rows, _stacked(path, dict(enumerate(map(np.asarray, values.iloc[:, 0]))))
-    return tokens_of_rows, values.to_numpy()
+        return ids, _stacked(request.path, dict(enumerate(map(np.asarray, values.iloc[:, 0]))))
+    return ids, values.to_numpy()
 
 
-def _read_atomic(path: Path, tokens: Sequence[str], kind: str) -> _Table:
+def _read_atomic(request: _Request) -> _Table:
     """RecBole's layout for additional features: a token column and a float_seq column, which holds numbers by space."""
-    with path.open(encoding="utf-8-sig", newline="\n") as file:
-        header = file.readline().rstrip("\r\n").split("\t")
-        types = [column.partition(":")[2] for column in header]
+    with request.path.open(encoding="utf-8-sig", newline="\n") as file:
+        types = [column.partition(":")[2] for column in file.readline().rstrip("\r\n").split("\t")]
         if "token" not in types or "float_seq" not in types:
             raise DataError(
-                f"features {path}: neither a known ending (.npy, .safetensors, .parquet, .feat1CLS, a folder) nor "
-                "RecBole's header with a token and a float_seq column"
+                f"features {request.path}: neither a known ending (.npy, .safetensors, .parquet, .feat1CLS, a folder) "
+                "nor RecBole's header with a token and a float_seq column"
             )
         cells = [line.rstrip("\r\n").split("\t") for line in file if line.strip()]
     id_column, row_column = types.index("token"), types.index("float_seq")
     rows = {number: np.array(line[row_column].split(), dtype=np.float64) for number, line in enumerate(cells)}
-    return [line[id_column] for line in cells], _stacked(path, rows)
+    return [line[id_column] for line in cells], _stacked(request.path, rows)
 
 
-def _read_unisrec(path: Path, tokens: Sequence[str], kind: str) -> _Table:
+def _read_unisrec(request: _Request) -> _Table:
     """Float32 without a header: only the map of ids beside it says how many rows there are, and so their width."""
-    mapping = path.with_suffix(".item2index" if kind == "item" else ".user2index")
+    path = request.path
+    mapping = path.with_suffix(f".{request.kind}2index")
     if not mapping.is_file():
         raise DataError(f"features {path} have no header: {mapping.name} has to lie beside it and name the rows")
     lines = [line.split("\t") for line in mapping.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
@@ -186,23 +214,25 @@ def _read_unisrec(path: Path, tokens: Sequence[str], kind: str) -> _Table:
     return sorted(number_of, key=number_of.__getitem__), values.reshape(len(lines), -1)
 
 
-def _read_folder(path: Path, tokens: Sequence[str], kind: str) -> _Table:
-    """Ducho's layout: one ``.npy`` an item, named by it. Ducho ends a name at its first dot, so two may collide."""
+def _read_folder(request: _Request) -> _Table:
+    """Ducho's layout: one ``.npy`` an item, named by it up to its first dot, so that two may collide."""
+    path = request.path
     files = {file.stem: file for file in sorted(path.glob("*.npy"))}
     if not files:
         raise DataError(f"features {path}: the folder holds no .npy files")
-    cut = Counter(token.split(".")[0] for token in tokens)
-    collided = [
-        token
-        for token in tokens
-        if token not in files and token.split(".")[0] in files and cut[token.split(".")[0]] > 1
-    ]
-    if collided:
-        raise DataError(f"features {path}: one file stands for several {kind}s: {_some(collided)}; rename the files")
+    cut: dict[str, list[str]] = {}
+    for token in request.tokens:
+        if token not in files and (name := token.split(".")[0]) in files:
+            cut.setdefault(name, []).append(token)
+    known = set(request.tokens)
+    for name, owners in cut.items():
+        if len(owners) > 1 or name in known:
+            some = _some([*owners, *known.intersection([name])])
+            raise DataError(f"features {path}: {name}.npy stands for several {request.kind}s: {some}; rename the files")
     rows = {}
     for name, file in files.items():
         row = np.load(file, allow_pickle=False)
-        rows[name] = row.reshape(-1) if row.ndim == 2 and row.shape[0] == 1 else row
+        rows[cut.get(name, [name])[0]] = row.reshape(-1) if row.ndim == 2 and row.shape[0] == 1 else row
     return list(rows), _stacked(path, rows)
 
 

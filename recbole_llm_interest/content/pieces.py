@@ -13,6 +13,9 @@ from typing import Any, Protocol
 
 from recbole_llm_interest.errors import ContentError
 
+#: files beyond it are no picture and no sound that anyone would hear the beginning of
+MAX_BYTES = 2 * 1024**3
+
 
 class Piece(Protocol):
     """What an encoder encodes."""
@@ -26,8 +29,8 @@ class Piece(Protocol):
         """A hash of the content, by which features are stored. Raises ContentError where there is none to read."""
         ...
 
-    def open(self) -> AbstractContextManager[Any]:
-        """The content itself: a string, or a file open for reading. Raises ContentError."""
+    def open(self, key: bytes) -> AbstractContextManager[Any]:
+        """The content that has this key: a string, or a file open for reading. Raises ContentError."""
         ...
 
 
@@ -44,13 +47,18 @@ class Text:
     def key(self) -> bytes:
         return hashlib.sha256(self.text.encode("utf-8", errors="surrogatepass")).digest()
 
-    def open(self) -> AbstractContextManager[str]:
-        return nullcontext(self.text)
+    def open(self, key: bytes) -> AbstractContextManager[str]:
+        # Tokenizers refuse halves of a surrogate pair, which JSON may hold.
+        return nullcontext(self.text.encode("utf-8", errors="replace").decode())
 
 
 @dataclass(frozen=True)
 class MediaFile:
-    """An image or a sound, by its name below ``root``."""
+    """An image or a sound, by its name below ``root``.
+
+    Reading it raises ContentError if the name leads out of ``root``, by ``..`` or by a symbolic link, or does not lead
+    to a regular file with something in it. A pipe, which would be waited for for ever, is not opened.
+    """
 
     root: Path
     name: str
@@ -60,19 +68,19 @@ class MediaFile:
         return 0
 
     def key(self) -> bytes:
-        with self.open() as file:
-            try:
-                return hashlib.file_digest(file, "sha256").digest()
-            except OSError as error:
-                raise ContentError(f"cannot be read: {error.strerror}") from error
+        with self._open() as file:
+            return _digest(file)
 
-    def open(self) -> BufferedReader:
-        """The file, open for reading.
+    def open(self, key: bytes) -> BufferedReader:
+        file = self._open()
+        # Hours may lie between the two readings; features must not be stored under another file's key.
+        if _digest(file) != key:
+            file.close()
+            raise ContentError("was changed while this ran; run again", is_lasting=False)
+        file.seek(0)
+        return file
 
-        Raises:
-            ContentError: the name leads out of ``root``, by ``..`` or by a symbolic link, or does not lead to a
-                regular file with something in it. A pipe, which would be waited for for ever, is not opened.
-        """
+    def _open(self) -> BufferedReader:
         try:
             root = self.root.resolve()
             path = (root / self.name).resolve(strict=True)
@@ -81,11 +89,27 @@ class MediaFile:
             # Not blocking: else a pipe put in the place of the file in this very moment would hang the run.
             descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
         except OSError as error:
-            raise ContentError(f"cannot be read: {error.strerror}") from error
+            raise ContentError(f"cannot be read: {error.strerror}", is_lasting=False) from error
         except (ValueError, RuntimeError) as error:  # a NUL or half a surrogate in the name; a loop of links
             raise ContentError(f"is not a file's name: {error}") from error
         status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or status.st_size == 0:
+        reason = _reason_against(status)
+        if reason:
             os.close(descriptor)
-            raise ContentError("is empty" if stat.S_ISREG(status.st_mode) else "is not a regular file")
+            raise ContentError(reason)
         return os.fdopen(descriptor, "rb")
+
+
+def _reason_against(status: os.stat_result) -> str | None:
+    if not stat.S_ISREG(status.st_mode):
+        return "is not a regular file"
+    if status.st_size == 0:
+        return "is empty"
+    return "is larger than 2 GB" if status.st_size > MAX_BYTES else None
+
+
+def _digest(file: BufferedReader) -> bytes:
+    try:
+        return hashlib.file_digest(file, "sha256").digest()
+    except OSError as error:
+        raise ContentError(f"cannot be read: {error.strerror}", is_lasting=False) from error

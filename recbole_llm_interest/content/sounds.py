@@ -34,14 +34,14 @@ def read_sound(file: BinaryIO, sampling_rate: int, seconds: float) -> NDArray[np
     except soundfile.LibsndfileError as error:
         file.seek(0)
         samples, rate = _read_by_pyav(file, seconds, str(error))
-    if not len(samples):
-        raise ContentError("holds no samples")
-    if not np.isfinite(samples).all() or np.abs(samples).max() > MAX_LEVEL:
+    if not np.isfinite(samples).all() or np.abs(samples).max(initial=0) > MAX_LEVEL:
         raise ContentError("holds samples that are no sound level (not finite, or far beyond -1 to 1)")
-    if rate != sampling_rate:
+    if rate != sampling_rate and len(samples):
         import soxr
 
         samples = soxr.resample(samples, rate, sampling_rate)
+    if not len(samples):
+        raise ContentError("holds no samples")
     return np.ascontiguousarray(samples, dtype=np.float32)
 
 
@@ -66,7 +66,7 @@ def _read_by_soundfile(file: BinaryIO, seconds: float) -> tuple[NDArray[np.float
     except (ContentError, soundfile.LibsndfileError):
         raise
     except Exception as error:
-        raise ContentError(f"is no sound that can be read: {type(error).__name__}: {error}") from error
+        raise _no_sound(error) from error
     return np.concatenate(blocks) if blocks else np.zeros(0, dtype=np.float32), rate
 
 
@@ -93,5 +93,10 @@ def _read_by_pyav(file: BinaryIO, seconds: float, why: str) -> tuple[NDArray[np.
     except ContentError:
         raise
     except Exception as error:  # FFmpeg's errors have a class for each of its codes
-        raise ContentError(f"is no sound that can be read: {type(error).__name__}: {error}") from error
+        raise _no_sound(error) from error
     return np.concatenate(blocks) if blocks else np.zeros(0, dtype=np.float32), rate
+
+
+def _no_sound(error: Exception) -> ContentError:
+    reason = f"is no sound that can be read: {type(error).__name__}: {error}"
+    return ContentError(reason, is_lasting=not isinstance(error, MemoryError))

@@ -14,6 +14,7 @@ import json
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from recbole_llm_interest.errors import StorageError
 from recbole_llm_interest.files import write_atomically
 
 _logger = logging.getLogger(__name__)
@@ -72,14 +74,22 @@ class FeatureStore:
 
         Raises:
             ValueError: the features are not finite or not one row a key.
-            OSError: the shard cannot be written; the store is as it was.
+            StorageError: the shard cannot be written; the store is as it was.
         """
         if len(features) != len(keys) or not np.isfinite(features).all():
             raise ValueError(f"{len(keys)} rows of finite features expected, not {features.shape} with NaN or Inf")
         packed = np.frombuffer(b"".join(keys), dtype=np.uint8).reshape(len(keys), _KEY_BYTES)
         data = save({"keys": packed, "features": np.ascontiguousarray(features, dtype=np.float32)})
-        path = self.folder / f"{hashlib.sha256(data).hexdigest()}.safetensors"
-        write_atomically(path, lambda file: file.write(data))
+        self._write_file(f"{hashlib.sha256(data).hexdigest()}.safetensors", data)
+
+    def _write_file(self, name: str, data: bytes) -> None:
+        try:
+            write_atomically(self.folder / name, lambda file: file.write(data))
+        except OSError as error:
+            raise StorageError(
+                f"features cannot be written to {self.folder}: {error.strerror}. Free some space, or set feature_cache "
+                "to another folder; what was encoded before this is kept"
+            ) from error
 
     def read_refusals(self, encoder: Mapping[str, Any]) -> dict[bytes, str]:
         """Content that could not be used, by key, with the reason: it need not be tried again.
@@ -105,16 +115,17 @@ class FeatureStore:
             refused: what it could not use, by key, with the reasons.
 
         Raises:
-            OSError: the manifest cannot be written; the old one is as it was.
+            StorageError: the manifest cannot be written; the old one is as it was.
         """
+        refused = {**self.read_refusals(encoder), **refused}  # another process may have added some
         manifest = {
             "encoder": dict(encoder),
             "fingerprint": self._fingerprint,
             "shards": sorted(path.name for path in self.folder.glob("*.safetensors")),
             "refused": {key.hex(): reason for key, reason in refused.items()},
         }
-        data = json.dumps(manifest, indent=1, ensure_ascii=False).encode()
-        write_atomically(self.folder / "manifest.json", lambda file: file.write(data))
+        self._write_file("manifest.json", json.dumps(manifest, indent=1).encode())
         for path in self.folder.glob(".*"):
-            if time.time() - path.stat().st_mtime > _ABANDONED_AFTER_SECONDS:
-                path.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):  # other writers put theirs in place meanwhile
+                if time.time() - path.stat().st_mtime > _ABANDONED_AFTER_SECONDS:
+                    path.unlink()

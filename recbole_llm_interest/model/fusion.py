@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recbole_llm_interest.content.features import Content
+from recbole_llm_interest.content.features import Conditioning, Content, Features
 
 #: the name under which a learnt ID embedding takes part beside the modalities
 ID = "id"
@@ -44,14 +46,15 @@ class ContentFusion(nn.Module):
         self.modalities = [*sorted(content), *([ID] if id_rows is not None else [])]
         if not self.modalities:
             raise ValueError("there is nothing to fuse: neither content nor IDs")
+        self.features = nn.ModuleDict()
         self.projections = nn.ModuleDict()
         present = []
         for modality in sorted(content):
-            features = content[modality]
-            self.register_buffer(f"{modality}_features", features.values, persistent=False)
-            present.append(features.present)
+            features = FrozenFeatures(content[modality])
+            self.features[modality] = features
+            present.append(content[modality].present)
             self.projections[modality] = nn.Sequential(
-                nn.Linear(features.values.shape[1], embedding_size),
+                nn.Linear(features.output_size, embedding_size),
                 nn.GELU(),
                 nn.Linear(embedding_size, embedding_size),
             )
@@ -94,17 +97,42 @@ class ContentFusion(nn.Module):
         """Each modality's part, or the learnt vector in its place, ``[B, M, D]``; and which are real, ``[B, M]``."""
         present = self.get_buffer("present")
         chosen: Tensor | slice = slice(None) if rows is None else rows
-        parts = [
-            self.projections[name](self.get_buffer(f"{name}_features")[chosen])
-            for name in self.modalities
-            if name != ID
-        ]
+        parts = [self.projections[name](self.features[name](chosen)) for name in self.modalities if name != ID]
         if self.id_embedding is not None:
             parts.append(self.id_embedding.weight[chosen])
         present = present[chosen]
         if self.training and self.modality_dropout:
             present = present & (torch.rand_like(present, dtype=torch.float) >= self.modality_dropout)
         return torch.where(present[..., None], torch.stack(parts, dim=1), self.missing), present
+
+
+class FrozenFeatures(nn.Module):
+    """One modality's conditioned features. The conditioning is saved with the model, the features are not.
+
+    So a checkpoint meets new content, too, as it was trained to see it.
+    """
+
+    def __init__(self, features: Features) -> None:
+        super().__init__()
+        self._features = features
+        self.is_conditioned = features.conditioning is not None
+        if features.conditioning is not None:
+            self.register_buffer("mean", features.conditioning.mean)
+            self.register_buffer("weight", features.conditioning.weight)
+        values = features.conditioned()
+        self.output_size = values.shape[1]
+        self.register_buffer("values", values, persistent=False)
+        self.register_load_state_dict_post_hook(FrozenFeatures._condition_again)  # type: ignore[no-untyped-call]
+
+    def forward(self, rows: Tensor | slice) -> Tensor:
+        """Conditioned features of ``rows``, ``[B, K]``."""
+        return self.get_buffer("values")[rows]
+
+    def _condition_again(self, *_: object) -> None:
+        if self.is_conditioned:
+            fitted = Conditioning(self.get_buffer("mean").cpu(), self.get_buffer("weight").cpu())
+            values = self.get_buffer("values")
+            values.copy_(replace(self._features, conditioning=fitted).conditioned())
 
 
 class GatedSum(nn.Module):

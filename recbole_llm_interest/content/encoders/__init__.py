@@ -30,6 +30,14 @@ class Encoder(Protocol):
         """A hash of everything but the content that decides the features: weights, preprocessing, pooling."""
         ...
 
+    def prepare(self) -> None:
+        """Make sure that weights and libraries are there, before anything is encoded; loads nothing yet.
+
+        Raises:
+            EncoderError: they are not.
+        """
+        ...
+
     def load(self, content: Any) -> Any:
         """One piece of content made ready: a text as it is, an open file decoded and preprocessed.
 

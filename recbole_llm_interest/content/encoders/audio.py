@@ -13,7 +13,7 @@ from recbole_llm_interest.content.encoders.weights import (
     combined_fingerprint,
     find_model,
     folder_fingerprint,
-    missing_package,
+    require_packages,
 )
 from recbole_llm_interest.content.sounds import read_sound
 from recbole_llm_interest.errors import EncoderError
@@ -66,6 +66,9 @@ class AudioEncoder:
     def fingerprint(self) -> str:
         return combined_fingerprint([folder_fingerprint(self.folder), self.seconds, self.precision])
 
+    def prepare(self) -> None:
+        require_packages("audio", self.name, "transformers", "soundfile", "soxr")
+
     def load(self, content: BinaryIO) -> list[NDArray[np.float32]]:
         """The sound's windows, each of shape ``[samples]``."""
         model, extractor = self._model
@@ -109,7 +112,9 @@ class AudioEncoder:
                 pooled = states.last_hidden_state[:, :heard].mean(dim=1)
             elif kind == "clap":
                 features = inputs["input_features"].to(parameter.device, parameter.dtype)
-                pooled = model.get_audio_features(input_features=features, is_longer=inputs["is_longer"]).pooler_output
+                # No window is longer than what it takes; its extractor marks one of a batch by chance all the same.
+                is_longer = torch.zeros(len(windows), 1, dtype=torch.bool, device=parameter.device)
+                pooled = model.get_audio_features(input_features=features, is_longer=is_longer).pooler_output
             else:
                 values = inputs.get("input_values", inputs.get("input_features"))
                 output = model(values.to(parameter.device, parameter.dtype))
@@ -119,11 +124,9 @@ class AudioEncoder:
 
     @functools.cached_property
     def _model(self) -> tuple[Any, Any]:
-        try:
-            from transformers import AutoFeatureExtractor, AutoModel
-        except ImportError as error:
-            raise missing_package("audio", self.name, "transformers", error) from error
+        self.prepare()
         import torch
+        from transformers import AutoFeatureExtractor, AutoModel
         from transformers.utils import logging
 
         logging.disable_progress_bar()

@@ -17,11 +17,12 @@ from recbole_llm_interest.content.encoders.weights import (
     file_sha256,
     find_model,
     folder_fingerprint,
-    missing_package,
+    require_packages,
 )
 from recbole_llm_interest.content.images import read_image
 from recbole_llm_interest.errors import EncoderError
 
+_logger = logging.getLogger(__name__)
 #: the value of image_weights by which untrained weights are asked for
 RANDOM = "random"
 _PRECISIONS = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
@@ -74,43 +75,47 @@ class ImageEncoder:
             identity = f"{self.name} {self.weights}"  # a tag of open_clip's stands for the same weights for ever
         return combined_fingerprint([identity, self.precision])
 
+    def prepare(self) -> None:
+        require_packages("image", self.name, "open_clip", "PIL")
+        if not self.folder and self.weights != RANDOM:
+            _pretrained(self.name, self.weights)
+
     def load(self, content: BinaryIO) -> Any:
         return self._model[1](read_image(content))
 
     def encode(self, batch: Sequence[Any]) -> NDArray[np.float32]:
+        import open_clip
         import torch
 
         model, _ = self._model
-        parameter = next(model.parameters())
+        device = next(model.parameters()).device
         with torch.inference_mode():
-            images = torch.stack(list(batch)).to(parameter.device, parameter.dtype)
+            images = torch.stack(list(batch)).to(device, open_clip.get_input_dtype(_PRECISIONS[self.precision]))
             return model.encode_image(images, normalize=True).float().cpu().numpy()
 
     @functools.cached_property
     def _model(self) -> tuple[Any, Any]:
-        try:
-            import open_clip
-        except ImportError as error:
-            raise missing_package("image", self.name, "open_clip_torch", error) from error
+        self.prepare()
+        import open_clip
         import torch
 
         device = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
         arguments = {"precision": _PRECISIONS[self.precision], "device": device}
-        if self.folder:
-            source: dict[str, Any] = {"model_name": f"local-dir:{self.folder}"}
-        elif self.weights == RANDOM:
-            source = {"model_name": self.name}
-        else:
-            source = {"model_name": self.name, **_pretrained(self.name, self.weights)}
         try:
-            if self.weights == RANDOM and not self.folder:
+            if self.folder:
+                source = f"local-dir:{self.folder}"
+                model, preprocess = open_clip.create_model_from_pretrained(source, **arguments)
+            elif self.weights == RANDOM:
                 with torch.random.fork_rng():
                     # the seed is the architecture's own, so that a resumed run meets the same weights
                     torch.manual_seed(int.from_bytes(hashlib.sha256(self.name.encode()).digest()[:4]))
-                    model, _, preprocess = open_clip.create_model_and_transforms(**source, **arguments)
-                logging.getLogger(__name__).warning("image encoder %s has RANDOM weights, as asked for", self.name)
+                    model, _, preprocess = open_clip.create_model_and_transforms(self.name, **arguments)
+                _logger.warning("image encoder %s has RANDOM weights, as asked for", self.name)
             else:
-                model, preprocess = open_clip.create_model_from_pretrained(**source, **arguments)
+                pretrained = _pretrained(self.name, self.weights)
+                model, preprocess = open_clip.create_model_from_pretrained(self.name, **pretrained, **arguments)
+        except EncoderError:
+            raise
         except Exception as error:  # open_clip raises a dozen kinds for damaged folders and files
             reason = " ".join(str(error).split())
             raise EncoderError(f"image encoder {self.name!r} does not load: {reason}") from error
@@ -134,7 +139,10 @@ def _find_folder(name: str) -> Path | None:
 
 
 def _pretrained(name: str, weights: str) -> dict[str, Any]:
-    """What open_clip needs to load an architecture's weights from a file or from a tag's repository."""
+    """What open_clip needs to load an architecture's weights from a file, or from a tag's repository.
+
+    A file says nothing of its preprocessing: open_clip's usual one is taken, as it does by itself.
+    """
     import open_clip
 
     if name not in open_clip.list_models():
@@ -148,11 +156,15 @@ def _pretrained(name: str, weights: str) -> dict[str, Any]:
     if not tag:
         tags = ", ".join(open_clip.list_pretrained_tags_by_model(name)) or "none"
         raise EncoderError(f"image_weights={weights!r} is no file and no tag of {name}; its tags: {tags}")
+    organisation, repository, *file = tag["hf_hub"].rstrip("/").split("/")
     # Found by us, and handed over as a file: open_clip would ask the hub, again and again, even for what is cached.
-    folder = find_model("image", tag["hf_hub"].rstrip("/"))
-    for file in ("open_clip_model.safetensors", "open_clip_pytorch_model.bin"):
-        if (folder / file).is_file():
+    try:
+        folder = find_model("image", f"{organisation}/{repository}")
+    except EncoderError as error:
+        raise EncoderError(f"image_encoder={name}, image_weights={weights}: {error}") from error
+    for candidate in file or ("open_clip_model.safetensors", "open_clip_pytorch_model.bin"):
+        if (folder / candidate).is_file():
             preprocessing = {f"image_{key}": tag[key] for key in ("mean", "std", "interpolation", "resize_mode")}
             quick_gelu = bool(tag.get("quick_gelu"))
-            return {"pretrained": str(folder / file), "force_quick_gelu": quick_gelu, **preprocessing}
+            return {"pretrained": str(folder / candidate), "force_quick_gelu": quick_gelu, **preprocessing}
     raise EncoderError(f"no weights for the image encoder {name!r}, {weights}: {folder} holds no open_clip weights")

@@ -17,8 +17,8 @@ from recbole_llm_interest.content.encoders.weights import (
     file_sha256,
     find_model,
     folder_fingerprint,
-    missing_package,
     package_folder,
+    require_packages,
 )
 from recbole_llm_interest.errors import EncoderError
 
@@ -87,8 +87,11 @@ class TextEncoder:
         settings = {key: value for key, value in self.description.items() if key != "name"}
         return combined_fingerprint([folder_fingerprint(self.folder), json.dumps(settings)])
 
+    def prepare(self) -> None:
+        require_packages("text", self.name, "sentence_transformers")
+
     def load(self, content: str) -> str:
-        return content.encode("utf-8", errors="replace").decode()  # tokenizers refuse halves of a surrogate pair
+        return content
 
     def encode(self, batch: Sequence[str]) -> NDArray[np.float32]:
         features = self._model.encode(
@@ -98,42 +101,51 @@ class TextEncoder:
 
     @functools.cached_property
     def _model(self) -> Any:
-        # Imported here: training on cached features needs neither of these packages.
+        # Imported here: training on cached features needs none of these packages.
+        self.prepare()
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # else it warns in every forked data worker
-        try:
-            from sentence_transformers import SentenceTransformer
-        except ImportError as error:
-            raise missing_package("text", self.name, "sentence-transformers", error) from error
+        import torch
+        from sentence_transformers import SentenceTransformer
         from transformers.utils import logging
 
         logging.disable_progress_bar()
-        arguments = {"device": self.device, "truncate_dim": self.truncate_dim, "local_files_only": True}
+        # In each of the three, or transformers asks on the terminal whether to run what comes with the model.
+        no_code = {"trust_remote_code": False}
         try:
-            if (self.folder / "modules.json").is_file() and self.pooling is None:
-                model = SentenceTransformer(str(self.folder), model_kwargs=self._model_arguments, **arguments)
-                if self.max_length is not None:
-                    model.max_seq_length = self.max_length
-            else:
-                model = SentenceTransformer(modules=self._modules(), **arguments)
+            model = SentenceTransformer(
+                str(self.folder),
+                device=self.device,
+                truncate_dim=self.truncate_dim,
+                local_files_only=True,
+                trust_remote_code=False,
+                model_kwargs={"dtype": getattr(torch, self.precision), **no_code},
+                processor_kwargs=no_code,
+                config_kwargs=no_code,
+            )
+            self._set_up(model)
         except Exception as error:  # the libraries raise a dozen kinds for a damaged folder
-            raise EncoderError(f"text encoder {self.name!r} in {self.folder} does not load: {error}") from error
+            reason = " ".join(str(error).split())
+            raise EncoderError(f"text encoder {self.name!r} in {self.folder} does not load: {reason}") from error
         return model.eval()
 
-    @property
-    def _model_arguments(self) -> dict[str, Any]:
-        import torch
+    def _set_up(self, model: Any) -> None:
+        """What the settings, or the kind of model, want otherwise than sentence-transformers does by itself."""
+        from sentence_transformers.models import Pooling
 
-        return {"dtype": getattr(torch, self.precision)}
-
-    def _modules(self) -> list[Any]:
-        """A plain transformer and the pooling of its token states."""
-        from sentence_transformers.models import Pooling, Transformer
-
-        transformer = Transformer(str(self.folder), max_seq_length=self.max_length, model_kwargs=self._model_arguments)
-        if transformer.tokenizer.pad_token is None:  # causal models often have none; what is padded is masked
-            transformer.tokenizer.pad_token = transformer.tokenizer.eos_token
-        mode = self.pooling or ("last" if _is_causal(self.folder) else "mean")
-        return [transformer, Pooling(transformer.get_embedding_dimension(), pooling_mode=_POOLING_MODES[mode])]
+        if model.tokenizer.pad_token is None:  # causal models often have none; what is padded is masked
+            model.tokenizer.pad_token = model.tokenizer.eos_token
+        if self.max_length is not None:
+            positions = getattr(model[0].auto_model.config, "max_position_embeddings", self.max_length)
+            longest = min(positions, model.tokenizer.model_max_length)
+            if self.max_length > longest:
+                raise ValueError(f"text_max_length={self.max_length}, but it reads {longest} tokens at most")
+            model.max_seq_length = self.max_length
+        is_plain = not (self.folder / "modules.json").is_file()
+        pooling = self.pooling or ("last" if is_plain and _is_causal(self.folder) else None)
+        if pooling is not None:
+            (index,) = [index for index, module in enumerate(model) if isinstance(module, Pooling)]
+            width = model[0].get_embedding_dimension()
+            model[index] = Pooling(width, pooling_mode=_POOLING_MODES[pooling])
 
 
 def _is_causal(folder: Path) -> bool:
@@ -142,14 +154,25 @@ def _is_causal(folder: Path) -> bool:
 
 
 def _find_text_model(name: str) -> Path:
-    if not Path(name).is_dir() and name in (BUNDLED_NAME, f"sentence-transformers/{BUNDLED_NAME}"):
-        package = package_folder(BUNDLED_PACKAGE)
-        if package is not None:
-            return _checked(package / "model")
-    return find_model("text", name)
+    if name.removeprefix("sentence-transformers/") == BUNDLED_NAME and not Path(name).is_dir():
+        bundled = bundled_model()
+        if bundled is not None:
+            return bundled
+    # As sentence-transformers does: its own models go by their bare names.
+    is_bare = "/" not in name and not Path(name).is_dir()
+    return find_model("text", f"sentence-transformers/{name}" if is_bare else name)
 
 
-def _checked(folder: Path) -> Path:
+def bundled_model() -> Path | None:
+    """The folder of the sentence encoder that comes as a package; None where that is not installed.
+
+    Raises:
+        EncoderError: its weights are not the original ones.
+    """
+    package = package_folder(BUNDLED_PACKAGE)
+    if package is None:
+        return None
+    folder = package / "model"
     found = file_sha256(folder / "model.safetensors")
     if found != BUNDLED_SHA256:
         raise EncoderError(

@@ -14,13 +14,30 @@ from recbole_llm_interest.settings import Modality
 
 #: seconds to wait for the hub's first word
 _HUB_PATIENCE = 2
-_FILES_THAT_DECIDE = {".safetensors", ".bin", ".pt", ".json", ".txt", ".model"}
+_WEIGHTS = {".safetensors", ".bin", ".pt"}
+_FILES_THAT_DECIDE = {*_WEIGHTS, ".json", ".txt", ".model"}
+#: what is downloaded first; weights in pickles, which torch reads without running them, only where there are no others
+_PATTERNS = ["*.safetensors", "*.json", "*.txt", "*.model"]
 #: setting that names a weights-free encoder, by modality
 _WEIGHTS_FREE: dict[Modality, str] = {
     "text": "text_encoder=hashing",
     "image": "image_encoder=color_hist",
     "audio": "audio_encoder=librosa",
 }
+
+
+def require_packages(modality: Modality, name: str, *packages: str) -> None:
+    """Make sure that an encoder's libraries are installed.
+
+    Raises:
+        EncoderError: it names the first that is not, and what installs it.
+    """
+    for package in packages:
+        if importlib.util.find_spec(package) is None:
+            raise EncoderError(
+                f"the {modality} encoder {name!r} needs the package {package}: "
+                f"pip install 'recbole_llm_interest[{modality}]'"
+            )
 
 
 def find_model(modality: Modality, name: str) -> Path:
@@ -33,36 +50,46 @@ def find_model(modality: Modality, name: str) -> Path:
     """
     if Path(name).is_dir():
         return Path(name)
+    require_packages(modality, name, "huggingface_hub")
+    from huggingface_hub import snapshot_download
+
+    cached = cached_model(name)
+    if cached is not None:
+        return cached
     try:
-        from huggingface_hub import constants, snapshot_download
-    except ImportError as error:
-        raise missing_package(modality, name, "huggingface_hub", error) from error
-    patterns = [f"*{suffix}" for suffix in _FILES_THAT_DECIDE - {".bin", ".pt"}]
-    try:
-        return Path(snapshot_download(name, allow_patterns=patterns, local_files_only=True))
-    except Exception:  # not in the cache, or not a hub name at all: both are answered below
-        pass
-    try:
-        folder = Path(snapshot_download(name, allow_patterns=patterns, etag_timeout=_HUB_PATIENCE))
-        if not any(folder.rglob("*.safetensors")):
-            snapshot_download(name, allow_patterns=["*.bin"], etag_timeout=_HUB_PATIENCE)
+        folder = Path(snapshot_download(name, allow_patterns=_PATTERNS, etag_timeout=_HUB_PATIENCE))
+        if not _holds_weights(folder):
+            snapshot_download(name, allow_patterns=["*.bin", "*.pt"], etag_timeout=_HUB_PATIENCE)
     except Exception as error:
-        free = _WEIGHTS_FREE[modality]
-        raise EncoderError(
-            f"no weights for the {modality} encoder {name!r}: it is no local directory, not in the hub cache "
-            f"{constants.HF_HUB_CACHE}, and the hub did not give it ({type(error).__name__}). Name a local directory; "
-            "or set HF_HOME to a cache that holds it and HF_HUB_OFFLINE=1; or give features made elsewhere by "
-            f"item_{modality}_features; an encoder that needs no weights runs if it is named: {free}"
-        ) from error
+        raise missing_weights(modality, name, type(error).__name__) from error
     return folder
 
 
-def missing_package(modality: Modality, name: str, package: str, error: ImportError) -> EncoderError:
-    """The error for an encoder whose library is not installed."""
+def cached_model(name: str) -> Path | None:
+    """A hub model's folder in the local cache; None if it, or its weights, are not there."""
+    from huggingface_hub import snapshot_download
+
+    try:
+        folder = Path(snapshot_download(name, allow_patterns=_PATTERNS, local_files_only=True))
+    except Exception:  # not in the cache, or not a hub's name at all
+        return None
+    return folder if _holds_weights(folder) else None
+
+
+def missing_weights(modality: Modality, name: str, reason: str) -> EncoderError:
+    """The error for weights that are in none of the places, with what can be done about it."""
+    from huggingface_hub import constants
+
     return EncoderError(
-        f"{modality} encoder {name!r} needs the package {package} ({error}): "
-        f"pip install 'recbole_llm_interest[{modality}]'"
+        f"no weights for the {modality} encoder {name!r}: it is no local directory, not in the hub cache "
+        f"{constants.HF_HUB_CACHE}, and the hub did not give it ({reason}). Name a local directory; or set HF_HOME to "
+        f"a cache that holds it and HF_HUB_OFFLINE=1; or give features made elsewhere by item_{modality}_features; an "
+        f"encoder that needs no weights runs if it is named: {_WEIGHTS_FREE[modality]}"
     )
+
+
+def _holds_weights(folder: Path) -> bool:
+    return any(path.suffix in _WEIGHTS for path in folder.rglob("*"))
 
 
 def folder_fingerprint(folder: Path) -> str:

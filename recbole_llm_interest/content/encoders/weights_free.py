@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from recbole_llm_interest.content.encoders.weights import combined_fingerprint, missing_package
+from recbole_llm_interest.content.encoders.weights import combined_fingerprint, require_packages
 from recbole_llm_interest.content.images import read_image
 from recbole_llm_interest.content.sounds import read_sound
 
@@ -34,8 +34,11 @@ class HashingEncoder:
     def fingerprint(self) -> str:
         return combined_fingerprint(self.description.items())
 
+    def prepare(self) -> None:
+        require_packages("text", "hashing", "sklearn")
+
     def load(self, content: str) -> str:
-        return content.encode("utf-8", errors="replace").decode()
+        return content
 
     def encode(self, batch: Sequence[str]) -> NDArray[np.float32]:
         parts = [vectorizer.transform(batch).toarray() for vectorizer in self._vectorizers]
@@ -67,6 +70,9 @@ class ColorHistogramEncoder:
     @property
     def fingerprint(self) -> str:
         return combined_fingerprint(self.description.items())
+
+    def prepare(self) -> None:
+        require_packages("image", "color_hist", "PIL")
 
     def load(self, content: BinaryIO) -> NDArray[np.float32]:
         from PIL.Image import Resampling
@@ -113,12 +119,13 @@ class LibrosaEncoder:
     def fingerprint(self) -> str:
         return combined_fingerprint(self.description.items())
 
+    def prepare(self) -> None:
+        require_packages("audio", "librosa", "librosa", "soundfile", "soxr")
+
     def load(self, content: BinaryIO) -> NDArray[np.float32]:
-        try:
-            import librosa
-            from librosa.onset import onset_strength
-        except ImportError as error:
-            raise missing_package("audio", "librosa", "librosa", error) from error
+        import librosa
+        from librosa.onset import onset_strength
+
         rate = self.sampling_rate
         sound = read_sound(content, rate, self.seconds)
         sound = np.pad(sound, (0, max(0, self._window - len(sound))))
