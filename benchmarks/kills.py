@@ -68,8 +68,8 @@ def main() -> None:
         "shard_rows": SHARD_ROWS,
     }
     print(
-        f"{figure['kills']} kills: {figure['rows_lost']} of {figure['rows']} rows lost, {doubled} stored twice; at most "
-        f"{max(encoded_for_nothing)} encoded again after one kill (a shard has up to {SHARD_ROWS})"
+        f"{figure['kills']} kills: {figure['rows_lost']} of {figure['rows']} rows lost, {doubled} stored twice; "
+        f"at most {max(encoded_for_nothing)} encoded again after one kill (a shard has up to {SHARD_ROWS})"
     )
     print(json.dumps(figure))
 

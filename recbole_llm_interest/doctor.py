@@ -19,7 +19,7 @@ from recbole_llm_interest.content.encoders.text import BUNDLED_NAME, bundled_mod
 from recbole_llm_interest.content.encoders.weights import cached_model
 from recbole_llm_interest.content.images import FORMATS
 from recbole_llm_interest.errors import EncoderError
-from recbole_llm_interest.settings import ContentSettings
+from recbole_llm_interest.settings import ContentSettings, read_settings
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ def _default_image_weights() -> Finding:
     """Looked up on this machine only."""
     import open_clip
 
-    settings = ContentSettings()
+    settings = read_settings(ContentSettings, {})
     name, tag = settings.image_encoder, settings.image_weights
     repository = open_clip.get_pretrained_cfg(name, tag)["hf_hub"].rstrip("/")
     folder = cached_model(repository)

@@ -356,8 +356,9 @@ def audio_model(kind, folder):
         model = t.ASTModel(t.ASTConfig(**small, max_length=1024))
         extractor = t.ASTFeatureExtractor()
     else:
-        audio = {"enable_fusion": kind == "clap fused", "hidden_size": 16, "patch_embeds_hidden_size": 8, "depths": [1, 1], "num_attention_heads": [1, 2],
-                 "num_hidden_layers": 2, "projection_dim": 12, "spec_size": 256, "window_size": 4}  # fmt: skip
+        audio = {"enable_fusion": kind == "clap fused", "hidden_size": 16, "patch_embeds_hidden_size": 8,
+                 "depths": [1, 1], "num_attention_heads": [1, 2], "num_hidden_layers": 2, "projection_dim": 12,
+                 "spec_size": 256, "window_size": 4}  # fmt: skip
         text = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32,
                 "vocab_size": 20, "projection_dim": 12}  # fmt: skip
         model = t.ClapModel(t.ClapConfig(audio_config=audio, text_config=text, projection_dim=12))

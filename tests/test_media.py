@@ -103,9 +103,10 @@ def test_memory_that_runs_out_says_nothing_about_the_image(monkeypatch):
     def run_out(*_):
         raise MemoryError
 
-    monkeypatch.setattr(Image.Image, "load", run_out)
+    image = as_file(Image.new("RGB", (9, 9)), "PNG")
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", run_out)
     with pytest.raises(ContentError) as caught:
-        read_image(as_file(Image.new("RGB", (9, 9)), "BMP"))
+        read_image(image)
     assert not caught.value.is_lasting
 
 
