@@ -24,7 +24,7 @@ def test_ada_still_wants_technology(here, feature_cache):
     """The worked example, from making the data to the answer; she read technology, history, finance."""
     subprocess.run([sys.executable, str(REPOSITORY / "data" / "make_daily.py"), "data"], check=True, cwd=here)
     command = [sys.executable, str(REPOSITORY / "run_recbole.py"), "--dataset=daily", "--data_path=data",
-               "--epochs=15", f"--feature_cache={feature_cache}"]  # fmt: skip
+               f"--feature_cache={feature_cache}"]  # fmt: skip
     subprocess.run(command, check=True, capture_output=True, cwd=here)
     (checkpoint,) = (here / "saved").glob("*.pth")
     done = subprocess.run([sys.executable, "-c", program_with("ada"), str(checkpoint)], capture_output=True, text=True,
