@@ -108,7 +108,14 @@ class ModelSettings:
 
     embedding_size: int = Field(64, gt=0, description="width of the space in which items and interest are compared")
     hidden_size: int = Field(128, gt=0, description="width of the tracker's state")
-    num_layers: int = Field(1, gt=0, description="layers of the tracker")
+    tracker: Literal["lstm", "gru", "transformer"] = Field("lstm", description="what reads the history")
+    num_layers: int = Field(1, gt=0, description="layers of the tracker; further ones add to what is below them")
+    num_heads: int = Field(2, gt=0, description="attention heads of a transformer")
+    attention_readout: bool = Field(False, description="let the interest attend to all states so far")
+    last_item_skip: bool = Field(False, description="let the last item speak for itself, past the tracker")
+    repeat_bias: bool = Field(
+        False, description="learn what it says of an item that the history holds it, by how long ago"
+    )
     dropout_prob: float = Field(0.3, ge=0, lt=1, description="dropout on items and between layers")
     use_item_id: bool = Field(True, description="add a learnt ID embedding to an item's content")
     use_user_content: bool = Field(
@@ -117,9 +124,11 @@ class ModelSettings:
     fusion: Literal["gated", "attention", "concat", "late"] = Field(
         "gated", description="how modalities and ID become one representation"
     )
+    projection: Literal["mlp", "linear"] = Field("mlp", description="how features reach the common space")
     modality_dropout: float = Field(
         0.1, ge=0, lt=1, description="share of items whose modality is taken away, anew in each training step"
     )
+    score: Literal["cosine", "dot"] = Field("cosine", description="how interest and items are compared")
     temperature: float = Field(0.07, gt=0, description="divides the cosine scores; smaller is sharper")
     ssl_weight: float = Field(0.1, ge=0, description="weight of the contrastive loss; 0 turns it off")
     ssl_temperature: float = Field(0.2, gt=0, description="temperature of the contrastive loss")

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 
 import pytest
 import torch
-from conftest import SUBJECTS
+from conftest import SUBJECTS, cycle_events, write_dataset
+from recbole.utils import get_trainer
 
 from recbole_llm_interest.content.conditioning import fit_conditioning
 from recbole_llm_interest.content.features import Features
 from recbole_llm_interest.model.fusion import FUSIONS, ContentFusion
 from recbole_llm_interest.model.interest_tracker import InterestTracker
-from recbole_llm_interest.model.losses import cosine_scores, info_nce, next_item_loss
+from recbole_llm_interest.model.losses import info_nce, item_scores, next_item_loss
+from recbole_llm_interest.model.repetition import RepeatBias, Repeats
+from recbole_llm_interest.model.sequence_encoders import AttentionReadout
 
 # --- losses
 
@@ -22,20 +26,31 @@ def naive_cosine(a, b):
 
 
 @pytest.mark.parametrize("targets", [1, 7, 200])
-def test_next_item_loss_equals_a_naive_loop_and_so_do_its_gradients(targets):
+@pytest.mark.parametrize("temperature", [0.1, None])
+def test_next_item_loss_equals_a_naive_loop_and_so_do_its_gradients(targets, temperature):
+    """Cosines or dot products, with a bonus on items of the history, one of which comes twice."""
     torch.manual_seed(0)
     interest = torch.randn(targets, 8, dtype=torch.double, requires_grad=True)
     items = torch.randn(30, 8, dtype=torch.double, requires_grad=True)
     next_items = torch.randint(1, 30, (targets,))
-    loss = next_item_loss(interest, items, next_items, 0.1)
-    naive = torch.stack(
-        [
-            -torch.log_softmax(torch.stack([torch.cosine_similarity(row, i, 0) / 0.1 for i in items[1:]]), 0)[t - 1]
-            for row, t in zip(interest, next_items, strict=True)
-        ]
-    ).mean()
+    seen = torch.randint(1, 30, (targets, 4))
+    seen[:, 0], seen[:, 3] = seen[:, 1], 0
+    bonus = torch.randn(targets, 4, dtype=torch.double).where(seen > 0, 0.0).requires_grad_()
+    loss = next_item_loss(interest, items, next_items, temperature, Repeats(seen, bonus))
+    losses = []
+    for row, target, had, added in zip(interest, next_items, seen, bonus, strict=True):
+        if temperature is None:
+            scores = [row @ item for item in items]
+        else:
+            scores = [torch.cosine_similarity(row, item, 0) / temperature for item in items]
+        for item, more in zip(had.tolist(), added, strict=True):
+            scores[item] = scores[item] + more
+        losses.append(-torch.log_softmax(torch.stack(scores[1:]), 0)[target - 1])
+    naive = torch.stack(losses).mean()
     assert torch.allclose(loss, naive)
-    ours, expected = (torch.autograd.grad(value, (interest, items)) for value in (loss, naive))
+    parameters = (interest, items, bonus)
+    ours, expected = (torch.autograd.grad(value, parameters) for value in (loss, naive))
+    ours[2][seen == 0] = expected[2][seen == 0] = 0  # the padding's bonus is no parameter
     assert all(torch.allclose(a, b, atol=1e-8) for a, b in zip(ours, expected, strict=True))
 
 
@@ -87,8 +102,8 @@ def test_info_nce_equals_a_naive_loop_and_masks_false_negatives(group):
     )
 
 
-def test_cosine_scores_are_bounded_by_the_temperature():
-    scores = cosine_scores(torch.randn(5, 3) * 100, torch.randn(7, 3), 0.5)
+def test_item_scores_are_bounded_by_the_temperature():
+    scores = item_scores(torch.randn(5, 3) * 100, torch.randn(7, 3), 0.5)
     assert scores.abs().max() <= 2.0001
 
 
@@ -203,7 +218,7 @@ def test_modality_dropout_takes_the_stated_share_away():
 def test_late_fusion_scores_by_a_weighted_sum_of_one_cosine_a_modality():
     fusion = fuse("late")
     items, interest = fusion(), torch.randn(2, fusion.output_size)
-    scores = cosine_scores(interest, items, temperature=1.0)
+    scores = item_scores(interest, items, temperature=1.0)
     for row in range(2):
         for item in range(1, ROWS):
             naive = sum(
@@ -240,14 +255,26 @@ def test_there_must_be_something_to_fuse():
         ContentFusion({}, embedding_size=4)
 
 
-@pytest.fixture(params=[1, 2])
+@pytest.fixture(
+    params=[
+        {"encoder": "lstm"},
+        {"encoder": "lstm", "num_layers": 2, "attention_readout": True},
+        {"encoder": "gru", "num_layers": 2, "last_item_skip": True},
+        {"encoder": "transformer", "num_layers": 2},
+        {"encoder": "transformer", "attention_readout": True, "last_item_skip": True},
+    ],
+    ids=lambda options: " ".join(map(str, options.values())),
+)
 def tracker(request):
     torch.manual_seed(2)
-    return InterestTracker(input_size=4, hidden_size=7, num_layers=request.param, dropout_prob=0.5, user_size=3).eval()
+    options = {"input_size": 4, "hidden_size": 8, "num_layers": 1, "dropout_prob": 0.5, "user_size": 3}
+    return InterestTracker(**{**options, **request.param}).eval()
 
 
-def test_step_equals_forward(tracker):
-    items, state = torch.randn(5, 20, 4), tracker.initial_state(torch.randn(5, 3))
+@pytest.mark.parametrize("is_known", [True, False])
+def test_step_equals_forward(tracker, is_known):
+    items = torch.randn(5, 20, 4)
+    state = tracker.initial_state(torch.randn(5, 3)) if is_known else tracker.neutral_state(5)
     whole = tracker(items, state)
     for t in range(20):
         interest, state = tracker.step(items[:, t], state)
@@ -264,7 +291,70 @@ def test_tracker_does_not_look_ahead(tracker):
     items, state = torch.randn(2, 9, 4), tracker.neutral_state(2)
     changed = items.clone()
     changed[:, 5:] += 1
-    assert torch.equal(tracker(items, state)[:, :5], tracker(changed, state)[:, :5])
+    assert torch.allclose(tracker(items, state)[:, :5], tracker(changed, state)[:, :5], atol=1e-6)
+    assert not torch.allclose(tracker(items, state)[:, 5], tracker(changed, state)[:, 5], atol=1e-3)
+
+
+@pytest.mark.parametrize("encoder", ["lstm", "gru"])
+def test_bare_encoder_is_the_one_of_torch(encoder):
+    """Interest is a linear map of the states of torch's own network, which has no extras."""
+    tracker = InterestTracker(
+        input_size=4, hidden_size=8, num_layers=1, dropout_prob=0.0, user_size=None, encoder=encoder
+    ).eval()
+    network = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU}[encoder](4, 8, batch_first=True)
+    network.load_state_dict(tracker.encoder.layers[0].state_dict())
+    items = torch.randn(3, 6, 4)
+    assert torch.allclose(tracker(items, tracker.neutral_state(3)), tracker.output(network(items)[0]), atol=1e-6)
+
+
+def test_attention_reads_old_states_when_they_matter():
+    """The readout is softmax-weighted values, here against a loop over the past of one point in time."""
+    readout = AttentionReadout(6, 5)
+    hidden = torch.randn(1, 4, 6)
+    for t in range(4):
+        keys, values = readout.key(hidden[0, : t + 1]), readout.value(hidden[0, : t + 1])
+        weights = torch.softmax(keys @ readout.query(hidden[0, t]) / 6**0.5, dim=0)
+        assert torch.allclose(readout(hidden, hidden)[0, t], weights @ values, atol=1e-5)
+
+
+def test_only_max_length_events_are_attended_to():
+    tracker = InterestTracker(input_size=4, hidden_size=8, num_layers=1, dropout_prob=0.0, user_size=None,
+                              encoder="transformer", max_length=5).eval()  # fmt: skip
+    items = torch.randn(2, 12, 4)
+    state = other = tracker.neutral_state(2)
+    for t in range(12):
+        interest, state = tracker.step(items[:, t], state)
+        if t >= 7:
+            other_interest, other = tracker.step(items[:, t], other)
+    assert torch.allclose(interest, other_interest, atol=1e-6)
+    assert state.carried.shape[0] == 6  # the token before the history, and five events
+
+
+# --- repetition
+
+
+def test_bonus_goes_by_how_long_ago_and_to_nothing_else():
+    bias = RepeatBias(lags=3)
+    bias.bonus.data = torch.tensor([1.0, 10.0, 100.0])
+    history = torch.tensor([[7, 8, 7, 9, 5], [4, 6, 0, 0, 0]])
+    items, bonus = bias(history, torch.tensor([3, 1]))  # the fifth event of the first user is yet to come
+    scores = torch.zeros(2, 11).scatter_add(1, items, bonus)
+    assert scores[0].tolist() == [0, 0, 0, 0, 0, 0, 0, 110, 10, 1, 0]
+    assert scores[1].tolist() == [0, 0, 0, 0, 10, 0, 1, 0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("comes_back", [True, False])
+def test_whether_users_come_back_is_learnt(built, here, comes_back):
+    """Some choose the same thing over and over, others never choose a thing twice."""
+    chance = random.Random(0)
+    count = len(SUBJECTS)
+    walks = [[n % count] * 6 if comes_back else chance.sample(range(count), 6) for n in range(40)]
+    events = [(f"u{n}", f"i{item}", float(step)) for n, walk in enumerate(walks) for step, item in enumerate(walk)]
+    write_dataset(here / "data", "walks", events, {f"i{n}": subject for n, subject in enumerate(SUBJECTS)})
+    config, model, _, train, *_ = built("LLMInterest", "walks", epochs=10, learning_rate=0.02, repeat_bias=True)
+    get_trainer(config["MODEL_TYPE"], config["model"])(config, model).fit(train, None, verbose=False)
+    bonus = model.repeat_bias.bonus[:2]
+    assert (bonus > 0.1).all() if comes_back else (bonus < -0.1).all()
 
 
 def test_profile_stands_in_the_gate_at_every_step(tracker):
@@ -293,7 +383,7 @@ def test_trainable_parameters_are_exactly_these(built):
           for kind in ("weight", "bias")),
         *(f"{side}_fusion.{name}" for side in ("item", "user") for name in ("missing", "combine.gate",
                                                                              "combine.gate_bias")),
-        *(f"tracker.lstm.{kind}_{source}_l0" for kind in ("weight", "bias") for source in ("ih", "hh")),
+        *(f"tracker.encoder.layers.0.{kind}_{source}_l0" for kind in ("weight", "bias") for source in ("ih", "hh")),
         *(f"tracker.{layer}.{kind}" for kind in ("weight", "bias")
           for layer in ("user_to_state", "output", "profile.profile", "profile.gate_by_user")),
         "tracker.profile.gate_by_history.weight",
@@ -312,8 +402,6 @@ def test_every_parameter_gets_a_finite_gradient(built):
 
 def test_user_who_is_not_known_is_one_without_content(built, here):
     """Id 0 stands for a new user; so do users of whom nothing is known."""
-    from conftest import cycle_events, write_dataset
-
     users = {f"u{n}": "librarian" if n % 2 else "farmer" for n in range(20)}
     titles = {f"i{n}": subject for n, subject in enumerate(SUBJECTS)}
     write_dataset(here / "data", "some", cycle_events(), titles, users)
@@ -322,7 +410,7 @@ def test_user_who_is_not_known_is_one_without_content(built, here):
     nobody, unknown, known = (model.initial_state(torch.tensor([user])) for user in
                               (0, dataset.token2id("user_id", "u22"), dataset.token2id("user_id", "u2")))  # fmt: skip
     assert all(torch.equal(a, b) for a, b in zip(nobody, unknown, strict=True))
-    assert not torch.allclose(nobody.hidden, known.hidden)
+    assert not torch.allclose(nobody.carried, known.carried)
 
 
 def test_loss_parts_are_named_and_weighted(built):
@@ -354,13 +442,14 @@ def test_predict_is_the_gathered_full_sort(built):
     [
         *({}, {"use_item_id": False}, {"use_user_content": False}, {"num_layers": 2}, {"modality_dropout": 0.0}),
         *({"fusion": fusion} for fusion in FUSIONS if fusion != "gated"),
+        *({"tracker": tracker} for tracker in ("gru", "transformer")),
+        {"attention_readout": True, "last_item_skip": True, "repeat_bias": True},
+        {"score": "dot", "projection": "linear"},
         {"text_encoder": "hashing", "feature_conditioning": "pca", "conditioning_size": 8},
     ],
 )
 def test_learns_what_follows_what(built, overrides):
     """A walk with a known next step: learnt in seconds, by content alone as well as with IDs."""
-    from recbole.utils import get_trainer
-
     config, model, _, train, valid, test = built(epochs=30, learning_rate=0.02, dropout_prob=0.0, topk=[1],
                                                  valid_metric="NDCG@1", **overrides)  # fmt: skip
     trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
@@ -370,9 +459,6 @@ def test_learns_what_follows_what(built, overrides):
 
 def test_profile_alone_decides_where_nothing_else_does(built, here):
     """Farmers go for bread and librarians for chess after the same first item: only the profile can tell."""
-    from conftest import write_dataset
-    from recbole.utils import get_trainer
-
     users = {f"u{n}": "librarian" if n % 2 else "farmer" for n in range(40)}
     events = [
         event
@@ -400,8 +486,6 @@ def test_profile_alone_decides_where_nothing_else_does(built, here):
 
 
 def test_checkpoint_reloads_to_the_same_scores(built):
-    from recbole.utils import get_trainer
-
     config, model, _, train, valid, test = built()
     trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
     trainer.fit(train, valid, verbose=False)

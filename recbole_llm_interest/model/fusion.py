@@ -28,6 +28,7 @@ class ContentFusion(nn.Module):
         content: features by modality, ``N`` rows each; row 0 is padding.
         embedding_size: width of each modality's projection.
         fusion: which of ``FUSIONS`` combines them.
+        projection: ``mlp`` or ``linear``, how features reach the common space.
         modality_dropout: probability by which a row's modality is taken away in training.
         id_rows: ``N``, to let a learnt embedding of each row's ID take part; None for content alone.
     """
@@ -38,6 +39,7 @@ class ContentFusion(nn.Module):
         *,
         embedding_size: int,
         fusion: str = "gated",
+        projection: str = "mlp",
         modality_dropout: float = 0.0,
         id_rows: int | None = None,
     ) -> None:
@@ -53,10 +55,11 @@ class ContentFusion(nn.Module):
             features = FrozenFeatures(content[modality])
             self.features[modality] = features
             present.append(content[modality].present)
-            self.projections[modality] = nn.Sequential(
-                nn.Linear(features.output_size, embedding_size),
-                nn.GELU(),
-                nn.Linear(embedding_size, embedding_size),
+            linear = nn.Linear(features.output_size, embedding_size)
+            self.projections[modality] = (
+                linear
+                if projection == "linear"
+                else nn.Sequential(linear, nn.GELU(), nn.Linear(embedding_size, embedding_size))
             )
         self.id_embedding = nn.Embedding(id_rows, embedding_size) if id_rows is not None else None
         if self.id_embedding is not None:

@@ -7,55 +7,83 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from recbole_llm_interest.model.sequence_encoders import AttentionReadout, RecurrentEncoder, TransformerEncoder
+
 
 class InterestState(NamedTuple):
     """What the tracker knows of ``B`` users between two events.
 
     Attributes:
-        hidden: ``[num_layers, B, H]``.
-        cell: ``[num_layers, B, H]``.
+        carried: what the encoder carries over, ``[S, B, H]``.
+        past: states after the events so far, ``[B, T, H]``; ``T`` is 0 where no attention reads them.
         user: who they are, ``[B, U]``; None where the tracker does not know users by content.
     """
 
-    hidden: Tensor
-    cell: Tensor
+    carried: Tensor
+    past: Tensor
     user: Tensor | None
 
 
 class InterestTracker(nn.Module):
-    """An LSTM (Hochreiter and Schmidhuber, 1997) that starts from who the user is, and keeps asking.
+    """Reads events one by one, starts from who the user is, and keeps asking.
 
     The user's representation sets the first state, and stands in a gate at every step: interest is what the history
     says plus as much of the profile as the gate, which sees both, lets through.
 
     It has two equal faces: ``forward`` reads whole histories, for training and evaluation; ``step`` reads one
-    event, in constant time, for live updates.
+    event, for live updates, in a time that does not grow with the history (with attention: not beyond
+    ``max_length`` events).
 
     Args:
         input_size: width ``D`` of an item and of the interest.
         hidden_size: width ``H`` of the state.
-        num_layers: LSTM layers.
+        num_layers: layers of the encoder.
         dropout_prob: dropout between layers.
         user_size: width ``U`` of a user's representation; None where users are not known by content.
+        encoder: ``lstm``, ``gru`` or ``transformer``.
+        num_heads: attention heads of a Transformer.
+        max_length: events back to which attention reaches.
+        attention_readout: whether interest also reads all states so far.
+        last_item_skip: whether the last item also speaks for itself.
     """
 
     def __init__(
-        self, *, input_size: int, hidden_size: int, num_layers: int, dropout_prob: float, user_size: int | None
+        self,
+        *,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int,
+        dropout_prob: float,
+        user_size: int | None,
+        encoder: str = "lstm",
+        num_heads: int = 2,
+        max_length: int = 50,
+        attention_readout: bool = False,
+        last_item_skip: bool = False,
     ) -> None:
         super().__init__()
         self.hidden_size = hidden_size
-        self.num_layers = num_layers
-        self.lstm = nn.LSTM(
-            input_size, hidden_size, num_layers, batch_first=True, dropout=dropout_prob if num_layers > 1 else 0.0
-        )
+        self.max_length = max_length
+        self.encoder: RecurrentEncoder | TransformerEncoder
+        if encoder == "transformer":
+            self.encoder = TransformerEncoder(input_size, hidden_size, num_layers, num_heads, dropout_prob, max_length)
+        else:
+            cell = {"lstm": nn.LSTM, "gru": nn.GRU}[encoder]
+            self.encoder = RecurrentEncoder(cell, input_size, hidden_size, num_layers, dropout_prob)
         self.output = nn.Linear(hidden_size, input_size)
-        self.user_to_state = nn.Linear(user_size, 2 * num_layers * hidden_size) if user_size else None
+        self.readout = AttentionReadout(hidden_size, input_size) if attention_readout else None
+        self.skip = nn.Linear(input_size, input_size, bias=False) if last_item_skip else None
+        self.user_to_state = nn.Linear(user_size, self.encoder.initial_size * hidden_size) if user_size else None
         self.profile = ProfileGate(hidden_size, user_size, input_size) if user_size else None
 
     def neutral_state(self, batch_size: int) -> InterestState:
         """The state of ``batch_size`` users where users are not known by content: zeros."""
-        zeros = self.output.weight.new_zeros(self.num_layers, batch_size, self.hidden_size)
-        return InterestState(zeros, zeros, None)
+        weight = self.output.weight
+        return InterestState(
+            weight.new_zeros(self.encoder.initial_size, batch_size, self.hidden_size),
+            weight.new_zeros(batch_size, 0, self.hidden_size),
+            None,
+        )
 
     def initial_state(self, user: Tensor) -> InterestState:
         """The state before the first event, from users' representations ``[B, U]``.
@@ -65,25 +93,31 @@ class InterestTracker(nn.Module):
         """
         if self.user_to_state is None:
             raise ValueError("this tracker has no user_size: start from neutral_state")
-        state = torch.tanh(self.user_to_state(user)).view(len(user), 2, self.num_layers, self.hidden_size)
-        hidden, cell = state.permute(1, 2, 0, 3).contiguous()
-        return InterestState(hidden, cell, user)
+        state = torch.tanh(self.user_to_state(user)).view(len(user), -1, self.hidden_size)
+        neutral = self.neutral_state(len(user))
+        return neutral._replace(carried=state.transpose(0, 1).contiguous(), user=user)
 
     def forward(self, items: Tensor, state: InterestState) -> Tensor:
         """Interest after each event of ``items``, both ``[B, L, D]``. What is padded behind the end changes nothing."""
-        hidden, _ = self.lstm(items, (state.hidden, state.cell))
-        return self._interest(hidden, state.user)
+        return self._read(items, state)[0]
 
     def step(self, item: Tensor, state: InterestState) -> tuple[Tensor, InterestState]:
         """Interest after one more event of each user, ``[B, D]``, and the new state."""
-        hidden, (last, cell) = self.lstm(item[:, None], (state.hidden, state.cell))
-        return self._interest(hidden, state.user)[:, 0], InterestState(last, cell, state.user)
+        interest, state = self._read(item[:, None], state)
+        return interest[:, 0], state
 
-    def _interest(self, hidden: Tensor, user: Tensor | None) -> Tensor:
+    def _read(self, items: Tensor, state: InterestState) -> tuple[Tensor, InterestState]:
+        hidden, carried = self.encoder(items, state.carried)
         interest = self.output(hidden)
-        if self.profile is None or user is None:
-            return interest
-        return interest + self.profile(hidden, user)
+        past = state.past
+        if self.readout is not None:
+            past = torch.cat([past, hidden], dim=1)[:, -self.max_length :]
+            interest = interest + self.readout(hidden, past)
+        if self.skip is not None:
+            interest = interest + self.skip(items)
+        if self.profile is not None and state.user is not None:
+            interest = interest + self.profile(hidden, state.user)
+        return interest, InterestState(carried, past, state.user)
 
 
 class ProfileGate(nn.Module):

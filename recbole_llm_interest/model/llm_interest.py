@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from recbole_llm_interest.errors import DataError
 from recbole_llm_interest.model.fusion import ContentFusion
 from recbole_llm_interest.model.interest_tracker import InterestState, InterestTracker
-from recbole_llm_interest.model.losses import cosine_scores, info_nce, next_item_loss
+from recbole_llm_interest.model.losses import info_nce, item_scores, next_item_loss
+from recbole_llm_interest.model.repetition import RepeatBias
 from recbole_llm_interest.settings import ModelSettings, read_settings
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class LLMInterest(SequentialRecommender):
 
         # parameters
         settings = read_settings(ModelSettings, config)
-        self.temperature = settings.temperature
+        self.temperature = settings.temperature if settings.score == "cosine" else None
         self.ssl_weight = settings.ssl_weight
         self.ssl_temperature = settings.ssl_temperature
         self.ssl_horizon = settings.ssl_horizon
@@ -62,6 +63,7 @@ class LLMInterest(SequentialRecommender):
             dataset.item_content,
             embedding_size=settings.embedding_size,
             fusion=settings.fusion,
+            projection=settings.projection,
             modality_dropout=settings.modality_dropout,
             id_rows=self.n_items if settings.use_item_id else None,
         )
@@ -71,6 +73,7 @@ class LLMInterest(SequentialRecommender):
                 dataset.user_content,
                 embedding_size=settings.embedding_size,
                 fusion=settings.fusion,
+                projection=settings.projection,
                 modality_dropout=settings.modality_dropout,
             )
         self.dropout = nn.Dropout(settings.dropout_prob)
@@ -80,7 +83,13 @@ class LLMInterest(SequentialRecommender):
             num_layers=settings.num_layers,
             dropout_prob=settings.dropout_prob,
             user_size=self.user_fusion.output_size if self.user_fusion is not None else None,
+            encoder=settings.tracker,
+            num_heads=settings.num_heads,
+            max_length=config["MAX_ITEM_LIST_LENGTH"],
+            attention_readout=settings.attention_readout,
+            last_item_skip=settings.last_item_skip,
         )
+        self.repeat_bias = RepeatBias() if settings.repeat_bias else None
 
     def item_representations(self) -> Tensor:
         """``I`` of every item, ``[N, D]``. Row 0, the padding, is zero."""
@@ -104,7 +113,11 @@ class LLMInterest(SequentialRecommender):
         items = self.item_representations()
         interest = self.forward(item_seq, self.initial_state(user), items)
         is_target = next_items > 0
-        next_item = next_item_loss(interest[is_target], items, next_items[is_target], self.temperature)
+        repeats = None
+        if self.repeat_bias is not None:
+            window, position = is_target.nonzero(as_tuple=True)
+            repeats = self.repeat_bias(item_seq[window], position)
+        next_item = next_item_loss(interest[is_target], items, next_items[is_target], self.temperature, repeats)
         if not self.ssl_weight:
             return (next_item,)
         contrastive = self.contrastive_loss(interest, next_items, interaction[self.ITEM_SEQ_LEN], user, items)
@@ -132,5 +145,8 @@ class LLMInterest(SequentialRecommender):
         """Scores of every item for each history, ``[B, N]``."""
         items = self.item_representations()
         interest = self.forward(interaction[self.ITEM_SEQ], self.initial_state(interaction[self.USER_ID]), items)
-        seq_output = self.gather_indexes(interest, interaction[self.ITEM_SEQ_LEN] - 1)
-        return cosine_scores(seq_output, items, self.temperature)
+        last = interaction[self.ITEM_SEQ_LEN] - 1
+        scores = item_scores(self.gather_indexes(interest, last), items, self.temperature)
+        if self.repeat_bias is not None:
+            scores = scores.scatter_add(1, *self.repeat_bias(interaction[self.ITEM_SEQ], last))
+        return scores

@@ -9,18 +9,27 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from recbole_llm_interest.model.repetition import Repeats
+
 #: scores that a chunk of the next-item loss holds, about as many as stay in a processor's cache
 _CHUNK_SCORES = 2**20
 #: targets that a chunk has at least, however large the catalogue: fewer make thin, slow matrix products
 _CHUNK_TARGETS = 64
 
 
-def cosine_scores(interest: Tensor, items: Tensor, temperature: float) -> Tensor:
-    """Cosine of each interest with each item, divided by the temperature: ``[B, D], [N, D] -> [B, N]``."""
+def item_scores(interest: Tensor, items: Tensor, temperature: float | None) -> Tensor:
+    """Score of each item for each interest, ``[B, D], [N, D] -> [B, N]``.
+
+    It is their cosine divided by the temperature; their dot product where that is None.
+    """
+    if temperature is None:
+        return interest @ items.T
     return F.normalize(interest, dim=-1) @ (F.normalize(items, dim=-1) / temperature).T
 
 
-def next_item_loss(interest: Tensor, items: Tensor, next_items: Tensor, temperature: float) -> Tensor:
+def next_item_loss(
+    interest: Tensor, items: Tensor, next_items: Tensor, temperature: float | None, repeats: Repeats | None = None
+) -> Tensor:
     """Cross-entropy of the next item over the whole catalogue, with cosine scores (UniSRec, arXiv 2206.05941).
 
     Worked off in chunks of targets, so that the scores of all targets never stand in memory at once, and in full
@@ -30,13 +39,19 @@ def next_item_loss(interest: Tensor, items: Tensor, next_items: Tensor, temperat
         interest: ``[T, D]``, one row a target.
         items: ``[N, D]``; row 0 is padding and no candidate.
         next_items: ``[T]``, ids from 1 to N - 1.
-        temperature: divides the scores.
+        temperature: divides the cosines; None for dot products instead of cosines.
+        repeats: what is added to the scores of items that stand in the history, ``[T, L]``.
     """
     with torch.autocast(interest.device.type, enabled=False):
-        candidates = F.normalize(_at_least_float(items[1:]), dim=-1) / temperature
-        interest = F.normalize(_at_least_float(interest), dim=-1)
+        candidates, interest = _at_least_float(items[1:]), _at_least_float(interest)
+        if temperature is not None:
+            candidates, interest = F.normalize(candidates, dim=-1) / temperature, F.normalize(interest, dim=-1)
         chunk = max(_CHUNK_SCORES // len(candidates), _CHUNK_TARGETS)
-        return _ChunkedCrossEntropy.apply(interest, candidates, next_items - 1, chunk)  # type: ignore[no-untyped-call]
+        if repeats is None:
+            repeats = Repeats(next_items.new_zeros(len(next_items), 0), interest.new_zeros(len(interest), 0))
+        return _ChunkedCrossEntropy.apply(  # type: ignore[no-untyped-call]
+            interest, candidates, next_items - 1, (repeats.items - 1).clamp(min=0), repeats.bonus, chunk
+        )
 
 
 def _at_least_float(values: Tensor) -> Tensor:
@@ -46,37 +61,42 @@ def _at_least_float(values: Tensor) -> Tensor:
 class _ChunkedCrossEntropy(torch.autograd.Function):
     """Mean cross-entropy of ``rows @ classes.T``, which takes its gradient along while a chunk's scores are at hand.
 
+    To the scores of ``few`` classes a row, ``bonus`` is added.
+
     torch has this from 2.13 on, as ``linear_cross_entropy``; this one runs on older releases and, by leaving the
     exponentials to one softmax kernel, in four fifths of the time on a CPU.
     """
 
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, classes: Tensor, target: Tensor, chunk: int) -> Tensor:
-        """Mean loss, from ``[T, D], [C, D], [T]``."""
+    def forward(
+        ctx: Any, rows: Tensor, classes: Tensor, target: Tensor, few: Tensor, bonus: Tensor, chunk: int
+    ) -> Tensor:
+        """Mean loss, from ``[T, D], [C, D], [T], [T, L], [T, L]``."""
         loss = rows.new_zeros(())
-        rows_grad, classes_grad = torch.empty_like(rows), torch.zeros_like(classes)
-        for part, part_grad, wanted in zip(
-            *(torch.split(values, chunk) for values in (rows, rows_grad, target)), strict=True
-        ):
+        rows_grad, classes_grad, bonus_grad = torch.empty_like(rows), torch.zeros_like(classes), torch.empty_like(bonus)
+        chunks = (torch.split(values, chunk) for values in (rows, rows_grad, target, few, bonus, bonus_grad))
+        for part, part_grad, wanted, chosen, added, added_grad in zip(*chunks, strict=True):
             wanted = wanted[:, None]
             scores = part @ classes.T
+            scores.scatter_add_(1, chosen, added)
             probability = torch.softmax(scores, dim=1)
             # log-sum-exp by way of the best class, whose probability cannot vanish
             log_sum_exp = scores.amax(dim=1, keepdim=True) - probability.amax(dim=1, keepdim=True).log()
             loss += (log_sum_exp - scores.gather(1, wanted)).sum()
             probability.scatter_add_(1, wanted, probability.new_full(wanted.shape, -1.0))  # now d loss / d scores
             torch.mm(probability, classes, out=part_grad)
+            torch.gather(probability, 1, chosen, out=added_grad)
             classes_grad.addmm_(probability.T, part)
-        ctx.save_for_backward(rows_grad, classes_grad)
+        ctx.save_for_backward(rows_grad, classes_grad, bonus_grad)
         return loss / len(rows)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None, Tensor, None]:
         """The gradients that forward took along, scaled."""
-        rows_grad, classes_grad = ctx.saved_tensors
+        rows_grad, classes_grad, bonus_grad = ctx.saved_tensors
         scale = grad / len(rows_grad)
-        return rows_grad * scale, classes_grad * scale, None, None
+        return rows_grad * scale, classes_grad * scale, None, None, bonus_grad * scale, None
 
 
 def info_nce(view: Tensor, other_view: Tensor, group: Tensor, temperature: float) -> Tensor:
@@ -88,7 +108,7 @@ def info_nce(view: Tensor, other_view: Tensor, group: Tensor, temperature: float
         group: ``[B]``; two rows of one group, such as two windows of one user, are no negatives of each other.
         temperature: divides the cosines.
     """
-    scores = cosine_scores(view, other_view, temperature)
+    scores = item_scores(view, other_view, temperature)
     false_negative = group[:, None] == group
     false_negative.fill_diagonal_(False)
     scores = scores.masked_fill(false_negative, -torch.inf)
