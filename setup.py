@@ -29,6 +29,7 @@ setup(
     install_requires=[
         "recbole==1.2.1",
         "torch>=2.6",
+        "matplotlib>=3.8",
         "numpy>=1.26",
         "pandas>=2,<3",  # RecBole relies on what pandas 3 removed
         "pydantic>=2.7",
@@ -36,6 +37,7 @@ setup(
         "safetensors>=0.4",
         "scipy>=1.11",
         "setuptools<82",  # ray 2.6.3, which RecBole requires, imports pkg_resources
+        "statsmodels>=0.14",
         "tabulate>=0.9",
         "tensorboard>=2.5",
         "tqdm>=4.60",

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from recbole_llm_interest.content.catalogue import Catalogue, read_catalogue
 from recbole_llm_interest.content.collect import collect_content
-from recbole_llm_interest.content.features import Content
+from recbole_llm_interest.content.features import Content, control
 from recbole_llm_interest.errors import DataError, SettingsError
 from recbole_llm_interest.settings import ContentSettings, read_settings
 
@@ -52,7 +52,9 @@ class LLMInterestDataset(SequentialDataset):
         super().__init__(config)
         self.item_list_field = f"{self.iid_field}{config['LIST_SUFFIX']}"
         self.next_item_list_field = f"next_{self.item_list_field}"
-        self.item_content = self._content("item", self.iid_field, settings)
+        self.item_content = control(
+            self._content("item", self.iid_field, settings), settings.content_control, config["seed"]
+        )
         self.user_content = self._content("user", self.uid_field, settings)
 
     def _content(self, kind: str, id_field: str, settings: ContentSettings) -> Content:
@@ -88,6 +90,13 @@ class LLMInterestDataset(SequentialDataset):
         rows[self.HISTORY_START] = start[~is_first]
         rows[self.HISTORY_END] = position[~is_first]
         self.inter_feat = Interaction(rows)
+
+    def items_of_events(self) -> Tensor:
+        """The items that this part of the data set knows from its own events and histories, ``[N]``, bool."""
+        known = torch.zeros(self.num(self.iid_field), dtype=torch.bool)
+        known[self.inter_feat[self.iid_field]] = True
+        known[self._event_items[self.inter_feat[self.HISTORY_START]]] = True
+        return known
 
     def __getitem__(self, index: Any, join: bool = True) -> Interaction:
         """Rows with their histories: the last ``MAX_ITEM_LIST_LENGTH`` items before the row's own, ``[B, L]``.

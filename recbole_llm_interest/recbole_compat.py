@@ -41,6 +41,8 @@ def install() -> None:
     order_events_exactly()
     write_loadable_checkpoints()
     keep_tensorboard_beside_the_log()
+    stop_on_a_plateau()
+    let_several_runs_start_at_once()
     collect_counts_as_they_are()
     let_graph_models_fill_matrices()
     hide_deprecations_in_recbole()
@@ -300,6 +302,40 @@ def keep_tensorboard_beside_the_log() -> None:
         return SummaryWriter(str(logs[0] if logs else Path("log", "tensorboard")))
 
     recbole.trainer.trainer.get_tensorboard = get_tensorboard
+
+
+def stop_on_a_plateau() -> None:
+    """Stop early when the validation score stays level, and keep the first of equal epochs (no upstream issue).
+
+    RecBole takes a score that equals the best one, to four decimals, for an improvement: a model that has converged
+    trains on to the last epoch and overwrites its best checkpoint each time. Not needed once it compares with ``>``.
+    """
+    import recbole.trainer.trainer
+
+    def early_stopping(
+        value: float, best: float, cur_step: int, max_step: int, bigger: bool = True
+    ) -> tuple[float, int, bool, bool]:
+        if value > best if bigger else value < best:
+            return value, 0, False, True
+        return best, cur_step + 1, cur_step + 1 > max_step, False
+
+    recbole.trainer.trainer.early_stopping = early_stopping
+
+
+def let_several_runs_start_at_once() -> None:
+    """Make folders whether or not another process has just made them (no upstream issue).
+
+    RecBole looks first and makes then, so that of two runs that start together one ends with ``FileExistsError``.
+    """
+    import recbole.data.utils
+    import recbole.trainer.trainer
+    import recbole.utils.logger
+
+    def ensure_dir(dir_path: str) -> None:
+        Path(dir_path).mkdir(parents=True, exist_ok=True)
+
+    for module in (recbole.data.utils, recbole.trainer.trainer, recbole.utils.logger):
+        module.ensure_dir = ensure_dir
 
 
 def collect_counts_as_they_are() -> None:

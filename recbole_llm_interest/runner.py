@@ -1,32 +1,33 @@
-"""Runs one RecBole model or several, under one protocol, and sets them side by side.
+"""Runs RecBole models, once or over several seeds, under one protocol, and sets them side by side.
 
-``python run_recbole.py --model=LLMInterest,GRU4Rec --dataset=ml-100k`` ends here. The steps are RecBole's; what is
-added is what a comparison needs: the same splits, candidates and order of events for every model, one progress
-bar a model, one table, and errors that a person can act on.
+``python run_recbole.py --model=LLMInterest,GRU4Rec --dataset=ml-100k`` ends here. Every row of a comparison gets the
+same splits, candidates and order of events; the table is written anew after each run, so that nothing is lost.
 """
 
 from __future__ import annotations
 
-import hashlib
-import logging
-import math
+import argparse
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from recbole.config import Config
-from recbole.data import create_dataset, data_preparation
-from recbole.utils import get_model, get_trainer, init_logger, init_seed
-from tqdm import tqdm
 
 from recbole_llm_interest.commandline import exit_code, parse_arguments, settings_parser
-from recbole_llm_interest.configuration import as_user_error, configure
+from recbole_llm_interest.configuration import configure
 from recbole_llm_interest.errors import CheckpointError, SettingsError
-from recbole_llm_interest.evaluation.comparison import RunResult, as_table, write_comparison
+from recbole_llm_interest.evaluation.comparison import (
+    RunResult,
+    as_table,
+    draw_comparison,
+    read_results,
+    write_comparison,
+)
+from recbole_llm_interest.evaluation.rows import Row, read_rows
+from recbole_llm_interest.experiment import given_settings, run_experiment
 from recbole_llm_interest.settings import settings_keys
-from recbole_llm_interest.trainer import read_checkpoint, restore_model
+from recbole_llm_interest.trainer import read_checkpoint
 
 #: what RecBole's own command line takes for several processes, which this one does not start yet
 _DISTRIBUTED_KEYS = ("nproc", "world_size", "ip", "port", "group_offset")
@@ -42,69 +43,142 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = settings_parser(
         "run_recbole.py", "Train and compare RecBole models. Any setting of RecBole or the plug-in: --key=value."
     )
-    parser.add_argument("--model", "-m", default="LLMInterest", help="a model's name, or several with commas between")
+    parser.add_argument("--model", "-m", help="a model's or row's name, or several with commas between [LLMInterest]")
+    parser.add_argument("--rows", help="YAML file of rows: a name, and below it model, settings and note")
+    parser.add_argument("--seeds", type=int, default=1, help="how many seeds, counted up from the setting seed")
+    parser.add_argument("--table", help="write the table here; runs that it holds already are not run again")
     parser.add_argument("--checkpoint", help="evaluate this checkpoint instead of training")
     results: list[RunResult] = []
+    files: list[Path] = []
 
     def job() -> None:
         options, overrides = parse_arguments(parser, arguments)
-        # Row by row, so that what is there already outlives a later failure.
+        table = Path(options.table).with_suffix(".json") if options.table else None
+        known = read_results(table) if table and table.exists() else []
+
+        def keep(result: RunResult) -> None:
+            results.append(result)
+            files[:] = write_comparison(results, table or _beside_the_checkpoint(results[0]))
+
         run(
-            options.model.split(","),
+            _rows(options),
             options.dataset,
             options.config_files,
             overrides,
             options.checkpoint,
-            on_result=results.append,
+            seeds=options.seeds,
+            known=known,
+            on_result=keep,
         )
 
-    code = exit_code(job, kept="encoded features and the best checkpoint so far are kept")
+    code = exit_code(job, kept="encoded features, finished runs and the best checkpoint so far are kept")
     if results:
-        _report(results)
+        _report(results, files)
     return code
 
 
-def _report(results: Sequence[RunResult]) -> None:
-    """Print the table, write it beside the first checkpoint, and say where everything is."""
-    path = Path(results[0].checkpoint).parent / f"{results[0].dataset}-{time.strftime('%Y-%m-%d_%H-%M-%S')}"
-    markdown, data = write_comparison(results, path)
+def _rows(options: argparse.Namespace) -> list[str | Row]:
+    names = options.model.split(",") if options.model else []
+    if options.rows:
+        return list(read_rows(Path(options.rows), names))
+    return names or ["LLMInterest"]
+
+
+def _beside_the_checkpoint(result: RunResult) -> Path:
+    started = Path(result.checkpoint).stem.partition("-")[2] or time.strftime("%b-%d-%Y_%H-%M-%S")
+    return Path(result.checkpoint).parent / f"{result.dataset}-{started}"
+
+
+def _report(results: Sequence[RunResult], files: list[Path]) -> None:
+    """Print the table and say where everything is. Several seeds or rows are drawn, too."""
     print(f"\n{as_table(results)}")
+    written = list(map(str, files))
+    if len(results) > 1:
+        written.append(str(draw_comparison(results, files[0])))
     checkpoints = ", ".join(result.checkpoint for result in results)
     logs = ", ".join(sorted({str(Path(result.log).parent) for result in results}))
-    print(f"table: {markdown}, {data} | checkpoints: {checkpoints} | logs and TensorBoard: {logs}")
+    print(f"table: {', '.join(written)} | checkpoints: {checkpoints} | logs and TensorBoard: {logs}")
 
 
 def run(
-    models: Sequence[str],
+    models: Sequence[str | Row],
     dataset: str = "ml-100k",
     config_file_list: Sequence[str] = (),
     config_dict: dict[str, Any] | None = None,
     checkpoint: str | None = None,
+    *,
+    seeds: int = 1,
+    known: Sequence[RunResult] = (),
     on_result: Callable[[RunResult], object] | None = None,
 ) -> list[RunResult]:
-    """Train and test each model, or test ``checkpoint`` of the only one. Arguments are those of RecBole's ``run``.
+    """Train and test each model, or test ``checkpoint`` of the only one.
 
-    ``on_result`` is given each result as soon as it is there.
+    Args:
+        models: models' names, or rows with settings of their own.
+        dataset: name of the data set.
+        config_file_list: YAML files, as in RecBole's ``run``.
+        config_dict: settings that go before the files'; a row's go before these.
+        checkpoint: evaluated instead of training.
+        seeds: how often each row is run, with ``seed`` counted up from the setting.
+        known: runs that need not be run again, where row, seed and settings are the same.
+        on_result: is given each result as soon as it is there, known ones included.
 
     Raises:
         LLMInterestError: a setting, the data set or the checkpoint cannot be used. Settings are checked before the
             first model trains.
     """
+    rows = [Row(model, model) if isinstance(model, str) else model for model in models]
     overrides = dict(config_dict or {})
+    _check_plan(rows, overrides, checkpoint, seeds)
+    plan: list[tuple[Row, Config]] = []
+    for row in rows:
+        first = configure(row.model, dataset, config_file_list, {**overrides, **row.settings})
+        later = [
+            configure(
+                row.model, dataset, config_file_list, {**overrides, **row.settings, "seed": first["seed"] + number}
+            )
+            for number in range(1, seeds)
+        ]
+        plan += [(row, config) for config in (first, *later)]
+    if checkpoint is not None:
+        _check_settings_of(checkpoint, plan[0][1])
+    finished = {(result.row, result.seed): result for result in known}
+    results = []
+    for row, config in plan:
+        result = finished.get((row.name, config["seed"]))
+        if result is None:
+            result = run_experiment(row, config, checkpoint)
+        else:
+            _check_is_the_same(result, config)
+        results.append(result)
+        if on_result is not None:
+            on_result(result)
+    return results
+
+
+def _check_plan(rows: Sequence[Row], overrides: dict[str, Any], checkpoint: str | None, seeds: int) -> None:
     for key in _DISTRIBUTED_KEYS:
         if key in overrides:
             raise SettingsError(f"{key} is not supported yet: models are trained in one process")
-    if checkpoint is not None and len(models) > 1:
-        raise SettingsError(f"checkpoint is for one model, not for {len(models)}: name one by --model")
-    configs = [configure(model, dataset, config_file_list, overrides) for model in models]
-    if checkpoint is not None:
-        _check_settings_of(checkpoint, configs[0])
-    results = []
-    for config in configs:
-        results.append(_run_one(config, checkpoint))
-        if on_result is not None:
-            on_result(results[-1])
-    return results
+    if seeds < 1:
+        raise SettingsError(f"seeds={seeds}: a row has to be run at least once")
+    if checkpoint is not None and len(rows) * seeds > 1:
+        raise SettingsError(f"checkpoint is for one model and seed, not for {len(rows) * seeds}: name one by --model")
+    names = [row.name for row in rows]
+    for name in names:
+        if names.count(name) > 1:
+            raise SettingsError(f"{name!r} comes twice: rows of one table need different names (--rows)")
+
+
+def _check_is_the_same(known: RunResult, config: Config) -> None:
+    then = {**known.settings, "model": known.model, "dataset": known.dataset}
+    now = {**given_settings(config), "model": config["model"], "dataset": config["dataset"]}
+    for key in sorted({*then, *now}):
+        if then.get(key) != now.get(key):
+            raise SettingsError(
+                f"row {known.row!r}, seed {known.seed}, was run with {key}={then.get(key)!r}, now {now.get(key)!r}: "
+                "give the row another name, or the table another file"
+            )
 
 
 def _check_settings_of(checkpoint: str, config: Config) -> None:
@@ -115,130 +189,3 @@ def _check_settings_of(checkpoint: str, config: Config) -> None:
                 f"checkpoint {checkpoint} was trained with other settings: {key}={saved[key]!r}, now {config[key]!r}; "
                 f"give --{key}={saved[key]}"
             )
-
-
-def _run_one(config: Config, checkpoint: str | None) -> RunResult:
-    with as_user_error("the settings"), _log_file(config) as log, as_user_error("the data or the settings", log):
-        logger = logging.getLogger()
-        init_seed(config["seed"], config["reproducibility"])
-        logger.info(config)
-        dataset = create_dataset(config)
-        train_data, valid_data, test_data = data_preparation(config, dataset)
-        logger.info(dataset)
-        if max(config["topk"]) > dataset.item_num - 1:
-            raise SettingsError(f"topk={config['topk']}: {config['dataset']} has only {dataset.item_num - 1} items")
-        config["item_digest"] = _digest(dataset.field2id_token[dataset.iid_field])
-        init_seed(config["seed"], config["reproducibility"])
-        model = get_model(config["model"])(config, train_data._dataset).to(config["device"])
-        trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
-        logger.info(model)
-        best_valid = None
-        with EpochWatch(trainer, config) as watch:
-            if checkpoint is None:
-                best_valid, _ = trainer.fit(train_data, valid_data, saved=True, show_progress=False)
-            else:
-                restore_model(model, read_checkpoint(Path(checkpoint), config))
-            test = trainer.evaluate(test_data, load_best_model=checkpoint is None, show_progress=False)
-        logger.info("test result: %s", test)
-        candidates = _candidates(config, dataset.item_num - 1)
-        events = _test_events(test_data._dataset)
-        return RunResult(
-            model=config["model"],
-            dataset=config["dataset"],
-            seed=config["seed"],
-            test={metric: float(value) for metric, value in test.items()},
-            valid_metric=config["valid_metric"],
-            best_valid=float(best_valid) if best_valid is not None and math.isfinite(best_valid) else None,
-            epochs=len(watch.seconds),
-            seconds_per_epoch=sum(watch.seconds) / len(watch.seconds) if watch.seconds else None,
-            parameters=sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad),
-            test_events=len(events),
-            candidates=candidates,
-            test_digest=_digest([candidates, *events]),
-            checkpoint=checkpoint or trainer.saved_model_file,
-            log=log,
-        )
-
-
-class EpochWatch:
-    """Times the training epochs of any RecBole trainer and shows them as one progress bar.
-
-    Attributes:
-        seconds: duration of each training epoch, validation not counted.
-    """
-
-    def __init__(self, trainer: Any, config: Config) -> None:
-        self.seconds: list[float] = []
-        self._best = -float("inf")
-        self._metric = config["valid_metric"]
-        self._bar = tqdm(
-            total=trainer.epochs, desc=config["model"], unit="epoch", disable=not config["show_progress"], ncols=100
-        )
-        if hasattr(trainer, "_train_epoch"):
-            trainer._train_epoch = self._timed(trainer._train_epoch)
-            trainer._valid_epoch = self._scored(trainer._valid_epoch)
-
-    def __enter__(self) -> EpochWatch:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._bar.close()
-
-    def _timed(self, train_epoch: Callable[..., Any]) -> Callable[..., Any]:
-        def timed(*args: Any, **kwargs: Any) -> Any:
-            start = time.perf_counter()
-            loss = train_epoch(*args, **kwargs)
-            self.seconds.append(time.perf_counter() - start)
-            self._bar.update()
-            return loss
-
-        return timed
-
-    def _scored(self, valid_epoch: Callable[..., Any]) -> Callable[..., Any]:
-        def scored(*args: Any, **kwargs: Any) -> Any:
-            score, result = valid_epoch(*args, **kwargs)
-            self._best = max(self._best, score)
-            self._bar.set_postfix_str(f"{self._metric} {score:.4f}, best {self._best:.4f}")
-            return score, result
-
-        return scored
-
-
-@contextmanager
-def _log_file(config: Config) -> Iterator[str]:
-    """A log file of its own for each run; the console gets warnings only, unless ``state`` is set.
-
-    RecBole sets logging up once a process, so that a second run's lines would go to the first one's file.
-    """
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    root.handlers = []
-    init_logger(config)
-    try:
-        for handler in root.handlers:
-            if not isinstance(handler, logging.FileHandler) and "state" not in config.external_config_dict:
-                handler.setLevel(logging.WARNING)
-        files = [handler.baseFilename for handler in root.handlers if isinstance(handler, logging.FileHandler)]
-        yield str(Path(files[0]).relative_to(Path.cwd()))
-    finally:
-        for handler in root.handlers:
-            handler.close()
-        root.handlers = handlers
-        root.setLevel(level)
-
-
-def _candidates(config: Config, items: int) -> str:
-    mode = config["eval_args"]["mode"]["test"]
-    ranked = f"all {items} items" if mode == "full" else f"{mode} sampled items of {items}"
-    return ranked if config["repeatable"] else f"{ranked} but those seen before"
-
-
-def _test_events(dataset: Any) -> list[str]:
-    """The tested events, in an order and by names that do not depend on RecBole's internal ids."""
-    users = dataset.id2token(dataset.uid_field, dataset.inter_feat[dataset.uid_field])
-    items = dataset.id2token(dataset.iid_field, dataset.inter_feat[dataset.iid_field])
-    return sorted(f"{user}\t{item}" for user, item in zip(users, items, strict=True))
-
-
-def _digest(words: Iterable[Any]) -> str:
-    return hashlib.sha256("\n".join(map(str, words)).encode()).hexdigest()

@@ -100,6 +100,10 @@ class ContentSettings:
     )
     conditioning_groups: int = Field(4, gt=0, description="blocks of columns that group_zca whitens by themselves")
     conditioning_size: int = Field(64, gt=0, description="principal components that pca keeps")
+    content_control: Literal["none", "shuffled", "random"] = Field(
+        "none",
+        description="a test of whether content matters: each item gets another's content, or random numbers",
+    )
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ PACKAGE = REPOSITORY / "recbole_llm_interest"
 LEVELS = [
     {"__main__"},
     {"runner", "content.encode", "doctor"},
+    {"experiment"},
     {"configuration"},
     {"__init__"},
     {"registration"},

@@ -28,29 +28,28 @@ def naive_cosine(a, b):
 @pytest.mark.parametrize("targets", [1, 7, 200])
 @pytest.mark.parametrize("temperature", [0.1, None])
 def test_next_item_loss_equals_a_naive_loop_and_so_do_its_gradients(targets, temperature):
-    """Cosines or dot products, with a bonus on items of the history, one of which comes twice."""
+    """Cosines or dot products, with a bonus on candidates of the history, one of which comes twice."""
     torch.manual_seed(0)
     interest = torch.randn(targets, 8, dtype=torch.double, requires_grad=True)
-    items = torch.randn(30, 8, dtype=torch.double, requires_grad=True)
-    next_items = torch.randint(1, 30, (targets,))
-    seen = torch.randint(1, 30, (targets, 4))
-    seen[:, 0], seen[:, 3] = seen[:, 1], 0
-    bonus = torch.randn(targets, 4, dtype=torch.double).where(seen > 0, 0.0).requires_grad_()
-    loss = next_item_loss(interest, items, next_items, temperature, Repeats(seen, bonus))
+    candidates = torch.randn(30, 8, dtype=torch.double, requires_grad=True)
+    target = torch.randint(30, (targets,))
+    chosen = torch.randint(30, (targets, 4))
+    chosen[:, 0] = chosen[:, 1]
+    bonus = torch.randn(targets, 4, dtype=torch.double, requires_grad=True)
+    loss = next_item_loss(interest, candidates, target, temperature, Repeats(chosen, bonus))
     losses = []
-    for row, target, had, added in zip(interest, next_items, seen, bonus, strict=True):
+    for row, wanted, had, added in zip(interest, target, chosen, bonus, strict=True):
         if temperature is None:
-            scores = [row @ item for item in items]
+            scores = [row @ item for item in candidates]
         else:
-            scores = [torch.cosine_similarity(row, item, 0) / temperature for item in items]
+            scores = [torch.cosine_similarity(row, item, 0) / temperature for item in candidates]
         for item, more in zip(had.tolist(), added, strict=True):
             scores[item] = scores[item] + more
-        losses.append(-torch.log_softmax(torch.stack(scores[1:]), 0)[target - 1])
+        losses.append(-torch.log_softmax(torch.stack(scores), 0)[wanted])
     naive = torch.stack(losses).mean()
     assert torch.allclose(loss, naive)
-    parameters = (interest, items, bonus)
+    parameters = (interest, candidates, bonus)
     ours, expected = (torch.autograd.grad(value, parameters) for value in (loss, naive))
-    ours[2][seen == 0] = expected[2][seen == 0] = 0  # the padding's bonus is no parameter
     assert all(torch.allclose(a, b, atol=1e-8) for a, b in zip(ours, expected, strict=True))
 
 
@@ -65,9 +64,9 @@ def test_next_item_loss_does_not_depend_on_the_chunks(chunk, monkeypatch):
 
 
 def test_next_item_loss_stays_finite_where_probabilities_vanish():
-    items = torch.tensor([[0.0, 0.0], [1.0, 0.0], [-1.0, 0.0]])
+    items = torch.tensor([[1.0, 0.0], [-1.0, 0.0]])
     interest = torch.tensor([[1.0, 0.0]], requires_grad=True)
-    loss = next_item_loss(interest, items, torch.tensor([2]), 0.001)  # the probability is exp(-2000)
+    loss = next_item_loss(interest, items, torch.tensor([1]), 0.001)  # the probability is exp(-2000)
     assert torch.allclose(loss, torch.tensor(2000.0))
     loss.backward()
     assert interest.grad.isfinite().all()
@@ -79,12 +78,6 @@ def test_next_item_loss_keeps_full_precision_under_autocast():
     whole = next_item_loss(interest, items, next_items, 0.1)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(next_item_loss(interest, items, next_items, 0.1), whole)
-
-
-def test_padding_is_no_candidate():
-    items = torch.eye(4)
-    loss = next_item_loss(items[:1], items, torch.tensor([2]), 0.01)  # points straight at the padding row
-    assert torch.allclose(loss, torch.log(torch.tensor(3.0)))
 
 
 @pytest.mark.parametrize("group", [[0, 1, 2, 3], [0, 0, 1, 2], [5, 5, 5, 5]])
@@ -158,7 +151,7 @@ def test_rows_with_nothing_at_all_are_alike_and_finite(kind):
 
 @every_fusion
 def test_fusion_of_some_rows_is_that_of_all_gathered(kind):
-    fusion = fuse(kind, id_rows=ROWS)
+    fusion = fuse(kind, with_id=torch.arange(ROWS) > 0)
     rows = torch.tensor([3, 0, 3])
     assert torch.allclose(fusion(rows), fusion()[rows], atol=1e-6)
     assert torch.allclose(fusion.weights(rows), fusion.weights()[rows], atol=1e-6)
@@ -167,7 +160,7 @@ def test_fusion_of_some_rows_is_that_of_all_gathered(kind):
 @every_fusion
 def test_weights_say_how_much_each_modality_counts(kind):
     holes = {"image": torch.tensor([True, True, False, True, True, True])}
-    fusion = fuse(kind, content(present=holes), id_rows=ROWS)
+    fusion = fuse(kind, content(present=holes), with_id=torch.arange(ROWS) > 0)
     weights = fusion.weights()
     assert weights.shape == (ROWS, 4)
     assert fusion.modalities == ["audio", "image", "text", "id"]
@@ -210,7 +203,7 @@ def test_modality_dropout_works_in_training_only(kind):
 
 
 def test_modality_dropout_takes_the_stated_share_away():
-    fusion = ContentFusion({}, embedding_size=4, modality_dropout=0.3, id_rows=20_000).train()
+    fusion = ContentFusion({}, embedding_size=4, modality_dropout=0.3, with_id=torch.arange(20_000) > 0).train()
     _, present = fusion._parts(None)
     assert abs(float((~present).float().mean()) - 0.3) < 0.02
 
@@ -390,6 +383,27 @@ def test_trainable_parameters_are_exactly_these(built):
     }  # fmt: skip
 
 
+def test_items_that_training_lacks_have_no_id_and_are_no_candidates_of_the_loss(built, here):
+    """So nothing teaches the model to shun what is new, and content alone ranks it."""
+    events = cycle_events()
+    events += [(f"u{n}", "newest", 1e6 + n) for n in range(24)]  # everyone's last event, which only the test has
+    titles = {f"i{n}": subject for n, subject in enumerate(SUBJECTS)} | {"newest": "newest"}
+    write_dataset(here / "data", "news", events, titles)
+    config, model, dataset, train, valid, test = built("LLMInterest", "news", epochs=5, topk=[3])
+    newest = dataset.token2id("item_id", "newest")
+    present = dict(zip(model.item_fusion.modalities, model.item_fusion.present.T, strict=True))
+    assert not present["id"][newest]
+    assert present["text"][newest]
+    assert int(present["id"].sum()) == len(SUBJECTS)
+    assert newest not in model.trained_items
+    before = model.item_fusion.id_embedding.weight[newest].clone()
+    trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
+    trainer.fit(train, valid, verbose=False)
+    assert torch.equal(model.item_fusion.id_embedding.weight[newest], before)
+    model.eval()
+    assert model.full_sort_predict(next(iter(test))[0])[:, newest].isfinite().all()
+
+
 def test_every_parameter_gets_a_finite_gradient(built):
     _, model, _, train, *_ = built(modality_dropout=0.5)
     sum(model.calculate_loss(next(iter(train)))).backward()
@@ -450,11 +464,11 @@ def test_predict_is_the_gathered_full_sort(built):
 )
 def test_learns_what_follows_what(built, overrides):
     """A walk with a known next step: learnt in seconds, by content alone as well as with IDs."""
-    config, model, _, train, valid, test = built(epochs=30, learning_rate=0.02, dropout_prob=0.0, topk=[1],
-                                                 valid_metric="NDCG@1", **overrides)  # fmt: skip
+    config, model, _, train, _, test = built(epochs=30, learning_rate=0.02, dropout_prob=0.0, topk=[1],
+                                             valid_metric="NDCG@1", **overrides)  # fmt: skip
     trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
-    trainer.fit(train, valid, verbose=False)
-    assert trainer.evaluate(test)["recall@1"] == 1.0
+    trainer.fit(train, None, saved=False, verbose=False)
+    assert trainer.evaluate(test, load_best_model=False)["recall@1"] == 1.0
 
 
 def test_profile_alone_decides_where_nothing_else_does(built, here):

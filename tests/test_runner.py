@@ -26,7 +26,7 @@ def test_comparison_is_printed_and_written(words, capsys):
     rows = re.findall(r"^\| (\w+) +\|", out, re.MULTILINE)
     assert rows == ["model", "LLMInterest", "GRU4Rec", "FPMC", "Pop"]
     assert "24 test events, the same for every row" in out
-    markdown, data = (Path(word) for word in re.search(r"table: (\S+\.md), (\S+\.json)", out).groups())
+    markdown, data = (Path(word) for word in re.search(r"table: (\S+\.md), \S+\.tex, (\S+\.json)", out).groups())
     assert markdown.read_text().strip() in out
     results = json.loads(data.read_text())
     for result in results:
@@ -126,7 +126,7 @@ def mistakes():
     yield ["--config_files=missing.yaml"], "config file missing.yaml does not exist"
     yield ["--metrics=[Sparkle]"], "There is no metric named 'Sparkle'"
     yield ["--checkpoint=missing.pth"], "checkpoint missing.pth does not exist"
-    yield ["--checkpoint=x.pth", "--model=GRU4Rec,Pop"], "checkpoint is for one model, not for 2"
+    yield ["--checkpoint=x.pth", "--model=GRU4Rec,Pop"], "checkpoint is for one model and seed, not for 2"
 
 
 @pytest.mark.parametrize(("mistake", "message"), mistakes())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -49,6 +49,34 @@ class Features:
         conditioned[self.present] = ((rows - mean.double()) @ weight.double()).float()
         return conditioned
 
+    def shuffled(self, source: Tensor) -> Features:
+        """The features of row ``source[i]`` in row ``i``, ``[N]``: content, or the lack of it, at the wrong place."""
+        return replace(self, values=self.values[source], present=self.present[source])
+
+    def random(self, generator: torch.Generator) -> Features:
+        """Independent standard normal numbers instead of content, as many as the model sees of that."""
+        values = torch.randn(self.conditioned().shape, generator=generator)
+        return Features(values.where(self.present[:, None], 0.0), self.present)
+
 
 #: modality -> features
 Content = dict[str, Features]
+
+
+def control(content: Content, kind: str, seed: int) -> Content:
+    """What a test of whether content matters gets instead of it.
+
+    Args:
+        content: of items or users.
+        kind: ``shuffled``, rows permuted, the same way for all modalities, so that what belongs together stays so;
+            ``random``, numbers instead of features; ``none``, content as it is.
+        seed: of the permutation or the numbers.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    if kind == "random":
+        return {modality: features.random(generator) for modality, features in content.items()}
+    if kind == "shuffled" and content:
+        rows = len(next(iter(content.values())).present)
+        source = torch.cat([torch.zeros(1, dtype=torch.long), torch.randperm(rows - 1, generator=generator) + 1])
+        return {modality: features.shuffled(source) for modality, features in content.items()}
+    return content

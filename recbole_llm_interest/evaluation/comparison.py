@@ -1,26 +1,39 @@
-"""The table that sets models side by side, on the console, as Markdown and as JSON."""
+"""The table that sets models side by side: means and deviations over seeds, and tests against the first row."""
 
 from __future__ import annotations
 
+import functools
 import json
+import math
+import statistics
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from typing import Any, BinaryIO
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from tabulate import tabulate
 
+from recbole_llm_interest.errors import DataError
+from recbole_llm_interest.evaluation.groups import gains
+from recbole_llm_interest.evaluation.significance import paired_p_values
 from recbole_llm_interest.files import write_atomically
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """What one model gave.
+    """What one run of one model gave.
 
     Attributes:
-        model: its name.
+        row: the name of its row in the table.
+        model: the model's name.
         dataset: the data set's name.
         seed: RecBole's ``seed`` setting.
-        test: metric -> value on the test split.
+        settings: all that was set for it, beyond the defaults.
+        note: what the row's author wants known, as how it was tuned.
+        test: metric -> value on the test split; without those of groups that have no events.
         valid_metric: the metric that chose the best epoch.
         best_valid: its best value on the validation split; None where nothing was validated.
         epochs: epochs trained; 0 for an evaluated checkpoint.
@@ -29,10 +42,13 @@ class RunResult:
         test_events: how many events were ranked.
         candidates: what they were ranked among, as in "all 1682 items".
         test_digest: a hash of the events and candidates; models with the same one were asked the same questions.
+        places: where each tested event's item was ranked, 0 for not among the first ``max(topk)``, in an order that is
+            the same for every model; empty where items were ranked among sampled ones.
         checkpoint: where the best model lies.
         log: the run's log file.
     """
 
+    row: str
     model: str
     dataset: str
     seed: int
@@ -47,44 +63,193 @@ class RunResult:
     test_digest: str
     checkpoint: str
     log: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    note: str = ""
+    places: list[int] = field(default_factory=list)
 
 
-def as_table(results: Sequence[RunResult]) -> str:
-    """The table in Markdown, which reads well on a console too, with what makes the rows comparable below it."""
+@dataclass(frozen=True)
+class RowSummary:
+    """One row of the table.
+
+    Attributes:
+        name: the row's.
+        runs: its runs, one a seed.
+        p_value: whether it differs from the first row, corrected for the number of rows; None where that was not
+            tested.
+    """
+
+    name: str
+    runs: list[RunResult]
+    p_value: float | None
+
+    def values(self, metric: str) -> list[float]:
+        """A metric's value for each seed."""
+        return [run.test[metric] for run in self.runs]
+
+
+def summarize(results: Sequence[RunResult]) -> list[RowSummary]:
+    """Gather runs into rows, and test each row against the first by the metric that chooses the best epochs."""
+    by_row: dict[str, list[RunResult]] = {}
+    for result in results:
+        by_row.setdefault(result.row, []).append(result)
+    first, *others = by_row.values()
+    tested = [runs for runs in others if _can_be_tested(first, runs)]
+    reference = mean_gain(first) if tested else np.empty(0)
+    p_values = paired_p_values(reference, [mean_gain(runs) for runs in tested])
+    by_name = {runs[0].row: p for runs, p in zip(tested, p_values, strict=True)}
+    return [RowSummary(name, runs, by_name.get(name)) for name, runs in by_row.items()]
+
+
+def _can_be_tested(first: Sequence[RunResult], other: Sequence[RunResult]) -> bool:
+    same_events = len({run.test_digest for run in [*first, *other]}) == 1
+    metric = first[0].valid_metric.lower().partition("@")[0]
+    return same_events and all(run.places for run in [*first, *other]) and metric in ("recall", "ndcg", "mrr")
+
+
+def mean_gain(runs: Sequence[RunResult]) -> NDArray[np.float64]:
+    """What each tested event adds to the metric that chooses the best epochs, the mean over seeds, ``[E]``."""
+    metric, _, k = runs[0].valid_metric.lower().partition("@")
+    values = [gains(metric, torch.tensor(run.places), int(k)).numpy() for run in runs]
+    return np.mean(values, axis=0)
+
+
+def as_table(results: Sequence[RunResult], style: str = "github") -> str:
+    """The table, with what makes the rows comparable, or not, below it.
+
+    Args:
+        results: runs in the order of the rows; the first row is what the others are tested against.
+        style: ``github`` for Markdown, which reads well on a console too, or ``latex_booktabs``.
+    """
+    rows = summarize(results)
+    has_tests = any(row.p_value is not None for row in rows)
     metrics = list(results[0].test)
-    header = ["model", *metrics, "epochs", "s/epoch", "parameters"]
-    rows = [
+    header = ["model", *metrics, *(["p"] if has_tests else []), "epochs", "s/epoch", "parameters"]
+    body = [
         [
-            result.model,
-            *(f"{result.test[metric]:.4f}" for metric in metrics),
-            result.epochs or "-",
-            "-" if result.seconds_per_epoch is None else f"{result.seconds_per_epoch:.2f}",
-            f"{result.parameters:,}",
+            row.name,
+            *(_mean_and_deviation(row.values(metric)) for metric in metrics),
+            *(["-" if row.p_value is None else _p(row.p_value)] if has_tests else []),
+            _mean([run.epochs for run in row.runs], ".0f") if row.runs[0].epochs else "-",
+            _mean([run.seconds_per_epoch for run in row.runs if run.seconds_per_epoch is not None], ".2f"),
+            f"{row.runs[0].parameters:,}",
         ]
-        for result in results
+        for row in rows
     ]
     alignment = ("left", *["right"] * (len(header) - 1))
-    table = tabulate(rows, header, tablefmt="github", disable_numparse=True, colalign=alignment)
-    return f"{table}\n\n{_comparability(results)}\n"
+    table = tabulate(body, header, tablefmt=style, disable_numparse=True, colalign=alignment)
+    lines = [_comparability(results), *_notes(rows, has_tests)]
+    if style.startswith("latex"):
+        return f"{table}\n" + "".join(f"% {line}\n" for line in lines)
+    return f"{table}\n\n" + "\n".join(lines) + "\n"
+
+
+def _mean_and_deviation(values: Sequence[float]) -> str:
+    mean = f"{statistics.fmean(values):.4f}"
+    return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.4f}"
+
+
+def _mean(values: Sequence[float], style: str) -> str:
+    return format(statistics.fmean(values), style) if values else "-"
+
+
+def _p(value: float) -> str:
+    return "<.001" if value < 0.001 else f"{value:.3f}"
 
 
 def _comparability(results: Sequence[RunResult]) -> str:
+    first = results[0]
     if len({result.test_digest for result in results}) == 1:
-        first = results[0]
         validated = all(result.best_valid is not None for result in results)
         epoch = f"best epoch by validation {first.valid_metric}; " if validated else ""
+        seeds = sorted({result.seed for result in results})
         return (
             f"{first.dataset}: {first.test_events} test events, the same for every row, each ranked among "
-            f"{first.candidates}; {epoch}seed {first.seed}."
+            f"{first.candidates}; {epoch}{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}."
         )
-    tests = "; ".join(f"{result.model}: {result.test_events} among {result.candidates}" for result in results)
-    return f"{results[0].dataset}: the rows are NOT tested on the same events ({tests}): do not compare them."
+    tests = "; ".join(
+        {result.row: f"{result.row}: {result.test_events} among {result.candidates}" for result in results}.values()
+    )
+    return f"{first.dataset}: the rows are NOT tested on the same events ({tests}): do not compare them."
 
 
-def write_comparison(results: Sequence[RunResult], path: Path) -> tuple[Path, Path]:
-    """Write the table to ``path`` with the suffixes ``.md`` and ``.json``, and say where."""
-    markdown, data = path.with_suffix(".md"), path.with_suffix(".json")
-    write_atomically(markdown, lambda file: file.write(as_table(results).encode()))
-    as_json = json.dumps([asdict(result) for result in results], indent=2, ensure_ascii=False)
-    write_atomically(data, lambda file: file.write(f"{as_json}\n".encode()))
-    return markdown, data
+def _notes(rows: Sequence[RowSummary], has_tests: bool) -> list[str]:
+    lines = []
+    seeds = [run.seed for run in rows[0].runs]
+    if len(seeds) > 1:
+        lines.append("Values are means ± standard deviations over seeds.")
+    if has_tests:
+        lines.append(
+            f"p: difference from {rows[0].name} in {rows[0].runs[0].valid_metric}, paired t-test over the test events"
+            f"{', each with its mean over seeds' if len(seeds) > 1 else ''}, Holm's correction."
+        )
+    lines += [f"{row.name}: only {len(row.runs)} of {len(seeds)} seeds." for row in rows if len(row.runs) < len(seeds)]
+    lines += [f"{row.name}: {row.runs[0].note}" for row in rows if row.runs[0].note]
+    return lines
+
+
+def write_comparison(results: Sequence[RunResult], path: Path) -> list[Path]:
+    """Write the table to ``path`` as Markdown, LaTeX and JSON, and say where. The JSON file has everything."""
+    as_json = json.dumps([asdict(result) for result in results], ensure_ascii=False)
+    texts = {
+        ".md": as_table(results),
+        ".tex": as_table(results, "latex_booktabs"),
+        ".json": as_json.replace("}, {", "},\n{") + "\n",
+    }
+    written = []
+    for suffix, text in texts.items():
+        data = text.encode()
+        written.append(path.with_suffix(suffix))
+        write_atomically(written[-1], functools.partial(_write, data))
+    return written
+
+
+def _write(data: bytes, file: BinaryIO) -> None:
+    file.write(data)
+
+
+def read_results(path: Path) -> list[RunResult]:
+    """Read the runs back that ``write_comparison`` wrote as JSON.
+
+    Raises:
+        DataError: the file is not there, or is not such a file.
+    """
+    names = {column.name for column in fields(RunResult)}
+    try:
+        found: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
+        return [RunResult(**found[place]) for place in range(len(found))]
+    except FileNotFoundError as error:
+        raise DataError(f"there are no results in {path}: it does not exist") from error
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise DataError(
+            f"{path} does not hold results of this version, a JSON list of runs with {', '.join(sorted(names))}"
+        ) from error
+
+
+def draw_comparison(results: Sequence[RunResult], path: Path) -> Path:
+    """Draw each row's value of the metric that chooses the best epochs, to ``path`` as PNG, and say where.
+
+    Bars are 95 % confidence intervals of the mean over the test events; dots are seeds.
+    """
+    from matplotlib.figure import Figure
+
+    metric = results[0].valid_metric.lower()
+    rows = summarize(results)[::-1]
+    figure = Figure(figsize=(7, 0.9 + 0.42 * len(rows)), layout="constrained")
+    axes = figure.subplots()
+    for place, row in enumerate(rows):
+        values = row.values(metric)
+        axes.plot(values, [place] * len(values), "o", color="0.65", markersize=4, zorder=2)
+        mean = statistics.fmean(values)
+        gain = mean_gain(row.runs) if row.runs[0].places else np.empty(0)
+        half = 1.96 * float(gain.std()) / math.sqrt(len(gain)) if len(gain) else 0.0
+        axes.errorbar(mean, place, xerr=half or None, fmt="D", color="C0", capsize=3, markersize=5, zorder=3)
+    axes.set_yticks(range(len(rows)), [row.name for row in rows])
+    axes.set_ylim(-0.6, len(rows) - 0.4)
+    axes.set_xlabel(f"test {metric.upper()} (diamond: mean, bar: 95 % interval over test events, dots: seeds)")
+    axes.set_title(results[0].dataset, fontsize="medium")
+    axes.grid(axis="x", color="0.9")
+    axes.spines[["top", "right"]].set_visible(False)
+    file = path.with_suffix(".png")
+    write_atomically(file, lambda out: figure.savefig(out, format="png", dpi=150))
+    return file

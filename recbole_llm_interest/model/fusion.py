@@ -30,7 +30,7 @@ class ContentFusion(nn.Module):
         fusion: which of ``FUSIONS`` combines them.
         projection: ``mlp`` or ``linear``, how features reach the common space.
         modality_dropout: probability by which a row's modality is taken away in training.
-        id_rows: ``N``, to let a learnt embedding of each row's ID take part; None for content alone.
+        with_id: ``[N]``, the rows whose ID has a learnt embedding that takes part; None for content alone.
     """
 
     def __init__(
@@ -41,11 +41,11 @@ class ContentFusion(nn.Module):
         fusion: str = "gated",
         projection: str = "mlp",
         modality_dropout: float = 0.0,
-        id_rows: int | None = None,
+        with_id: Tensor | None = None,
     ) -> None:
         super().__init__()
         self.modality_dropout = modality_dropout
-        self.modalities = [*sorted(content), *([ID] if id_rows is not None else [])]
+        self.modalities = [*sorted(content), *([ID] if with_id is not None else [])]
         if not self.modalities:
             raise ValueError("there is nothing to fuse: neither content nor IDs")
         self.features = nn.ModuleDict()
@@ -61,10 +61,11 @@ class ContentFusion(nn.Module):
                 if projection == "linear"
                 else nn.Sequential(linear, nn.GELU(), nn.Linear(embedding_size, embedding_size))
             )
-        self.id_embedding = nn.Embedding(id_rows, embedding_size) if id_rows is not None else None
-        if self.id_embedding is not None:
+        self.id_embedding = None
+        if with_id is not None:
+            self.id_embedding = nn.Embedding(len(with_id), embedding_size)
             nn.init.normal_(self.id_embedding.weight, std=embedding_size**-0.5)
-            present.append(torch.arange(self.id_embedding.num_embeddings) > 0)
+            present.append(with_id)
         self.register_buffer("present", torch.stack(present, dim=1), persistent=False)  # [N, M]
         self.missing = nn.Parameter(torch.empty(len(self.modalities), embedding_size).normal_(std=0.02))
         self.combine = FUSIONS[fusion](len(self.modalities), embedding_size)

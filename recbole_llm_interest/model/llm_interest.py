@@ -16,7 +16,7 @@ from recbole_llm_interest.errors import DataError
 from recbole_llm_interest.model.fusion import ContentFusion
 from recbole_llm_interest.model.interest_tracker import InterestState, InterestTracker
 from recbole_llm_interest.model.losses import info_nce, item_scores, next_item_loss
-from recbole_llm_interest.model.repetition import RepeatBias
+from recbole_llm_interest.model.repetition import RepeatBias, Repeats
 from recbole_llm_interest.settings import ModelSettings, read_settings
 
 if TYPE_CHECKING:
@@ -58,6 +58,12 @@ class LLMInterest(SequentialRecommender):
                 "add content, or set use_item_id=True"
             )
 
+        # items that never occur in training: their IDs would stay random, and as candidates of the loss they could
+        # only ever be wrong, which would teach the model to shun whatever is new
+        is_trained = dataset.items_of_events()
+        self.register_buffer("trained_items", is_trained.nonzero().squeeze(1), persistent=False)  # [C]
+        self.register_buffer("candidate", is_trained.cumsum(0) - 1, persistent=False)  # [N], which one an item is
+
         # layers
         self.item_fusion = ContentFusion(
             dataset.item_content,
@@ -65,7 +71,7 @@ class LLMInterest(SequentialRecommender):
             fusion=settings.fusion,
             projection=settings.projection,
             modality_dropout=settings.modality_dropout,
-            id_rows=self.n_items if settings.use_item_id else None,
+            with_id=is_trained if settings.use_item_id else None,
         )
         self.user_fusion = None
         if settings.use_user_content and dataset.user_content:
@@ -113,15 +119,25 @@ class LLMInterest(SequentialRecommender):
         items = self.item_representations()
         interest = self.forward(item_seq, self.initial_state(user), items)
         is_target = next_items > 0
-        repeats = None
-        if self.repeat_bias is not None:
-            window, position = is_target.nonzero(as_tuple=True)
-            repeats = self.repeat_bias(item_seq[window], position)
-        next_item = next_item_loss(interest[is_target], items, next_items[is_target], self.temperature, repeats)
+        next_item = next_item_loss(
+            interest[is_target],
+            items[self.get_buffer("trained_items")],
+            self.get_buffer("candidate")[next_items[is_target]],
+            self.temperature,
+            self._repeats(item_seq, is_target),
+        )
         if not self.ssl_weight:
             return (next_item,)
         contrastive = self.contrastive_loss(interest, next_items, interaction[self.ITEM_SEQ_LEN], user, items)
         return next_item, self.ssl_weight * contrastive
+
+    def _repeats(self, item_seq: Tensor, is_target: Tensor) -> Repeats | None:
+        """What had been chosen before each target, as candidates of the loss."""
+        if self.repeat_bias is None:
+            return None
+        window, position = is_target.nonzero(as_tuple=True)
+        items, bonus = self.repeat_bias(item_seq[window], position)
+        return Repeats(self.get_buffer("candidate")[items].clamp(min=0), bonus)
 
     def contrastive_loss(
         self, interest: Tensor, next_items: Tensor, item_seq_len: Tensor, user: Tensor, items: Tensor

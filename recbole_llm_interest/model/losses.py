@@ -28,29 +28,29 @@ def item_scores(interest: Tensor, items: Tensor, temperature: float | None) -> T
 
 
 def next_item_loss(
-    interest: Tensor, items: Tensor, next_items: Tensor, temperature: float | None, repeats: Repeats | None = None
+    interest: Tensor, candidates: Tensor, target: Tensor, temperature: float | None, repeats: Repeats | None = None
 ) -> Tensor:
-    """Cross-entropy of the next item over the whole catalogue, with cosine scores (UniSRec, arXiv 2206.05941).
+    """Cross-entropy of the next item over all candidates, with cosine scores (UniSRec, arXiv 2206.05941).
 
     Worked off in chunks of targets, so that the scores of all targets never stand in memory at once, and in full
     precision, whatever the automatic mixed precision around it.
 
     Args:
         interest: ``[T, D]``, one row a target.
-        items: ``[N, D]``; row 0 is padding and no candidate.
-        next_items: ``[T]``, ids from 1 to N - 1.
+        candidates: ``[C, D]``.
+        target: ``[T]``, which candidate comes next.
         temperature: divides the cosines; None for dot products instead of cosines.
-        repeats: what is added to the scores of items that stand in the history, ``[T, L]``.
+        repeats: what is added to the scores of candidates that stand in the history, ``[T, L]``.
     """
     with torch.autocast(interest.device.type, enabled=False):
-        candidates, interest = _at_least_float(items[1:]), _at_least_float(interest)
+        candidates, interest = _at_least_float(candidates), _at_least_float(interest)
         if temperature is not None:
             candidates, interest = F.normalize(candidates, dim=-1) / temperature, F.normalize(interest, dim=-1)
         chunk = max(_CHUNK_SCORES // len(candidates), _CHUNK_TARGETS)
         if repeats is None:
-            repeats = Repeats(next_items.new_zeros(len(next_items), 0), interest.new_zeros(len(interest), 0))
+            repeats = Repeats(target.new_zeros(len(target), 0), interest.new_zeros(len(interest), 0))
         return _ChunkedCrossEntropy.apply(  # type: ignore[no-untyped-call]
-            interest, candidates, next_items - 1, (repeats.items - 1).clamp(min=0), repeats.bonus, chunk
+            interest, candidates, target, repeats.items, repeats.bonus, chunk
         )
 
 

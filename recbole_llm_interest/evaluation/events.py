@@ -1,0 +1,70 @@
+"""Where each tested event's item was ranked: kept by RecBole's evaluator, for every model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from recbole.evaluator import Collector
+from torch import Tensor
+
+#: the key under which a metric finds the tested events among what RecBole collected: ``[E, 3]``, a row an event, of
+#: its user's and item's internal ids and the item's place in the ranking, 0 where it is not among the first max(topk)
+EVENTS = "rec.events"
+#: the same for how often each item, ``[N]``, and user, ``[U]``, stands in the training events
+ITEM_EVENTS, USER_EVENTS = "data.item_events", "data.user_events"
+
+
+def collect_events() -> None:
+    """Let RecBole's collector keep the places and the training counts. Called once, at registration."""
+    collect_data, collect_batch = Collector.data_collect, Collector.eval_batch_collect
+    get_data_struct = Collector.get_data_struct
+
+    def data_collect(self: Any, train_data: Any) -> None:
+        collect_data(self, train_data)
+        if self.register.need(ITEM_EVENTS):
+            items, users = training_events(train_data.dataset)
+            self.data_struct.set(ITEM_EVENTS, items)
+            self.data_struct.set(USER_EVENTS, users)
+
+    def eval_batch_collect(self: Any, scores: Tensor, interaction: Any, positive_u: Tensor, positive_i: Tensor) -> None:
+        collect_batch(self, scores, interaction, positive_u, positive_i)
+        if len(interaction) != len(scores):
+            return  # sampled candidates: a row of the interaction is a candidate there, not an event
+        users = interaction[self.config["USER_ID_FIELD"]].to(positive_u.device)[positive_u]
+        best = scores.topk(max(self.topk), dim=-1).indices[positive_u]
+        hits = best == positive_i[:, None]
+        places = hits.any(dim=1) * (hits.int().argmax(dim=1) + 1)
+        self.data_struct.update_tensor(EVENTS, torch.stack([users, positive_i, places], dim=1).cpu())
+
+    def take_data_struct(self: Any) -> Any:
+        struct = get_data_struct(self)
+        self.last_events = None
+        if EVENTS in self.data_struct:
+            self.last_events = struct[EVENTS]
+            del self.data_struct[EVENTS]
+        return struct
+
+    Collector.data_collect, Collector.eval_batch_collect = data_collect, eval_batch_collect
+    Collector.get_data_struct = take_data_struct
+
+
+def training_events(dataset: Any) -> tuple[Tensor, Tensor]:
+    """How often each item and each user stands in the training events of any RecBole data set, ``[N]`` and ``[U]``.
+
+    Sequential data sets have a row for each event that is predicted; the first event of a user, which is none, is
+    found in the history of the row after it.
+    """
+    users, items = dataset.inter_feat[dataset.uid_field], dataset.inter_feat[dataset.iid_field]
+    length_field = getattr(dataset, "item_list_length_field", None)
+    if length_field is not None:
+        is_first = torch.ones_like(users, dtype=torch.bool)
+        is_first[1:] = users[1:] != users[:-1]
+        rows = dataset[is_first.nonzero().squeeze(1)]
+        follows_the_first = rows[length_field] == 1
+        users = torch.cat([users, rows[dataset.uid_field][follows_the_first]])
+        items = torch.cat([items, rows[f"{dataset.iid_field}{dataset.config['LIST_SUFFIX']}"][follows_the_first, 0]])
+    return (
+        torch.bincount(items, minlength=dataset.num(dataset.iid_field)),
+        torch.bincount(users, minlength=dataset.num(dataset.uid_field)),
+    )

@@ -1,0 +1,56 @@
+"""The rows of a comparison: which model, with which settings of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from recbole_llm_interest.errors import SettingsError
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a table.
+
+    Attributes:
+        name: what it is called.
+        model: a model's name.
+        settings: what it sets, beyond what all rows share.
+        note: what is to be said of it below the table, as how it was tuned.
+    """
+
+    name: str
+    model: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    note: str = ""
+
+
+def read_rows(path: Path, names: Sequence[str] = ()) -> list[Row]:
+    """Read rows from a YAML file: a row's name, and below it its settings, ``model`` and ``note`` among them.
+
+    Args:
+        path: the file.
+        names: rows that are wanted, in this order; all of the file if there are none. A name that the file lacks is
+            a model's, as it comes.
+
+    Raises:
+        SettingsError: the file cannot be read, or is not of that form.
+    """
+    try:
+        described = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise SettingsError(f"rows file {path} does not exist") from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise SettingsError(f"rows file {path} is not readable YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(described, dict) or not all(isinstance(row, dict | None) for row in described.values()):
+        raise SettingsError(f"rows file {path} has to hold rows' names, and below each its settings as 'key: value'")
+    rows = {}
+    for name, given in described.items():
+        settings = dict(given or {})
+        model, note = settings.pop("model", name), settings.pop("note", "")
+        rows[str(name)] = Row(str(name), str(model), settings, str(note))
+    return [rows.get(name, Row(name, name)) for name in names] if names else list(rows.values())

@@ -1,0 +1,201 @@
+"""Trains and tests one RecBole model under one configuration, and says what came of it.
+
+The steps are RecBole's; what is added is one progress bar, a log file of its own, errors that a person can act on,
+and a record of what exactly was tested.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from recbole.config import Config
+from recbole.data import create_dataset, data_preparation
+from recbole.utils import get_model, get_trainer, init_logger, init_seed
+from torch import Tensor
+from tqdm import tqdm
+
+from recbole_llm_interest.configuration import as_user_error
+from recbole_llm_interest.errors import SettingsError
+from recbole_llm_interest.evaluation.comparison import RunResult
+from recbole_llm_interest.evaluation.rows import Row
+from recbole_llm_interest.trainer import read_checkpoint, restore_model
+
+#: settings that say where things lie and what is shown; and the seed, which has a place of its own
+_NO_PART_OF_THE_RESULT = {
+    *("seed", "data_path", "checkpoint_dir", "feature_cache", "show_progress", "state", "gpu_id", "use_gpu", "worker"),
+    "encoder_device",
+}
+
+
+def run_experiment(row: Row, config: Config, checkpoint: str | None = None) -> RunResult:
+    """Train a row's model and test its best epoch, or test ``checkpoint``.
+
+    Args:
+        row: what is run.
+        config: RecBole's configuration of it.
+        checkpoint: evaluated instead of training.
+
+    Raises:
+        LLMInterestError: the settings, the data or the checkpoint cannot be used.
+    """
+    with as_user_error("the settings"), _log_file(config) as log, as_user_error("the data or the settings", log):
+        logger = logging.getLogger()
+        init_seed(config["seed"], config["reproducibility"])
+        logger.info(config)
+        dataset = create_dataset(config)
+        train_data, valid_data, test_data = data_preparation(config, dataset)
+        logger.info(dataset)
+        if max(config["topk"]) > dataset.item_num - 1:
+            raise SettingsError(f"topk={config['topk']}: {config['dataset']} has only {dataset.item_num - 1} items")
+        config["item_digest"] = _digest(dataset.field2id_token[dataset.iid_field])
+        init_seed(config["seed"], config["reproducibility"])
+        model = get_model(config["model"])(config, train_data._dataset).to(config["device"])
+        trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
+        trainer.saved_model_file = _not_taken(Path(trainer.saved_model_file))
+        logger.info(model)
+        best_valid = None
+        with EpochWatch(trainer, row.name, config) as watch:
+            if checkpoint is None:
+                best_valid, _ = trainer.fit(train_data, valid_data, saved=True, show_progress=False)
+            else:
+                restore_model(model, read_checkpoint(Path(checkpoint), config))
+            test = trainer.evaluate(test_data, load_best_model=checkpoint is None, show_progress=False)
+        logger.info("test result: %s", test)
+        candidates = _candidates(config, dataset.item_num - 1)
+        asked = test_data._dataset
+        events = _named(dataset, asked.inter_feat[dataset.uid_field], asked.inter_feat[dataset.iid_field])
+        return RunResult(
+            row=row.name,
+            model=config["model"],
+            dataset=config["dataset"],
+            seed=config["seed"],
+            settings=given_settings(config),
+            note=row.note,
+            test={metric: float(value) for metric, value in test.items() if not math.isnan(value)},
+            valid_metric=config["valid_metric"],
+            best_valid=float(best_valid) if best_valid is not None and math.isfinite(best_valid) else None,
+            epochs=len(watch.seconds),
+            seconds_per_epoch=sum(watch.seconds) / len(watch.seconds) if watch.seconds else None,
+            parameters=sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad),
+            test_events=len(events),
+            candidates=candidates,
+            test_digest=_digest([candidates, *sorted(events)]),
+            places=_places(dataset, trainer.eval_collector.last_events),
+            checkpoint=checkpoint or str(trainer.saved_model_file),
+            log=log,
+        )
+
+
+def given_settings(config: Config) -> dict[str, Any]:
+    """What was set for a run beyond the defaults, by files, by Python or on the command line, as JSON holds it."""
+    given = {key: value for key, value in config.external_config_dict.items() if key not in _NO_PART_OF_THE_RESULT}
+    plain: dict[str, Any] = json.loads(json.dumps(given, default=str))
+    return plain
+
+
+def _not_taken(path: Path) -> Path:
+    """``path``, or another where a checkpoint lies there: RecBole names them by the second in which a run begins."""
+    free = path
+    number = 2
+    while free.exists():
+        free = path.with_stem(f"{path.stem}-{number}")
+        number += 1
+    return free
+
+
+class EpochWatch:
+    """Times the training epochs of any RecBole trainer and shows them as one progress bar.
+
+    Attributes:
+        seconds: duration of each training epoch, validation not counted.
+    """
+
+    def __init__(self, trainer: Any, title: str, config: Config) -> None:
+        self.seconds: list[float] = []
+        self._best = -float("inf")
+        self._metric = config["valid_metric"]
+        self._bar = tqdm(total=trainer.epochs, desc=title, unit="epoch", disable=not config["show_progress"], ncols=100)
+        if hasattr(trainer, "_train_epoch"):
+            trainer._train_epoch = self._timed(trainer._train_epoch)
+            trainer._valid_epoch = self._scored(trainer._valid_epoch)
+
+    def __enter__(self) -> EpochWatch:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._bar.close()
+
+    def _timed(self, train_epoch: Callable[..., Any]) -> Callable[..., Any]:
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            start = time.perf_counter()
+            loss = train_epoch(*args, **kwargs)
+            self.seconds.append(time.perf_counter() - start)
+            self._bar.update()
+            return loss
+
+        return timed
+
+    def _scored(self, valid_epoch: Callable[..., Any]) -> Callable[..., Any]:
+        def scored(*args: Any, **kwargs: Any) -> Any:
+            score, result = valid_epoch(*args, **kwargs)
+            self._best = max(self._best, score)
+            self._bar.set_postfix_str(f"{self._metric} {score:.4f}, best {self._best:.4f}")
+            return score, result
+
+        return scored
+
+
+@contextmanager
+def _log_file(config: Config) -> Iterator[str]:
+    """A log file of its own for each run; the console gets warnings only, unless ``state`` is set.
+
+    RecBole sets logging up once a process, so that a second run's lines would go to the first one's file.
+    """
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    root.handlers = []
+    init_logger(config)
+    try:
+        for handler in root.handlers:
+            if not isinstance(handler, logging.FileHandler) and "state" not in config.external_config_dict:
+                handler.setLevel(logging.WARNING)
+        files = [handler.baseFilename for handler in root.handlers if isinstance(handler, logging.FileHandler)]
+        yield str(Path(files[0]).relative_to(Path.cwd()))
+    finally:
+        for handler in root.handlers:
+            handler.close()
+        root.handlers = handlers
+        root.setLevel(level)
+
+
+def _candidates(config: Config, items: int) -> str:
+    mode = config["eval_args"]["mode"]["test"]
+    ranked = f"all {items} items" if mode == "full" else f"{mode} sampled items of {items}"
+    return ranked if config["repeatable"] else f"{ranked} but those seen before"
+
+
+def _named(dataset: Any, users: Any, items: Any) -> list[str]:
+    """Events by names that do not depend on RecBole's internal ids."""
+    names = dataset.id2token(dataset.uid_field, users), dataset.id2token(dataset.iid_field, items)
+    return [f"{user}\t{item}" for user, item in zip(*names, strict=True)]
+
+
+def _places(dataset: Any, events: Tensor | None) -> list[int]:
+    """The places of the tested events in the order of their names, which is the same for every model."""
+    if events is None:
+        return []
+    users, items, places = events.unbind(dim=1)
+    by_name = sorted(zip(_named(dataset, users, items), places.tolist(), strict=True))
+    return [place for _, place in by_name]
+
+
+def _digest(words: Iterable[Any]) -> str:
+    return hashlib.sha256("\n".join(map(str, words)).encode()).hexdigest()

@@ -1,0 +1,326 @@
+"""Comparing models: places, groups, tests of significance, the table and its files."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import re
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from conftest import REPOSITORY, SUBJECTS, write_dataset
+from scipy.stats import ttest_rel
+
+from recbole_llm_interest.content.features import Features, control
+from recbole_llm_interest.errors import DataError, SettingsError
+from recbole_llm_interest.evaluation.comparison import (
+    RunResult,
+    as_table,
+    draw_comparison,
+    mean_gain,
+    read_results,
+    summarize,
+    write_comparison,
+)
+from recbole_llm_interest.evaluation.events import training_events
+from recbole_llm_interest.evaluation.groups import FEW_EVENTS, GROUPS, SHORT_HISTORY, gains
+from recbole_llm_interest.evaluation.rows import Row, read_rows
+from recbole_llm_interest.evaluation.significance import paired_p_values
+from recbole_llm_interest.runner import main, run
+
+GROUPED = [f"{metric}{group}" for metric in ("Recall", "NDCG") for group in GROUPS]
+
+
+@pytest.fixture
+def popularity(here, settings):
+    """40 users of different diligence walk at random among items of different popularity; one item is only tested."""
+    chance = random.Random(1)
+    events = []
+    for user in range(40):
+        items = chance.choices(range(7), weights=[13, 8, 5, 3, 2, 1, 1], k=5 if user % 2 else 14)
+        items[-1] = 7 if user % 5 == 0 else items[-1]
+        events += [(f"u{user}", f"i{item}", 100.0 * user + step) for step, item in enumerate(items)]
+    write_dataset(here / "data", "popularity", events, {f"i{n}": subject for n, subject in enumerate(SUBJECTS)})
+    return {**settings, "metrics": ["Recall", "NDCG", "MRR", *GROUPED]}
+
+
+def result(row="A", seed=1, places=(1, 0, 2, 0), **changes):
+    values = {"ndcg@10": float(gains("ndcg", torch.tensor(places), 10).mean())}
+    plain = RunResult(row=row, model=row, dataset="d", seed=seed, test=values, valid_metric="NDCG@10", best_valid=0.5,
+                      epochs=3, seconds_per_epoch=1.0, parameters=7, test_events=len(places), candidates="all 9 items",
+                      test_digest="x", checkpoint=f"saved/{row}-Nov-24-2026_10-00-00.pth", log="log/a.log",
+                      places=list(places))  # fmt: skip
+    return replace(plain, **changes)
+
+
+# --- places and groups
+
+
+@pytest.mark.parametrize("model", ["LLMInterest", "GRU4Rec", "FPMC", "Pop", "BPR"])
+def test_places_give_recboles_own_metrics(popularity, model):
+    """What is kept of each event adds up to what RecBole computes, for every kind of model."""
+    (done,) = run([model], "popularity", config_dict={**popularity, "repeatable": True})
+    places = torch.tensor(done.places)
+    assert len(places) == done.test_events
+    for metric in ("recall", "ndcg", "mrr"):
+        assert abs(float(gains(metric, places, 3).mean()) - done.test[f"{metric}@3"]) < 1e-4
+
+
+def histories(folder):
+    """Each user's items in the order of time."""
+    by_user: dict[str, list[tuple[float, str]]] = {}
+    for line in (folder / "data" / "popularity" / "popularity.inter").read_text().splitlines()[1:]:
+        user, item, time = line.split("\t")
+        by_user.setdefault(user, []).append((float(time), item))
+    return {user: [item for _, item in sorted(events)] for user, events in by_user.items()}
+
+
+def test_every_model_has_the_same_events_in_the_same_groups(popularity, here):
+    """Group means, weighted by the groups' sizes as counted by hand, give the whole."""
+    walks = histories(here)
+    trained = Counter(item for items in walks.values() for item in items[:-2])
+    counts = [trained[items[-1]] for items in walks.values()]
+    sizes = {
+        "unseen": sum(count == 0 for count in counts),
+        "few": sum(0 < count < FEW_EVENTS for count in counts),
+        "many": sum(count >= FEW_EVENTS for count in counts),
+        "short": sum(len(items) - 2 < SHORT_HISTORY for items in walks.values()),
+        "long": sum(len(items) - 2 >= SHORT_HISTORY for items in walks.values()),
+    }
+    assert all(sizes.values())
+    results = run(["LLMInterest", "GRU4Rec", "Pop"], "popularity", config_dict=popularity)
+    assert len({done.test_digest for done in results}) == 1
+    for done in results:
+        for groups in (("unseen", "few", "many"), ("short", "long")):
+            total = sum(sizes[group] * done.test[f"recall{group}@3"] for group in groups)
+            assert abs(total / len(walks) - done.test["recall@3"]) < 1e-3
+
+
+@pytest.mark.parametrize("model", ["LLMInterest", "GRU4Rec", "BPR"])
+def test_training_events_are_those_before_each_users_last_two(built, popularity, here, model):
+    split = {"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user", "mode": "full"}
+    _, _, dataset, train, *_ = built(model, "popularity", eval_args=split)
+    walks = histories(here)
+    items, users = training_events(train.dataset)
+    for user, chosen in walks.items():
+        assert users[dataset.token2id("user_id", user)] == len(chosen) - 2
+    counted = Counter(item for chosen in walks.values() for item in chosen[:-2])
+    for n in range(8):
+        assert items[dataset.token2id("item_id", f"i{n}")] == counted[f"i{n}"]
+
+
+def test_group_without_events_has_no_mean(settings):
+    """Every item of this data set is known from training: there is no figure for those that are not."""
+    (done,) = run(["Pop"], "cycle", config_dict={**settings, "metrics": ["Recall", "NDCG", "RecallUnseen"]})
+    assert set(done.test) == {"recall@3", "ndcg@3"}
+
+
+def test_groups_need_full_ranking_and_say_so(popularity, capsys):
+    sampled = {"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user", "mode": "uni5"}
+    with pytest.raises(SettingsError, match="full ranking"):
+        run(["GRU4Rec"], "popularity", config_dict={**popularity, "eval_args": sampled})
+
+
+def test_gains_by_place():
+    places = torch.tensor([0, 1, 2, 3, 4])
+    assert gains("recall", places, 3).tolist() == [0, 1, 1, 1, 0]
+    assert gains("mrr", places, 3).tolist() == [0, 1, 1 / 2, 1 / 3, 0]
+    assert torch.allclose(gains("ndcg", places, 3), torch.tensor([0, 1, 1 / math.log2(3), 0.5, 0]).double())
+
+
+# --- significance
+
+
+def test_p_values_are_those_of_a_paired_test_times_holms_factor():
+    chance = np.random.default_rng(0)
+    reference = chance.random(200)
+    others = [reference + chance.normal(shift, 0.2, 200) for shift in (0.05, 0.0, 0.2)]
+    raw = [float(ttest_rel(reference, other).pvalue) for other in others]
+    order = np.argsort(raw)
+    by_hand, least = {}, 0.0
+    for rank, index in enumerate(order):
+        least = max(least, min(1.0, raw[index] * (3 - rank)))
+        by_hand[int(index)] = least
+    assert np.allclose(paired_p_values(reference, others), [by_hand[index] for index in range(3)])
+    assert paired_p_values(reference, [reference.copy()]) == [1.0]
+    assert paired_p_values(reference, []) == []
+
+
+def test_equal_models_are_rarely_called_different():
+    """Under the null hypothesis, one comparison in twenty comes out below .05, and no more."""
+    chance = np.random.default_rng(3)
+    found = 0
+    for _ in range(400):
+        places = torch.from_numpy(chance.integers(0, 30, (2, 300)))
+        a, b = (gains("ndcg", row.where(row <= 10, 0), 10).numpy() for row in places)
+        found += paired_p_values(a, [b])[0] < 0.05
+    assert found < 400 * 0.05 + 3 * math.sqrt(400 * 0.05 * 0.95)
+
+
+def test_seeds_are_averaged_event_by_event_before_the_test():
+    runs = [result(places=(1, 0, 0, 3)), result(seed=2, places=(0, 1, 0, 3))]
+    assert np.allclose(mean_gain(runs), [0.5, 0.5, 0, 0.5])
+
+
+def test_rows_on_other_events_are_not_tested():
+    rows = summarize([result(), result("B", places=(0, 0, 0, 1)), result("C", test_digest="y")])
+    assert [row.p_value is None for row in rows] == [True, False, True]
+
+
+# --- the table
+
+
+def test_table_of_several_seeds_has_means_deviations_and_tests():
+    a = [result(seed=seed, test={"ndcg@10": value}) for seed, value in ((1, 0.2), (2, 0.4))]
+    b = [result("B", seed=seed, test={"ndcg@10": 0.1}, note="twelve trials", places=(0, 0, 0, 0)) for seed in (1,)]
+    table = as_table([*a, *b])
+    assert "0.3000 ± 0.1414" in table
+    assert re.search(r"B +\| +0\.1000 \|", table)
+    assert "seeds 1, 2" in table
+    assert "B: only 1 of 2 seeds." in table
+    assert "B: twelve trials" in table
+    assert "Holm" in table
+
+
+def test_table_of_one_seed_looks_as_ever():
+    table = as_table([result()])
+    assert "±" not in table
+    assert "| p |" not in table
+    assert "seed 1." in table
+
+
+def test_files_say_the_same_and_can_be_read_back(tmp_path):
+    results = [result(), result("B_1 & co", places=(0, 0, 0, 1))]
+    markdown, latex, data = write_comparison(results, tmp_path / "table")
+    assert read_results(data) == results
+    assert "B_1 & co" in markdown.read_text()
+    assert r"B\_1 \& co" in latex.read_text()
+    assert r"\toprule" in latex.read_text()
+
+
+@pytest.mark.parametrize("text", ["{", '{"row": "A"}', '[{"row": "A"}]', '[{"nonsense": 1}]'])
+def test_what_is_no_table_is_refused(tmp_path, text):
+    (tmp_path / "table.json").write_text(text)
+    with pytest.raises(DataError, match=r"table\.json does not hold results"):
+        read_results(tmp_path / "table.json")
+
+
+def test_plot_shows_each_row(tmp_path):
+    from PIL import Image
+
+    few = draw_comparison([result(), result("B")], tmp_path / "few.json")
+    many = draw_comparison([result(f"row {n}") for n in range(9)], tmp_path / "many.json")
+    assert Image.open(few).size[0] == Image.open(many).size[0] > 800
+    assert Image.open(many).size[1] > 2 * Image.open(few).size[1]
+    assert np.asarray(Image.open(few).convert("L")).std() > 10  # not an empty sheet
+
+
+# --- rows, seeds and going on where a comparison was left
+
+
+def test_rows_file(tmp_path):
+    path = tmp_path / "rows.yaml"
+    path.write_text(
+        "LLMInterest:\nbare: {model: LLMInterest, use_item_id: false, note: no IDs}\nSASRec: {n_layers: 1}\n"
+    )
+    assert read_rows(path) == [
+        Row("LLMInterest", "LLMInterest"),
+        Row("bare", "LLMInterest", {"use_item_id": False}, "no IDs"),
+        Row("SASRec", "SASRec", {"n_layers": 1}),
+    ]
+    assert [row.name for row in read_rows(path, ["SASRec", "Pop"])] == ["SASRec", "Pop"]
+    path.write_text("- a\n- b\n")
+    with pytest.raises(SettingsError, match="rows' names"):
+        read_rows(path)
+
+
+def test_comparison_over_seeds_from_the_command_line_and_again(here, settings, capsys):
+    """Two rows, two seeds; asked again, nothing is trained; asked for a third seed, only that is."""
+    (here / "rows.yaml").write_text(
+        "with IDs: {model: LLMInterest}\ncontent: {model: LLMInterest, use_item_id: false}\n"
+    )
+    (here / "quick.yaml").write_text(json.dumps(settings))
+    command = ["--rows=rows.yaml", "--dataset=cycle", "--config_files=quick.yaml", "--table=out/table.json"]
+    assert main([*command, "--seeds=2"]) == 0
+    printed = capsys.readouterr().out
+    first = read_results(here / "out" / "table.json")
+    assert [(done.row, done.seed) for done in first] == [("with IDs", 2020), ("with IDs", 2021), ("content", 2020),
+                                                         ("content", 2021)]  # fmt: skip
+    assert "±" in printed
+    assert (here / "out" / "table.png").is_file()
+    assert str(here / "out" / "table.md") in printed or "out/table.md" in printed
+    assert len({done.checkpoint for done in first}) == 4
+
+    assert main([*command, "--seeds=3"]) == 0
+    second = read_results(here / "out" / "table.json")
+    assert [done for done in second if done.seed < 2022] == first
+    assert len(second) == 6
+
+    assert main([*command, "--seeds=2", "--temperature=0.5"]) == 2
+    assert "temperature" in capsys.readouterr().err
+
+
+def test_same_row_twice_is_refused(settings):
+    with pytest.raises(SettingsError, match="comes twice"):
+        run(["Pop", "Pop"], "cycle", config_dict=settings)
+
+
+# --- the control
+
+
+def test_shuffled_content_is_the_same_content_at_other_items():
+    torch.manual_seed(0)
+    present = torch.tensor([False, True, True, True, False, True])
+    content = {"text": Features(torch.randn(6, 3), present), "image": Features(torch.randn(6, 2), present)}
+    shuffled = control(content, "shuffled", seed=4)
+    source = [int((content["text"].values == row).all(dim=1).nonzero()[0]) for row in shuffled["text"].values]
+    assert sorted(source) == list(range(6))
+    assert source[0] == 0
+    assert source != list(range(6))
+    assert torch.equal(shuffled["image"].values, content["image"].values[source])  # what belongs together stays so
+    assert torch.equal(shuffled["image"].present, present[source])
+    assert control(content, "none", seed=4) is content
+
+
+def test_random_content_has_nothing_of_the_old():
+    present = torch.tensor([False, *[True] * 400])
+    drawn = control({"text": Features(torch.ones(401, 8) * 5, present)}, "random", seed=4)["text"]
+    assert torch.equal(drawn.present, present)
+    assert abs(float(drawn.values[1:].mean())) < 0.1
+    assert abs(float(drawn.values[1:].std()) - 1) < 0.1
+
+
+def test_control_loses_what_content_gives(here, settings):
+    """New items of a known kind: with their own content they are found, with another's they are not."""
+    count = 20
+    events = []
+    for user in range(2 * count):
+        kind = "whales" if user % 2 else "bread"
+        chosen = [f"{kind}{(user // 2 + step) % count}" for step in range(5)]
+        events += [
+            (f"u{user}", item, 10.0 * user + step) for step, item in enumerate([*chosen, f"new {kind}{user // 2}"])
+        ]
+    titles = {f"{new}{kind}{n}": f"{new}{kind} {n}" for kind in ("whales", "bread") for n in range(count)
+              for new in ("", "new ")}  # fmt: skip
+    write_dataset(here / "data", "kinds", events, titles)
+    plain = {**settings, "epochs": 40, "learning_rate": 0.01, "use_item_id": False, "topk": [2 * count],
+             "feature_conditioning": "none", "valid_metric": f"NDCG@{2 * count}"}  # fmt: skip
+    rows = [Row("content", "LLMInterest"), Row("shuffled", "LLMInterest", {"content_control": "shuffled"})]
+    content, shuffled = (done.test[f"recall@{2 * count}"] for done in run(rows, "kinds", config_dict=plain))
+    assert content > 0.9
+    assert shuffled < 0.7
+
+
+def test_script_compares_in_a_process_of_its_own(here, settings):
+    (here / "quick.yaml").write_text(json.dumps(settings))
+    done = subprocess.run(
+        [sys.executable, str(REPOSITORY / "run_recbole.py"), "--model=Pop", "--dataset=cycle", "--seeds=0",
+         "--config_files=quick.yaml"], capture_output=True, text=True, cwd=here)  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("error: seeds=0")
