@@ -13,6 +13,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,76 @@ def run_experiment(row: Row, config: Config, checkpoint: str | None = None) -> R
     Raises:
         LLMInterestError: the settings, the data or the checkpoint cannot be used.
     """
+    with _experiment(row.name, config) as it:
+        best_valid = None
+        if checkpoint is None:
+            best_valid = it.train()
+        else:
+            restore_model(it.trainer.model, read_checkpoint(Path(checkpoint), config))
+        test = it.trainer.evaluate(it.test_data, load_best_model=checkpoint is None, show_progress=False)
+        logging.getLogger().info("test result: %s", test)
+        candidates = _candidates(config, it.dataset.item_num - 1)
+        asked = it.test_data._dataset
+        events = _named(it.dataset, asked.inter_feat[it.dataset.uid_field], asked.inter_feat[it.dataset.iid_field])
+        seconds = it.watch.seconds
+        return RunResult(
+            row=row.name,
+            model=config["model"],
+            dataset=config["dataset"],
+            seed=config["seed"],
+            settings=given_settings(config),
+            note=row.note,
+            test={metric: float(value) for metric, value in test.items() if not math.isnan(value)},
+            valid_metric=config["valid_metric"],
+            best_valid=best_valid,
+            epochs=len(seconds),
+            seconds_per_epoch=sum(seconds) / len(seconds) if seconds else None,
+            parameters=sum(weights.numel() for weights in it.trainer.model.parameters() if weights.requires_grad),
+            test_events=len(events),
+            candidates=candidates,
+            test_digest=_digest([candidates, *sorted(events)]),
+            places=_places(it.dataset, it.trainer.eval_collector.last_events),
+            checkpoint=checkpoint or str(it.trainer.saved_model_file),
+            log=it.log,
+        )
+
+
+def best_validation_score(config: Config) -> tuple[float, int]:
+    """Train, and return the best score on the validation split and the epochs trained. The test split stays unseen.
+
+    No checkpoint is kept.
+
+    Raises:
+        LLMInterestError: the settings or the data cannot be used.
+    """
+    with _experiment(config["model"], config) as it:
+        score = it.train(saved=False)
+        if score is None:
+            raise SettingsError(f"{config['model']}: nothing was validated, so that there is nothing to choose by")
+        return score, len(it.watch.seconds)
+
+
+@dataclass(frozen=True)
+class _Experiment:
+    """One model under one configuration, ready to be trained and tested."""
+
+    dataset: Any
+    train_data: Any
+    valid_data: Any
+    test_data: Any
+    trainer: Any
+    watch: EpochWatch
+    log: str
+
+    def train(self, saved: bool = True) -> float | None:
+        """Train to the best epoch, and return its score; None where nothing was validated."""
+        best, _ = self.trainer.fit(self.train_data, self.valid_data, saved=saved, show_progress=False)
+        return float(best) if best is not None and math.isfinite(best) else None
+
+
+@contextmanager
+def _experiment(title: str, config: Config) -> Iterator[_Experiment]:
+    """Read the data and build the model; errors of all that is done within become such that a person can act on."""
     with as_user_error("the settings"), _log_file(config) as log, as_user_error("the data or the settings", log):
         logger = logging.getLogger()
         init_seed(config["seed"], config["reproducibility"])
@@ -61,37 +132,8 @@ def run_experiment(row: Row, config: Config, checkpoint: str | None = None) -> R
         trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
         trainer.saved_model_file = _not_taken(Path(trainer.saved_model_file))
         logger.info(model)
-        best_valid = None
-        with EpochWatch(trainer, row.name, config) as watch:
-            if checkpoint is None:
-                best_valid, _ = trainer.fit(train_data, valid_data, saved=True, show_progress=False)
-            else:
-                restore_model(model, read_checkpoint(Path(checkpoint), config))
-            test = trainer.evaluate(test_data, load_best_model=checkpoint is None, show_progress=False)
-        logger.info("test result: %s", test)
-        candidates = _candidates(config, dataset.item_num - 1)
-        asked = test_data._dataset
-        events = _named(dataset, asked.inter_feat[dataset.uid_field], asked.inter_feat[dataset.iid_field])
-        return RunResult(
-            row=row.name,
-            model=config["model"],
-            dataset=config["dataset"],
-            seed=config["seed"],
-            settings=given_settings(config),
-            note=row.note,
-            test={metric: float(value) for metric, value in test.items() if not math.isnan(value)},
-            valid_metric=config["valid_metric"],
-            best_valid=float(best_valid) if best_valid is not None and math.isfinite(best_valid) else None,
-            epochs=len(watch.seconds),
-            seconds_per_epoch=sum(watch.seconds) / len(watch.seconds) if watch.seconds else None,
-            parameters=sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad),
-            test_events=len(events),
-            candidates=candidates,
-            test_digest=_digest([candidates, *sorted(events)]),
-            places=_places(dataset, trainer.eval_collector.last_events),
-            checkpoint=checkpoint or str(trainer.saved_model_file),
-            log=log,
-        )
+        with EpochWatch(trainer, title, config) as watch:
+            yield _Experiment(dataset, train_data, valid_data, test_data, trainer, watch, log)
 
 
 def given_settings(config: Config) -> dict[str, Any]:

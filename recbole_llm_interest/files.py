@@ -37,3 +37,8 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
         os.fsync(folder)  # makes the new name durable too
     finally:
         os.close(folder)
+
+
+def write_text(path: Path, text: str) -> None:
+    """``write_atomically`` for text, as UTF-8."""
+    write_atomically(path, lambda file: file.write(text.encode()))

@@ -134,6 +134,10 @@ class ModelSettings:
     )
     score: Literal["cosine", "dot"] = Field("cosine", description="how interest and items are compared")
     temperature: float = Field(0.07, gt=0, description="divides the cosine scores; smaller is sharper")
+    learning_rate_schedule: Literal["constant", "linear", "cosine"] = Field(
+        "constant", description="what the learning rate does after the warm-up: stay, or fall to zero"
+    )
+    warmup_epochs: float = Field(0.0, ge=0, description="epochs, or parts of one, over which the learning rate rises")
     ssl_weight: float = Field(0.1, ge=0, description="weight of the contrastive loss; 0 turns it off")
     ssl_temperature: float = Field(0.2, gt=0, description="temperature of the contrastive loss")
     ssl_horizon: int = Field(5, gt=0, description="events ahead that the contrastive loss foresees")

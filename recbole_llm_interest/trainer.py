@@ -1,8 +1,10 @@
-"""What the stock trainer can't do: say which part of the loss is which, and what a checkpoint belongs to."""
+"""What the stock trainer can't do: a learning-rate schedule, clipping under mixed precision, losses by their names."""
 
 from __future__ import annotations
 
+import math
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +14,45 @@ from recbole.trainer import Trainer
 from recbole.utils import set_color
 
 from recbole_llm_interest.errors import CheckpointError
+from recbole_llm_interest.settings import ModelSettings, read_settings
 
 
 class LLMInterestTrainer(Trainer):
-    """RecBole's trainer, with the parts of the loss logged by name and the optimiser's step in one kernel."""
+    """RecBole's trainer, with a schedule, clipping that holds under mixed precision, and losses logged by name."""
+
+    def __init__(self, config: Config, model: torch.nn.Module) -> None:
+        super().__init__(config, model)
+        self.settings = read_settings(ModelSettings, config)
 
     def _build_optimizer(self, **kwargs: Any) -> torch.optim.Optimizer:
         optimizer = super()._build_optimizer(**kwargs)
         for group in optimizer.param_groups:
-            if "fused" in group:  # RecBole does not pass it on, and the loop over parameters costs a small model dear
+            # RecBole does not pass it on, and the loop over parameters costs a small model dear. Under a gradient
+            # scaler the fused step would unscale for itself, after the clipping below.
+            if "fused" in group and not self.enable_scaler:
                 group["foreach"], group["fused"] = False, True
+        if self.config["clip_grad_norm"]:
+            optimizer.register_step_pre_hook(self._clip_gradients)
+            self.clip_grad_norm = None  # RecBole would clip them while they are scaled; as the optimiser steps, none is
         return optimizer
+
+    def _clip_gradients(self, *_: object) -> None:
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), **self.config["clip_grad_norm"])
+
+    def fit(self, train_data: Any, *args: Any, **kwargs: Any) -> Any:
+        """Train as RecBole does; the learning rate follows its schedule from step to step."""
+        steps = len(train_data)
+        share = learning_rate_schedule(
+            self.settings.learning_rate_schedule, self.settings.warmup_epochs * steps, self.epochs * steps
+        )
+        for group in self.optimizer.param_groups:
+            group.setdefault("initial_lr", group["lr"])
+        schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, share, self.start_epoch * steps - 1)
+        hook = self.optimizer.register_step_post_hook(lambda *_: schedule.step())
+        try:
+            return super().fit(train_data, *args, **kwargs)
+        finally:
+            hook.remove()
 
     def _generate_train_loss_output(
         self, epoch_idx: int, s_time: float, e_time: float, losses: tuple[float, ...]
@@ -38,6 +68,24 @@ class LLMInterestTrainer(Trainer):
 
     def _by_name(self, losses: tuple[float, ...]) -> list[tuple[str, float]]:
         return list(zip(self.model.loss_names, losses, strict=False))
+
+
+def learning_rate_schedule(kind: str, warmup: float, total: int) -> Callable[[int], float]:
+    """The share of the learning rate that holds at each step.
+
+    Args:
+        kind: what follows the warm-up: ``constant``, or a ``linear`` or ``cosine`` fall to zero at the end.
+        warmup: steps over which the rate first rises.
+        total: steps of the whole training.
+    """
+
+    def share(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / (math.ceil(warmup) + 1)
+        done = min((step - warmup) / max(total - warmup, 1), 1.0)
+        return {"constant": 1.0, "linear": 1 - done, "cosine": (1 + math.cos(math.pi * done)) / 2}[kind]
+
+    return share
 
 
 def read_checkpoint(path: Path, config: Config) -> dict[str, Any]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +18,7 @@ from tabulate import tabulate
 from recbole_llm_interest.errors import DataError
 from recbole_llm_interest.evaluation.groups import gains
 from recbole_llm_interest.evaluation.significance import paired_p_values
-from recbole_llm_interest.files import write_atomically
+from recbole_llm_interest.files import write_atomically, write_text
 
 
 @dataclass(frozen=True)
@@ -198,14 +197,9 @@ def write_comparison(results: Sequence[RunResult], path: Path) -> list[Path]:
     }
     written = []
     for suffix, text in texts.items():
-        data = text.encode()
         written.append(path.with_suffix(suffix))
-        write_atomically(written[-1], functools.partial(_write, data))
+        write_text(written[-1], text)
     return written
-
-
-def _write(data: bytes, file: BinaryIO) -> None:
-    file.write(data)
 
 
 def read_results(path: Path) -> list[RunResult]:

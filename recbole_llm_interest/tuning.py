@@ -1,0 +1,169 @@
+"""Searches a model's settings by RecBole's HyperTuning, on the validation split alone.
+
+``python -m recbole_llm_interest.tuning --model=SASRec --dataset=ml-100k --trials=10`` ends here. What it finds is a row
+for ``run_recbole.py --rows=FILE``, with a note of what the search was given.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from recbole.config import Config
+
+from recbole_llm_interest.commandline import exit_code, parse_arguments, settings_parser
+from recbole_llm_interest.configuration import configure
+from recbole_llm_interest.errors import SettingsError
+from recbole_llm_interest.evaluation.rows import Row
+from recbole_llm_interest.experiment import best_validation_score, given_settings
+from recbole_llm_interest.files import write_text
+from recbole_llm_interest.registration import PROPERTIES
+from recbole_llm_interest.settings import check_keys
+
+_ALGORITHMS = ("random", "bayes", "exhaustive")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line. Returns the exit code: 0, 2 for a mistake of the user's, 130 when interrupted."""
+    parser = settings_parser("python -m recbole_llm_interest.tuning", "Search a model's settings on validation data.")
+    parser.add_argument("--model", "-m", default="LLMInterest", help="a model's name [LLMInterest]")
+    parser.add_argument("--space", help="search space in RecBole's form [properties/search/MODEL.hyper]")
+    parser.add_argument("--algorithm", choices=_ALGORITHMS, default="random", help="how settings are drawn [random]")
+    parser.add_argument("--trials", type=int, default=10, help="how many are tried; exhaustive tries all [10]")
+    parser.add_argument("--output", help="where the row is written [tuned/MODEL-DATASET.yaml]; trials lie beside it")
+
+    def job() -> None:
+        options, overrides = parse_arguments(parser, arguments)
+        row = tune(
+            options.model,
+            options.dataset,
+            options.config_files,
+            overrides,
+            space=Path(options.space or PROPERTIES / "search" / f"{options.model}.hyper"),
+            output=Path(options.output or f"tuned/{options.model}-{options.dataset}.yaml"),
+            algorithm=options.algorithm,
+            trials=options.trials,
+        )
+        print(f"{row.name}: {row.settings}\n{row.note}")
+
+    return exit_code(job, kept="finished trials are kept, and not run again")
+
+
+def tune(
+    model: str,
+    dataset: str,
+    config_file_list: Sequence[str] = (),
+    config_dict: dict[str, Any] | None = None,
+    *,
+    space: Path,
+    output: Path,
+    algorithm: str = "random",
+    trials: int = 10,
+) -> Row:
+    """Search, and write the best settings to ``output`` as a row of a comparison.
+
+    Args:
+        model: the model's name.
+        dataset: name of the data set.
+        config_file_list: YAML files, as in RecBole's ``run``.
+        config_dict: settings of all trials; a trial's own go before these.
+        space: the search space, a file as RecBole's HyperTuning reads them.
+        output: the row's file; the trials lie beside it as JSON, and those that it holds are not run again.
+        algorithm: ``random``, ``bayes`` or ``exhaustive``.
+        trials: how many settings are tried.
+
+    Raises:
+        LLMInterestError: the space, the settings or the data cannot be used.
+    """
+    from recbole.trainer import HyperTuning
+
+    shared = dict(config_dict or {})
+    first = configure(model, dataset, config_file_list, shared)
+    log = TrialLog(output.with_suffix(".json"), given_settings(first))
+
+    def objective(drawn: dict[str, Any], _: object = None) -> dict[str, Any]:
+        config = configure(model, dataset, config_file_list, {**shared, **drawn})
+        config["show_progress"] = False  # the search has a bar of its own
+        return {
+            "model": model,
+            "best_valid_score": log.score(drawn, config),
+            "valid_score_bigger": config["valid_metric_bigger"],
+            "best_valid_result": {},
+            "test_result": {},
+        }
+
+    try:
+        search = HyperTuning(
+            objective, params_file=str(space), algo=algorithm, max_evals=trials, early_stop=max(trials, 1)
+        )
+    except FileNotFoundError as error:
+        raise SettingsError(f"search space {space} does not exist: give one by --space") from error
+    except (ValueError, SyntaxError) as error:
+        raise SettingsError(f"search space {space}: {error}") from error
+    check_keys(search.space)
+    os.environ.setdefault("HYPEROPT_FMIN_SEED", str(first["seed"]))
+    with contextlib.redirect_stdout(io.StringIO()):
+        search.run()
+    best = log.best(first["valid_metric_bigger"])
+    drawn = best["drawn"]
+    given = " ".join(space.read_text(encoding="utf-8").split("\n")).strip()
+    note = (
+        f"{', '.join(f'{key}={value}' for key, value in drawn.items())}: the best of {len(log.trials)} by validation "
+        f"{first['valid_metric']}, {best['score']:.4f}; {algorithm} search, space {given}"
+    )
+    write_text(output, yaml.safe_dump({model: {"model": model, **drawn, "note": note}}, sort_keys=False, width=120))
+    return Row(model, model, drawn, note)
+
+
+class TrialLog:
+    """The trials of a search, in a JSON file that is written anew after each.
+
+    Args:
+        path: the file; trials that it holds are not run again.
+        shared: the settings of all trials.
+
+    Attributes:
+        trials: of each, what was ``drawn``, its ``score`` and its ``epochs``.
+
+    Raises:
+        SettingsError: the file is of another search.
+    """
+
+    def __init__(self, path: Path, shared: dict[str, Any]) -> None:
+        self.path = path
+        self.shared = shared
+        self.trials: list[dict[str, Any]] = []
+        if not path.exists():
+            return
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+            self.trials = found["trials"]
+            before = found["shared"]
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise SettingsError(f"{path} does not hold the trials of a search: give another --output") from error
+        if before != shared:
+            raise SettingsError(f"{path} holds trials of a search with other settings, {before}: give another --output")
+
+    def score(self, drawn: dict[str, Any], config: Config) -> float:
+        """The score of a trial, which is run if it has not been."""
+        for trial in self.trials:
+            if trial["drawn"] == drawn:
+                return float(trial["score"])
+        score, epochs = best_validation_score(config)
+        self.trials.append({"drawn": drawn, "score": score, "epochs": epochs})
+        write_text(self.path, json.dumps({"shared": self.shared, "trials": self.trials}, indent=1) + "\n")
+        return score
+
+    def best(self, bigger: bool) -> dict[str, Any]:
+        """The trial with the best score; the first of equal ones."""
+        return (max if bigger else min)(self.trials, key=lambda trial: trial["score"])
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
