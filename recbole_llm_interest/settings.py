@@ -138,9 +138,16 @@ class ModelSettings:
         "constant", description="what the learning rate does after the warm-up: stay, or fall to zero"
     )
     warmup_epochs: float = Field(0.0, ge=0, description="epochs, or parts of one, over which the learning rate rises")
-    ssl_weight: float = Field(0.1, ge=0, description="weight of the contrastive loss; 0 turns it off")
-    ssl_temperature: float = Field(0.2, gt=0, description="temperature of the contrastive loss")
-    ssl_horizon: int = Field(5, gt=0, description="events ahead that the contrastive loss foresees")
+    ssl_future_weight: float = Field(
+        0.1, ge=0, description="weight of the contrast of interest and the next events; 0 turns it off, as below"
+    )
+    ssl_views_weight: float = Field(0.0, ge=0, description="weight of the contrast of two changed views of a history")
+    ssl_modalities_weight: float = Field(0.0, ge=0, description="weight of the contrast of an item's modalities")
+    ssl_masked_item_weight: float = Field(0.0, ge=0, description="weight of naming an item masked in the history")
+    ssl_autoencoding_weight: float = Field(0.0, ge=0, description="weight of reading features out of a representation")
+    ssl_temperature: float = Field(0.2, gt=0, description="temperature of the contrasts")
+    ssl_horizon: int = Field(5, gt=0, description="next events that the interest is contrasted with")
+    ssl_share: float = Field(0.3, gt=0, lt=1, description="share of a history that a view changes")
 
 
 def settings_keys() -> list[str]:

@@ -204,7 +204,7 @@ def test_modality_dropout_works_in_training_only(kind):
 
 def test_modality_dropout_takes_the_stated_share_away():
     fusion = ContentFusion({}, embedding_size=4, modality_dropout=0.3, with_id=torch.arange(20_000) > 0).train()
-    _, present = fusion._parts(None)
+    _, present = fusion.parts()
     assert abs(float((~present).float().mean()) - 0.3) < 0.02
 
 
@@ -405,7 +405,8 @@ def test_items_that_training_lacks_have_no_id_and_are_no_candidates_of_the_loss(
 
 
 def test_every_parameter_gets_a_finite_gradient(built):
-    _, model, _, train, *_ = built(modality_dropout=0.5)
+    objectives = {f"ssl_{name}_weight": 1.0 for name in ("future", "views", "masked_item", "autoencoding")}
+    _, model, _, train, *_ = built(modality_dropout=0.5, **objectives)
     sum(model.calculate_loss(next(iter(train)))).backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
@@ -428,16 +429,16 @@ def test_user_who_is_not_known_is_one_without_content(built, here):
 
 
 def test_loss_parts_are_named_and_weighted(built):
-    _, model, _, train, *_ = built(ssl_weight=0.0)
+    _, model, _, train, *_ = built(ssl_future_weight=0.0)
     batch = next(iter(train))
     assert len(model.calculate_loss(batch)) == 1
     parts = {}
     for weight in (0.5, 1.0):
-        _, model, *_ = built(ssl_weight=weight)
+        _, model, *_ = built(ssl_future_weight=weight)
         model.eval()
         torch.manual_seed(0)
         parts[weight] = dict(zip(model.loss_names, model.calculate_loss(batch), strict=True))
-    assert torch.allclose(2 * parts[0.5]["contrastive"], parts[1.0]["contrastive"])
+    assert torch.allclose(2 * parts[0.5]["future"], parts[1.0]["future"])
     assert torch.allclose(parts[0.5]["next_item"], parts[1.0]["next_item"])
 
 

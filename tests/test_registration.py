@@ -54,10 +54,10 @@ def test_settings_have_recboles_precedence(settings, here, monkeypatch):
     config = Config("LLMInterest", "cycle", config_dict=settings)
     assert config["learning_rate"] == 0.003  # RecBole's own default is 0.001
     assert config["eval_args"]["order"] == "TO"  # from RecBole's file for sequential models, read after ours
-    (here / "mine.yaml").write_text("embedding_size: 8\nssl_weight: 0.5\nhidden_size: 8\n")
+    (here / "mine.yaml").write_text("embedding_size: 8\nssl_share: 0.5\nhidden_size: 8\n")
     monkeypatch.setattr(sys, "argv", ["run", "--hidden_size=32"])
-    config = Config("LLMInterest", "cycle", [str(here / "mine.yaml")], {**settings, "ssl_weight": 0.7})
-    assert (config["embedding_size"], config["ssl_weight"], config["hidden_size"]) == (8, 0.7, 32)
+    config = Config("LLMInterest", "cycle", [str(here / "mine.yaml")], {**settings, "ssl_share": 0.7})
+    assert (config["embedding_size"], config["ssl_share"], config["hidden_size"]) == (8, 0.7, 32)
 
 
 def test_data_sets_settings_are_found():

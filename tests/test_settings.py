@@ -43,7 +43,7 @@ def test_defaults_reach_recbole(settings):
 
 
 @pytest.mark.parametrize(
-    ("key", "suggestion"), [("temprature", "temperature"), ("ssl_wieght", "ssl_weight"), ("epoch", "epochs")]
+    ("key", "suggestion"), [("temprature", "temperature"), ("ssl_shaer", "ssl_share"), ("epoch", "epochs")]
 )
 def test_misspelt_key_is_an_error_with_a_suggestion(built, key, suggestion):
     with pytest.raises(SettingsError, match=rf"unknown setting '{key}': did you mean '{suggestion}'\?"):

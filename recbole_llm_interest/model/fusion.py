@@ -73,7 +73,7 @@ class ContentFusion(nn.Module):
 
     def forward(self, rows: Tensor | None = None) -> Tensor:
         """Representations of ``rows``, ``[B, output_size]``, or of all rows, ``[N, output_size]``."""
-        parts, _ = self._parts(rows)
+        parts, _ = self.parts(rows)
         representation, _ = self.combine(parts)
         return representation
 
@@ -83,7 +83,7 @@ class ContentFusion(nn.Module):
 
         A row's weights sum to one over the modalities that it has; the others' are zero.
         """
-        parts, present = self._parts(rows)
+        parts, present = self.parts(rows)
         _, weights = self.combine(parts)
         weights = weights.where(present, 0.0)
         return weights / weights.sum(dim=1, keepdim=True).clamp(min=torch.finfo(weights.dtype).tiny)
@@ -97,7 +97,7 @@ class ContentFusion(nn.Module):
         column = self.modalities.index(modality)
         self.get_buffer("present")[slice(None) if rows is None else rows, column] = False
 
-    def _parts(self, rows: Tensor | None) -> tuple[Tensor, Tensor]:
+    def parts(self, rows: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Each modality's part, or the learnt vector in its place, ``[B, M, D]``; and which are real, ``[B, M]``."""
         present = self.get_buffer("present")
         chosen: Tensor | slice = slice(None) if rows is None else rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,7 +16,15 @@ from torch import Tensor, nn
 from recbole_llm_interest.errors import DataError
 from recbole_llm_interest.model.fusion import ContentFusion
 from recbole_llm_interest.model.interest_tracker import InterestState, InterestTracker
-from recbole_llm_interest.model.losses import info_nce, item_scores, next_item_loss
+from recbole_llm_interest.model.losses import item_scores, next_item_loss
+from recbole_llm_interest.model.objectives import (
+    FeatureAutoencoding,
+    FutureContrast,
+    Histories,
+    MaskedItem,
+    ModalityAlignment,
+    ViewContrast,
+)
 from recbole_llm_interest.model.repetition import RepeatBias, Repeats
 from recbole_llm_interest.settings import ModelSettings, read_settings
 
@@ -33,14 +42,12 @@ class LLMInterest(SequentialRecommender):
     .. math:: h_t = \mathrm{LSTM}(I_t, h_{t-1}), \qquad z_t = W h_t + g(h_t, u) \odot P u, \qquad
               p(i_{t+1}) = \mathrm{softmax}(\cos(z_t, I) / \tau),
 
-    trained at every position of one pass by next-item cross-entropy, beside a contrastive loss by which the interest
-    at a point in time should find what its user turns to over the next events.
+    trained at every position of one pass by next-item cross-entropy, beside self-supervised objectives.
 
     In shapes, B is the batch, L the history's length, D ``embedding_size``, N the items with padding.
     """
 
     input_type = InputType.POINTWISE
-    loss_names = ("next_item", "contrastive")
 
     def __init__(self, config: Config, dataset: Dataset) -> None:
         super().__init__(config, dataset)
@@ -48,9 +55,12 @@ class LLMInterest(SequentialRecommender):
         # parameters
         settings = read_settings(ModelSettings, config)
         self.temperature = settings.temperature if settings.score == "cosine" else None
-        self.ssl_weight = settings.ssl_weight
-        self.ssl_temperature = settings.ssl_temperature
-        self.ssl_horizon = settings.ssl_horizon
+        self.ssl_weights = {
+            name.removeprefix("ssl_").removesuffix("_weight"): weight
+            for name, weight in dataclasses.asdict(settings).items()
+            if name.startswith("ssl_") and name.endswith("_weight") and weight
+        }
+        self.loss_names = ("next_item", *self.ssl_weights)
         self.NEXT_ITEM_SEQ = dataset.next_item_list_field
         if not dataset.item_content and not settings.use_item_id:
             raise DataError(
@@ -97,6 +107,21 @@ class LLMInterest(SequentialRecommender):
         )
         self.repeat_bias = RepeatBias() if settings.repeat_bias else None
 
+        # self-supervised losses
+        self.objectives = nn.ModuleDict({name: self._objective(name, settings) for name in self.ssl_weights})
+
+    def _objective(self, name: str, settings: ModelSettings) -> nn.Module:
+        if name == "future":
+            return FutureContrast(settings.ssl_temperature, settings.ssl_horizon)
+        if name == "views":
+            return ViewContrast(settings.ssl_temperature, settings.ssl_share, self.item_fusion.output_size)
+        if name == "modalities":
+            return ModalityAlignment(settings.ssl_temperature)
+        if name == "masked_item":
+            trained_items, candidate = self.get_buffer("trained_items"), self.get_buffer("candidate")
+            return MaskedItem(self.temperature, self.item_fusion.output_size, trained_items, candidate)
+        return FeatureAutoencoding(self.item_fusion)
+
     def item_representations(self) -> Tensor:
         """``I`` of every item, ``[N, D]``. Row 0, the padding, is zero."""
         items = self.item_fusion()
@@ -126,10 +151,20 @@ class LLMInterest(SequentialRecommender):
             self.temperature,
             self._repeats(item_seq, is_target),
         )
-        if not self.ssl_weight:
+        if not self.objectives:
             return (next_item,)
-        contrastive = self.contrastive_loss(interest, next_items, interaction[self.ITEM_SEQ_LEN], user, items)
-        return next_item, self.ssl_weight * contrastive
+        histories = Histories(
+            item_seq,
+            interaction[self.ITEM_SEQ_LEN],
+            next_items,
+            user,
+            items,
+            interest,
+            self.item_fusion,
+            lambda item_seq, items: self.forward(item_seq, self.initial_state(user), items),
+        )
+        weighted = [self.ssl_weights[name] * objective(histories) for name, objective in self.objectives.items()]
+        return next_item, *weighted
 
     def _repeats(self, item_seq: Tensor, is_target: Tensor) -> Repeats | None:
         """What had been chosen before each target, as candidates of the loss."""
@@ -138,20 +173,6 @@ class LLMInterest(SequentialRecommender):
         window, position = is_target.nonzero(as_tuple=True)
         items, bonus = self.repeat_bias(item_seq[window], position)
         return Repeats(self.get_buffer("candidate")[items].clamp(min=0), bonus)
-
-    def contrastive_loss(
-        self, interest: Tensor, next_items: Tensor, item_seq_len: Tensor, user: Tensor, items: Tensor
-    ) -> Tensor:
-        """InfoNCE between the interest, ``[B, L, D]``, at a random point of each history and what follows there.
-
-        What follows is the mean representation of the next ``ssl_horizon`` items: the interest foresees where its
-        user turns to, and not one item only (Ma et al., KDD 2020). The other users' futures are the negatives.
-        """
-        point = (torch.rand(len(user), device=user.device) * item_seq_len).long()
-        ahead = point[:, None] + torch.arange(self.ssl_horizon, device=user.device)
-        following = F.pad(next_items, (0, self.ssl_horizon)).gather(1, ahead)  # [B, horizon], 0 behind the end
-        future = F.embedding(following, items).sum(dim=1) / (following > 0).sum(dim=1, keepdim=True)
-        return info_nce(self.gather_indexes(interest, point), future, user, self.ssl_temperature)
 
     def predict(self, interaction: Interaction) -> Tensor:
         """Scores of one item for each history, ``[B]``."""

@@ -1,0 +1,77 @@
+"""Histories changed at random, as views of the same user: pure functions of tensors.
+
+Each takes histories ``item_seq`` ``[B, L]``, padded behind their end with 0, their lengths ``item_seq_len`` ``[B]`` and
+a share of the events, and returns changed histories and lengths of the same shapes.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+#: a substitute is drawn from this many of the most similar items
+_MOST_SIMILAR = 5
+
+
+def crop(item_seq: Tensor, item_seq_len: Tensor, share: float) -> tuple[Tensor, Tensor]:
+    """Keep a run of ``share`` of the events, at least one (CL4SRec, arXiv 2010.14395)."""
+    start, kept = _run(item_seq_len, share)
+    place = _places(item_seq)
+    source = (start[:, None] + place).clamp(max=item_seq.shape[1] - 1)
+    return item_seq.gather(1, source).where(place < kept[:, None], 0), kept
+
+
+def mask(item_seq: Tensor, item_seq_len: Tensor, share: float, mask_id: int) -> tuple[Tensor, Tensor]:
+    """Put ``mask_id`` in the place of each event with probability ``share`` (CL4SRec)."""
+    return item_seq.where(~_chosen(item_seq, item_seq_len, share), mask_id), item_seq_len
+
+
+def reorder(item_seq: Tensor, item_seq_len: Tensor, share: float) -> tuple[Tensor, Tensor]:
+    """Shuffle a run of ``share`` of the events (CL4SRec)."""
+    start, length = _run(item_seq_len, share)
+    place = _places(item_seq).expand_as(item_seq)
+    is_inside = (place >= start[:, None]) & (place < (start + length)[:, None])
+    drawn = start[:, None] + torch.rand(item_seq.shape, device=item_seq.device) * length[:, None]
+    order = torch.where(is_inside, drawn, place).argsort(dim=1)
+    return item_seq.gather(1, order), item_seq_len
+
+
+def substitute(
+    item_seq: Tensor, item_seq_len: Tensor, share: float, items: Tensor, pool: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Put an item much like it in the place of each event with probability ``share`` (CoSeRec, arXiv 2108.06479).
+
+    Args:
+        item_seq: histories.
+        item_seq_len: their lengths.
+        share: the probability.
+        items: representations by item id, ``[N, D]``; the nearer by cosine, the more alike.
+        pool: ids of the items that may stand in, ``[P]``.
+    """
+    chosen = _chosen(item_seq, item_seq_len, share)
+    replaced = item_seq[chosen]
+    alike = F.normalize(items[replaced], dim=-1) @ F.normalize(items[pool], dim=-1).T
+    alike = alike.masked_fill(replaced[:, None] == pool, -torch.inf)
+    best = alike.topk(min(_MOST_SIMILAR, len(pool)), dim=1).indices
+    drawn = torch.randint(best.shape[1], (len(replaced), 1), device=item_seq.device)
+    changed = item_seq.clone()
+    changed[chosen] = pool[best.gather(1, drawn).squeeze(1)]
+    return changed, item_seq_len
+
+
+def _run(item_seq_len: Tensor, share: float) -> tuple[Tensor, Tensor]:
+    """Start and length of a random run of ``share`` of each history, ``[B]`` each."""
+    length = (item_seq_len * share).long().clamp(min=1)
+    start = (torch.rand(len(length), device=length.device) * (item_seq_len - length + 1)).long()
+    return start, length
+
+
+def _chosen(item_seq: Tensor, item_seq_len: Tensor, share: float) -> Tensor:
+    """Events, each with probability ``share``, ``[B, L]``; none behind the end."""
+    drawn = torch.rand(item_seq.shape, device=item_seq.device) < share
+    return drawn & (_places(item_seq) < item_seq_len[:, None])
+
+
+def _places(item_seq: Tensor) -> Tensor:
+    return torch.arange(item_seq.shape[1], device=item_seq.device)
