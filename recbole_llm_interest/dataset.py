@@ -7,18 +7,21 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from recbole.config import Config
 from recbole.data.dataset import SequentialDataset
 from recbole.data.interaction import Interaction
+from recbole.utils import FeatureSource, FeatureType
 from torch import Tensor
 
 from recbole_llm_interest.content.catalogue import Catalogue, read_catalogue
 from recbole_llm_interest.content.collect import collect_content
 from recbole_llm_interest.content.features import Content, control
 from recbole_llm_interest.errors import DataError, SettingsError
-from recbole_llm_interest.settings import ContentSettings, read_settings
+from recbole_llm_interest.event_times import time_feature
+from recbole_llm_interest.settings import ContentSettings, ModelSettings, read_settings
 
 _logger = logging.getLogger(__name__)
 
@@ -49,6 +52,7 @@ class LLMInterestDataset(SequentialDataset):
         settings = read_settings(ContentSettings, config)
         check_interaction_file(config)
         _refuse_unsupported(config)
+        self._time_fields = {f"time_{name}": name for name in read_settings(ModelSettings, config).time_features}
         super().__init__(config)
         self.item_list_field = f"{self.iid_field}{config['LIST_SUFFIX']}"
         self.next_item_list_field = f"next_{self.item_list_field}"
@@ -69,6 +73,20 @@ class LLMInterestDataset(SequentialDataset):
             _logger.warning("%s: %s", line, advice)
         return content
 
+    def _normalize(self) -> None:
+        """Take what the times say along before RecBole scales them to [0, 1], and casts them to float32."""
+        users = self.inter_feat[self.uid_field].to_numpy()
+        features = {}
+        for field, name in self._time_fields.items():
+            if self.time_field not in self.inter_feat:
+                raise DataError(f"time_features needs a time for each event: {self.dataset_name!r} has none")
+            times = self.inter_feat[self.time_field].to_numpy(dtype=np.float64)
+            features[field] = time_feature(name, times, users)
+        super()._normalize()
+        for field, values in features.items():
+            self.inter_feat[field] = values
+            self.set_field_property(field, FeatureType.FLOAT, FeatureSource.INTERACTION, 1)
+
     def data_augmentation(self) -> None:
         """One row for each event that has a history, without copying the history (replaces RecBole's)."""
         self._aug_presets()
@@ -84,7 +102,9 @@ class LLMInterestDataset(SequentialDataset):
             _logger.warning(
                 "%d users have one event only: there is nothing to predict for them, so they take no part", lonely
             )
-        rows = {field: values[~is_first] for field, values in self.inter_feat.interaction.items()}
+        self._event_times = {field: self.inter_feat[field].long() for field in self._time_fields}
+        fields = [field for field in self.inter_feat.interaction if field not in self._time_fields]
+        rows = {field: self.inter_feat[field][~is_first] for field in fields}
         if not len(rows[self.uid_field]):
             raise DataError(f"no user of {self.dataset_name!r} has two events: there is no next item to learn from")
         rows[self.HISTORY_START] = start[~is_first]
@@ -110,12 +130,20 @@ class LLMInterestDataset(SequentialDataset):
         return rows
 
     def histories(self, start: Tensor, end: Tensor) -> Interaction:
-        """The items from event ``start`` up to and without ``end``, ``[B, L]`` with 0 behind the last one."""
+        """The events from ``start`` up to and without ``end``: items, and what is used of their times.
+
+        Each ``[B, L]``, with 0 behind the last one.
+        """
         length = end - start
         offset = torch.arange(int(length.max()))
         inside = offset < length[:, None]
-        items = self._event_items[(start[:, None] + offset).where(inside, 0)].where(inside, 0)
-        return Interaction({self.item_list_field: items, self.item_list_length_field: length})
+        events = (start[:, None] + offset).where(inside, 0)
+        times = {
+            f"{field}{self.config['LIST_SUFFIX']}": values[events].where(inside, 0)
+            for field, values in self._event_times.items()
+        }
+        items = self._event_items[events].where(inside, 0)
+        return Interaction({self.item_list_field: items, self.item_list_length_field: length, **times})
 
 
 def _refuse_unsupported(config: Config) -> None:

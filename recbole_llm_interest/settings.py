@@ -120,6 +120,9 @@ class ModelSettings:
     repeat_bias: bool = Field(
         False, description="learn what it says of an item that the history holds it, by how long ago"
     )
+    time_features: tuple[Literal["gap", "hour", "weekday"], ...] = Field(
+        (), description="what of an event's time stands beside its item"
+    )
     dropout_prob: float = Field(0.3, ge=0, lt=1, description="dropout on items and between layers")
     use_item_id: bool = Field(True, description="add a learnt ID embedding to an item's content")
     use_user_content: bool = Field(

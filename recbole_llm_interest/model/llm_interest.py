@@ -14,6 +14,7 @@ from recbole.utils import InputType
 from torch import Tensor, nn
 
 from recbole_llm_interest.errors import DataError
+from recbole_llm_interest.event_times import TIME_FEATURES
 from recbole_llm_interest.model.fusion import ContentFusion
 from recbole_llm_interest.model.interest_tracker import InterestState, InterestTracker
 from recbole_llm_interest.model.losses import item_scores, next_item_loss
@@ -62,6 +63,7 @@ class LLMInterest(SequentialRecommender):
         }
         self.loss_names = ("next_item", *self.ssl_weights)
         self.NEXT_ITEM_SEQ = dataset.next_item_list_field
+        self.TIME_SEQ = {name: f"time_{name}{config['LIST_SUFFIX']}" for name in settings.time_features}
         if not dataset.item_content and not settings.use_item_id:
             raise DataError(
                 f"the items of {config['dataset']!r} have no content and use_item_id is off: nothing tells them apart; "
@@ -92,6 +94,11 @@ class LLMInterest(SequentialRecommender):
                 projection=settings.projection,
                 modality_dropout=settings.modality_dropout,
             )
+        self.time_embeddings = nn.ModuleDict()
+        for name in settings.time_features:
+            embedding = nn.Embedding(TIME_FEATURES[name], self.item_fusion.output_size, padding_idx=0)
+            nn.init.zeros_(embedding.weight)  # an event is its item until its time proves to matter
+            self.time_embeddings[name] = embedding
         self.dropout = nn.Dropout(settings.dropout_prob)
         self.tracker = InterestTracker(
             input_size=self.item_fusion.output_size,
@@ -133,16 +140,24 @@ class LLMInterest(SequentialRecommender):
             return self.tracker.neutral_state(len(user))
         return self.tracker.initial_state(self.user_fusion(user))
 
-    def forward(self, item_seq: Tensor, state: InterestState, items: Tensor) -> Tensor:
-        """Interest after each event of histories ``[B, L]``, given ``I`` of all items: ``[B, L, D]``."""
-        return self.tracker(self.dropout(F.embedding(item_seq, items)), state)
+    def forward(
+        self, item_seq: Tensor, state: InterestState, items: Tensor, times: dict[str, Tensor] | None = None
+    ) -> Tensor:
+        """Interest after each event of histories ``[B, L]``, given ``I`` of all items: ``[B, L, D]``.
+
+        ``times`` is what is known of when the events were, ``[B, L]`` by feature.
+        """
+        events = F.embedding(item_seq, items)
+        for name, values in (times or {}).items():
+            events = events + self.time_embeddings[name](values)
+        return self.tracker(self.dropout(events), state)
 
     def calculate_loss(self, interaction: Interaction) -> tuple[Tensor, ...]:
         """The loss parts named in ``loss_names``, scalars; RecBole sums and logs them."""
         item_seq, next_items = interaction[self.ITEM_SEQ], interaction[self.NEXT_ITEM_SEQ]
         user = interaction[self.USER_ID]
         items = self.item_representations()
-        interest = self.forward(item_seq, self.initial_state(user), items)
+        interest = self.forward(item_seq, self.initial_state(user), items, self._times(interaction))
         is_target = next_items > 0
         next_item = next_item_loss(
             interest[is_target],
@@ -166,6 +181,9 @@ class LLMInterest(SequentialRecommender):
         weighted = [self.ssl_weights[name] * objective(histories) for name, objective in self.objectives.items()]
         return next_item, *weighted
 
+    def _times(self, interaction: Interaction) -> dict[str, Tensor]:
+        return {name: interaction[field] for name, field in self.TIME_SEQ.items()}
+
     def _repeats(self, item_seq: Tensor, is_target: Tensor) -> Repeats | None:
         """What had been chosen before each target, as candidates of the loss."""
         if self.repeat_bias is None:
@@ -181,7 +199,8 @@ class LLMInterest(SequentialRecommender):
     def full_sort_predict(self, interaction: Interaction) -> Tensor:
         """Scores of every item for each history, ``[B, N]``."""
         items = self.item_representations()
-        interest = self.forward(interaction[self.ITEM_SEQ], self.initial_state(interaction[self.USER_ID]), items)
+        state = self.initial_state(interaction[self.USER_ID])
+        interest = self.forward(interaction[self.ITEM_SEQ], state, items, self._times(interaction))
         last = interaction[self.ITEM_SEQ_LEN] - 1
         scores = item_scores(self.gather_indexes(interest, last), items, self.temperature)
         if self.repeat_bias is not None:
