@@ -25,7 +25,7 @@ setup(
     python_requires=">=3.11",
     packages=[*(PACKAGE + name for name in SUBPACKAGES), f"{PACKAGE}.properties"],
     package_dir={f"{PACKAGE}.properties": "properties"},
-    package_data={PACKAGE: ["py.typed"], f"{PACKAGE}.properties": ["*.yaml", "*/*.yaml"]},
+    package_data={PACKAGE: ["py.typed"], f"{PACKAGE}.properties": ["*.yaml", "*/*.yaml", "*/*.hyper"]},
     install_requires=[
         "recbole==1.2.1",
         "torch>=2.6",

@@ -10,12 +10,14 @@ import contextlib
 import io
 import json
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 from recbole.config import Config
+from tqdm import tqdm
 
 from recbole_llm_interest.commandline import exit_code, parse_arguments, settings_parser
 from recbole_llm_interest.configuration import configure
@@ -40,17 +42,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def job() -> None:
         options, overrides = parse_arguments(parser, arguments)
+        if options.trials < 1:
+            raise SettingsError(f"trials={options.trials}: a search needs at least one")
+        output = Path(options.output or f"tuned/{options.model}-{options.dataset}.yaml")
         row = tune(
             options.model,
             options.dataset,
             options.config_files,
             overrides,
             space=Path(options.space or PROPERTIES / "search" / f"{options.model}.hyper"),
-            output=Path(options.output or f"tuned/{options.model}-{options.dataset}.yaml"),
+            output=output,
             algorithm=options.algorithm,
             trials=options.trials,
         )
-        print(f"{row.name}: {row.settings}\n{row.note}")
+        print(f"{row.note}\nrow: {output} | trials: {output.with_suffix('.json')}")
 
     return exit_code(job, kept="finished trials are kept, and not run again")
 
@@ -85,37 +90,47 @@ def tune(
 
     shared = dict(config_dict or {})
     first = configure(model, dataset, config_file_list, shared)
-    log = TrialLog(output.with_suffix(".json"), given_settings(first))
+    log = TrialLog(output.with_suffix(".json"), {"model": model, "dataset": dataset, **given_settings(first)})
+
+    bigger = first["valid_metric_bigger"]
+    bar = tqdm(desc=f"Searching {model}", unit="trial", ncols=100, disable=not first["show_progress"])
 
     def objective(drawn: dict[str, Any], _: object = None) -> dict[str, Any]:
         config = configure(model, dataset, config_file_list, {**shared, **drawn})
-        config["show_progress"] = False  # the search has a bar of its own
+        config["show_progress"] = False  # one bar is enough
+        score = log.score(drawn, config)
+        bar.update()
+        bar.set_postfix_str(f"{first['valid_metric']} {score:.4f}, best {log.best(bigger)['score']:.4f}")
         return {
             "model": model,
-            "best_valid_score": log.score(drawn, config),
-            "valid_score_bigger": config["valid_metric_bigger"],
+            "best_valid_score": score,
+            "valid_score_bigger": bigger,
             "best_valid_result": {},
             "test_result": {},
         }
 
-    try:
-        search = HyperTuning(
-            objective, params_file=str(space), algo=algorithm, max_evals=trials, early_stop=max(trials, 1)
-        )
-    except FileNotFoundError as error:
-        raise SettingsError(f"search space {space} does not exist: give one by --space") from error
-    except (ValueError, SyntaxError) as error:
-        raise SettingsError(f"search space {space}: {error}") from error
-    check_keys(search.space)
-    os.environ.setdefault("HYPEROPT_FMIN_SEED", str(first["seed"]))
-    with contextlib.redirect_stdout(io.StringIO()):
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), bar:
+        warnings.simplefilter("ignore")  # hyperopt's, about how it was packaged
+        try:
+            search = HyperTuning(
+                objective, params_file=str(space), algo=algorithm, max_evals=trials, early_stop=max(trials, 1)
+            )
+        except FileNotFoundError as error:
+            raise SettingsError(f"search space {space} does not exist: give one by --space") from error
+        except (ValueError, SyntaxError, UnicodeDecodeError) as error:
+            raise SettingsError(f"search space {space} is not in RecBole's form: {error}") from error
+        if not search.space:
+            raise SettingsError(f"search space {space} has no line such as 'learning_rate choice [0.001,0.003]'")
+        check_keys(search.space)
+        bar.reset(search.max_evals)
+        os.environ["HYPEROPT_FMIN_SEED"] = str(first["seed"])  # RecBole passes none on
         search.run()
-    best = log.best(first["valid_metric_bigger"])
+    best = log.best(bigger)
     drawn = best["drawn"]
-    given = " ".join(space.read_text(encoding="utf-8").split("\n")).strip()
+    given = ", ".join(" ".join(line.split()) for line in space.read_text(encoding="utf-8").splitlines() if line.strip())
     note = (
-        f"{', '.join(f'{key}={value}' for key, value in drawn.items())}: the best of {len(log.trials)} by validation "
-        f"{first['valid_metric']}, {best['score']:.4f}; {algorithm} search, space {given}"
+        f"{', '.join(f'{key}={value}' for key, value in drawn.items())}: the best of {len(log.trials)} trials by "
+        f"validation {first['valid_metric']}, {best['score']:.4f}; {algorithm} search over {given}"
     )
     write_text(output, yaml.safe_dump({model: {"model": model, **drawn, "note": note}}, sort_keys=False, width=120))
     return Row(model, model, drawn, note)
