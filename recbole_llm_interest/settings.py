@@ -137,6 +137,11 @@ class ModelSettings:
     )
     score: Literal["cosine", "dot"] = Field("cosine", description="how interest and items are compared")
     temperature: float = Field(0.07, gt=0, description="divides the cosine scores; smaller is sharper")
+    target_horizon: int = Field(1, gt=0, description="next events that the interest after each event is to predict")
+    target_decay: float = Field(0.5, gt=0, le=1, description="how much an event counts against the one before it")
+    loss_precision: Literal["float32", "bfloat16"] = Field(
+        "float32", description="number format of the next-item loss' matrix products"
+    )
     learning_rate_schedule: Literal["constant", "linear", "cosine"] = Field(
         "constant", description="what the learning rate does after the warm-up: stay, or fall to zero"
     )

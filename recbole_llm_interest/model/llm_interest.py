@@ -56,6 +56,9 @@ class LLMInterest(SequentialRecommender):
         # parameters
         settings = read_settings(ModelSettings, config)
         self.temperature = settings.temperature if settings.score == "cosine" else None
+        self.target_horizon = settings.target_horizon
+        self.target_decay = settings.target_decay
+        self.loss_precision = getattr(torch, settings.loss_precision)
         self.ssl_weights = {
             name.removeprefix("ssl_").removesuffix("_weight"): weight
             for name, weight in dataclasses.asdict(settings).items()
@@ -159,12 +162,15 @@ class LLMInterest(SequentialRecommender):
         items = self.item_representations()
         interest = self.forward(item_seq, self.initial_state(user), items, self._times(interaction))
         is_target = next_items > 0
+        target, share = self._targets(next_items, is_target)
         next_item = next_item_loss(
             interest[is_target],
             items[self.get_buffer("trained_items")],
-            self.get_buffer("candidate")[next_items[is_target]],
+            target,
             self.temperature,
             self._repeats(item_seq, is_target),
+            share,
+            self.loss_precision,
         )
         if not self.objectives:
             return (next_item,)
@@ -180,6 +186,13 @@ class LLMInterest(SequentialRecommender):
         )
         weighted = [self.ssl_weights[name] * objective(histories) for name, objective in self.objectives.items()]
         return next_item, *weighted
+
+    def _targets(self, next_items: Tensor, is_target: Tensor) -> tuple[Tensor, Tensor]:
+        """Candidates that follow each event, the next one first, and how much each counts, ``[T, K]`` both."""
+        horizon = self.target_horizon
+        following = F.pad(next_items, (0, horizon - 1)).unfold(1, horizon, 1)[is_target]
+        share = (following > 0) * self.target_decay ** torch.arange(horizon, device=following.device)
+        return self.get_buffer("candidate")[following].clamp(min=0), share / share.sum(dim=1, keepdim=True)
 
     def _times(self, interaction: Interaction) -> dict[str, Tensor]:
         return {name: interaction[field] for name, field in self.TIME_SEQ.items()}

@@ -28,19 +28,27 @@ def item_scores(interest: Tensor, items: Tensor, temperature: float | None) -> T
 
 
 def next_item_loss(
-    interest: Tensor, candidates: Tensor, target: Tensor, temperature: float | None, repeats: Repeats | None = None
+    interest: Tensor,
+    candidates: Tensor,
+    target: Tensor,
+    temperature: float | None,
+    repeats: Repeats | None = None,
+    share: Tensor | None = None,
+    precision: torch.dtype = torch.float32,
 ) -> Tensor:
     """Cross-entropy of the next item over all candidates, with cosine scores (UniSRec, arXiv 2206.05941).
 
-    Worked off in chunks of targets, so that the scores of all targets never stand in memory at once, and in full
-    precision, whatever the automatic mixed precision around it.
+    Worked off in chunks of targets, so that the scores of all targets never stand in memory at once, and in the
+    precision that it is given, whatever the automatic mixed precision around it.
 
     Args:
         interest: ``[T, D]``, one row a target.
         candidates: ``[C, D]``.
-        target: ``[T]``, which candidate comes next.
+        target: ``[T]``, which candidate comes next; or ``[T, K]``, several that do.
         temperature: divides the cosines; None for dot products instead of cosines.
         repeats: what is added to the scores of candidates that stand in the history, ``[T, L]``.
+        share: ``[T, K]``, how much each of several targets counts, 1 in all for each row.
+        precision: of the matrix products; scores are added up and compared in float32 at least.
     """
     with torch.autocast(interest.device.type, enabled=False):
         candidates, interest = _at_least_float(candidates), _at_least_float(interest)
@@ -49,8 +57,10 @@ def next_item_loss(
         chunk = max(_CHUNK_SCORES // len(candidates), _CHUNK_TARGETS)
         if repeats is None:
             repeats = Repeats(target.new_zeros(len(target), 0), interest.new_zeros(len(interest), 0))
+        if share is None:
+            target, share = target[:, None], interest.new_ones(len(target), 1)
         return _ChunkedCrossEntropy.apply(  # type: ignore[no-untyped-call]
-            interest, candidates, target, repeats.items, repeats.bonus, chunk
+            interest, candidates, target, share, repeats.items, repeats.bonus, chunk, precision
         )
 
 
@@ -69,34 +79,45 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, rows: Tensor, classes: Tensor, target: Tensor, few: Tensor, bonus: Tensor, chunk: int
+        ctx: Any,
+        rows: Tensor,
+        classes: Tensor,
+        target: Tensor,
+        share: Tensor,
+        few: Tensor,
+        bonus: Tensor,
+        chunk: int,
+        precision: torch.dtype,
     ) -> Tensor:
-        """Mean loss, from ``[T, D], [C, D], [T], [T, L], [T, L]``."""
+        """Mean loss, from ``[T, D], [C, D], [T, K], [T, K], [T, L], [T, L]``."""
         loss = rows.new_zeros(())
         rows_grad, classes_grad, bonus_grad = torch.empty_like(rows), torch.zeros_like(classes), torch.empty_like(bonus)
-        chunks = (torch.split(values, chunk) for values in (rows, rows_grad, target, few, bonus, bonus_grad))
-        for part, part_grad, wanted, chosen, added, added_grad in zip(*chunks, strict=True):
-            wanted = wanted[:, None]
-            scores = part @ classes.T
+        exact = rows.dtype
+        factor = exact if precision == torch.float32 else precision  # of the products; float64 stays what it is
+        rows, classes = rows.to(factor), classes.to(factor)
+        chunks = (torch.split(values, chunk) for values in (rows, rows_grad, target, share, few, bonus, bonus_grad))
+        for part, part_grad, wanted, wanted_share, chosen, added, added_grad in zip(*chunks, strict=True):
+            scores = (part @ classes.T).to(exact)
             scores.scatter_add_(1, chosen, added)
             probability = torch.softmax(scores, dim=1)
             # log-sum-exp by way of the best class, whose probability cannot vanish
-            log_sum_exp = scores.amax(dim=1, keepdim=True) - probability.amax(dim=1, keepdim=True).log()
-            loss += (log_sum_exp - scores.gather(1, wanted)).sum()
-            probability.scatter_add_(1, wanted, probability.new_full(wanted.shape, -1.0))  # now d loss / d scores
-            torch.mm(probability, classes, out=part_grad)
+            log_sum_exp = scores.amax(dim=1) - probability.amax(dim=1).log()
+            loss += (log_sum_exp - (wanted_share * scores.gather(1, wanted)).sum(dim=1)).sum()
+            probability.scatter_add_(1, wanted, -wanted_share)  # now d loss / d scores
             torch.gather(probability, 1, chosen, out=added_grad)
-            classes_grad.addmm_(probability.T, part)
+            difference = probability.to(factor)
+            part_grad.copy_(difference @ classes)
+            classes_grad += difference.T @ part
         ctx.save_for_backward(rows_grad, classes_grad, bonus_grad)
         return loss / len(rows)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None, Tensor, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None, None, Tensor, None, None]:
         """The gradients that forward took along, scaled."""
         rows_grad, classes_grad, bonus_grad = ctx.saved_tensors
         scale = grad / len(rows_grad)
-        return rows_grad * scale, classes_grad * scale, None, None, bonus_grad * scale, None
+        return rows_grad * scale, classes_grad * scale, None, None, None, bonus_grad * scale, None, None
 
 
 def info_nce(view: Tensor, other_view: Tensor, group: Tensor, temperature: float) -> Tensor:
