@@ -19,8 +19,8 @@ def settings_parser(prog: str, description: str) -> argparse.ArgumentParser:
 
 def parse_arguments(
     parser: argparse.ArgumentParser, arguments: Sequence[str] | None = None
-) -> tuple[argparse.Namespace, dict[str, str]]:
-    """The parser's options, and any setting as ``--key=value``. ``config_files`` becomes a list.
+) -> tuple[argparse.Namespace, dict[str, str | None]]:
+    """The parser's options, and any setting as ``--key=value``; ``--key=~`` for none. ``config_files`` becomes a list.
 
     Args:
         parser: of the options that are no settings.
@@ -46,7 +46,8 @@ def parse_arguments(
         if overrides.get(key, value) != value:
             raise SettingsError(f"command line: --{key} comes twice, as {overrides[key]!r} and as {value!r}")
         overrides[key] = value
-    return options, overrides
+    # as in YAML, and in the README's table of settings
+    return options, {key: None if value == "~" else value for key, value in overrides.items()}
 
 
 def exit_code(job: Callable[[], object], kept: str) -> int:

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -523,9 +525,40 @@ def test_interrupted_download_is_not_taken_for_the_model(tmp_path, monkeypatch):
         asked.append(local_files_only)
         return str(tmp_path)
 
+    def repo_info(self, name, *, timeout):
+        return SimpleNamespace(sha="newest")
+
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    monkeypatch.setattr(huggingface_hub.HfApi, "repo_info", repo_info)
+    with pytest.raises(EncoderError, match="its repository holds none"):
+        find_model("text", "someone/half-there")
+    assert asked == [True, False, False]
+    (tmp_path / "model.safetensors").touch()
     assert find_model("text", "someone/half-there") == tmp_path
-    assert asked[:2] == [True, False]
+
+
+def test_hub_that_never_answers_is_not_waited_for(monkeypatch):
+    """A firewall may take the connection and say nothing."""
+    import huggingface_hub
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+        started = time.perf_counter()
+        with pytest.raises(EncoderError, match="no weights for the audio encoder 'nobody/silent'"):
+            find_model("audio", "nobody/silent")
+        assert time.perf_counter() - started < 4
+
+
+def test_checkpoint_that_lacks_weights_is_no_encoder(tmp_path):
+    """transformers would draw them at random, other ones each time."""
+    from safetensors.torch import load_file, save_file
+
+    weights = audio_model("wav2vec2", tmp_path) / "model.safetensors"
+    kept = {name: tensor for name, tensor in load_file(weights).items() if "layers.1." not in name}
+    save_file(kept, weights, metadata={"format": "pt"})
+    with pytest.raises(EncoderError, match=r"the checkpoint lacks \d+ weights, such as encoder\.layers\.1\."):
+        encode_files(AudioEncoder(str(tmp_path)), [sound_file(tone(1))])
 
 
 def test_encoder_without_weights_is_used_only_where_it_is_named():

@@ -105,6 +105,20 @@ def test_mmrecs_own_numbers_are_ids_where_the_interactions_use_them(tmp_path):
     assert np.array_equal(found["1"], ROWS[0])
 
 
+def test_mmrec_map_that_can_be_read_two_ways_is_refused(tmp_path):
+    """Raw ids that are numbers, too: half of the rows would go to the wrong items."""
+    np.save(tmp_path / "image_feat.npy", ROWS)
+    (tmp_path / "i_id_mapping.csv").write_text("asin\titemID\n1\t0\n2\t1\n3\t2\n")
+    with pytest.raises(DataError, match="nothing tells which are meant"):
+        read_features(tmp_path / "image_feat.npy", ["1", "2"], "item", "item_id")
+
+
+def test_quoted_ids_of_a_csv_file_are_those_within(tmp_path):
+    np.save(tmp_path / "x.npy", ROWS)
+    (tmp_path / "x.ids.csv").write_text('"a, or b",1\n"c",2\nd,3\n')
+    assert set(read_features(tmp_path / "x.npy", ["a, or b", "c"], "item", "item_id")) == {"a, or b", "c"}
+
+
 def test_ducho_cuts_a_name_at_its_first_dot(tmp_path):
     found = read_features(write_ducho(tmp_path), ["a.1", "b"], "item", "item_id")
     assert set(found) == {"a.1", "b"}

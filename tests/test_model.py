@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -402,6 +403,32 @@ def test_items_that_training_lacks_have_no_id_and_are_no_candidates_of_the_loss(
     assert torch.equal(model.item_fusion.id_embedding.weight[newest], before)
     model.eval()
     assert model.full_sort_predict(next(iter(test))[0])[:, newest].isfinite().all()
+
+
+def test_rare_items_go_by_content_if_they_have_any(built, here):
+    """Each item's training events are counted by hand; items without content keep the ID that is all they have."""
+    events = [
+        *cycle_events(),
+        ("x", "i0", 0.0),
+        ("x", "rare", 1.0),
+        ("x", "untitled", 2.0),
+        ("x", "i1", 3.0),
+        ("x", "i2", 4.0),
+    ]
+    titles = {f"i{n}": subject for n, subject in enumerate(SUBJECTS)} | {"rare": "rare"}
+    write_dataset(here / "data", "rare", events, titles)
+    walks = {}
+    for user, item, _ in events:
+        walks.setdefault(user, []).append(item)
+    counted = Counter(item for items in walks.values() for item in items[:-2])
+    for least in (1, 2, counted["i0"] + 1):
+        _, model, data, train, *_ = built("LLMInterest", "rare", id_min_events=least)
+        has_id = model.item_fusion.present[:, model.item_fusion.modalities.index("id")]
+        counts = train._dataset.item_counts()
+        for item in [*titles, "untitled"]:
+            row = data.token2id("item_id", item)
+            assert counts[row] == counted[item]
+            assert bool(has_id[row]) == (counted[item] >= least or item == "untitled")
 
 
 def test_every_parameter_gets_a_finite_gradient(built):

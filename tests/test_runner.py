@@ -214,6 +214,13 @@ def test_interrupt_ends_in_one_line_and_leaves_the_checkpoint(words, settings, c
     assert loaded.test
 
 
+def test_tilde_unsets_a_setting_as_in_yaml(words, here, capsys):
+    (here / "mine.yaml").write_text("text_pooling: cls\nitem_text_fields: [nothing]\n")
+    unset = ["--text_pooling=~", "--item_text_fields=~", "--text_max_length=~", "--encoder_device=~"]
+    assert main(["--config_files=mine.yaml", *words, *unset]) == 0
+    assert not (here / "~").exists()
+
+
 @pytest.mark.slow
 def test_script_runs_from_anywhere_and_says_help(here):
     script = str(REPOSITORY / "run_recbole.py")

@@ -127,7 +127,10 @@ def _ids_beside(request: _Request) -> list[str] | None:
     text = path.read_text(encoding="utf-8-sig")
     if path.suffix == ".json":
         return _json_ids(path, text)
-    ids = [line.split("," if path.suffix == ".csv" else "\t")[0] for line in text.splitlines() if line.strip()]
+    if path.suffix == ".csv":
+        ids = [row[0] for row in csv.reader(text.splitlines()) if row]
+    else:
+        ids = [line.split("\t")[0] for line in text.splitlines() if line.strip()]
     has_header = bool(ids) and ids[0].split(":")[0] in request.id_fields
     return ids[1:] if has_header else ids
 
@@ -149,7 +152,13 @@ def _mmrec_ids(path: Path, tokens: Sequence[str], count: int) -> list[str]:
     by_raw = [raw[number] for number in range(count)]
     by_number = [str(number) for number in range(count)]
     known = set(tokens)
-    return max(by_raw, by_number, key=lambda ids: len(known.intersection(ids)))
+    found_by_raw, found_by_number = len(known.intersection(by_raw)), len(known.intersection(by_number))
+    if found_by_raw == found_by_number > 0 and by_raw != by_number:
+        raise DataError(
+            f"{path}: {found_by_raw} of the data set's ids are raw ids of MMRec's, and as many are its row numbers, so "
+            "that nothing tells which are meant; save the features with an .ids.tsv of their own"
+        )
+    return by_raw if found_by_raw > found_by_number else by_number
 
 
 def _read_safetensors(request: _Request) -> _Table:

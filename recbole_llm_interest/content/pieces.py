@@ -89,7 +89,7 @@ class MediaFile:
             # Not blocking: else a pipe put in the place of the file in this very moment would hang the run.
             descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
         except OSError as error:
-            raise ContentError(f"cannot be read: {error.strerror}", is_lasting=False) from error
+            raise ContentError(f"{self.name!r} cannot be read: {error.strerror}", is_lasting=False) from error
         except (ValueError, RuntimeError) as error:  # a NUL or half a surrogate in the name; a loop of links
             raise ContentError(f"is not a file's name: {error}") from error
         status = os.fstat(descriptor)

@@ -75,9 +75,17 @@ class LLMInterest(SequentialRecommender):
 
         # items that never occur in training: their IDs would stay random, and as candidates of the loss they could
         # only ever be wrong, which would teach the model to shun whatever is new
-        is_trained = dataset.items_of_events()
+        counts = dataset.item_counts()
+        is_trained = counts > 0
         self.register_buffer("trained_items", is_trained.nonzero().squeeze(1), persistent=False)  # [C]
         self.register_buffer("candidate", is_trained.cumsum(0) - 1, persistent=False)  # [N], which one an item is
+
+        # An ID learnt from a few events knows those by heart, and nothing else: rare items do better by their content,
+        # and train the model for new ones, which have nothing else either.
+        has_content = torch.zeros_like(is_trained)
+        for features in dataset.item_content.values():
+            has_content |= features.present
+        has_id = is_trained & (~has_content | (counts >= settings.id_min_events))
 
         # layers
         self.item_fusion = ContentFusion(
@@ -86,7 +94,7 @@ class LLMInterest(SequentialRecommender):
             fusion=settings.fusion,
             projection=settings.projection,
             modality_dropout=settings.modality_dropout,
-            with_id=is_trained if settings.use_item_id else None,
+            with_id=has_id if settings.use_item_id else None,
         )
         self.user_fusion = None
         if settings.use_user_content and dataset.user_content:

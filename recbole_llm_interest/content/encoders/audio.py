@@ -13,6 +13,7 @@ from recbole_llm_interest.content.encoders.weights import (
     combined_fingerprint,
     find_model,
     folder_fingerprint,
+    refuse_random_weights,
     require_packages,
 )
 from recbole_llm_interest.content.sounds import read_sound
@@ -134,8 +135,12 @@ class AudioEncoder:
         arguments = {"local_files_only": True, "trust_remote_code": False}
         try:
             extractor = AutoFeatureExtractor.from_pretrained(self.folder, **arguments)
-            model = AutoModel.from_pretrained(self.folder, dtype=getattr(torch, self.precision), **arguments)
+            model, found = AutoModel.from_pretrained(
+                self.folder, dtype=getattr(torch, self.precision), output_loading_info=True, **arguments
+            )
+            model = model.to(device).eval()
         except Exception as error:  # transformers raises a dozen kinds for a damaged folder
             reason = " ".join(str(error).split())
             raise EncoderError(f"audio encoder {self.name!r} in {self.folder} does not load: {reason}") from error
-        return model.to(device).eval(), extractor
+        refuse_random_weights("audio", self.name, self.folder, found["missing_keys"])
+        return model, extractor

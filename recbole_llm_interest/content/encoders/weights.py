@@ -18,6 +18,8 @@ _WEIGHTS = {".safetensors", ".bin", ".pt"}
 _FILES_THAT_DECIDE = {*_WEIGHTS, ".json", ".txt", ".model"}
 #: what is downloaded first; weights in pickles, which torch reads without running them, only where there are no others
 _PATTERNS = ["*.safetensors", "*.json", "*.txt", "*.model"]
+#: weights that checkpoints often lack, and that features do not go through: of masking in training
+_WITHOUT_A_SAY = ("masked_spec_embed",)
 #: setting that names a weights-free encoder, by modality
 _WEIGHTS_FREE: dict[Modality, str] = {
     "text": "text_encoder=hashing",
@@ -48,20 +50,25 @@ def find_model(modality: Modality, name: str) -> Path:
     Raises:
         EncoderError: it is in none of these places.
     """
-    if Path(name).is_dir():
-        return Path(name)
+    local = Path(name).expanduser()
+    if name and local.is_dir():
+        return local
     require_packages(modality, name, "huggingface_hub")
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import HfApi, snapshot_download
 
     cached = cached_model(name)
     if cached is not None:
         return cached
     try:
-        folder = Path(snapshot_download(name, allow_patterns=_PATTERNS, etag_timeout=_HUB_PATIENCE))
+        # snapshot_download would ask the same without a limit, and wait for ever where a firewall swallows the answer
+        revision = HfApi().repo_info(name, timeout=_HUB_PATIENCE).sha
+        folder = Path(snapshot_download(name, revision=revision, allow_patterns=_PATTERNS))
         if not _holds_weights(folder):
-            snapshot_download(name, allow_patterns=["*.bin", "*.pt"], etag_timeout=_HUB_PATIENCE)
+            snapshot_download(name, revision=revision, allow_patterns=["*.bin", "*.pt"])
     except Exception as error:
         raise missing_weights(modality, name, type(error).__name__) from error
+    if not _holds_weights(folder):
+        raise missing_weights(modality, name, "its repository holds none")
     return folder
 
 
@@ -86,6 +93,26 @@ def missing_weights(modality: Modality, name: str, reason: str) -> EncoderError:
         f"a cache that holds it and HF_HUB_OFFLINE=1; or give features made elsewhere by item_{modality}_features; an "
         f"encoder that needs no weights runs if it is named: {_WEIGHTS_FREE[modality]}"
     )
+
+
+def refuse_random_weights(modality: Modality, name: str, folder: Path, missing: Iterable[str]) -> None:
+    """Make sure that a loaded model has all its weights: transformers draws what a checkpoint lacks at random.
+
+    Args:
+        modality: for the message, as are ``name`` and ``folder``.
+        name: the encoder's.
+        folder: where its checkpoint lies.
+        missing: names of the weights that the checkpoint lacks.
+
+    Raises:
+        EncoderError: one of them has a say in the features.
+    """
+    lacking = sorted(key for key in missing if not any(word in key for word in _WITHOUT_A_SAY))
+    if lacking:
+        raise EncoderError(
+            f"{modality} encoder {name!r} in {folder} does not load: the checkpoint lacks {len(lacking)} weights, such "
+            f"as {lacking[0]}, and random ones are no encoder; fetch the model again"
+        )
 
 
 def _holds_weights(folder: Path) -> bool:
