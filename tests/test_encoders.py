@@ -6,6 +6,7 @@ The small models have random weights: what is tested is how they are found, load
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 import socket
 import sys
@@ -550,13 +551,26 @@ def test_hub_that_never_answers_is_not_waited_for(monkeypatch):
         assert time.perf_counter() - started < 4
 
 
-def test_checkpoint_that_lacks_weights_is_no_encoder(tmp_path):
-    """transformers would draw them at random, other ones each time."""
+def take_from_checkpoint(weights, word):
     from safetensors.torch import load_file, save_file
 
-    weights = audio_model("wav2vec2", tmp_path) / "model.safetensors"
-    kept = {name: tensor for name, tensor in load_file(weights).items() if "layers.1." not in name}
+    kept = {name: tensor for name, tensor in load_file(weights).items() if word not in name}
     save_file(kept, weights, metadata={"format": "pt"})
+
+
+def test_text_checkpoint_that_lacks_weights_is_no_encoder(tmp_path, minilm, monkeypatch):
+    """transformers would draw them at random, other ones each time. The pooler of BERT is none that features need."""
+    monkeypatch.setattr(logging.getLogger("transformers"), "level", logging.ERROR)
+    shutil.copytree(minilm.folder, tmp_path / "model")
+    take_from_checkpoint(tmp_path / "model" / "model.safetensors", "pooler.")
+    assert np.allclose(TextEncoder(str(tmp_path / "model")).encode(TEXTS), minilm.encode(TEXTS), atol=1e-6)
+    take_from_checkpoint(tmp_path / "model" / "model.safetensors", "layer.5.")
+    with pytest.raises(EncoderError, match=r"the checkpoint lacks \d+ weights, such as encoder\.layer\.5\."):
+        TextEncoder(str(tmp_path / "model")).encode(TEXTS)
+
+
+def test_audio_checkpoint_that_lacks_weights_is_no_encoder(tmp_path):
+    take_from_checkpoint(audio_model("wav2vec2", tmp_path) / "model.safetensors", "layers.1.")
     with pytest.raises(EncoderError, match=r"the checkpoint lacks \d+ weights, such as encoder\.layers\.1\."):
         encode_files(AudioEncoder(str(tmp_path)), [sound_file(tone(1))])
 

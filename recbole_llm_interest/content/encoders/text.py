@@ -17,7 +17,9 @@ from recbole_llm_interest.content.encoders.weights import (
     file_sha256,
     find_model,
     folder_fingerprint,
+    missing_weights_reported,
     package_folder,
+    refuse_random_weights,
     require_packages,
 )
 from recbole_llm_interest.errors import EncoderError
@@ -112,20 +114,22 @@ class TextEncoder:
         # In each of the three, or transformers asks on the terminal whether to run what comes with the model.
         no_code = {"trust_remote_code": False}
         try:
-            model = SentenceTransformer(
-                str(self.folder),
-                device=self.device,
-                truncate_dim=self.truncate_dim,
-                local_files_only=True,
-                trust_remote_code=False,
-                model_kwargs={"dtype": getattr(torch, self.precision), **no_code},
-                processor_kwargs=no_code,
-                config_kwargs=no_code,
-            )
+            with missing_weights_reported() as missing:
+                model = SentenceTransformer(
+                    str(self.folder),
+                    device=self.device,
+                    truncate_dim=self.truncate_dim,
+                    local_files_only=True,
+                    trust_remote_code=False,
+                    model_kwargs={"dtype": getattr(torch, self.precision), **no_code},
+                    processor_kwargs=no_code,
+                    config_kwargs=no_code,
+                )
             self._set_up(model)
         except Exception as error:  # the libraries raise a dozen kinds for a damaged folder
             reason = " ".join(str(error).split())
             raise EncoderError(f"text encoder {self.name!r} in {self.folder} does not load: {reason}") from error
+        refuse_random_weights("text", self.name, self.folder, missing)
         return model.eval()
 
     def _set_up(self, model: Any) -> None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib.util
-from collections.abc import Iterable
+import logging
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +21,11 @@ _WEIGHTS = {".safetensors", ".bin", ".pt"}
 _FILES_THAT_DECIDE = {*_WEIGHTS, ".json", ".txt", ".model"}
 #: what is downloaded first; weights in pickles, which torch reads without running them, only where there are no others
 _PATTERNS = ["*.safetensors", "*.json", "*.txt", "*.model"]
-#: weights that checkpoints often lack, and that features do not go through: of masking in training
-_WITHOUT_A_SAY = ("masked_spec_embed",)
+#: weights that checkpoints often lack, and that features do not go through: of masking in training; and of the pooler,
+#: for text, whose tokens are pooled here
+_WITHOUT_A_SAY: dict[Modality, tuple[str, ...]] = {"text": ("pooler.",), "audio": ("masked_spec_embed",)}
+#: a line of transformers' loading report
+_MISSING = re.compile(r"^(\S+) *\| *MISSING", re.MULTILINE)
 #: setting that names a weights-free encoder, by modality
 _WEIGHTS_FREE: dict[Modality, str] = {
     "text": "text_encoder=hashing",
@@ -95,6 +101,25 @@ def missing_weights(modality: Modality, name: str, reason: str) -> EncoderError:
     )
 
 
+@contextmanager
+def missing_weights_reported() -> Iterator[list[str]]:
+    """Names of the weights that transformers reports as missing while models load inside, once it is left.
+
+    The report goes to its log: libraries that load a model through transformers do not pass the facts on.
+    """
+    missing: list[str] = []
+    logger = logging.getLogger("transformers")
+    handler, level = logging.Handler(), logger.level
+    handler.emit = lambda record: missing.extend(_MISSING.findall(record.getMessage()))  # type: ignore[method-assign]
+    logger.addHandler(handler)
+    logger.setLevel(logging.WARNING)
+    try:
+        yield missing
+    finally:
+        logger.setLevel(level)
+        logger.removeHandler(handler)
+
+
 def refuse_random_weights(modality: Modality, name: str, folder: Path, missing: Iterable[str]) -> None:
     """Make sure that a loaded model has all its weights: transformers draws what a checkpoint lacks at random.
 
@@ -107,7 +132,7 @@ def refuse_random_weights(modality: Modality, name: str, folder: Path, missing: 
     Raises:
         EncoderError: one of them has a say in the features.
     """
-    lacking = sorted(key for key in missing if not any(word in key for word in _WITHOUT_A_SAY))
+    lacking = sorted(key for key in missing if not any(word in key for word in _WITHOUT_A_SAY[modality]))
     if lacking:
         raise EncoderError(
             f"{modality} encoder {name!r} in {folder} does not load: the checkpoint lacks {len(lacking)} weights, such "
