@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from conftest import SUBJECTS, cycle_events, write_dataset
@@ -53,7 +55,7 @@ def test_inputs_are_the_events_before_their_targets(built):
 def test_no_held_out_event_is_trained_on(built, settings):
     """Each user's last two items come nowhere else in its history, so any sight of them in training is a leak."""
     events = [(f"u{u}", f"i{u}-{step}", float(step)) for u in range(12) for step in range(8)]
-    write_dataset(__import__("pathlib").Path(settings["data_path"]), "unique", events)
+    write_dataset(Path(settings["data_path"]), "unique", events)
     _, _, data, train, *_ = built("LLMInterest", "unique")
     trained = {
         int(item) for batch in train for f in ("item_id_list", "next_item_id_list") for item in batch[f].view(-1)
@@ -166,3 +168,13 @@ def test_interactions_without_time_are_refused(built, here):
     path.write_text("\n".join("\t".join(line.split("\t")[:2]) for line in path.read_text().splitlines()))
     with pytest.raises(DataError, match="no column 'timestamp'"):
         built("LLMInterest", "timeless")
+
+
+def test_content_that_is_of_nobody_is_an_error_that_names_both_sides(built, settings):
+    """Ids with another prefix, say: the model would train on learnt vectors for "missing" alone."""
+    content = Path(settings["data_path"]) / "cycle" / "content"
+    content.mkdir()
+    (content / "items.jsonl").write_text("".join(f'{{"item_id": "x{n}", "title": "film {n}"}}\n' for n in range(8)))
+    with pytest.raises(DataError, match=r"of 8 items \('x0', .*none of which is among the 8 .*'i0', .*by item_id"):
+        built("LLMInterest")
+    assert built("LLMInterest", modalities=[])

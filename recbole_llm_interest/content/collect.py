@@ -24,7 +24,7 @@ from recbole_llm_interest.content.features import Content, Features
 from recbole_llm_interest.content.imported import read_features
 from recbole_llm_interest.content.pieces import Piece
 from recbole_llm_interest.content.store import FeatureStore
-from recbole_llm_interest.errors import ContentError
+from recbole_llm_interest.errors import ContentError, DataError
 from recbole_llm_interest.settings import MODALITIES, ContentSettings, Modality
 
 #: a shard is closed when it has this many rows or is this old: that is all that a kill can lose
@@ -121,9 +121,16 @@ def collect_content(
 
     Raises:
         EncoderError: an encoder that is needed cannot be had.
-        DataError: an imported file cannot be used.
+        DataError: an imported file cannot be used, or the catalogue knows none of the tokens.
         StorageError: features cannot be written to the cache.
     """
+    named = {token for token in tokens if token}
+    if settings.modalities and catalogue.tokens and named and named.isdisjoint(catalogue.tokens):
+        raise DataError(
+            f"the content in {catalogue.folder} is of {len(catalogue.tokens)} {catalogue.kind}s "
+            f"({_first([*map(repr, catalogue.tokens)], ', ')}), none of which is among the {len(named)} of the "
+            f"interactions ({_first([*map(repr, sorted(named))], ', ')}): rows are matched by {catalogue.id_field}"
+        )
     content: Content = {}
     summaries = []
     for modality, rows, summary in collect_rows(catalogue, tokens, cache, settings):
