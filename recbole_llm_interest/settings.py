@@ -120,6 +120,9 @@ class ModelSettings:
     repeat_bias: bool = Field(
         False, description="learn what it says of an item that the history holds it, by how long ago"
     )
+    content_match: bool = Field(
+        False, description="learn what it says of an item that it looks like what the history holds"
+    )
     time_features: tuple[Literal["gap", "hour", "weekday"], ...] = Field(
         (), description="what of an event's time stands beside its item"
     )

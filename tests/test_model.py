@@ -14,9 +14,9 @@ from recbole.utils import get_trainer
 from recbole_llm_interest.content.conditioning import fit_conditioning
 from recbole_llm_interest.content.features import Features
 from recbole_llm_interest.model.fusion import FUSIONS, ContentFusion
+from recbole_llm_interest.model.history_scores import ContentMatch, Match, RepeatBias, Repeats
 from recbole_llm_interest.model.interest_tracker import InterestTracker
 from recbole_llm_interest.model.losses import info_nce, item_scores, next_item_loss
-from recbole_llm_interest.model.repetition import RepeatBias, Repeats
 from recbole_llm_interest.model.sequence_encoders import AttentionReadout
 
 # --- losses
@@ -29,7 +29,7 @@ def naive_cosine(a, b):
 @pytest.mark.parametrize("targets", [1, 7, 200])
 @pytest.mark.parametrize("temperature", [0.1, None])
 def test_next_item_loss_equals_a_naive_loop_and_so_do_its_gradients(targets, temperature):
-    """Cosines or dot products, with a bonus on candidates of the history, one of which comes twice."""
+    """Cosines or dot products, and what the history adds: to its own items, one twice, and to what looks like them."""
     torch.manual_seed(0)
     interest = torch.randn(targets, 8, dtype=torch.double, requires_grad=True)
     candidates = torch.randn(30, 8, dtype=torch.double, requires_grad=True)
@@ -37,20 +37,26 @@ def test_next_item_loss_equals_a_naive_loop_and_so_do_its_gradients(targets, tem
     chosen = torch.randint(30, (targets, 4))
     chosen[:, 0] = chosen[:, 1]
     bonus = torch.randn(targets, 4, dtype=torch.double, requires_grad=True)
-    loss = next_item_loss(interest, candidates, target, temperature, Repeats(chosen, bonus))
-    losses = []
-    for row, wanted, had, added in zip(interest, target, chosen, bonus, strict=True):
+    query = torch.randn(targets, 5, dtype=torch.double, requires_grad=True)
+    looks = torch.randn(30, 5, dtype=torch.double)
+    repeats, match = Repeats(chosen, bonus), Match(query, looks)
+    loss = next_item_loss(interest, candidates, target, temperature, repeats, match)
+    naive_scores = []
+    for row, had, added, seen in zip(interest, chosen, bonus, query, strict=True):
         if temperature is None:
             scores = [row @ item for item in candidates]
         else:
-            scores = [torch.cosine_similarity(row, item, 0) / temperature for item in candidates]
+            scores = [torch.cosine_similarity(row, item, 0) for item in candidates]
+        scores = [score + seen @ look for score, look in zip(scores, looks, strict=True)]
         for item, more in zip(had.tolist(), added, strict=True):
             scores[item] = scores[item] + more
-        losses.append(-torch.log_softmax(torch.stack(scores), 0)[wanted])
-    naive = torch.stack(losses).mean()
-    assert torch.allclose(loss, naive)
-    parameters = (interest, candidates, bonus)
-    ours, expected = (torch.autograd.grad(value, parameters) for value in (loss, naive))
+        naive_scores.append(torch.stack(scores) / (temperature or 1.0))
+    naive = torch.stack(naive_scores)
+    assert torch.allclose(item_scores(interest, candidates, temperature, repeats, match), naive)
+    naive_loss = -naive.log_softmax(dim=1).gather(1, target[:, None]).mean()
+    assert torch.allclose(loss, naive_loss)
+    parameters = (interest, candidates, bonus, query)
+    ours, expected = (torch.autograd.grad(value, parameters) for value in (loss, naive_loss))
     assert all(torch.allclose(a, b, atol=1e-8) for a, b in zip(ours, expected, strict=True))
 
 
@@ -324,17 +330,61 @@ def test_only_max_length_events_are_attended_to():
     assert state.carried.shape[0] == 6  # the token before the history, and five events
 
 
-# --- repetition
+# --- what the history itself says
 
 
 def test_bonus_goes_by_how_long_ago_and_to_nothing_else():
-    bias = RepeatBias(lags=3)
-    bias.bonus.data = torch.tensor([1.0, 10.0, 100.0])
+    bias = RepeatBias()
+    bias.bonus.data[:3] = torch.tensor([1.0, 10.0, 100.0])
     history = torch.tensor([[7, 8, 7, 9, 5], [4, 6, 0, 0, 0]])
     items, bonus = bias(history, torch.tensor([3, 1]))  # the fifth event of the first user is yet to come
     scores = torch.zeros(2, 11).scatter_add(1, items, bonus)
     assert scores[0].tolist() == [0, 0, 0, 0, 0, 0, 0, 110, 10, 1, 0]
     assert scores[1].tolist() == [0, 0, 0, 0, 10, 0, 1, 0, 0, 0, 0]
+
+
+def test_content_match_equals_a_naive_loop():
+    """Two modalities of unlike widths; item 5 lacks one of them, padding has no looks."""
+    torch.manual_seed(0)
+    match = ContentMatch([3, 4])
+    match.weight.data.normal_()
+    parts = [torch.nn.functional.normalize(torch.randn(9, size), dim=1) for size in match.sizes]
+    parts[1][5] = 0
+    parts[0][0] = parts[1][0] = 0
+    looks = torch.cat(parts, dim=1)
+    history = torch.tensor([[7, 8, 5, 7, 2, 1, 3], [4, 6, 0, 0, 0, 0, 0]])
+    scores = match(history, looks) @ looks.T
+    bucket = [0, 1, 1, 2, 2, 2, 2]  # by how many events ago
+    for user, last in ((0, 0), (0, 3), (0, 6), (1, 1)):
+        for item in range(9):
+            expected = sum(
+                match.weight[modality, bucket[last - event]] * (part[history[user, event]] @ part[item])
+                for event in range(last + 1)
+                for modality, part in enumerate(parts)
+            )
+            assert torch.allclose(scores[user, last, item], expected, atol=1e-6)
+
+
+def test_content_match_finds_what_is_new_to_training(built, here):
+    """Users stay with their subject; each comes to an item about it at last that nobody has met before."""
+    items = {f"{subject}{n}": f"{n} {subject} books about {subject}" for subject in SUBJECTS for n in range(12)}
+    events = [
+        (f"u{u}", token, float(step))
+        for u in range(32)
+        for subject in [SUBJECTS[u % len(SUBJECTS)]]
+        for step, token in enumerate([*(f"{subject}{(u // 8 + n) % 6}" for n in range(4)), f"{subject}{6 + u // 8}"])
+    ]
+    write_dataset(here / "data", "loyal", events, items)
+    recall = {}
+    for content_match in (False, True):
+        config, model, _, train, _, test = built(
+            "LLMInterest", "loyal", epochs=30, learning_rate=0.02, repeat_bias=True, content_match=content_match,
+            feature_conditioning="pca", conditioning_size=16, topk=[8], valid_metric="NDCG@8",
+        )  # fmt: skip
+        trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
+        trainer.fit(train, None, saved=False, verbose=False)
+        recall[content_match] = trainer.evaluate(test, load_best_model=False)["recall@8"]
+    assert recall[True] > recall[False] + 0.2
 
 
 @pytest.mark.parametrize("comes_back", [True, False])

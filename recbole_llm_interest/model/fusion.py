@@ -50,10 +50,12 @@ class ContentFusion(nn.Module):
             raise ValueError("there is nothing to fuse: neither content nor IDs")
         self.features = nn.ModuleDict()
         self.projections = nn.ModuleDict()
+        self.feature_sizes: list[int] = []
         present = []
         for modality in sorted(content):
             features = FrozenFeatures(content[modality])
             self.features[modality] = features
+            self.feature_sizes.append(features.output_size)
             present.append(content[modality].present)
             linear = nn.Linear(features.output_size, embedding_size)
             self.projections[modality] = (
@@ -87,6 +89,16 @@ class ContentFusion(nn.Module):
         _, weights = self.combine(parts)
         weights = weights.where(present, 0.0)
         return weights / weights.sum(dim=1, keepdim=True).clamp(min=torch.finfo(weights.dtype).tiny)
+
+    def looks(self) -> Tensor:
+        """All modalities' frozen features, each at unit length, side by side, ``[N, K]``; zero where missing."""
+        present = self.get_buffer("present").float()
+        parts = [
+            F.normalize(self.features[name](slice(None)), dim=-1) * present[:, [column]]
+            for column, name in enumerate(self.modalities)
+            if name != ID
+        ]
+        return torch.cat(parts, dim=-1)
 
     def take_away(self, modality: str, rows: Tensor | None = None) -> None:
         """Treat ``rows``, or all rows, as lacking a modality from now on.

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from recbole_llm_interest.errors import DataError
 from recbole_llm_interest.event_times import TIME_FEATURES
 from recbole_llm_interest.model.fusion import ContentFusion
+from recbole_llm_interest.model.history_scores import ContentMatch, Match, RepeatBias, Repeats
 from recbole_llm_interest.model.interest_tracker import InterestState, InterestTracker
 from recbole_llm_interest.model.losses import item_scores, next_item_loss
 from recbole_llm_interest.model.objectives import (
@@ -26,7 +27,6 @@ from recbole_llm_interest.model.objectives import (
     ModalityAlignment,
     ViewContrast,
 )
-from recbole_llm_interest.model.repetition import RepeatBias, Repeats
 from recbole_llm_interest.settings import ModelSettings, read_settings
 
 if TYPE_CHECKING:
@@ -124,6 +124,9 @@ class LLMInterest(SequentialRecommender):
             last_item_skip=settings.last_item_skip,
         )
         self.repeat_bias = RepeatBias() if settings.repeat_bias else None
+        self.content_match = None
+        if settings.content_match and dataset.item_content:
+            self.content_match = ContentMatch(self.item_fusion.feature_sizes)
 
         # self-supervised losses
         self.objectives = nn.ModuleDict({name: self._objective(name, settings) for name in self.ssl_weights})
@@ -177,6 +180,7 @@ class LLMInterest(SequentialRecommender):
             target,
             self.temperature,
             self._repeats(item_seq, is_target),
+            self._match(item_seq, is_target),
             share,
             self.loss_precision,
         )
@@ -213,6 +217,13 @@ class LLMInterest(SequentialRecommender):
         items, bonus = self.repeat_bias(item_seq[window], position)
         return Repeats(self.get_buffer("candidate")[items].clamp(min=0), bonus)
 
+    def _match(self, item_seq: Tensor, is_target: Tensor) -> Match | None:
+        """What the histories before each target look like, and what the candidates of the loss do."""
+        if self.content_match is None:
+            return None
+        looks = self.item_fusion.looks()
+        return Match(self.content_match(item_seq, looks)[is_target], looks[self.get_buffer("trained_items")])
+
     def predict(self, interaction: Interaction) -> Tensor:
         """Scores of one item for each history, ``[B]``."""
         return self.full_sort_predict(interaction).gather(1, interaction[self.ITEM_ID][:, None]).squeeze(1)
@@ -220,10 +231,13 @@ class LLMInterest(SequentialRecommender):
     def full_sort_predict(self, interaction: Interaction) -> Tensor:
         """Scores of every item for each history, ``[B, N]``."""
         items = self.item_representations()
+        item_seq, last = interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN] - 1
         state = self.initial_state(interaction[self.USER_ID])
-        interest = self.forward(interaction[self.ITEM_SEQ], state, items, self._times(interaction))
-        last = interaction[self.ITEM_SEQ_LEN] - 1
-        scores = item_scores(self.gather_indexes(interest, last), items, self.temperature)
+        interest = self.forward(item_seq, state, items, self._times(interaction))
+        repeats = match = None
         if self.repeat_bias is not None:
-            scores = scores.scatter_add(1, *self.repeat_bias(interaction[self.ITEM_SEQ], last))
-        return scores
+            repeats = self.repeat_bias(item_seq, last)
+        if self.content_match is not None:
+            looks = self.item_fusion.looks()
+            match = Match(self.gather_indexes(self.content_match(item_seq, looks), last), looks)
+        return item_scores(self.gather_indexes(interest, last), items, self.temperature, repeats, match)
