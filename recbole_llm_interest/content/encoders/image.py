@@ -133,7 +133,8 @@ def _find_folder(name: str) -> Path | None:
         raise EncoderError(
             f"no weights for the image encoder {name!r}: {path} holds no open_clip_config.json. Name the folder that "
             "open_clip saved; or an architecture by image_encoder and a checkpoint file by image_weights; or give "
-            "features made elsewhere by item_image_features; image_encoder=color_hist needs no weights"
+            "features made elsewhere by item_image_features or user_image_features; image_encoder=color_hist needs no "
+            "weights"
         )
     return path
 

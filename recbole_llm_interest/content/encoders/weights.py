@@ -96,8 +96,8 @@ def missing_weights(modality: Modality, name: str, reason: str) -> EncoderError:
     return EncoderError(
         f"no weights for the {modality} encoder {name!r}: it is no local directory, not in the hub cache "
         f"{constants.HF_HUB_CACHE}, and the hub did not give it ({reason}). Name a local directory; or set HF_HOME to "
-        f"a cache that holds it and HF_HUB_OFFLINE=1; or give features made elsewhere by item_{modality}_features; an "
-        f"encoder that needs no weights runs if it is named: {_WEIGHTS_FREE[modality]}"
+        f"a cache that holds it and HF_HUB_OFFLINE=1; or give features made elsewhere by item_{modality}_features or "
+        f"user_{modality}_features; an encoder that needs no weights runs if it is named: {_WEIGHTS_FREE[modality]}"
     )
 
 
