@@ -8,7 +8,9 @@ import pickle
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from safetensors.numpy import save_file
+from safetensors.torch import save_file as save_tensors
 
 from recbole_llm_interest.content.imported import read_features
 from recbole_llm_interest.errors import DataError
@@ -97,6 +99,22 @@ def test_rows_are_found_by_id_in_every_layout(write, tmp_path):
     assert np.array_equal(found["a"], ROWS[0])
     assert np.array_equal(found["b"], ROWS[1])
     assert found["a"].dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    "precision", [torch.bfloat16, torch.float16, torch.float64, torch.float8_e4m3fn, torch.float8_e5m2, torch.int32]
+)
+def test_tensors_of_every_precision_are_read(precision, tmp_path):
+    """Language models compute in bfloat16, of which numpy knows nothing. The rows' numbers are exact in all of them."""
+    values = torch.tensor([[0, 1, 2, 3], [-4, 5, 6, 7], [8, 10, -12, 14]])
+    rows = values.float().where(values < 4, values.float().div(4).round())
+    tensors = dict(zip(IDS, rows.to(precision), strict=True))
+    save_tensors(tensors, tmp_path / "f.safetensors")
+    save_tensors({"features": rows.to(precision)}, tmp_path / "g.safetensors", metadata={"ids": json.dumps(IDS)})
+    for name in ("f", "g"):
+        found = read_features(tmp_path / f"{name}.safetensors", TOKENS, "item", "item_id")
+        assert found["a"].dtype == np.float32
+        assert np.array_equal(np.stack([found["a"], found["b"]]), rows[:2].numpy())
 
 
 def test_mmrecs_own_numbers_are_ids_where_the_interactions_use_them(tmp_path):
@@ -202,6 +220,17 @@ def ids_as_a_map(folder):
     return folder / "f.npy"
 
 
+def parquet_with(**columns):
+    def write(folder):
+        pd.DataFrame({"item_id": IDS, **columns}).to_parquet(folder / "f.parquet")
+        return folder / "f.parquet"
+
+    return write
+
+
+TITLES = ["Heat", "Ran", "M"]
+
+
 def written(name, text):
     def write(folder):
         (folder / name).write_text(text)
@@ -238,6 +267,9 @@ def written(name, text):
         (written("f.csv", "a,1,2\n"), TOKENS, "neither a known ending"),
         (written("f.safetensors", "x" * 100), TOKENS, "cannot be read"),
         (written("f.parquet", "x" * 100), TOKENS, "cannot be read"),
+        (parquet_with(title=TITLES, f0=ROWS[0, :3], seen=[True] * 3), TOKENS, "hold no numbers: 'title', 'seen'; save"),
+        (parquet_with(title=TITLES, vector=list(ROWS)), TOKENS, "hold no numbers: 'title', 'vector'; save"),
+        (parquet_with(title=TITLES), TOKENS, "hold no numbers: 'title'; save it with item_id and either one column of"),
     ],
 )
 def test_what_is_wrong_is_refused_by_name(write, tokens, message, tmp_path, monkeypatch):

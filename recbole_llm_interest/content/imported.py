@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from recbole_llm_interest.errors import DataError
@@ -165,15 +166,21 @@ def _read_safetensors(request: _Request) -> _Table:
     """One tensor an id; or one tensor, with the ids as a JSON list in the metadata or in a file beside it."""
     from safetensors import safe_open
 
-    with safe_open(request.path, framework="numpy") as file:
-        names = list(file.keys())
-        if len(names) > 1:
-            return names, _stacked(request.path, {name: file.get_tensor(name) for name in names})
-        rows, metadata = file.get_tensor(names[0]), file.metadata() or {}
+    with safe_open(request.path, framework="pt") as file:
+        names, metadata = list(file.keys()), file.metadata() or {}
+        tensors = {name: _as_array(file.get_tensor(name)) for name in names}
+    if len(names) > 1:
+        return names, _stacked(request.path, tensors)
+    rows = tensors[names[0]]
     ids = _json_ids(request.path, metadata["ids"]) if "ids" in metadata else _ids_beside(request)
     if ids is None:
         raise DataError(f"features {request.path} have no ids: put a JSON list of them into its metadata, as 'ids'")
     return ids, rows
+
+
+def _as_array(tensor: torch.Tensor) -> NDArray[Any]:
+    # numpy has no bfloat16 and no numbers of 8 bits
+    return (tensor.float() if tensor.is_floating_point() else tensor).numpy()
 
 
 def _read_parquet(request: _Request) -> _Table:
@@ -187,8 +194,14 @@ def _read_parquet(request: _Request) -> _Table:
         raise DataError(f"features {request.path} have no column {request.id_fields[0]}, but {columns}")
     values = frame.drop(columns=column)
     ids = frame[column].astype(str).tolist()
-    if values.shape[1] == 1 and values.dtypes.iloc[0].hasobject:
+    others = [str(name) for name in values.select_dtypes(exclude="number")]
+    if values.shape[1] == 1 and others and not isinstance(values.iloc[0, 0], str):
         return ids, _stacked(request.path, dict(enumerate(map(np.asarray, values.iloc[:, 0]))))
+    if others:
+        raise DataError(
+            f"features {request.path}: columns that hold no numbers: {_some(others)}; save it with {column} and either "
+            "one column of lists or one column a dimension, and no others"
+        )
     return ids, values.to_numpy()
 
 
