@@ -127,6 +127,15 @@ def test_sixteen_bits_are_scaled_not_cut_off(kind):
     assert np.allclose(read[..., 0], ramp / 257, atol=1)
 
 
+@pytest.mark.parametrize("bits", [8, 10, 12, 14])
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_sixteen_bits_that_are_not_all_used_are_no_dark_picture(kind, bits):
+    """As cameras of 12 bits save them: of the upper bits, no pixel has any."""
+    ramp = np.linspace(0, 2**bits - 1, 100 * 100, dtype=np.uint16).reshape(100, 100)
+    read = np.asarray(read_image(as_file(Image.fromarray(ramp), kind)))
+    assert np.allclose(read[..., 0], ramp * (255 / (2**bits - 1)), atol=1)
+
+
 def test_floating_point_pixels_are_scaled():
     ramp = np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8)
     assert np.allclose(np.asarray(read_image(as_file(Image.fromarray(ramp), "TIFF")))[..., 0], ramp * 255, atol=1)

@@ -21,6 +21,8 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM
 MAX_PIXELS = 64_000_000
 MAX_ASPECT_RATIO = 8
 _LONGEST_EDGE_OF_A_STRIP = 2048
+#: bits that scanners and cameras give a grey pixel, whatever number of them the file has room for
+_DEPTHS = (8, 10, 12, 14, 16)
 #: images above so many pixels are decoded one at a time: the decoding threads together would take gigabytes
 _LARGE = 8_000_000
 _one_large_image = threading.Lock()
@@ -100,9 +102,11 @@ def _to_eight_bits(pixels: NDArray[Any]) -> NDArray[np.uint8]:
     low, high = values.min(), values.max()
     if pixels.dtype.kind == "f" and low >= 0 and high <= 1:
         values = values * 255
-    elif pixels.dtype.kind == "u" or (low >= 0 and 255 < high <= 65535):
-        values = values / 257  # 16 bits
-    elif (low < 0 or high > 255) and high > low:
+    elif low >= 0 and high <= 65535:
+        # A camera of 12 bits leaves the upper four of 16 empty, and few files say so: by all 16, its pictures would be
+        # as good as black. A picture of 16 bits that is dark throughout is brightened along, and loses nothing by it.
+        values = values * (255 / next(2**bits - 1 for bits in _DEPTHS if high <= 2**bits - 1))
+    elif high > low:
         values = (values - low) * (255 / (high - low))
     return values.clip(0, 255).round().astype(np.uint8)
 
