@@ -26,7 +26,7 @@ class ContentError(LLMInterestError):
 
 
 class EncoderError(LLMInterestError):
-    """An encoder cannot be loaded: its weights are missing, damaged or need a package that is not installed."""
+    """An encoder cannot be used: its weights are missing, damaged, need a package that is not there, or more memory."""
 
 
 class StorageError(LLMInterestError):

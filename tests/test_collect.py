@@ -19,7 +19,7 @@ from recbole_llm_interest.content import collect
 from recbole_llm_interest.content.collect import EncodingJob, Share, Summary, line_up
 from recbole_llm_interest.content.pieces import MediaFile, Text
 from recbole_llm_interest.content.store import FeatureStore
-from recbole_llm_interest.errors import ContentError, StorageError
+from recbole_llm_interest.errors import ContentError, EncoderError, StorageError
 
 
 class CountingEncoder:
@@ -186,6 +186,49 @@ def test_interrupted_encoding_keeps_what_was_done(store, monkeypatch):
     rows, _ = encode(texts, rest, store)
     assert len(rest.encoded) == 16
     assert set(rows) == set(texts)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+        MemoryError(),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory"),
+        RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 4000000000 bytes."),
+    ],
+)
+@pytest.mark.parametrize("where", ["load", "encode"])
+def test_memory_that_runs_out_is_one_error_and_keeps_what_was_done(store, error, where):
+    class Hungry(CountingEncoder):
+        def load(self, content):
+            return self.refuse_at(39, content) if where == "load" else content
+
+        def encode(self, batch):
+            if where == "encode":
+                self.refuse_at(40, max(batch, key=len))
+            return super().encode(batch)
+
+        def refuse_at(self, length, text):
+            if len(text) >= length:
+                raise error
+            return text
+
+    texts = {str(n): "x" * (n + 1) for n in range(40)}
+    with pytest.raises(EncoderError, match="memory ran out while items' text was encoded: lower text_batch_size"):
+        encode(texts, Hungry(), store)
+    rest = CountingEncoder()
+    rows, _ = encode(texts, rest, store)
+    assert len(rest.encoded) == 8  # the batch that was too much
+    assert set(rows) == set(texts)
+
+
+def test_error_that_is_not_of_memory_is_not_called_one(store):
+    class Broken(CountingEncoder):
+        def encode(self, batch):
+            raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    with pytest.raises(RuntimeError, match="mat1"):
+        encode({"a": "one"}, Broken(), store)
 
 
 def test_slow_encoding_closes_a_shard_before_it_is_full(store, monkeypatch):

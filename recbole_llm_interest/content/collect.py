@@ -24,7 +24,7 @@ from recbole_llm_interest.content.features import Content, Features
 from recbole_llm_interest.content.imported import read_features
 from recbole_llm_interest.content.pieces import Piece
 from recbole_llm_interest.content.store import FeatureStore
-from recbole_llm_interest.errors import ContentError, DataError
+from recbole_llm_interest.errors import ContentError, DataError, EncoderError
 from recbole_llm_interest.settings import MODALITIES, ContentSettings, Modality
 
 #: a shard is closed when it has this many rows or is this old: that is all that a kill can lose
@@ -120,7 +120,7 @@ def collect_content(
         settings: which modalities, from where, by which encoder, how conditioned.
 
     Raises:
-        EncoderError: an encoder that is needed cannot be had.
+        EncoderError: an encoder that is needed cannot be had, or memory runs out.
         DataError: an imported file cannot be used, or the catalogue knows none of the tokens.
         StorageError: features cannot be written to the cache.
     """
@@ -256,7 +256,7 @@ class EncodingJob:
         """Encode what the store lacks, and return every row that there is, by token.
 
         Raises:
-            EncoderError: the encoder does not load.
+            EncoderError: the encoder does not load, or memory runs out; what was encoded by then is in the store.
             StorageError: features cannot be written.
         """
         started = time.perf_counter()
@@ -285,8 +285,19 @@ class EncodingJob:
         keys = sorted(self._work, key=lambda key: self._work[key].size)
         for start in range(0, len(keys), self._encoder.batch_size):
             batch = keys[start : start + self._encoder.batch_size]
-            loaded = self._load(batch)
-            features = self._encoder.encode(list(loaded.values())) if loaded else ()
+            try:
+                loaded = self._load(batch)
+                features = self._encoder.encode(list(loaded.values())) if loaded else ()
+            except (MemoryError, RuntimeError) as error:
+                if not _is_out_of_memory(error):
+                    raise
+                if shard:
+                    yield shard
+                modality = self._summary.modality
+                raise EncoderError(
+                    f"memory ran out while {self._summary.kind}s' {modality} was encoded: lower {modality}_batch_size, "
+                    f"which is {self._encoder.batch_size}, or name a smaller encoder; what was encoded so far is kept"
+                ) from error
             for key, row in zip(loaded, features, strict=True):
                 if np.isfinite(row).all():
                     shard[key] = row
@@ -315,6 +326,12 @@ class EncodingJob:
             if isinstance(result, ContentError):
                 (self._refused if result.is_lasting else self._not_now)[key] = str(result)
         return {key: result for key, result in results.items() if not isinstance(result, ContentError)}
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether memory ran out: torch has a class for a GPU's memory alone, and says the rest in words."""
+    words = ("out of memory", "not enough memory", "can't allocate memory")
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(word in str(error) for word in words)
 
 
 def _versions() -> dict[str, str]:
