@@ -183,7 +183,11 @@ def read_settings(settings: type[_Settings], config: Mapping[str, Any] | Any) ->
     except ValidationError as error:
         first = error.errors()[0]
         name = str(first["loc"][0])
-        raise SettingsError(f"{name}={values[name]!r} is not a value of this setting: {first['msg']}") from error
+        reason = first["msg"]
+        if first["type"] == "tuple_type" and values[name] is not None:
+            words = ",".join(repr(word.strip()) for word in str(values[name]).split(","))
+            reason = f'it is a list, written "--{name}=[{words}]" on the command line, {name}: [{words}] in YAML'
+        raise SettingsError(f"{name}={values[name]!r} is not a value of this setting: {reason}") from error
 
 
 def check_keys(keys: Iterable[str]) -> None:

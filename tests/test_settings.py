@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import pytest
 import yaml
@@ -10,6 +11,7 @@ from conftest import REPOSITORY
 from recbole.config import Config
 
 from recbole_llm_interest.errors import SettingsError
+from recbole_llm_interest.recbole_compat import literal
 from recbole_llm_interest.settings import ContentSettings, ModelSettings, check_keys, read_settings, settings_keys
 
 YAML = yaml.safe_load((REPOSITORY / "properties" / "model" / "LLMInterest.yaml").read_text())
@@ -70,3 +72,20 @@ def test_value_out_of_range_is_an_error_that_names_it(built, wrong):
     (key,) = wrong
     with pytest.raises(SettingsError, match=key):
         built(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("settings", "key", "words", "shown"),
+    [
+        (ContentSettings, "modalities", "text, image", "['text','image']"),
+        (ContentSettings, "item_text_fields", "title", "['title']"),
+        (ModelSettings, "time_features", "gap,hour", "['gap','hour']"),
+    ],
+)
+def test_list_that_is_given_as_words_is_an_error_that_shows_how_to_write_it(settings, key, words, shown):
+    with pytest.raises(
+        SettingsError, match=re.escape(f'"--{key}={shown}" on the command line, {key}: {shown} in YAML')
+    ):
+        read_settings(settings, {key: words})
+    for as_given in (literal(shown), yaml.safe_load(shown)):
+        assert getattr(read_settings(settings, {key: as_given}), key) == tuple(re.findall(r"\w+", words))
