@@ -140,6 +140,15 @@ def test_template_with_a_misspelt_column_is_named_with_the_nearest(tmp_path):
         read_catalogue(tmp_path, "d", "item", "item_id", text_template="{titel}")
 
 
+@pytest.mark.parametrize("text", [{"text_fields": ["title"]}, {"text_template": "{title}"}])
+def test_columns_may_be_named_for_content_that_is_not_there(tmp_path, caplog, text):
+    """A data set's own settings file names them, and content is optional: it may be left out without editing that."""
+    catalogue = read_catalogue(tmp_path, "d", "user", "user_id", **text)
+    assert (catalogue.tokens, catalogue.pieces["text"]) == ([], {})
+    (setting,) = text
+    assert f"user_{setting} has no effect: there is no {tmp_path / 'content' / 'users.jsonl'}" in caplog.text
+
+
 def test_files_are_named_by_their_columns_and_kept_out_of_the_text(tmp_path):
     write_jsonl(
         tmp_path,

@@ -221,6 +221,22 @@ def test_training_on_features_that_are_there_needs_no_encoder_library(daily):
     assert done.returncode == 0, done.stderr
 
 
+def test_users_without_content_need_no_other_settings(daily, here, capsys):
+    """daily's own settings file names columns of users.jsonl."""
+    users = here / "data" / "daily" / "content" / "users.jsonl"
+    users.unlink()
+    assert main(words(daily)) == 0
+    from recbole.config import Config
+    from recbole.data import create_dataset
+
+    dataset = create_dataset(Config("LLMInterest", "daily", config_dict=daily))
+    assert dataset.user_content == {}
+    assert set(dataset.item_content) == {"text", "image", "audio"}
+    users.write_text('{"user_id": "ada", "job": "engineer"}\n')
+    assert main(words(daily)) == 2
+    assert "user_text_template names 'occupation', which" in capsys.readouterr().err
+
+
 def test_doctor_says_what_can_run_here(capsys, monkeypatch):
     assert doctor.main([]) == 0
     out = capsys.readouterr().out

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import logging
 import re
 import string
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -19,6 +20,7 @@ from recbole_llm_interest.content.pieces import MediaFile, Piece, Text
 from recbole_llm_interest.errors import DataError, SettingsError
 from recbole_llm_interest.settings import Modality
 
+_logger = logging.getLogger(__name__)
 #: modality -> the column that names a file below ``content/``, as Hugging Face's folder data sets name it
 MEDIA_COLUMNS: dict[Modality, str] = {"image": "image_file_name", "audio": "audio_file_name"}
 
@@ -83,12 +85,9 @@ def read_catalogue(
         source, rows = jsonl, _json_rows(jsonl)
     elif atomic.is_file():
         source, rows = atomic, _atomic_rows(atomic, separator, encoding)
-    elif named:
-        raise DataError(
-            f"{setting} names {', '.join(named)}, but neither {jsonl} nor {atomic} exists: add one of them, or leave "
-            f"{setting} unset"
-        )
     else:
+        if named:  # often in the data set's own settings file, which nobody should have to edit to leave content out
+            _logger.warning("%s has no effect: there is no %s and no %s", setting, jsonl, atomic)
         return Catalogue(kind, id_field, folder)
     catalogue = Catalogue(kind, id_field, folder)
     columns: dict[str, None] = {}
