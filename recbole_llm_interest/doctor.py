@@ -177,8 +177,12 @@ def _cached_checkpoints() -> Iterable[Finding]:
         return
     offline = ", offline (HF_HUB_OFFLINE)" if constants.HF_HUB_OFFLINE else ""
     folder = Path(constants.HF_HUB_CACHE)
-    repositories = sorted(repo.repo_id for repo in scan_cache_dir(folder).repos) if folder.is_dir() else []
-    held = ", ".join(repositories) if repositories else "no checkpoints"
+    repositories = scan_cache_dir(folder).repos if folder.is_dir() else ()
+    models = sorted(repository.repo_id for repository in repositories if repository.repo_type == "model")
+    whole = [name for name in models if cached_model(name)]
+    held = ", ".join(whole) or "no checkpoints"
+    if lacking := ", ".join(name for name in models if name not in whole):
+        held = f"{held}; without weights: {lacking}"
     yield Finding("hub cache", f"{folder}{offline}: {held}")
 
 

@@ -237,6 +237,21 @@ def test_users_without_content_need_no_other_settings(daily, here, capsys):
     assert "user_text_template names 'occupation', which" in capsys.readouterr().err
 
 
+def test_doctor_tells_models_of_the_hub_cache_from_those_without_weights(here, monkeypatch):
+    from huggingface_hub import constants
+
+    for name, files in {"a--whole": ["config.json", "model.safetensors"], "a--half": ["config.json"]}.items():
+        references, snapshot = (here / f"models--{name}" / folder for folder in ("refs", f"snapshots/{'0' * 40}"))
+        references.mkdir(parents=True)
+        snapshot.mkdir(parents=True)
+        (references / "main").write_text(snapshot.name)
+        for file in files:
+            (snapshot / file).write_text("{}")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(here))
+    (state,) = [finding.state for finding in doctor.examine() if finding.what == "hub cache"]
+    assert state.endswith(": a/whole; without weights: a/half")
+
+
 def test_doctor_says_what_can_run_here(capsys, monkeypatch):
     assert doctor.main([]) == 0
     out = capsys.readouterr().out
