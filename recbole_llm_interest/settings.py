@@ -120,8 +120,8 @@ class ModelSettings:
     repeat_bias: bool = Field(
         False, description="learn what it says of an item that the history holds it, by how long ago"
     )
-    content_match: bool = Field(
-        False, description="learn what it says of an item that it looks like what the history holds"
+    content_neighbours: int = Field(
+        63, ge=0, description="nearest items by content that an event also speaks for, as far as training bears it out"
     )
     time_features: tuple[Literal["gap", "hour", "weekday"], ...] = Field(
         (), description="what of an event's time stands beside its item"

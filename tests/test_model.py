@@ -13,8 +13,9 @@ from recbole.utils import get_trainer
 
 from recbole_llm_interest.content.conditioning import fit_conditioning
 from recbole_llm_interest.content.features import Features
+from recbole_llm_interest.content.neighbours import nearest_neighbours
 from recbole_llm_interest.model.fusion import FUSIONS, ContentFusion
-from recbole_llm_interest.model.history_scores import ContentMatch, Match, RepeatBias, Repeats
+from recbole_llm_interest.model.history_bonus import HistoryBonus, NeighbourBias, RepeatBias
 from recbole_llm_interest.model.interest_tracker import InterestTracker
 from recbole_llm_interest.model.losses import info_nce, item_scores, next_item_loss
 from recbole_llm_interest.model.sequence_encoders import AttentionReadout
@@ -29,7 +30,7 @@ def naive_cosine(a, b):
 @pytest.mark.parametrize("targets", [1, 7, 200])
 @pytest.mark.parametrize("temperature", [0.1, None])
 def test_next_item_loss_equals_a_naive_loop_and_so_do_its_gradients(targets, temperature):
-    """Cosines or dot products, and what the history adds: to its own items, one twice, and to what looks like them."""
+    """Cosines or dot products, with a bonus on a few candidates, one of which comes twice."""
     torch.manual_seed(0)
     interest = torch.randn(targets, 8, dtype=torch.double, requires_grad=True)
     candidates = torch.randn(30, 8, dtype=torch.double, requires_grad=True)
@@ -37,26 +38,23 @@ def test_next_item_loss_equals_a_naive_loop_and_so_do_its_gradients(targets, tem
     chosen = torch.randint(30, (targets, 4))
     chosen[:, 0] = chosen[:, 1]
     bonus = torch.randn(targets, 4, dtype=torch.double, requires_grad=True)
-    query = torch.randn(targets, 5, dtype=torch.double, requires_grad=True)
-    looks = torch.randn(30, 5, dtype=torch.double)
-    repeats, match = Repeats(chosen, bonus), Match(query, looks)
-    loss = next_item_loss(interest, candidates, target, temperature, repeats, match)
-    naive_scores = []
-    for row, had, added, seen in zip(interest, chosen, bonus, query, strict=True):
+    rows = []
+    for row, had, added in zip(interest, chosen, bonus, strict=True):
         if temperature is None:
             scores = [row @ item for item in candidates]
         else:
             scores = [torch.cosine_similarity(row, item, 0) for item in candidates]
-        scores = [score + seen @ look for score, look in zip(scores, looks, strict=True)]
         for item, more in zip(had.tolist(), added, strict=True):
             scores[item] = scores[item] + more
-        naive_scores.append(torch.stack(scores) / (temperature or 1.0))
-    naive = torch.stack(naive_scores)
-    assert torch.allclose(item_scores(interest, candidates, temperature, repeats, match), naive)
-    naive_loss = -naive.log_softmax(dim=1).gather(1, target[:, None]).mean()
-    assert torch.allclose(loss, naive_loss)
-    parameters = (interest, candidates, bonus, query)
-    ours, expected = (torch.autograd.grad(value, parameters) for value in (loss, naive_loss))
+        rows.append(torch.stack(scores) / (temperature or 1.0))
+    naive_scores = torch.stack(rows)
+    naive = -naive_scores.log_softmax(dim=1).gather(1, target[:, None]).mean()
+    history = HistoryBonus(chosen, bonus)
+    assert torch.allclose(item_scores(interest, candidates, temperature, history), naive_scores)
+    loss = next_item_loss(interest, candidates, target, temperature, history)
+    assert torch.allclose(loss, naive)
+    parameters = (interest, candidates, bonus)
+    ours, expected = (torch.autograd.grad(value, parameters) for value in (loss, naive))
     assert all(torch.allclose(a, b, atol=1e-8) for a, b in zip(ours, expected, strict=True))
 
 
@@ -343,48 +341,82 @@ def test_bonus_goes_by_how_long_ago_and_to_nothing_else():
     assert scores[1].tolist() == [0, 0, 0, 0, 10, 0, 1, 0, 0, 0, 0]
 
 
-def test_content_match_equals_a_naive_loop():
-    """Two modalities of unlike widths; item 5 lacks one of them, padding has no looks."""
+@pytest.mark.parametrize("block", [1, 1000])
+def test_nearest_neighbours_are_those_of_a_naive_search(block, monkeypatch):
     torch.manual_seed(0)
-    match = ContentMatch([3, 4])
-    match.weight.data.normal_()
-    parts = [torch.nn.functional.normalize(torch.randn(9, size), dim=1) for size in match.sizes]
-    parts[1][5] = 0
-    parts[0][0] = parts[1][0] = 0
-    looks = torch.cat(parts, dim=1)
-    history = torch.tensor([[7, 8, 5, 7, 2, 1, 3], [4, 6, 0, 0, 0, 0, 0]])
-    scores = match(history, looks) @ looks.T
-    bucket = [0, 1, 1, 2, 2, 2, 2]  # by how many events ago
-    for user, last in ((0, 0), (0, 3), (0, 6), (1, 1)):
-        for item in range(9):
-            expected = sum(
-                match.weight[modality, bucket[last - event]] * (part[history[user, event]] @ part[item])
-                for event in range(last + 1)
-                for modality, part in enumerate(parts)
-            )
-            assert torch.allclose(scores[user, last, item], expected, atol=1e-6)
+    values, present = torch.randn(12, 5), torch.ones(12, dtype=torch.bool)
+    present[[3, 7]] = False
+    monkeypatch.setattr("recbole_llm_interest.content.neighbours._BLOCK", block)
+    found = nearest_neighbours(values, present, 4)
+    others = [row for row in range(1, 12) if present[row]]
+    for row in range(12):
+        by_cosine = sorted(
+            (other for other in others if other != row), key=lambda other: -naive_cosine(values[row], values[other])
+        )
+        assert found[row].tolist() == (by_cosine[:4] if row in others else [0, 0, 0, 0])
 
 
-def test_content_match_finds_what_is_new_to_training(built, here):
-    """Users stay with their subject; each comes to an item about it at last that nobody has met before."""
-    items = {f"{subject}{n}": f"{n} {subject} books about {subject}" for subject in SUBJECTS for n in range(12)}
-    events = [
-        (f"u{u}", token, float(step))
-        for u in range(32)
-        for subject in [SUBJECTS[u % len(SUBJECTS)]]
-        for step, token in enumerate([*(f"{subject}{(u // 8 + n) % 6}" for n in range(4)), f"{subject}{6 + u // 8}"])
+def test_neighbours_that_are_not_there_are_zero():
+    assert nearest_neighbours(torch.randn(3, 2), torch.ones(3, dtype=torch.bool), 4).tolist() == [
+        *([0, 0, 0, 0], [2, 0, 0, 0], [1, 0, 0, 0])
     ]
+    assert nearest_neighbours(torch.randn(2, 2), torch.ones(2, dtype=torch.bool), 1).tolist() == [[0], [0]]
+
+
+def test_neighbours_bonus_equals_a_naive_loop():
+    """Two modalities; item 5 has no neighbours in one of them, item 6 fewer than others."""
+    torch.manual_seed(0)
+    bias = NeighbourBias(2)
+    bias.bonus.data.normal_()
+    neighbours = torch.randint(1, 9, (9, 2, 4))
+    neighbours[5, 1] = 0
+    neighbours[6, :, 2:] = 0
+    neighbours[0] = 0
+    history = torch.tensor([[7, 8, 5, 7, 6, 1, 3], [4, 6, 0, 0, 0, 0, 0]])
+    lag_bucket, rank_bucket = [0, 1, 1, 2, 2, 2, 2], [0, 1, 1, 2]
+    for last in ((0, 1), (3, 0), (5, 1)):
+        scores = torch.zeros(2, 9).scatter_add(1, *bias(history, torch.tensor(last), neighbours))
+        for user, until in enumerate(last):
+            expected = torch.zeros(9)
+            for event in range(until + 1):
+                for modality in range(2):
+                    for rank, item in enumerate(neighbours[history[user, event], modality].tolist()):
+                        if item:
+                            expected[item] += bias.bonus[modality, lag_bucket[until - event], rank_bucket[rank]].item()
+            assert torch.allclose(scores[user], expected, atol=1e-6)
+
+
+def test_neighbours_are_looked_up_again_when_content_is_taken_away():
+    fusion = fuse(neighbours=2)
+    before = fusion.neighbours.clone()
+    assert before.shape == (ROWS, 3, 2)
+    fusion.take_away("image", torch.tensor([4]))
+    column = fusion.modalities.index("image")
+    assert fusion.neighbours[4, column].tolist() == [0, 0]
+    assert not (fusion.neighbours[:, column] == 4).any()
+    assert torch.equal(fusion.neighbours[:, 1 - column], before[:, 1 - column])
+
+
+def test_content_neighbours_find_what_is_new_to_training(built, here):
+    """Users read on about their subject, in no order; each comes at last to a book that nobody has met before."""
+    chance = random.Random(0)
+    items = {f"{subject}{n}": f"{subject}, volume {n}" for subject in SUBJECTS for n in range(8)}
+    events = []
+    for user in range(48):
+        subject = SUBJECTS[user % len(SUBJECTS)]
+        walk = [*chance.sample(range(6), 4), 6 + user // 24]
+        events += [(f"u{user}", f"{subject}{n}", float(step)) for step, n in enumerate(walk)]
     write_dataset(here / "data", "loyal", events, items)
     recall = {}
-    for content_match in (False, True):
+    for content_neighbours in (0, 7):
         config, model, _, train, _, test = built(
-            "LLMInterest", "loyal", epochs=30, learning_rate=0.02, repeat_bias=True, content_match=content_match,
-            feature_conditioning="pca", conditioning_size=16, topk=[8], valid_metric="NDCG@8",
+            "LLMInterest", "loyal", epochs=30, learning_rate=0.02, content_neighbours=content_neighbours,
+            feature_conditioning="none", topk=[4], valid_metric="NDCG@4",
         )  # fmt: skip
         trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
         trainer.fit(train, None, saved=False, verbose=False)
-        recall[content_match] = trainer.evaluate(test, load_best_model=False)["recall@8"]
-    assert recall[True] > recall[False] + 0.2
+        recall[content_neighbours] = trainer.evaluate(test, load_best_model=False)["recall@4"]
+    assert recall[7] > recall[0] + 0.2
 
 
 @pytest.mark.parametrize("comes_back", [True, False])
@@ -422,6 +454,7 @@ def test_first_state_comes_from_the_user(tracker):
 def test_trainable_parameters_are_exactly_these(built):
     _, model, *_ = built()
     assert {name for name, parameter in model.named_parameters() if parameter.requires_grad} == {
+        "neighbour_bias.bonus",
         "item_fusion.id_embedding.weight",
         *(f"{side}_fusion.projections.text.{layer}.{kind}" for side in ("item", "user") for layer in (0, 2)
           for kind in ("weight", "bias")),

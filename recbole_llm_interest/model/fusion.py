@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recbole_llm_interest.content.features import Conditioning, Content, Features
+from recbole_llm_interest.content.neighbours import nearest_neighbours
 
 #: the name under which a learnt ID embedding takes part beside the modalities
 ID = "id"
@@ -31,6 +32,11 @@ class ContentFusion(nn.Module):
         projection: ``mlp`` or ``linear``, how features reach the common space.
         modality_dropout: probability by which a row's modality is taken away in training.
         with_id: ``[N]``, the rows whose ID has a learnt embedding that takes part; None for content alone.
+        neighbours: how many nearest neighbours of each row are looked up in each modality.
+
+    Attributes:
+        neighbours: the rows' nearest neighbours by each modality's features, the nearest first, ``[N, M, neighbours]``
+            (without the ID); 0 where there are none.
     """
 
     def __init__(
@@ -42,6 +48,7 @@ class ContentFusion(nn.Module):
         projection: str = "mlp",
         modality_dropout: float = 0.0,
         with_id: Tensor | None = None,
+        neighbours: int = 0,
     ) -> None:
         super().__init__()
         self.modality_dropout = modality_dropout
@@ -50,12 +57,10 @@ class ContentFusion(nn.Module):
             raise ValueError("there is nothing to fuse: neither content nor IDs")
         self.features = nn.ModuleDict()
         self.projections = nn.ModuleDict()
-        self.feature_sizes: list[int] = []
         present = []
         for modality in sorted(content):
             features = FrozenFeatures(content[modality])
             self.features[modality] = features
-            self.feature_sizes.append(features.output_size)
             present.append(content[modality].present)
             linear = nn.Linear(features.output_size, embedding_size)
             self.projections[modality] = (
@@ -72,6 +77,8 @@ class ContentFusion(nn.Module):
         self.missing = nn.Parameter(torch.empty(len(self.modalities), embedding_size).normal_(std=0.02))
         self.combine = FUSIONS[fusion](len(self.modalities), embedding_size)
         self.output_size: int = self.combine.output_size
+        self.register_buffer("neighbours", self._neighbours(neighbours), persistent=False)
+        self.register_load_state_dict_post_hook(ContentFusion._look_up_again)  # type: ignore[no-untyped-call]
 
     def forward(self, rows: Tensor | None = None) -> Tensor:
         """Representations of ``rows``, ``[B, output_size]``, or of all rows, ``[N, output_size]``."""
@@ -90,16 +97,6 @@ class ContentFusion(nn.Module):
         weights = weights.where(present, 0.0)
         return weights / weights.sum(dim=1, keepdim=True).clamp(min=torch.finfo(weights.dtype).tiny)
 
-    def looks(self) -> Tensor:
-        """All modalities' frozen features, each at unit length, side by side, ``[N, K]``; zero where missing."""
-        present = self.get_buffer("present").float()
-        parts = [
-            F.normalize(self.features[name](slice(None)), dim=-1) * present[:, [column]]
-            for column, name in enumerate(self.modalities)
-            if name != ID
-        ]
-        return torch.cat(parts, dim=-1)
-
     def take_away(self, modality: str, rows: Tensor | None = None) -> None:
         """Treat ``rows``, or all rows, as lacking a modality from now on.
 
@@ -108,6 +105,7 @@ class ContentFusion(nn.Module):
         """
         column = self.modalities.index(modality)
         self.get_buffer("present")[slice(None) if rows is None else rows, column] = False
+        self._look_up_again()
 
     def parts(self, rows: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Each modality's part, or the learnt vector in its place, ``[B, M, D]``; and which are real, ``[B, M]``."""
@@ -120,6 +118,18 @@ class ContentFusion(nn.Module):
         if self.training and self.modality_dropout:
             present = present & (torch.rand_like(present, dtype=torch.float) >= self.modality_dropout)
         return torch.where(present[..., None], torch.stack(parts, dim=1), self.missing), present
+
+    def _neighbours(self, count: int) -> Tensor:
+        present = self.get_buffer("present")
+        found = [
+            nearest_neighbours(self.features[name](slice(None)), present[:, column], count)
+            for column, name in enumerate(self.modalities)
+            if name != ID
+        ]
+        return torch.stack(found, dim=1) if found else present.new_zeros(len(present), 0, count, dtype=torch.long)
+
+    def _look_up_again(self, *_: object) -> None:
+        self.neighbours = self._neighbours(self.get_buffer("neighbours").shape[-1])
 
 
 class FrozenFeatures(nn.Module):

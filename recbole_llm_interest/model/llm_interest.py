@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from recbole_llm_interest.errors import DataError
 from recbole_llm_interest.event_times import TIME_FEATURES
 from recbole_llm_interest.model.fusion import ContentFusion
-from recbole_llm_interest.model.history_scores import ContentMatch, Match, RepeatBias, Repeats
+from recbole_llm_interest.model.history_bonus import HistoryBonus, NeighbourBias, RepeatBias, together
 from recbole_llm_interest.model.interest_tracker import InterestState, InterestTracker
 from recbole_llm_interest.model.losses import item_scores, next_item_loss
 from recbole_llm_interest.model.objectives import (
@@ -78,7 +78,8 @@ class LLMInterest(SequentialRecommender):
         counts = dataset.item_counts()
         is_trained = counts > 0
         self.register_buffer("trained_items", is_trained.nonzero().squeeze(1), persistent=False)  # [C]
-        self.register_buffer("candidate", is_trained.cumsum(0) - 1, persistent=False)  # [N], which one an item is
+        candidate = torch.where(is_trained, is_trained.cumsum(0) - 1, -1)
+        self.register_buffer("candidate", candidate, persistent=False)  # [N], which one an item is; -1 for none
 
         # An ID learnt from a few events knows those by heart, and nothing else: rare items do better by their content,
         # and train the model for new ones, which have nothing else either.
@@ -95,6 +96,7 @@ class LLMInterest(SequentialRecommender):
             projection=settings.projection,
             modality_dropout=settings.modality_dropout,
             with_id=has_id if settings.use_item_id else None,
+            neighbours=settings.content_neighbours,
         )
         self.user_fusion = None
         if settings.use_user_content and dataset.user_content:
@@ -124,9 +126,9 @@ class LLMInterest(SequentialRecommender):
             last_item_skip=settings.last_item_skip,
         )
         self.repeat_bias = RepeatBias() if settings.repeat_bias else None
-        self.content_match = None
-        if settings.content_match and dataset.item_content:
-            self.content_match = ContentMatch(self.item_fusion.feature_sizes)
+        self.neighbour_bias = None
+        if settings.content_neighbours and dataset.item_content:
+            self.neighbour_bias = NeighbourBias(len(dataset.item_content))
 
         # self-supervised losses
         self.objectives = nn.ModuleDict({name: self._objective(name, settings) for name in self.ssl_weights})
@@ -179,8 +181,7 @@ class LLMInterest(SequentialRecommender):
             items[self.get_buffer("trained_items")],
             target,
             self.temperature,
-            self._repeats(item_seq, is_target),
-            self._match(item_seq, is_target),
+            self._candidates_bonus(item_seq, is_target),
             share,
             self.loss_precision,
         )
@@ -209,20 +210,21 @@ class LLMInterest(SequentialRecommender):
     def _times(self, interaction: Interaction) -> dict[str, Tensor]:
         return {name: interaction[field] for name, field in self.TIME_SEQ.items()}
 
-    def _repeats(self, item_seq: Tensor, is_target: Tensor) -> Repeats | None:
-        """What had been chosen before each target, as candidates of the loss."""
-        if self.repeat_bias is None:
-            return None
-        window, position = is_target.nonzero(as_tuple=True)
-        items, bonus = self.repeat_bias(item_seq[window], position)
-        return Repeats(self.get_buffer("candidate")[items].clamp(min=0), bonus)
+    def _history_bonus(self, item_seq: Tensor, position: Tensor) -> HistoryBonus:
+        """What histories ``[T, L]`` say of a few items after the events at ``position``, ``[T]``."""
+        parts = [HistoryBonus(item_seq[:, :0], self.tracker.output.weight.new_zeros(len(item_seq), 0))]
+        if self.repeat_bias is not None:
+            parts.append(self.repeat_bias(item_seq, position))
+        if self.neighbour_bias is not None:
+            parts.append(self.neighbour_bias(item_seq, position, self.item_fusion.get_buffer("neighbours")))
+        return together(*parts)
 
-    def _match(self, item_seq: Tensor, is_target: Tensor) -> Match | None:
-        """What the histories before each target look like, and what the candidates of the loss do."""
-        if self.content_match is None:
-            return None
-        looks = self.item_fusion.looks()
-        return Match(self.content_match(item_seq, looks)[is_target], looks[self.get_buffer("trained_items")])
+    def _candidates_bonus(self, item_seq: Tensor, is_target: Tensor) -> HistoryBonus:
+        """The same before each target, of the candidates of the loss."""
+        window, position = is_target.nonzero(as_tuple=True)
+        items, bonus = self._history_bonus(item_seq[window], position)
+        candidate = self.get_buffer("candidate")[items]
+        return HistoryBonus(candidate.clamp(min=0), bonus.where(candidate >= 0, 0.0))
 
     def predict(self, interaction: Interaction) -> Tensor:
         """Scores of one item for each history, ``[B]``."""
@@ -234,10 +236,6 @@ class LLMInterest(SequentialRecommender):
         item_seq, last = interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN] - 1
         state = self.initial_state(interaction[self.USER_ID])
         interest = self.forward(item_seq, state, items, self._times(interaction))
-        repeats = match = None
-        if self.repeat_bias is not None:
-            repeats = self.repeat_bias(item_seq, last)
-        if self.content_match is not None:
-            looks = self.item_fusion.looks()
-            match = Match(self.gather_indexes(self.content_match(item_seq, looks), last), looks)
-        return item_scores(self.gather_indexes(interest, last), items, self.temperature, repeats, match)
+        return item_scores(
+            self.gather_indexes(interest, last), items, self.temperature, self._history_bonus(item_seq, last)
+        )

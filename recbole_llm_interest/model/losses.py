@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from recbole_llm_interest.model.history_scores import Match, Repeats
+from recbole_llm_interest.model.history_bonus import HistoryBonus
 
 #: scores that a chunk of the next-item loss holds, about as many as stay in a processor's cache
 _CHUNK_SCORES = 2**20
@@ -18,20 +18,15 @@ _CHUNK_TARGETS = 64
 
 
 def item_scores(
-    interest: Tensor,
-    items: Tensor,
-    temperature: float | None,
-    repeats: Repeats | None = None,
-    match: Match | None = None,
+    interest: Tensor, items: Tensor, temperature: float | None, history: HistoryBonus | None = None
 ) -> Tensor:
     """Score of each item for each interest, ``[B, D], [N, D] -> [B, N]``.
 
-    It is their cosine, and what the history adds to that, divided by the temperature; their dot product where that
-    is None.
+    It is their cosine, and what the history adds to that, divided by the temperature; their dot product, and what the
+    history adds to that, where the temperature is None.
     """
-    interest, items, repeats, match = _factors(interest, items, temperature, repeats, match)
-    scores = interest @ items.T + match.query @ match.looks.T
-    return scores.scatter_add(1, *repeats)
+    interest, items, history = _factors(interest, items, temperature, history)
+    return (interest @ items.T).scatter_add(1, *history)
 
 
 def next_item_loss(
@@ -39,8 +34,7 @@ def next_item_loss(
     candidates: Tensor,
     target: Tensor,
     temperature: float | None,
-    repeats: Repeats | None = None,
-    match: Match | None = None,
+    history: HistoryBonus | None = None,
     share: Tensor | None = None,
     precision: torch.dtype = torch.float32,
 ) -> Tensor:
@@ -54,34 +48,32 @@ def next_item_loss(
         candidates: ``[C, D]``.
         target: ``[T]``, which candidate comes next; or ``[T, K]``, several that do.
         temperature: divides the cosines; None for dot products instead of cosines.
-        repeats: what is added to the cosines of candidates that stand in the history, ``[T, L]``.
-        match: what is added to the cosines of candidates that look like the history. Their looks get no gradient.
+        history: what is added to the cosines of a few candidates a row.
         share: ``[T, K]``, how much each of several targets counts, 1 in all for each row.
         precision: of the matrix products; scores are added up and compared in float32 at least.
     """
     with torch.autocast(interest.device.type, enabled=False):
         interest, candidates = _at_least_float(interest), _at_least_float(candidates)
-        interest, candidates, repeats, match = _factors(interest, candidates, temperature, repeats, match)
+        interest, candidates, history = _factors(interest, candidates, temperature, history)
         chunk = max(_CHUNK_SCORES // len(candidates), _CHUNK_TARGETS)
         if share is None:
             target, share = target[:, None], interest.new_ones(len(target), 1)
         return _ChunkedCrossEntropy.apply(  # type: ignore[no-untyped-call]
-            interest, candidates, *match, target, share, *repeats, chunk, precision
+            interest, candidates, target, share, *history, chunk, precision
         )
 
 
 def _factors(
-    interest: Tensor, items: Tensor, temperature: float | None, repeats: Repeats | None, match: Match | None
-) -> tuple[Tensor, Tensor, Repeats, Match]:
-    """Matrices whose products are the scores, with what the history adds, nothing where it adds nothing."""
-    if temperature is not None:
-        interest, items = F.normalize(interest, dim=-1) / temperature, F.normalize(items, dim=-1)
-    scale = 1.0 if temperature is None else 1 / temperature
-    if repeats is None:
-        repeats = Repeats(torch.zeros(len(interest), 0, dtype=torch.long, device=interest.device), interest[:, :0])
-    if match is None:
-        match = Match(interest[:, :0], items[:, :0])
-    return interest, items, repeats._replace(bonus=repeats.bonus * scale), match._replace(query=match.query * scale)
+    interest: Tensor, items: Tensor, temperature: float | None, history: HistoryBonus | None
+) -> tuple[Tensor, Tensor, HistoryBonus]:
+    """Two matrices whose product is the scores, and what the history adds to that."""
+    if history is None:
+        nothing = interest.new_zeros(len(interest), 0)
+        history = HistoryBonus(nothing.long(), nothing)
+    if temperature is None:
+        return interest, items, history
+    interest, items = F.normalize(interest, dim=-1), F.normalize(items, dim=-1) / temperature
+    return interest, items, history._replace(bonus=history.bonus / temperature)
 
 
 def _at_least_float(values: Tensor) -> Tensor:
@@ -91,7 +83,7 @@ def _at_least_float(values: Tensor) -> Tensor:
 class _ChunkedCrossEntropy(torch.autograd.Function):
     """Mean cross-entropy of ``rows @ classes.T``, which takes its gradient along while a chunk's scores are at hand.
 
-    To the scores, ``query @ looks.T`` is added; and to those of ``few`` classes a row, ``bonus``.
+    To the scores of ``few`` classes a row, ``bonus`` is added.
 
     torch has this from 2.13 on, as ``linear_cross_entropy``; this one runs on older releases and, by leaving the
     exponentials to one softmax kernel, in four fifths of the time on a CPU.
@@ -102,8 +94,6 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         ctx: Any,
         rows: Tensor,
         classes: Tensor,
-        query: Tensor,
-        looks: Tensor,
         target: Tensor,
         share: Tensor,
         few: Tensor,
@@ -111,12 +101,10 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         chunk: int,
         precision: torch.dtype,
     ) -> Tensor:
-        """Mean loss, from ``[T, D], [C, D], [T, F], [C, F], [T, K], [T, K], [T, L], [T, L]``."""
+        """Mean loss, from ``[T, D], [C, D], [T, K], [T, K], [T, L], [T, L]``."""
         loss = rows.new_zeros(())
-        exact, width = rows.dtype, rows.shape[1]
-        classes_grad = torch.zeros_like(classes)
-        rows, classes = torch.cat([rows, query], dim=1), torch.cat([classes, looks], dim=1)
-        rows_grad, bonus_grad = torch.empty_like(rows), torch.empty_like(bonus)
+        rows_grad, classes_grad, bonus_grad = torch.empty_like(rows), torch.zeros_like(classes), torch.empty_like(bonus)
+        exact = rows.dtype
         factor = exact if precision == torch.float32 else precision  # of the products; float64 stays what it is
         rows, classes = rows.to(factor), classes.to(factor)
         chunks = (torch.split(values, chunk) for values in (rows, rows_grad, target, share, few, bonus, bonus_grad))
@@ -131,18 +119,17 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             torch.gather(probability, 1, chosen, out=added_grad)
             difference = probability.to(factor)
             part_grad.copy_(difference @ classes)
-            classes_grad += difference.T @ part[:, :width]
-        ctx.save_for_backward(rows_grad[:, :width], classes_grad, rows_grad[:, width:], bonus_grad)
+            classes_grad += difference.T @ part
+        ctx.save_for_backward(rows_grad, classes_grad, bonus_grad)
         return loss / len(rows)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None, None, Tensor, None, None]:
         """The gradients that forward took along, scaled."""
-        rows_grad, classes_grad, query_grad, bonus_grad = ctx.saved_tensors
+        rows_grad, classes_grad, bonus_grad = ctx.saved_tensors
         scale = grad / len(rows_grad)
-        trained = rows_grad * scale, classes_grad * scale, query_grad * scale, None
-        return *trained, None, None, None, bonus_grad * scale, None, None
+        return rows_grad * scale, classes_grad * scale, None, None, None, bonus_grad * scale, None, None
 
 
 def info_nce(view: Tensor, other_view: Tensor, group: Tensor, temperature: float) -> Tensor:
