@@ -118,7 +118,7 @@ class ModelSettings:
     attention_readout: bool = Field(False, description="let the interest attend to all states so far")
     last_item_skip: bool = Field(False, description="let the last item speak for itself, past the tracker")
     repeat_bias: bool = Field(
-        False, description="learn what it says of an item that the history holds it, by how long ago"
+        True, description="learn what it says of an item that the history holds it, by how long ago"
     )
     content_neighbours: int = Field(
         63, ge=0, description="nearest items by content that an event also speaks for, as far as training bears it out"

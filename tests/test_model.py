@@ -400,23 +400,23 @@ def test_neighbours_are_looked_up_again_when_content_is_taken_away():
 def test_content_neighbours_find_what_is_new_to_training(built, here):
     """Users read on about their subject, in no order; each comes at last to a book that nobody has met before."""
     chance = random.Random(0)
-    items = {f"{subject}{n}": f"{subject}, volume {n}" for subject in SUBJECTS for n in range(8)}
+    items = {f"{subject}{n}": f"{subject}, volume {n}" for subject in SUBJECTS for n in range(12)}
     events = []
     for user in range(48):
         subject = SUBJECTS[user % len(SUBJECTS)]
-        walk = [*chance.sample(range(6), 4), 6 + user // 24]
+        walk = [*chance.sample(range(6), 4), 6 + user // 8]
         events += [(f"u{user}", f"{subject}{n}", float(step)) for step, n in enumerate(walk)]
     write_dataset(here / "data", "loyal", events, items)
     recall = {}
-    for content_neighbours in (0, 7):
+    for content_neighbours in (0, 11):
         config, model, _, train, _, test = built(
             "LLMInterest", "loyal", epochs=30, learning_rate=0.02, content_neighbours=content_neighbours,
-            feature_conditioning="none", topk=[4], valid_metric="NDCG@4",
+            feature_conditioning="none", topk=[8], valid_metric="NDCG@8",
         )  # fmt: skip
         trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
         trainer.fit(train, None, saved=False, verbose=False)
-        recall[content_neighbours] = trainer.evaluate(test, load_best_model=False)["recall@4"]
-    assert recall[7] > recall[0] + 0.2
+        recall[content_neighbours] = trainer.evaluate(test, load_best_model=False)["recall@8"]
+    assert recall[11] > recall[0] + 0.2
 
 
 @pytest.mark.parametrize("comes_back", [True, False])
@@ -427,7 +427,7 @@ def test_whether_users_come_back_is_learnt(built, here, comes_back):
     walks = [[n % count] * 6 if comes_back else chance.sample(range(count), 6) for n in range(40)]
     events = [(f"u{n}", f"i{item}", float(step)) for n, walk in enumerate(walks) for step, item in enumerate(walk)]
     write_dataset(here / "data", "walks", events, {f"i{n}": subject for n, subject in enumerate(SUBJECTS)})
-    config, model, _, train, *_ = built("LLMInterest", "walks", epochs=10, learning_rate=0.02, repeat_bias=True)
+    config, model, _, train, *_ = built("LLMInterest", "walks", epochs=10, learning_rate=0.02)
     get_trainer(config["MODEL_TYPE"], config["model"])(config, model).fit(train, None, verbose=False)
     bonus = model.repeat_bias.bonus[:2]
     assert (bonus > 0.1).all() if comes_back else (bonus < -0.1).all()
@@ -454,6 +454,7 @@ def test_first_state_comes_from_the_user(tracker):
 def test_trainable_parameters_are_exactly_these(built):
     _, model, *_ = built()
     assert {name for name, parameter in model.named_parameters() if parameter.requires_grad} == {
+        "repeat_bias.bonus",
         "neighbour_bias.bonus",
         "item_fusion.id_embedding.weight",
         *(f"{side}_fusion.projections.text.{layer}.{kind}" for side in ("item", "user") for layer in (0, 2)
@@ -568,7 +569,7 @@ def test_predict_is_the_gathered_full_sort(built):
         *({}, {"use_item_id": False}, {"use_user_content": False}, {"num_layers": 2}, {"modality_dropout": 0.0}),
         *({"fusion": fusion} for fusion in FUSIONS if fusion != "gated"),
         *({"tracker": tracker} for tracker in ("gru", "transformer")),
-        {"attention_readout": True, "last_item_skip": True, "repeat_bias": True},
+        {"attention_readout": True, "last_item_skip": True},
         {"score": "dot", "projection": "linear"},
         {"text_encoder": "hashing", "feature_conditioning": "pca", "conditioning_size": 8},
     ],
