@@ -111,12 +111,6 @@ class LLMInterestDataset(SequentialDataset):
         rows[self.HISTORY_END] = position[~is_first]
         self.inter_feat = Interaction(rows)
 
-    def item_counts(self) -> Tensor:
-        """How often each item stands in the events of this part of the data set, histories' first ones too, ``[N]``."""
-        first = self._event_items[torch.unique(self.inter_feat[self.HISTORY_START])]
-        items = torch.cat([self.inter_feat[self.iid_field], first])
-        return torch.bincount(items, minlength=self.num(self.iid_field))
-
     def __getitem__(self, index: Any, join: bool = True) -> Interaction:
         """Rows with their histories: the last ``MAX_ITEM_LIST_LENGTH`` items before the row's own, ``[B, L]``.
 

@@ -22,7 +22,7 @@ LEVELS = [
     {"trainer", "dataloader"},
     {"dataset", "model"},
     {"content"},
-    {"settings", "recbole_compat", "commandline", "event_times"},
+    {"settings", "recbole_compat", "commandline", "event_counts", "event_times"},
     {"errors", "files"},
 ]
 FORBIDDEN = {"model": {"dataset", "content.encoders", "content.store", "content.catalogue"}, "content": {"recbole"}}

@@ -14,6 +14,7 @@ from recbole.utils import get_trainer
 from recbole_llm_interest.content.conditioning import fit_conditioning
 from recbole_llm_interest.content.features import Features
 from recbole_llm_interest.content.neighbours import nearest_neighbours
+from recbole_llm_interest.event_counts import training_events
 from recbole_llm_interest.model.fusion import FUSIONS, ContentFusion
 from recbole_llm_interest.model.history_bonus import HistoryBonus, NeighbourBias, RepeatBias
 from recbole_llm_interest.model.interest_tracker import InterestTracker
@@ -508,7 +509,7 @@ def test_rare_items_go_by_content_if_they_have_any(built, here):
     for least in (1, 2, counted["i0"] + 1):
         _, model, data, train, *_ = built("LLMInterest", "rare", id_min_events=least)
         has_id = model.item_fusion.present[:, model.item_fusion.modalities.index("id")]
-        counts = train._dataset.item_counts()
+        counts, _ = training_events(train._dataset)
         for item in [*titles, "untitled"]:
             row = data.token2id("item_id", item)
             assert counts[row] == counted[item]

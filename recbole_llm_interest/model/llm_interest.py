@@ -14,6 +14,7 @@ from recbole.utils import InputType
 from torch import Tensor, nn
 
 from recbole_llm_interest.errors import DataError
+from recbole_llm_interest.event_counts import training_events
 from recbole_llm_interest.event_times import TIME_FEATURES
 from recbole_llm_interest.model.fusion import ContentFusion
 from recbole_llm_interest.model.history_bonus import HistoryBonus, NeighbourBias, RepeatBias, together
@@ -75,7 +76,7 @@ class LLMInterest(SequentialRecommender):
 
         # items that never occur in training: their IDs would stay random, and as candidates of the loss they could
         # only ever be wrong, which would teach the model to shun whatever is new
-        counts = dataset.item_counts()
+        counts, _ = training_events(dataset)
         is_trained = counts > 0
         self.register_buffer("trained_items", is_trained.nonzero().squeeze(1), persistent=False)  # [C]
         candidate = torch.where(is_trained, is_trained.cumsum(0) - 1, -1)
