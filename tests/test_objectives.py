@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from recbole_llm_interest.content.features import Features
 from recbole_llm_interest.model import augmentation
 from recbole_llm_interest.model.fusion import ContentFusion
 from recbole_llm_interest.model.objectives import (
+    BackwardReading,
     FeatureAutoencoding,
     FutureContrast,
     Histories,
@@ -21,6 +23,7 @@ from recbole_llm_interest.model.objectives import (
     ViewContrast,
 )
 
+SSL = ["future", "backward", "views", "modalities", "masked_item", "autoencoding"]
 LENGTHS = torch.tensor([1, 2, 5, 8])
 
 
@@ -122,7 +125,20 @@ def histories(item_seq, fusion):
     def track(seq, table):
         return F.embedding(seq, table).cumsum(dim=1)
 
-    return Histories(item_seq, LENGTHS, next_items, torch.arange(4), items, track(item_seq, items), fusion, track)
+    def loss(interest, seq, following):
+        return naive_next_item(interest, following, items)
+
+    interest = track(item_seq, items)
+    return Histories(item_seq, LENGTHS, next_items, torch.arange(4), items, interest, fusion, track, loss)
+
+
+def naive_next_item(interest, following, items):
+    """Cross-entropy of dot products, one event at a time."""
+    losses = [
+        torch.logsumexp(items @ interest[row, place], 0) - items[following[row, place]] @ interest[row, place]
+        for row, place in following.nonzero().tolist()
+    ]
+    return torch.stack(losses).mean()
 
 
 def naive_info_nce(rows, columns, temperature):
@@ -147,6 +163,20 @@ def test_future_is_the_mean_of_the_next_events(histories, horizon, monkeypatch):
         future.append(torch.stack([histories.items[item] for item in following]).mean(dim=0))
     expected = naive_info_nce(torch.stack(now), torch.stack(future), 0.2)
     assert torch.allclose(FutureContrast(0.2, horizon)(histories), expected, atol=1e-6)
+
+
+def test_backward_reading_names_the_item_before(histories):
+    """What follows, then the history from its end: the loss of a loop over each user's events in that order."""
+    objective = BackwardReading(item_size=4)
+    objective.direction.data.normal_()
+    losses = []
+    for row, length in enumerate(LENGTHS.tolist()):
+        events = [*histories.item_seq[row, :length].tolist(), 39][::-1]
+        interest = torch.zeros(4)
+        for event, before in pairwise(events):
+            interest = interest + histories.items[event] + objective.direction
+            losses.append(torch.logsumexp(histories.items @ interest, 0) - histories.items[before] @ interest)
+    assert torch.allclose(objective(histories), torch.stack(losses).mean(), atol=1e-5)
 
 
 def test_views_of_one_history_find_each_other(histories, monkeypatch):
@@ -228,11 +258,10 @@ def test_autoencoding_reads_what_is_there(histories, fusion):
     assert torch.allclose(objective(histories), torch.stack(errors).mean(), atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["future", "views", "modalities", "masked_item", "autoencoding"])
+@pytest.mark.parametrize("name", SSL)
 def test_objective_is_learnt_in_a_run(built, name):
     """Alone with the next item, each loss falls as it is trained; and the log names it."""
-    weights = {f"ssl_{other}_weight": 1.0 if other == name else 0.0 for other in
-               ("future", "views", "modalities", "masked_item", "autoencoding")}  # fmt: skip
+    weights = {f"ssl_{other}_weight": 1.0 if other == name else 0.0 for other in SSL}
     config, model, _, train, *_ = built(
         epochs=60, learning_rate=0.01, train_batch_size=2048, dropout_prob=0.0, **weights
     )

@@ -1,7 +1,7 @@
-"""Histories changed at random, as views of the same user: pure functions of tensors.
+"""Changed histories, as views of the same user: pure functions of tensors.
 
-Each takes histories ``item_seq`` ``[B, L]``, padded behind their end with 0, their lengths ``item_seq_len`` ``[B]`` and
-a share of the events, and returns changed histories and lengths of the same shapes.
+Those drawn at random take histories ``item_seq`` ``[B, L]``, padded behind their end with 0, their lengths
+``item_seq_len`` ``[B]`` and a share of the events, and return changed histories and lengths of the same shapes.
 """
 
 from __future__ import annotations
@@ -58,6 +58,17 @@ def substitute(
     changed = item_seq.clone()
     changed[chosen] = pool[best.gather(1, drawn).squeeze(1)]
     return changed, item_seq_len
+
+
+def reverse(item_seq: Tensor, next_items: Tensor, item_seq_len: Tensor) -> tuple[Tensor, Tensor]:
+    """Histories read from their end, and what then follows each event, both ``[B, L]``.
+
+    The last of ``next_items``, ``[B, L]``, comes first then, and the first of the history is the last to follow.
+    """
+    whole = torch.cat([item_seq[:, :1], next_items], dim=1)
+    source = item_seq_len[:, None] - torch.arange(whole.shape[1], device=item_seq.device)
+    backwards = whole.gather(1, source.clamp(min=0)).where(source >= 0, 0)
+    return backwards[:, :-1], backwards[:, 1:]
 
 
 def _run(item_seq_len: Tensor, share: float) -> tuple[Tensor, Tensor]:

@@ -21,6 +21,7 @@ from recbole_llm_interest.model.history_bonus import HistoryBonus, NeighbourBias
 from recbole_llm_interest.model.interest_tracker import InterestState, InterestTracker
 from recbole_llm_interest.model.losses import item_scores, next_item_loss
 from recbole_llm_interest.model.objectives import (
+    BackwardReading,
     FeatureAutoencoding,
     FutureContrast,
     Histories,
@@ -137,6 +138,8 @@ class LLMInterest(SequentialRecommender):
     def _objective(self, name: str, settings: ModelSettings) -> nn.Module:
         if name == "future":
             return FutureContrast(settings.ssl_temperature, settings.ssl_horizon)
+        if name == "backward":
+            return BackwardReading(self.item_fusion.output_size)
         if name == "views":
             return ViewContrast(settings.ssl_temperature, settings.ssl_share, self.item_fusion.output_size)
         if name == "modalities":
@@ -175,17 +178,7 @@ class LLMInterest(SequentialRecommender):
         user = interaction[self.USER_ID]
         items = self.item_representations()
         interest = self.forward(item_seq, self.initial_state(user), items, self._times(interaction))
-        is_target = next_items > 0
-        target, share = self._targets(next_items, is_target)
-        next_item = next_item_loss(
-            interest[is_target],
-            items[self.get_buffer("trained_items")],
-            target,
-            self.temperature,
-            self._candidates_bonus(item_seq, is_target),
-            share,
-            self.loss_precision,
-        )
+        next_item = self._next_item_loss(interest, item_seq, next_items, items)
         if not self.objectives:
             return (next_item,)
         histories = Histories(
@@ -197,9 +190,24 @@ class LLMInterest(SequentialRecommender):
             interest,
             self.item_fusion,
             lambda item_seq, items: self.forward(item_seq, self.initial_state(user), items),
+            lambda interest, item_seq, next_items: self._next_item_loss(interest, item_seq, next_items, items),
         )
         weighted = [self.ssl_weights[name] * objective(histories) for name, objective in self.objectives.items()]
         return next_item, *weighted
+
+    def _next_item_loss(self, interest: Tensor, item_seq: Tensor, next_items: Tensor, items: Tensor) -> Tensor:
+        """Of the interest after each event, ``[B, L, D]``, where something follows."""
+        is_target = next_items > 0
+        target, share = self._targets(next_items, is_target)
+        return next_item_loss(
+            interest[is_target],
+            items[self.get_buffer("trained_items")],
+            target,
+            self.temperature,
+            self._candidates_bonus(item_seq, is_target),
+            share,
+            self.loss_precision,
+        )
 
     def _targets(self, next_items: Tensor, is_target: Tensor) -> tuple[Tensor, Tensor]:
         """Candidates that follow each event, the next one first, and how much each counts, ``[T, K]`` both."""

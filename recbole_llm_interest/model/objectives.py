@@ -38,6 +38,8 @@ class Histories:
         fusion: what made the items' representations.
         track: interest after each event of other histories of the same users, ``[B, L]`` and representations of all
             items to ``[B, L, D]``.
+        next_item_loss: of interest ``[B, L, D]`` after each event of histories ``[B, L]`` that go on with other items
+            ``[B, L]``.
     """
 
     item_seq: Tensor
@@ -48,6 +50,7 @@ class Histories:
     interest: Tensor
     fusion: ContentFusion
     track: Callable[[Tensor, Tensor], Tensor]
+    next_item_loss: Callable[[Tensor, Tensor, Tensor], Tensor]
 
     def some_items(self) -> Tensor:
         """Different items of the batch at random, at most ``_ITEMS_AT_MOST``, ``[K]``."""
@@ -74,6 +77,24 @@ class FutureContrast(nn.Module):
         following = F.pad(histories.next_items, (0, self.horizon)).gather(1, ahead)  # [B, horizon], 0 behind the end
         future = F.embedding(following, histories.items).sum(dim=1) / (following > 0).sum(dim=1, keepdim=True)
         return info_nce(_at(histories.interest, point), future, user, self.temperature)
+
+
+class BackwardReading(nn.Module):
+    """Read from its end, a history should tell what came before.
+
+    What is chosen together is often chosen in any order; so that each history teaches twice, which counts where they
+    are short. A learnt vector on every item says which way is being read (pretraining on reversed histories: ASReP,
+    arXiv 2105.00522).
+    """
+
+    def __init__(self, item_size: int) -> None:
+        super().__init__()
+        self.direction = nn.Parameter(torch.zeros(item_size))
+
+    def forward(self, histories: Histories) -> Tensor:
+        item_seq, before = augmentation.reverse(histories.item_seq, histories.next_items, histories.item_seq_len)
+        interest = histories.track(item_seq, histories.items + self.direction)
+        return histories.next_item_loss(interest, item_seq, before)
 
 
 class ViewContrast(nn.Module):
