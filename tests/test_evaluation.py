@@ -297,6 +297,9 @@ def test_comparison_over_seeds_from_the_command_line_and_again(here, settings, c
     assert [done for done in second if done.seed < 2022] == first
     assert len(second) == 6
 
+    assert main([*command, "--seeds=3", "--model=content"]) == 0
+    assert sorted(read_results(here / "out" / "table.json"), key=repr) == sorted(second, key=repr)  # nothing is lost
+
     assert main([*command, "--seeds=2", "--temperature=0.5"]) == 2
     assert "temperature" in capsys.readouterr().err
 
