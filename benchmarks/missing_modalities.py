@@ -50,7 +50,7 @@ def main() -> None:
         row: dict[str, str | float] = {"taken away": name}
         for share in (0.5, 1.0):
             for fusion, present in zip(fusions, whole, strict=True):
-                fusion.get_buffer("present").copy_(present)
+                fusion.set_present(present)
             take_away(model.item_fusion, lost, share)
             if model.user_fusion is not None:
                 take_away(model.user_fusion, lost_by_users, share)

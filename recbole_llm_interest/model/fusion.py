@@ -103,8 +103,13 @@ class ContentFusion(nn.Module):
         Raises:
             ValueError: there is no such modality.
         """
-        column = self.modalities.index(modality)
-        self.get_buffer("present")[slice(None) if rows is None else rows, column] = False
+        present = self.get_buffer("present").clone()
+        present[slice(None) if rows is None else rows, self.modalities.index(modality)] = False
+        self.set_present(present)
+
+    def set_present(self, present: Tensor) -> None:
+        """Say anew which rows have which modality, ``[N, M]``."""
+        self.get_buffer("present").copy_(present)
         self._look_up_again()
 
     def parts(self, rows: Tensor | None = None) -> tuple[Tensor, Tensor]:
