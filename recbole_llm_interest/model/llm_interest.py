@@ -43,8 +43,9 @@ class LLMInterest(SequentialRecommender):
     and stands in a gate,
 
     .. math:: h_t = \mathrm{LSTM}(I_t, h_{t-1}), \qquad z_t = W h_t + g(h_t, u) \odot P u, \qquad
-              p(i_{t+1}) = \mathrm{softmax}(\cos(z_t, I) / \tau),
+              p(i_{t+1}) = \mathrm{softmax}((\cos(z_t, I) + b_t) / \tau),
 
+    where :math:`b_t` is a learnt bonus for items of the history and for their nearest neighbours by content. It is
     trained at every position of one pass by next-item cross-entropy, beside self-supervised objectives.
 
     In shapes, B is the batch, L the history's length, D ``embedding_size``, N the items with padding.
