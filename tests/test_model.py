@@ -96,9 +96,58 @@ def test_info_nce_equals_a_naive_loop_and_masks_false_negatives(group):
             scores = {j: naive_cosine(a[i], b[j]) / temperature for j in range(4) if j == i or group[i] != group[j]}
             total = sum(torch.tensor(score).exp() for score in scores.values())
             losses.append(-torch.log(torch.tensor(scores[i]).exp() / total))
-    assert torch.allclose(
-        info_nce(view, other, torch.tensor(group), temperature), torch.stack(losses).mean(), atol=1e-5
+    alike = torch.tensor(group)[:, None] == torch.tensor(group)
+    assert torch.allclose(info_nce(view, other, alike, temperature), torch.stack(losses).mean(), atol=1e-5)
+
+
+def test_losses_are_the_same_under_autocast():
+    torch.manual_seed(0)
+    view, other, alike = torch.randn(6, 8), torch.randn(6, 8), torch.eye(6, dtype=torch.bool)
+    whole = info_nce(view, other, alike, 0.2)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(info_nce(view, other, alike, 0.2), whole)
+
+
+def test_next_item_loss_of_several_targets_is_their_weighted_sum():
+    torch.manual_seed(0)
+    interest, candidates = torch.randn(9, 8), torch.randn(30, 8)
+    target, share = torch.randint(30, (9, 3)), torch.tensor([0.6, 0.3, 0.1]).expand(9, 3)
+    single = torch.stack([
+        torch.stack([next_item_loss(interest[[row]], candidates, target[row, [place]], 0.1) for place in range(3)])
+        for row in range(9)
+    ])  # fmt: skip
+    expected = (single * share).sum(dim=1).mean()
+    assert torch.allclose(next_item_loss(interest, candidates, target, 0.1, share=share), expected, rtol=1e-5)
+
+
+def test_next_item_loss_in_bfloat16_is_near_and_so_are_its_gradients():
+    torch.manual_seed(0)
+    interest, candidates = torch.randn(200, 32, requires_grad=True), torch.randn(500, 32, requires_grad=True)
+    target = torch.randint(500, (200,))
+    whole, half = (
+        next_item_loss(interest, candidates, target, 0.2, precision=precision)
+        for precision in (torch.float32, torch.bfloat16)
     )
+    assert torch.allclose(half, whole, rtol=1e-2)
+    assert not torch.equal(half, whole)
+    for parameter in (interest, candidates):
+        ours, expected = (torch.autograd.grad(loss, parameter, retain_graph=True)[0] for loss in (half, whole))
+        assert float((ours - expected).norm() / expected.norm()) < 0.02
+
+
+def test_targets_are_the_next_events_of_the_same_history(built):
+    """Up to three, each half of the one before it, and 1 in all; fewer at a history's end."""
+    _, model, _, train, *_ = built(target_horizon=3)
+    batch = next(iter(train))
+    next_items = batch[model.NEXT_ITEM_SEQ]
+    target, share = model._targets(next_items, next_items > 0)
+    places = (next_items > 0).nonzero().tolist()
+    assert len(places) == len(target)
+    for (row, place), found, weights in zip(places, target.tolist(), share.tolist(), strict=True):
+        following = [item for item in next_items[row, place : place + 3].tolist() if item]
+        expected = [0.5**step for step in range(len(following))]
+        assert [int(model.trained_items[candidate]) for candidate in found[: len(following)]] == following
+        assert weights == pytest.approx([w / sum(expected) for w in expected] + [0.0] * (3 - len(following)))
 
 
 def test_item_scores_are_bounded_by_the_temperature():

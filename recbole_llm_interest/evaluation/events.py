@@ -39,6 +39,8 @@ def collect_events() -> None:
             collect_batch(self, scores, interaction, positive_u, positive_i)
         finally:
             self.register = register
+        # RecBole hands them over on the CPU, wherever the scores are
+        positive_u, positive_i = positive_u.to(scores.device), positive_i.to(scores.device)
         best = scores.topk(max(self.topk), dim=-1).indices  # [B, K]
         hits = best[positive_u] == positive_i[:, None]  # [E, K]
         if register.need("rec.items"):

@@ -78,7 +78,7 @@ class ContentFusion(nn.Module):
         self.combine = FUSIONS[fusion](len(self.modalities), embedding_size)
         self.output_size: int = self.combine.output_size
         self.register_buffer("neighbours", self._neighbours(neighbours), persistent=False)
-        self.register_load_state_dict_post_hook(ContentFusion._look_up_again)  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_post_hook(ContentFusion._condition_again)  # type: ignore[no-untyped-call]
 
     def forward(self, rows: Tensor | None = None) -> Tensor:
         """Representations of ``rows``, ``[B, output_size]``, or of all rows, ``[N, output_size]``."""
@@ -131,10 +131,15 @@ class ContentFusion(nn.Module):
             for column, name in enumerate(self.modalities)
             if name != ID
         ]
-        return torch.stack(found, dim=1) if found else present.new_zeros(len(present), 0, count, dtype=torch.long)
+        return torch.stack(found, dim=1) if found else present.new_zeros(len(present), 0, count, dtype=torch.int32)
 
-    def _look_up_again(self, *_: object) -> None:
+    def _look_up_again(self) -> None:
         self.neighbours = self._neighbours(self.get_buffer("neighbours").shape[-1])
+
+    def _condition_again(self, *_: object) -> None:
+        changed = [features.condition_again() for features in self.features.values()]  # type: ignore[operator]
+        if any(changed):
+            self._look_up_again()
 
 
 class FrozenFeatures(nn.Module):
@@ -146,24 +151,28 @@ class FrozenFeatures(nn.Module):
     def __init__(self, features: Features) -> None:
         super().__init__()
         self._features = features
-        self.is_conditioned = features.conditioning is not None
         if features.conditioning is not None:
-            self.register_buffer("mean", features.conditioning.mean)
-            self.register_buffer("weight", features.conditioning.weight)
+            self.register_buffer("mean", features.conditioning.mean.clone())
+            self.register_buffer("weight", features.conditioning.weight.clone())
         values = features.conditioned()
         self.output_size = values.shape[1]
         self.register_buffer("values", values, persistent=False)
-        self.register_load_state_dict_post_hook(FrozenFeatures._condition_again)  # type: ignore[no-untyped-call]
 
     def forward(self, rows: Tensor | slice) -> Tensor:
         """Conditioned features of ``rows``, ``[B, K]``."""
         return self.get_buffer("values")[rows]
 
-    def _condition_again(self, *_: object) -> None:
-        if self.is_conditioned:
-            fitted = Conditioning(self.get_buffer("mean").cpu(), self.get_buffer("weight").cpu())
-            values = self.get_buffer("values")
-            values.copy_(replace(self._features, conditioning=fitted).conditioned())
+    def condition_again(self) -> bool:
+        """Condition as a checkpoint says that has just been loaded; whether that is otherwise than before."""
+        before = self._features.conditioning
+        if before is None:
+            return False
+        fitted = Conditioning(self.get_buffer("mean").cpu(), self.get_buffer("weight").cpu())
+        if torch.equal(fitted.mean, before.mean) and torch.equal(fitted.weight, before.weight):
+            return False
+        self._features = replace(self._features, conditioning=fitted)
+        self.get_buffer("values").copy_(self._features.conditioned())
+        return True
 
 
 class GatedSum(nn.Module):

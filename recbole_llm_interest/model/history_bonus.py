@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 #: weights differ by how long ago an event was: one for the last event, and each further one for twice as many
 _LAGS = 6
-#: events back to which neighbours count, which are those of the first four weights
-_RECENT = 15
+#: the same for neighbours, which count as far back as these weights reach
+_NEIGHBOUR_LAGS = 4
+_RECENT = 2**_NEIGHBOUR_LAGS - 1
 #: weights differ by how near a neighbour is in the same way
 _RANKS = 6
 
@@ -58,7 +59,7 @@ class NeighbourBias(nn.Module):
 
     def __init__(self, modalities: int) -> None:
         super().__init__()
-        self.bonus = nn.Parameter(torch.zeros(modalities, _LAGS, _RANKS))
+        self.bonus = nn.Parameter(torch.zeros(modalities, _NEIGHBOUR_LAGS, _RANKS))
 
     def forward(self, item_seq: Tensor, position: Tensor, neighbours: Tensor) -> HistoryBonus:
         """From histories ``[T, L]`` and the place of each one's last event, ``[T]``.
@@ -69,8 +70,8 @@ class NeighbourBias(nn.Module):
         rank = torch.arange(neighbours.shape[-1], device=item_seq.device)
         place = position[:, None] - lag
         events = item_seq.gather(1, place.clamp(min=0)).where(place >= 0, 0)
-        items = neighbours[events]  # [T, lags, M, K]
-        bonus = self.bonus[:, _bucket(lag, _LAGS)][:, :, _bucket(rank, _RANKS)].transpose(0, 1)
+        items = neighbours[events].long()  # [T, lags, M, K]
+        bonus = self.bonus[:, _bucket(lag, _NEIGHBOUR_LAGS)][:, :, _bucket(rank, _RANKS)].transpose(0, 1)
         return HistoryBonus(items.flatten(1), bonus.where(items > 0, 0.0).flatten(1))
 
 

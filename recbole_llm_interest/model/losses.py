@@ -26,7 +26,7 @@ def item_scores(
     history adds to that, where the temperature is None.
     """
     interest, items, history = _factors(interest, items, temperature, history)
-    return (interest @ items.T).scatter_add(1, *history)
+    return (interest @ items.T).scatter_add_(1, *history)
 
 
 def next_item_loss(
@@ -50,7 +50,7 @@ def next_item_loss(
         temperature: divides the cosines; None for dot products instead of cosines.
         history: what is added to the cosines of a few candidates a row.
         share: ``[T, K]``, how much each of several targets counts, 1 in all for each row.
-        precision: of the matrix products; scores are added up and compared in float32 at least.
+        precision: of the matrix products and what comes out of them; the softmax and the loss are float32 at least.
     """
     with torch.autocast(interest.device.type, enabled=False):
         interest, candidates = _at_least_float(interest), _at_least_float(candidates)
@@ -132,18 +132,20 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         return rows_grad * scale, classes_grad * scale, None, None, None, bonus_grad * scale, None, None
 
 
-def info_nce(view: Tensor, other_view: Tensor, group: Tensor, temperature: float) -> Tensor:
+def info_nce(view: Tensor, other_view: Tensor, alike: Tensor, temperature: float) -> Tensor:
     """Symmetric InfoNCE (arXiv 1807.03748): each row should find its other view among those of the batch.
+
+    In float32, whatever the automatic mixed precision around it.
 
     Args:
         view: ``[B, D]``.
         other_view: ``[B, D]``, row by row the same thing seen differently.
-        group: ``[B]``; two rows of one group, such as two windows of one user, are no negatives of each other.
+        alike: ``[B, B]``, bool; rows that are no negatives of each other, such as two windows of one user.
         temperature: divides the cosines.
     """
-    scores = item_scores(view, other_view, temperature)
-    false_negative = group[:, None] == group
-    false_negative.fill_diagonal_(False)
-    scores = scores.masked_fill(false_negative, -torch.inf)
-    target = torch.arange(len(scores), device=scores.device)
-    return (F.cross_entropy(scores, target) + F.cross_entropy(scores.T, target)) / 2
+    with torch.autocast(view.device.type, enabled=False):
+        scores = item_scores(_at_least_float(view), _at_least_float(other_view), temperature)
+        is_other = ~torch.eye(len(scores), dtype=torch.bool, device=scores.device)
+        scores = scores.masked_fill(alike & is_other, -torch.inf)
+        target = torch.arange(len(scores), device=scores.device)
+        return (F.cross_entropy(scores, target) + F.cross_entropy(scores.T, target)) / 2

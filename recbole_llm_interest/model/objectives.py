@@ -76,7 +76,9 @@ class FutureContrast(nn.Module):
         ahead = point[:, None] + torch.arange(self.horizon, device=user.device)
         following = F.pad(histories.next_items, (0, self.horizon)).gather(1, ahead)  # [B, horizon], 0 behind the end
         future = F.embedding(following, histories.items).sum(dim=1) / (following > 0).sum(dim=1, keepdim=True)
-        return info_nce(_at(histories.interest, point), future, user, self.temperature)
+        # who goes on with the same item is no negative either
+        alike = _same(user) | _same(following[:, 0])
+        return info_nce(_at(histories.interest, point), future, alike, self.temperature)
 
 
 class BackwardReading(nn.Module):
@@ -113,7 +115,7 @@ class ViewContrast(nn.Module):
     def forward(self, histories: Histories) -> Tensor:
         items = torch.cat([histories.items, self.mask[None]])
         view, other_view = (self._view(histories, items) for _ in range(2))
-        return info_nce(view, other_view, histories.user, self.temperature)
+        return info_nce(view, other_view, _same(histories.user), self.temperature)
 
     def _view(self, histories: Histories, items: Tensor) -> Tensor:
         item_seq, item_seq_len = self._change(histories)
@@ -156,7 +158,7 @@ class ModalityAlignment(nn.Module):
         for one, other in combinations(content, 2):
             both = present[:, one] & present[:, other]
             if both.any():
-                losses.append(info_nce(parts[both, one], parts[both, other], items[both], self.temperature))
+                losses.append(info_nce(parts[both, one], parts[both, other], _same(items[both]), self.temperature))
         return torch.stack(losses).mean() if losses else parts.new_zeros(())
 
 
@@ -226,3 +228,8 @@ class FeatureAutoencoding(nn.Module):
 def _at(interest: Tensor, point: Tensor) -> Tensor:
     """Interest at one point of each history, ``[B, L, D], [B] -> [B, D]``."""
     return interest[torch.arange(len(point), device=point.device), point]
+
+
+def _same(group: Tensor) -> Tensor:
+    """Which rows are of the same group, ``[B] -> [B, B]``."""
+    return group[:, None] == group

@@ -63,7 +63,7 @@ class TransformerEncoder(nn.Module):
         hidden_size: width ``H`` of the state.
         num_layers: blocks.
         num_heads: attention heads of a block.
-        dropout_prob: dropout on events and within blocks.
+        dropout_prob: dropout within blocks.
         max_length: events that are attended to; older ones are forgotten.
     """
 
@@ -77,7 +77,6 @@ class TransformerEncoder(nn.Module):
         self.input = nn.Linear(input_size, hidden_size)
         self.position = nn.Embedding(max_length + 1, hidden_size)
         nn.init.normal_(self.position.weight, std=hidden_size**-0.5)
-        self.dropout = nn.Dropout(dropout_prob)
         block = nn.TransformerEncoderLayer(
             *(hidden_size, num_heads, 4 * hidden_size, dropout_prob, "gelu"), batch_first=True, norm_first=True
         )
@@ -92,7 +91,7 @@ class TransformerEncoder(nn.Module):
         length = tokens.shape[1]
         places = self.position.weight[:length]
         ahead = nn.Transformer.generate_square_subsequent_mask(length, device=tokens.device, dtype=tokens.dtype)
-        hidden = self.blocks(self.dropout(tokens + places), mask=ahead, is_causal=True)
+        hidden = self.blocks(tokens + places, mask=ahead, is_causal=True)
         return hidden[:, -events.shape[1] :], tokens.transpose(0, 1)
 
 
