@@ -56,9 +56,7 @@ class LLMInterestDataset(SequentialDataset):
         super().__init__(config)
         self.item_list_field = f"{self.iid_field}{config['LIST_SUFFIX']}"
         self.next_item_list_field = f"next_{self.item_list_field}"
-        self.item_content = control(
-            self._content("item", self.iid_field, settings), settings.content_control, config["seed"]
-        )
+        self.item_content = self._content("item", self.iid_field, settings)
         self.user_content = self._content("user", self.uid_field, settings)
 
     def _content(self, kind: str, id_field: str, settings: ContentSettings) -> Content:
@@ -71,7 +69,10 @@ class LLMInterestDataset(SequentialDataset):
             if settings.strict_content:
                 raise DataError(f"{line}: {advice}, or set strict_content=False")
             _logger.warning("%s: %s", line, advice)
-        return content
+        tested = {
+            name: features for name, features in content.items() if f"{kind}_{name}" in settings.controlled_content
+        }
+        return content | control(tested, settings.content_control, self.config["seed"])
 
     def _normalize(self) -> None:
         """Take what the times say along before RecBole scales them to [0, 1], and casts them to float32."""

@@ -104,6 +104,9 @@ class ContentSettings:
         "none",
         description="a test of whether content matters: each item gets another's content, or random numbers",
     )
+    controlled_content: tuple[
+        Literal["item_text", "item_image", "item_audio", "user_text", "user_image", "user_audio"], ...
+    ] = Field(("item_text", "item_image", "item_audio"), description="what content_control is about")
 
 
 @dataclass(frozen=True)

@@ -334,6 +334,16 @@ def test_random_content_has_nothing_of_the_old():
     assert abs(float(drawn.values[1:].std()) - 1) < 0.1
 
 
+def test_control_is_of_what_it_is_said_to_be_of(built):
+    """Items' text unless told otherwise; and users' if told so, which leaves the items' alone."""
+    plain = built()[2]
+    for asked, kind in ({}, "item"), ({"controlled_content": ["user_text"]}, "user"):
+        other = built(content_control="shuffled", **asked)[2]
+        for of in ("item", "user"):
+            then, now = (getattr(data, f"{of}_content")["text"].values for data in (plain, other))
+            assert torch.equal(then, now) == (of != kind)
+
+
 def test_control_loses_what_content_gives(here, settings):
     """New items of a known kind: with their own content they are found, with another's they are not."""
     count = 20
