@@ -55,13 +55,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options, overrides = parse_arguments(parser, arguments)
         table = Path(options.table).with_suffix(".json") if options.table else None
         known = read_results(table) if table and table.exists() else []
-        done: list[RunResult] = []
+        # what the table holds stays in it and in its order, whatever is asked for now and wherever an interruption
+        # comes: its first row is the one that p-values are against
+        by_run = {(result.row, result.seed): result for result in known}
 
         def keep(result: RunResult) -> None:
-            done.append(result)
-            is_done = {(result.row, result.seed) for result in done}
-            # what the table held stays in it, whatever is asked for now and wherever an interruption comes
-            results[:] = [*done, *(other for other in known if (other.row, other.seed) not in is_done)]
+            by_run[result.row, result.seed] = result
+            results[:] = by_run.values()
             files[:] = write_comparison(results, table or _beside_the_checkpoint(results[0]))
 
         run(

@@ -208,6 +208,12 @@ def test_rows_on_other_events_are_not_tested():
     assert [row.p_value is None for row in rows] == [True, False, True]
 
 
+def test_rows_chosen_by_other_metrics_are_not_tested():
+    rows = [result(), result("B", places=(0, 0, 0, 1)), result("C", places=(0, 0, 1, 1), valid_metric="MRR@10")]
+    assert [row.p_value is None for row in summarize(rows)] == [True, False, True]
+    assert "best epoch by validation NDCG@10 or MRR@10;" in as_table(rows)
+
+
 # --- the table
 
 
@@ -244,6 +250,32 @@ def test_what_is_no_table_is_refused(tmp_path, text):
     (tmp_path / "table.json").write_text(text)
     with pytest.raises(DataError, match=r"table\.json does not hold results"):
         read_results(tmp_path / "table.json")
+
+
+def test_rows_with_other_metrics_stand_in_one_table(tmp_path):
+    """Whatever metrics were asked for when a row was run, the table has them all, in the order they came up in."""
+    rows = [result(test={"recall@10": 0.5, "ndcg@10": 0.25}), result("B", test={"ndcg@10": 0.125, "mrr@10": 0.75})]
+    markdown, *_ = write_comparison(rows, tmp_path / "table")
+    cells = [[cell.strip() for cell in line.split("|")[1:5]] for line in markdown.read_text().splitlines()[:4]]
+    assert cells[0] == ["model", "recall@10", "ndcg@10", "mrr@10"]
+    assert cells[2:] == [["A", "0.5000", "0.2500", "-"], ["B", "-", "0.1250", "0.7500"]]
+
+
+@pytest.mark.parametrize("metric", ["Recall@10", "Hit@10"])
+def test_plot_leaves_out_rows_without_its_metric(tmp_path, metric):
+    from PIL import Image
+
+    plain = {"valid_metric": metric, "test": {metric.lower(): 0.5}}
+    two = draw_comparison([result(**plain), result("B", **plain)], tmp_path / "two.json")
+    three = draw_comparison([result(**plain), result("B", **plain), result("C")], tmp_path / "three.json")
+    assert Image.open(two).size == Image.open(three).size
+
+
+def test_runs_are_kept_where_a_text_cannot_be_written(tmp_path):
+    (tmp_path / "table.md").mkdir()
+    with pytest.raises(OSError, match=r"table\.md"):
+        write_comparison([result()], tmp_path / "table")
+    assert read_results(tmp_path / "table.json") == [result()]
 
 
 def test_plot_shows_each_row(tmp_path):
@@ -298,7 +330,8 @@ def test_comparison_over_seeds_from_the_command_line_and_again(here, settings, c
     assert len(second) == 6
 
     assert main([*command, "--seeds=3", "--model=content"]) == 0
-    assert sorted(read_results(here / "out" / "table.json"), key=repr) == sorted(second, key=repr)  # nothing is lost
+    assert read_results(here / "out" / "table.json") == second  # nothing is lost, nor is the order
+    assert "difference from with IDs" in (here / "out" / "table.md").read_text()
 
     assert main([*command, "--seeds=2", "--temperature=0.5"]) == 2
     assert "temperature" in capsys.readouterr().err
