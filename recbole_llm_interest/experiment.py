@@ -53,6 +53,7 @@ def run_experiment(row: Row, config: Config, checkpoint: str | None = None) -> R
             best_valid = it.train()
         else:
             restore_model(it.trainer.model, read_checkpoint(Path(checkpoint), config))
+            it.trainer.eval_collector.data_collect(it.train_data)  # what metrics count; RecBole does so as it trains
         test = it.trainer.evaluate(it.test_data, load_best_model=checkpoint is None, show_progress=False)
         logging.getLogger().info("test result: %s", test)
         candidates = _candidates(config, it.dataset.item_num - 1)

@@ -187,7 +187,10 @@ def _check_is_the_same(known: RunResult, config: Config) -> None:
 
 def _check_settings_of(checkpoint: str, config: Config) -> None:
     saved = read_checkpoint(Path(checkpoint), config)["config"]
-    for key in ("MAX_ITEM_LIST_LENGTH", *settings_keys()):
+    keys = ["MAX_ITEM_LIST_LENGTH", *settings_keys()]
+    if "content_control" in saved and saved["content_control"] != "none":
+        keys.append("seed")  # it says which content an item was given
+    for key in keys:
         if key in saved and saved[key] != config[key] and key not in _FREE_OF_THE_CHECKPOINT:
             raise CheckpointError(
                 f"checkpoint {checkpoint} was trained with other settings: {key}={saved[key]!r}, now {config[key]!r}; "
