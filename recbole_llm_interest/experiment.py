@@ -27,6 +27,9 @@ from recbole_llm_interest.configuration import as_user_error
 from recbole_llm_interest.errors import SettingsError
 from recbole_llm_interest.evaluation.comparison import RunResult
 from recbole_llm_interest.evaluation.rows import Row
+from recbole_llm_interest.model.llm_interest import LLMInterest
+from recbole_llm_interest.provenance import made_by
+from recbole_llm_interest.settings import settings_keys
 from recbole_llm_interest.trainer import read_checkpoint, restore_model
 
 #: settings that say where things lie and what is shown; and the seed, which has a place of its own
@@ -48,6 +51,7 @@ def run_experiment(row: Row, config: Config, checkpoint: str | None = None) -> R
         LLMInterestError: the settings, the data or the checkpoint cannot be used.
     """
     with _experiment(row.name, config) as it:
+        made = made_by(config["device"])
         best_valid = None
         if checkpoint is None:
             best_valid = it.train()
@@ -79,6 +83,8 @@ def run_experiment(row: Row, config: Config, checkpoint: str | None = None) -> R
             places=_places(it.dataset, it.trainer.eval_collector.last_events),
             checkpoint=checkpoint or str(it.trainer.saved_model_file),
             log=it.log,
+            in_effect=settings_in_effect(config),
+            made_by=made,
         )
 
 
@@ -139,8 +145,22 @@ def _experiment(title: str, config: Config) -> Iterator[_Experiment]:
 
 def given_settings(config: Config) -> dict[str, Any]:
     """What was set for a run beyond the defaults, by files, by Python or on the command line, as JSON holds it."""
-    given = {key: value for key, value in config.external_config_dict.items() if key not in _NO_PART_OF_THE_RESULT}
-    plain: dict[str, Any] = json.loads(json.dumps(given, default=str))
+    return as_json_holds(
+        {key: value for key, value in config.external_config_dict.items() if key not in _NO_PART_OF_THE_RESULT}
+    )
+
+
+def settings_in_effect(config: Config) -> dict[str, Any]:
+    """The settings that the plug-in has defaults for, as they are in a run of its model; none for other models."""
+    if config["model"] != LLMInterest.__name__:
+        return {}
+    keys = [key for key in ("learning_rate", *settings_keys()) if key not in _NO_PART_OF_THE_RESULT]
+    return as_json_holds({key: config[key] for key in keys})
+
+
+def as_json_holds(values: dict[str, Any]) -> dict[str, Any]:
+    """``values`` as they come back from a JSON file."""
+    plain: dict[str, Any] = json.loads(json.dumps(values, default=str))
     return plain
 
 

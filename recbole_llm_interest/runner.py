@@ -25,14 +25,14 @@ from recbole_llm_interest.evaluation.comparison import (
     write_comparison,
 )
 from recbole_llm_interest.evaluation.rows import Row, read_rows
-from recbole_llm_interest.experiment import given_settings, run_experiment
+from recbole_llm_interest.experiment import given_settings, run_experiment, settings_in_effect
 from recbole_llm_interest.settings import settings_keys
 from recbole_llm_interest.trainer import read_checkpoint
 
 #: what RecBole's own command line takes for several processes, which this one does not start yet
 _DISTRIBUTED_KEYS = ("nproc", "world_size", "ip", "port", "group_offset")
-#: settings that a checkpoint may differ in: they change how fast a result comes, not which
-_FREE_OF_THE_CHECKPOINT = {
+#: settings in which a checkpoint, or a run of a table, may differ: they change how fast a result comes, not which
+_FREE_TO_DIFFER = {
     *("text_batch_size", "image_batch_size", "audio_batch_size", "encoder_device"),
     *("feature_cache", "strict_content"),
 }
@@ -175,9 +175,13 @@ def _check_plan(rows: Sequence[Row], overrides: dict[str, Any], checkpoint: str 
 
 
 def _check_is_the_same(known: RunResult, config: Config) -> None:
-    then = {**known.settings, "model": known.model, "dataset": known.dataset}
-    now = {**given_settings(config), "model": config["model"], "dataset": config["dataset"]}
-    for key in sorted({*then, *now}):
+    in_effect = settings_in_effect(config)
+    both = known.in_effect.keys() & in_effect.keys()  # a table of another version may have others, or none
+    then = {**known.settings, **{key: known.in_effect[key] for key in both}}
+    now = {**given_settings(config), **{key: in_effect[key] for key in both}}
+    then |= {"model": known.model, "dataset": known.dataset}
+    now |= {"model": config["model"], "dataset": config["dataset"]}
+    for key in sorted({*then, *now} - _FREE_TO_DIFFER):
         if then.get(key) != now.get(key):
             raise SettingsError(
                 f"row {known.row!r}, seed {known.seed}, was run with {key}={then.get(key)!r}, now {now.get(key)!r}: "
@@ -191,7 +195,7 @@ def _check_settings_of(checkpoint: str, config: Config) -> None:
     if "content_control" in saved and saved["content_control"] != "none":
         keys.append("seed")  # it says which content an item was given
     for key in keys:
-        if key in saved and saved[key] != config[key] and key not in _FREE_OF_THE_CHECKPOINT:
+        if key in saved and saved[key] != config[key] and key not in _FREE_TO_DIFFER:
             raise CheckpointError(
                 f"checkpoint {checkpoint} was trained with other settings: {key}={saved[key]!r}, now {config[key]!r}; "
                 f"give --{key}={saved[key]}"

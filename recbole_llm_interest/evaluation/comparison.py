@@ -45,6 +45,8 @@ class RunResult:
             the same for every model; empty where items were ranked among sampled ones.
         checkpoint: where the best model lies.
         log: the run's log file.
+        in_effect: for ``LLMInterest``, the plug-in's settings as they were, defaults included.
+        made_by: what made it: version, commit, torch, python, device, cores.
     """
 
     row: str
@@ -65,6 +67,8 @@ class RunResult:
     settings: dict[str, Any] = field(default_factory=dict)
     note: str = ""
     places: list[int] = field(default_factory=list)
+    in_effect: dict[str, Any] = field(default_factory=dict)
+    made_by: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -171,12 +175,23 @@ def _comparability(results: Sequence[RunResult]) -> str:
         seeds = sorted({result.seed for result in results})
         return (
             f"{first.dataset}: {first.test_events} test events, the same for every row, each ranked among "
-            f"{first.candidates}; {epoch}{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}."
+            f"{first.candidates}; {epoch}{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}"
+            f"{_commits(results)}."
         )
     tests = "; ".join(
         {result.row: f"{result.row}: {result.test_events} among {result.candidates}" for result in results}.values()
     )
-    return f"{first.dataset}: the rows are NOT tested on the same events ({tests}): do not compare them."
+    return (
+        f"{first.dataset}: the rows are NOT tested on the same events ({tests}): do not compare them"
+        f"{_commits(results)}."
+    )
+
+
+def _commits(results: Sequence[RunResult]) -> str:
+    commits = list(dict.fromkeys(result.made_by.get("commit") or "unknown" for result in results))
+    if commits == ["unknown"]:
+        return ""
+    return f"; {'commit' if len(commits) == 1 else 'commits'} {', '.join(commits)}"
 
 
 def _notes(rows: Sequence[RowSummary], has_tests: bool) -> list[str]:
