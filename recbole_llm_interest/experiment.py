@@ -88,16 +88,21 @@ def run_experiment(row: Row, config: Config, checkpoint: str | None = None) -> R
         )
 
 
-def best_validation_score(config: Config) -> tuple[float, int]:
+def best_validation_score(config: Config) -> tuple[float | None, int]:
     """Train, and return the best score on the validation split and the epochs trained. The test split stays unseen.
 
-    No checkpoint is kept.
+    There is no score where training diverged: its loss became NaN. No checkpoint is kept.
 
     Raises:
         LLMInterestError: the settings or the data cannot be used.
     """
     with _experiment(config["model"], config) as it:
-        score = it.train(saved=False)
+        try:
+            score = it.train(saved=False)
+        except ValueError as error:
+            if str(error) != "Training loss is nan":  # RecBole's words, which are all that tells it from a mistake
+                raise
+            return None, len(it.watch.seconds)
         if score is None:
             raise SettingsError(f"{config['model']}: nothing was validated, so that there is nothing to choose by")
         return score, len(it.watch.seconds)
