@@ -2,8 +2,11 @@
 
     python benchmarks/hold_out_items.py --dataset=amazon-scientific --data_path=… --output=data
 
-Its events are the data set's less all others of a random share of its items; content is copied. Compare on it with
-`--metrics=['Recall','NDCG','RecallUnseen']`, where "unseen" are the items that were held out.
+Its events are the data set's less all others of a random share of its items; content is copied. Users who are left
+with fewer than four events are dropped, and counted in what is printed: of fewer, RecBole tests general models and
+sequential ones on different events. Compare on it with `--metrics=['Recall','NDCG','RecallUnseen']`. "Unseen" are all
+items without a training event: those held out, and on sparse data also those that have none by themselves, or whose
+users were dropped.
 """
 
 from __future__ import annotations
@@ -15,6 +18,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+
+#: a sequential model needs one event to begin from, and one each to train, validate and test
+FEWEST_EVENTS = 4
 
 
 def main() -> None:
@@ -36,15 +42,21 @@ def main() -> None:
     items = np.sort(events[item].unique())
     held_out = set(np.random.default_rng(options.seed).choice(items, int(options.share * len(items)), replace=False))
     is_new = events[item].isin(held_out)
-    kept = events[~is_new | is_last]
+    rest = events[~is_new | is_last]
+    kept = rest[rest.groupby(user)[item].transform("size") >= FEWEST_EVENTS]
+    dropped = events[user].nunique() - kept[user].nunique()
     target = options.output / name
     target.mkdir(parents=True)
     kept.to_csv(target / f"{name}.inter", sep="\t", index=False)
     if (source / "content").is_dir():
         shutil.copytree(source / "content", target / "content", copy_function=shutil.copyfile)
-    tested = int((is_new & is_last).sum())
-    print(f"{target}: {len(kept)} of {len(events)} events; {len(held_out)} items held out, {tested} events ask for one")
-    print(json.dumps({"dataset": name, "events": len(kept), "items_held_out": len(held_out), "tested_events": tested}))
+    tested = int(is_new[kept.index].sum())
+    print(
+        f"{target}: {len(kept)} of {len(events)} events; {len(held_out)} items held out, {tested} events ask for one; "
+        f"{dropped} users with fewer than {FEWEST_EVENTS} events left were dropped"
+    )
+    counts = {"events": len(kept), "items_held_out": len(held_out), "tested_events": tested, "users_dropped": dropped}
+    print(json.dumps({"dataset": name, **counts}))
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ def configure(model: str, dataset: str, files: Sequence[str] = (), overrides: di
     """
     overrides = dict(overrides or {})
     _check_model(model)
-    check_keys([*_keys_of_files(files), *overrides])
+    check_keys([*keys_of_files(files), *overrides])
     protocol = str(PROPERTIES / "protocol.yaml")
     with as_user_error("the settings"):
         config = Config(model, dataset, [protocol, *files], overrides)
@@ -87,7 +87,12 @@ def _check_model(model: str) -> None:
         raise SettingsError(f"unknown model {model!r}{hint}")
 
 
-def _keys_of_files(files: Sequence[str]) -> list[str]:
+def keys_of_files(files: Sequence[str]) -> list[str]:
+    """The settings that YAML files hold.
+
+    Raises:
+        SettingsError: a file is not there, or is not of that form.
+    """
     keys: list[str] = []
     for file in files:
         try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from recbole_llm_interest.content.encoders.text import BUNDLED_NAME, bundled_mod
 from recbole_llm_interest.content.encoders.weights import cached_model
 from recbole_llm_interest.content.images import FORMATS
 from recbole_llm_interest.errors import EncoderError
+from recbole_llm_interest.provenance import cores
 from recbole_llm_interest.settings import ContentSettings, read_settings
 
 
@@ -82,9 +82,8 @@ def _versions() -> Iterable[Finding]:
 
 def _device() -> Iterable[Finding]:
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     yield Finding(
-        "device", ", ".join(gpus) if gpus else f"no GPU; {cores} CPU cores, {torch.get_num_threads()} threads"
+        "device", ", ".join(gpus) if gpus else f"no GPU; {cores()} CPU cores, {torch.get_num_threads()} threads"
     )
 
 

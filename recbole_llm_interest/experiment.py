@@ -27,6 +27,9 @@ from recbole_llm_interest.configuration import as_user_error
 from recbole_llm_interest.errors import SettingsError
 from recbole_llm_interest.evaluation.comparison import RunResult
 from recbole_llm_interest.evaluation.rows import Row
+from recbole_llm_interest.model.llm_interest import LLMInterest
+from recbole_llm_interest.provenance import made_by
+from recbole_llm_interest.settings import settings_keys
 from recbole_llm_interest.trainer import read_checkpoint, restore_model
 
 #: settings that say where things lie and what is shown; and the seed, which has a place of its own
@@ -48,11 +51,13 @@ def run_experiment(row: Row, config: Config, checkpoint: str | None = None) -> R
         LLMInterestError: the settings, the data or the checkpoint cannot be used.
     """
     with _experiment(row.name, config) as it:
+        made = made_by(config["device"])
         best_valid = None
         if checkpoint is None:
             best_valid = it.train()
         else:
             restore_model(it.trainer.model, read_checkpoint(Path(checkpoint), config))
+            it.trainer.eval_collector.data_collect(it.train_data)  # what metrics count; RecBole does so as it trains
         test = it.trainer.evaluate(it.test_data, load_best_model=checkpoint is None, show_progress=False)
         logging.getLogger().info("test result: %s", test)
         candidates = _candidates(config, it.dataset.item_num - 1)
@@ -78,19 +83,26 @@ def run_experiment(row: Row, config: Config, checkpoint: str | None = None) -> R
             places=_places(it.dataset, it.trainer.eval_collector.last_events),
             checkpoint=checkpoint or str(it.trainer.saved_model_file),
             log=it.log,
+            in_effect=settings_in_effect(config),
+            made_by=made,
         )
 
 
-def best_validation_score(config: Config) -> tuple[float, int]:
+def best_validation_score(config: Config) -> tuple[float | None, int]:
     """Train, and return the best score on the validation split and the epochs trained. The test split stays unseen.
 
-    No checkpoint is kept.
+    There is no score where training diverged: its loss became NaN. No checkpoint is kept.
 
     Raises:
         LLMInterestError: the settings or the data cannot be used.
     """
     with _experiment(config["model"], config) as it:
-        score = it.train(saved=False)
+        try:
+            score = it.train(saved=False)
+        except ValueError as error:
+            if str(error) != "Training loss is nan":  # RecBole's words, which are all that tells it from a mistake
+                raise
+            return None, len(it.watch.seconds)
         if score is None:
             raise SettingsError(f"{config['model']}: nothing was validated, so that there is nothing to choose by")
         return score, len(it.watch.seconds)
@@ -138,8 +150,22 @@ def _experiment(title: str, config: Config) -> Iterator[_Experiment]:
 
 def given_settings(config: Config) -> dict[str, Any]:
     """What was set for a run beyond the defaults, by files, by Python or on the command line, as JSON holds it."""
-    given = {key: value for key, value in config.external_config_dict.items() if key not in _NO_PART_OF_THE_RESULT}
-    plain: dict[str, Any] = json.loads(json.dumps(given, default=str))
+    return as_json_holds(
+        {key: value for key, value in config.external_config_dict.items() if key not in _NO_PART_OF_THE_RESULT}
+    )
+
+
+def settings_in_effect(config: Config) -> dict[str, Any]:
+    """The settings that the plug-in has defaults for, as they are in a run of its model; none for other models."""
+    if config["model"] != LLMInterest.__name__:
+        return {}
+    keys = [key for key in ("learning_rate", *settings_keys()) if key not in _NO_PART_OF_THE_RESULT]
+    return as_json_holds({key: config[key] for key in keys})
+
+
+def as_json_holds(values: dict[str, Any]) -> dict[str, Any]:
+    """``values`` as they come back from a JSON file."""
+    plain: dict[str, Any] = json.loads(json.dumps(values, default=str))
     return plain
 
 

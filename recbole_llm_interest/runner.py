@@ -25,14 +25,14 @@ from recbole_llm_interest.evaluation.comparison import (
     write_comparison,
 )
 from recbole_llm_interest.evaluation.rows import Row, read_rows
-from recbole_llm_interest.experiment import given_settings, run_experiment
+from recbole_llm_interest.experiment import given_settings, run_experiment, settings_in_effect
 from recbole_llm_interest.settings import settings_keys
 from recbole_llm_interest.trainer import read_checkpoint
 
 #: what RecBole's own command line takes for several processes, which this one does not start yet
 _DISTRIBUTED_KEYS = ("nproc", "world_size", "ip", "port", "group_offset")
-#: settings that a checkpoint may differ in: they change how fast a result comes, not which
-_FREE_OF_THE_CHECKPOINT = {
+#: settings in which a checkpoint, or a run of a table, may differ: they change how fast a result comes, not which
+_FREE_TO_DIFFER = {
     *("text_batch_size", "image_batch_size", "audio_batch_size", "encoder_device"),
     *("feature_cache", "strict_content"),
 }
@@ -55,13 +55,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options, overrides = parse_arguments(parser, arguments)
         table = Path(options.table).with_suffix(".json") if options.table else None
         known = read_results(table) if table and table.exists() else []
-        done: list[RunResult] = []
+        # what the table holds stays in it and in its order, whatever is asked for now and wherever an interruption
+        # comes: its first row is the one that p-values are against
+        by_run = {(result.row, result.seed): result for result in known}
 
         def keep(result: RunResult) -> None:
-            done.append(result)
-            is_done = {(result.row, result.seed) for result in done}
-            # what the table held stays in it, whatever is asked for now and wherever an interruption comes
-            results[:] = [*done, *(other for other in known if (other.row, other.seed) not in is_done)]
+            by_run[result.row, result.seed] = result
+            results[:] = by_run.values()
             files[:] = write_comparison(results, table or _beside_the_checkpoint(results[0]))
 
         run(
@@ -175,9 +175,13 @@ def _check_plan(rows: Sequence[Row], overrides: dict[str, Any], checkpoint: str 
 
 
 def _check_is_the_same(known: RunResult, config: Config) -> None:
-    then = {**known.settings, "model": known.model, "dataset": known.dataset}
-    now = {**given_settings(config), "model": config["model"], "dataset": config["dataset"]}
-    for key in sorted({*then, *now}):
+    in_effect = settings_in_effect(config)
+    both = known.in_effect.keys() & in_effect.keys()  # a table of another version may have others, or none
+    then = {**known.settings, **{key: known.in_effect[key] for key in both}}
+    now = {**given_settings(config), **{key: in_effect[key] for key in both}}
+    then |= {"model": known.model, "dataset": known.dataset}
+    now |= {"model": config["model"], "dataset": config["dataset"]}
+    for key in sorted({*then, *now} - _FREE_TO_DIFFER):
         if then.get(key) != now.get(key):
             raise SettingsError(
                 f"row {known.row!r}, seed {known.seed}, was run with {key}={then.get(key)!r}, now {now.get(key)!r}: "
@@ -187,8 +191,11 @@ def _check_is_the_same(known: RunResult, config: Config) -> None:
 
 def _check_settings_of(checkpoint: str, config: Config) -> None:
     saved = read_checkpoint(Path(checkpoint), config)["config"]
-    for key in ("MAX_ITEM_LIST_LENGTH", *settings_keys()):
-        if key in saved and saved[key] != config[key] and key not in _FREE_OF_THE_CHECKPOINT:
+    keys = ["MAX_ITEM_LIST_LENGTH", *settings_keys()]
+    if "content_control" in saved and saved["content_control"] != "none":
+        keys.append("seed")  # it says which content an item was given
+    for key in keys:
+        if key in saved and saved[key] != config[key] and key not in _FREE_TO_DIFFER:
             raise CheckpointError(
                 f"checkpoint {checkpoint} was trained with other settings: {key}={saved[key]!r}, now {config[key]!r}; "
                 f"give --{key}={saved[key]}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import math
 import os
 import warnings
 from collections.abc import Sequence
@@ -20,15 +21,17 @@ from recbole.config import Config
 from tqdm import tqdm
 
 from recbole_llm_interest.commandline import exit_code, parse_arguments, settings_parser
-from recbole_llm_interest.configuration import configure
+from recbole_llm_interest.configuration import configure, keys_of_files
 from recbole_llm_interest.errors import SettingsError
 from recbole_llm_interest.evaluation.rows import Row
-from recbole_llm_interest.experiment import best_validation_score, given_settings
+from recbole_llm_interest.experiment import as_json_holds, best_validation_score, given_settings
 from recbole_llm_interest.files import write_text
 from recbole_llm_interest.registration import PROPERTIES
 from recbole_llm_interest.settings import check_keys
 
 _ALGORITHMS = ("random", "bayes", "exhaustive")
+#: given settings that a row leaves to the comparison: what is tested and reported, not how it is trained and chosen
+_LEFT_TO_THE_COMPARISON = {"model", "dataset", "metrics", "topk"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -71,7 +74,9 @@ def tune(
     algorithm: str = "random",
     trials: int = 10,
 ) -> Row:
-    """Search, and write the best settings to ``output`` as a row of a comparison.
+    """Search, and write the best settings to ``output`` as a row of a comparison, with those that all trials shared.
+
+    A trial whose training diverges has failed, and the search goes on.
 
     Args:
         model: the model's name.
@@ -84,26 +89,30 @@ def tune(
         trials: how many settings are tried.
 
     Raises:
-        LLMInterestError: the space, the settings or the data cannot be used.
+        LLMInterestError: the space, the settings or the data cannot be used, or all trials diverged.
     """
     from recbole.trainer import HyperTuning
 
     shared = dict(config_dict or {})
     first = configure(model, dataset, config_file_list, shared)
-    log = TrialLog(output.with_suffix(".json"), {"model": model, "dataset": dataset, **given_settings(first)})
+    lines = _lines(space)
+    search_is = {"model": model, "dataset": dataset, "space": lines, "algorithm": algorithm, "seed": first["seed"]}
+    log = TrialLog(output.with_suffix(".json"), given_settings(first) | search_is)
 
     bigger = first["valid_metric_bigger"]
     bar = tqdm(desc=f"Searching {model}", unit="trial", ncols=100, disable=not first["show_progress"])
 
     def objective(drawn: dict[str, Any], _: object = None) -> dict[str, Any]:
+        drawn = as_json_holds(drawn)  # hyperopt makes tuples of lists, which the log does not hold
         config = configure(model, dataset, config_file_list, {**shared, **drawn})
         config["show_progress"] = False  # one bar is enough
         score = log.score(drawn, config)
         bar.update()
-        bar.set_postfix_str(f"{first['valid_metric']} {score:.4f}, best {log.best(bigger)['score']:.4f}")
+        best = log.best(bigger)
+        bar.set_postfix_str(f"{first['valid_metric']} {_shown(score)}, best {_shown(best['score'] if best else None)}")
         return {
             "model": model,
-            "best_valid_score": score,
+            "best_valid_score": score if score is not None else -math.inf if bigger else math.inf,
             "valid_score_bigger": bigger,
             "best_valid_result": {},
             "test_result": {},
@@ -112,28 +121,48 @@ def tune(
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), bar:
         warnings.simplefilter("ignore")  # hyperopt's, about how it was packaged
         try:
-            search = HyperTuning(
-                objective, params_file=str(space), algo=algorithm, max_evals=trials, early_stop=max(trials, 1)
-            )
-        except FileNotFoundError as error:
-            raise SettingsError(f"search space {space} does not exist: give one by --space") from error
-        except (ValueError, SyntaxError, UnicodeDecodeError) as error:
+            search = HyperTuning(objective, params_file=str(space), algo=algorithm, max_evals=trials)
+        except (ValueError, SyntaxError) as error:
             raise SettingsError(f"search space {space} is not in RecBole's form: {error}") from error
         if not search.space:
             raise SettingsError(f"search space {space} has no line such as 'learning_rate choice [0.001,0.003]'")
         check_keys(search.space)
+        search.early_stop_fn = None  # all trials are wanted, and it could not go on from a first one that diverged
         bar.reset(search.max_evals)
         os.environ["HYPEROPT_FMIN_SEED"] = str(first["seed"])  # RecBole passes none on
         search.run()
     best = log.best(bigger)
+    if best is None:
+        raise SettingsError(
+            f"{model}: training diverged (its loss became NaN) in all {len(log.trials)} trials of {log.path}: give a "
+            "space with lower learning rates by --space, and another --output"
+        )
     drawn = best["drawn"]
-    given = ", ".join(" ".join(line.split()) for line in space.read_text(encoding="utf-8").splitlines() if line.strip())
+    diverged = sum(trial["score"] is None for trial in log.trials)
     note = (
         f"{', '.join(f'{key}={value}' for key, value in drawn.items())}: the best of {len(log.trials)} trials by "
-        f"validation {first['valid_metric']}, {best['score']:.4f}; {algorithm} search over {given}"
+        f"validation {first['valid_metric']}, {best['score']:.4f}; at most {drawn.get('epochs', first['epochs'])} "
+        f"epochs each{f', {diverged} of them diverged' if diverged else ''}; {algorithm} search over {', '.join(lines)}"
     )
-    write_text(output, yaml.safe_dump({model: {"model": model, **drawn, "note": note}}, sort_keys=False, width=120))
-    return Row(model, model, drawn, note)
+    given = {*keys_of_files(config_file_list), *shared} - _LEFT_TO_THE_COMPARISON
+    settings = {key: value for key, value in given_settings(first).items() if key in given} | drawn
+    write_text(output, yaml.safe_dump({model: {"model": model, **settings, "note": note}}, sort_keys=False, width=120))
+    return Row(model, model, settings, note)
+
+
+def _lines(space: Path) -> list[str]:
+    """The lines of a search space, less spacing and empty ones."""
+    try:
+        text = space.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise SettingsError(f"search space {space} does not exist: give one by --space") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"search space {space} is not a readable text file: {error}") from error
+    return [" ".join(line.split()) for line in text.splitlines() if line.strip()]
+
+
+def _shown(score: float | None) -> str:
+    return "-" if score is None else f"{score:.4f}"
 
 
 class TrialLog:
@@ -141,10 +170,10 @@ class TrialLog:
 
     Args:
         path: the file; trials that it holds are not run again.
-        shared: the settings of all trials.
+        shared: the settings of all trials, and of the search.
 
     Attributes:
-        trials: of each, what was ``drawn``, its ``score`` and its ``epochs``.
+        trials: of each, what was ``drawn``, its ``score``, None where training diverged, and its ``epochs``.
 
     Raises:
         SettingsError: the file is of another search.
@@ -162,22 +191,27 @@ class TrialLog:
             before = found["shared"]
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise SettingsError(f"{path} does not hold the trials of a search: give another --output") from error
-        if before != shared:
-            raise SettingsError(f"{path} holds trials of a search with other settings, {before}: give another --output")
+        for key in sorted({*before, *shared}):
+            if before.get(key) != shared.get(key):
+                raise SettingsError(
+                    f"{path} holds trials of a search with other settings, {key}={before.get(key)!r}, now "
+                    f"{shared.get(key)!r}: give another --output"
+                )
 
-    def score(self, drawn: dict[str, Any], config: Config) -> float:
-        """The score of a trial, which is run if it has not been."""
+    def score(self, drawn: dict[str, Any], config: Config) -> float | None:
+        """The score of a trial, which is run if it has not been; None where its training diverged."""
         for trial in self.trials:
             if trial["drawn"] == drawn:
-                return float(trial["score"])
+                return trial["score"]
         score, epochs = best_validation_score(config)
         self.trials.append({"drawn": drawn, "score": score, "epochs": epochs})
         write_text(self.path, json.dumps({"shared": self.shared, "trials": self.trials}, indent=1) + "\n")
         return score
 
-    def best(self, bigger: bool) -> dict[str, Any]:
-        """The trial with the best score; the first of equal ones."""
-        return (max if bigger else min)(self.trials, key=lambda trial: trial["score"])
+    def best(self, bigger: bool) -> dict[str, Any] | None:
+        """The trial with the best score, the first of equal ones; None where no trial has one."""
+        scored = [trial for trial in self.trials if trial["score"] is not None]
+        return (max if bigger else min)(scored, key=lambda trial: trial["score"], default=None)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ LEVELS = [
     {"__main__"},
     {"runner", "tuning", "content.encode", "doctor"},
     {"experiment"},
-    {"configuration"},
+    {"configuration", "provenance"},
     {"__init__"},
     {"registration"},
     {"evaluation"},

@@ -20,6 +20,7 @@ from recbole.data.interaction import Interaction
 from recbole.evaluator import Collector
 from scipy.stats import ttest_rel
 
+import recbole_llm_interest
 from recbole_llm_interest.content.features import Features, control
 from recbole_llm_interest.errors import DataError, SettingsError
 from recbole_llm_interest.evaluation.comparison import (
@@ -35,6 +36,7 @@ from recbole_llm_interest.evaluation.groups import FEW_EVENTS, GROUPS, SHORT_HIS
 from recbole_llm_interest.evaluation.rows import Row, read_rows
 from recbole_llm_interest.evaluation.significance import paired_p_values
 from recbole_llm_interest.event_counts import training_events
+from recbole_llm_interest.provenance import commit_of
 from recbole_llm_interest.runner import main, run
 
 GROUPED = [f"{metric}{group}" for metric in ("Recall", "NDCG") for group in GROUPS]
@@ -208,6 +210,12 @@ def test_rows_on_other_events_are_not_tested():
     assert [row.p_value is None for row in rows] == [True, False, True]
 
 
+def test_rows_chosen_by_other_metrics_are_not_tested():
+    rows = [result(), result("B", places=(0, 0, 0, 1)), result("C", places=(0, 0, 1, 1), valid_metric="MRR@10")]
+    assert [row.p_value is None for row in summarize(rows)] == [True, False, True]
+    assert "best epoch by validation NDCG@10 or MRR@10;" in as_table(rows)
+
+
 # --- the table
 
 
@@ -244,6 +252,32 @@ def test_what_is_no_table_is_refused(tmp_path, text):
     (tmp_path / "table.json").write_text(text)
     with pytest.raises(DataError, match=r"table\.json does not hold results"):
         read_results(tmp_path / "table.json")
+
+
+def test_rows_with_other_metrics_stand_in_one_table(tmp_path):
+    """Whatever metrics were asked for when a row was run, the table has them all, in the order they came up in."""
+    rows = [result(test={"recall@10": 0.5, "ndcg@10": 0.25}), result("B", test={"ndcg@10": 0.125, "mrr@10": 0.75})]
+    markdown, *_ = write_comparison(rows, tmp_path / "table")
+    cells = [[cell.strip() for cell in line.split("|")[1:5]] for line in markdown.read_text().splitlines()[:4]]
+    assert cells[0] == ["model", "recall@10", "ndcg@10", "mrr@10"]
+    assert cells[2:] == [["A", "0.5000", "0.2500", "-"], ["B", "-", "0.1250", "0.7500"]]
+
+
+@pytest.mark.parametrize("metric", ["Recall@10", "Hit@10"])
+def test_plot_leaves_out_rows_without_its_metric(tmp_path, metric):
+    from PIL import Image
+
+    plain = {"valid_metric": metric, "test": {metric.lower(): 0.5}}
+    two = draw_comparison([result(**plain), result("B", **plain)], tmp_path / "two.json")
+    three = draw_comparison([result(**plain), result("B", **plain), result("C")], tmp_path / "three.json")
+    assert Image.open(two).size == Image.open(three).size
+
+
+def test_runs_are_kept_where_a_text_cannot_be_written(tmp_path):
+    (tmp_path / "table.md").mkdir()
+    with pytest.raises(OSError, match=r"table\.md"):
+        write_comparison([result()], tmp_path / "table")
+    assert read_results(tmp_path / "table.json") == [result()]
 
 
 def test_plot_shows_each_row(tmp_path):
@@ -298,10 +332,78 @@ def test_comparison_over_seeds_from_the_command_line_and_again(here, settings, c
     assert len(second) == 6
 
     assert main([*command, "--seeds=3", "--model=content"]) == 0
-    assert sorted(read_results(here / "out" / "table.json"), key=repr) == sorted(second, key=repr)  # nothing is lost
+    assert read_results(here / "out" / "table.json") == second  # nothing is lost, nor is the order
+    assert "difference from with IDs" in (here / "out" / "table.md").read_text()
 
     assert main([*command, "--seeds=2", "--temperature=0.5"]) == 2
     assert "temperature" in capsys.readouterr().err
+
+
+def test_run_under_another_default_is_not_taken_for_the_same(here, settings, capsys):
+    """The table's run was made when the plug-in had another default; how fast it encoded is of no matter."""
+    (here / "quick.yaml").write_text(json.dumps(settings))
+    command = ["--model=LLMInterest", "--dataset=cycle", "--config_files=quick.yaml", "--table=table"]
+    assert main(command) == 0
+    table = here / "table.json"
+    (old,) = json.loads(table.read_text())
+    table.write_text(json.dumps([{**old, "in_effect": {**old["in_effect"], "text_batch_size": 7, "gone_since": 1}}]))
+    assert main([*command, "--temperature=0.07"]) == 0  # what the default says anyway
+
+    for key, value in (("temperature", 0.09), ("learning_rate", 0.1), ("time_features", ["gap"])):
+        table.write_text(json.dumps([{**old, "in_effect": {**old["in_effect"], key: value}}]))
+        capsys.readouterr()
+        assert main(command) == 2
+        assert f"was run with {key}={value!r}, now " in capsys.readouterr().err
+
+
+def test_table_of_an_older_version_is_gone_on_with(here, settings):
+    (here / "quick.yaml").write_text(json.dumps(settings))
+    command = ["--dataset=cycle", "--config_files=quick.yaml", "--table=table"]
+    assert main([*command, "--model=LLMInterest"]) == 0
+    (old,) = json.loads((here / "table.json").read_text())
+    del old["in_effect"], old["made_by"]
+    (here / "table.json").write_text(json.dumps([old]))
+    assert main([*command, "--model=LLMInterest,Pop"]) == 0
+    first, _ = read_results(here / "table.json")
+    assert (first.checkpoint, first.made_by) == (old["checkpoint"], {})
+
+
+def test_run_says_what_made_it(settings):
+    """A table says which commit made it; the rest of where a figure comes from is in the JSON file."""
+    (done,) = run(["GRU4Rec"], "cycle", config_dict={**settings, "use_gpu": False})
+    assert done.made_by["version"] == recbole_llm_interest.__version__
+    assert done.made_by["torch"] == torch.__version__
+    assert done.made_by["python"] == sys.version.split()[0]
+    assert done.made_by["device"]
+    assert done.made_by["cores"] >= 1
+    assert done.in_effect == {}
+    line = as_table([replace(done, made_by={"commit": "abc1234"})]).splitlines()[-1]
+    assert line.endswith("seed 2020; commit abc1234.")
+    other = replace(done, row="B", made_by={})
+    assert "; commits abc1234, unknown." in as_table([replace(done, made_by={"commit": "abc1234"}), other])
+
+
+def test_commit_is_the_packages_own(tmp_path):
+    def git(*words):
+        identity = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false"]
+        done = subprocess.run(["git", *identity, *words], cwd=tmp_path, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    package, properties = tmp_path / "package", tmp_path / "properties"
+    for folder in (package, properties):
+        folder.mkdir()
+        (folder / "__init__.py").write_text("")
+    assert commit_of(package, properties) is None
+    git("init", "-q")
+    git("commit", "-q", "--allow-empty", "-m", "another project, whose environment the package lies in")
+    assert commit_of(package, properties) is None
+    git("add", ".")
+    git("commit", "-q", "-m", "the package")
+    commit = git("rev-parse", "--short", "HEAD")
+    (tmp_path / "notes.txt").write_text("no part of the package")
+    assert commit_of(package, properties) == commit
+    (properties / "__init__.py").write_text("other defaults")
+    assert commit_of(package, properties) == f"{commit}+changes"
 
 
 def test_same_row_twice_is_refused(settings):

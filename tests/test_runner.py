@@ -99,6 +99,16 @@ def test_checkpoint_is_evaluated_without_training(settings):
     assert loaded.epochs == 0
 
 
+@pytest.mark.parametrize("model", ["LLMInterest", "GRU4Rec", "Pop"])
+def test_checkpoint_is_evaluated_by_metrics_that_count_training_events(settings, model):
+    metrics = ["Recall", "RecallFew", "RecallMany", "RecallShort", "ItemCoverage", "AveragePopularity", "GiniIndex"]
+    counted = {**settings, "metrics": metrics, "valid_metric": "Recall@3"}
+    (trained,) = run([model], "cycle", config_dict=counted)
+    (loaded,) = run([model], "cycle", config_dict=counted, checkpoint=trained.checkpoint)
+    assert loaded.test == trained.test
+    assert {"recallmany@3", "itemcoverage@3", "averagepopularity@3"} <= set(loaded.test)
+
+
 def mistakes():
     yield ["--model=LLMintrest"], "unknown model 'LLMintrest': did you mean 'LLMInterest'?"
     yield ["--model=gru4rec"], "unknown model 'gru4rec': did you mean 'GRU4Rec'?"
@@ -160,6 +170,23 @@ def test_checkpoint_of_other_content_settings_is_refused(words, settings, capsys
     (trained,) = run(["LLMInterest"], "cycle", config_dict={**settings, "feature_conditioning": "none"})
     assert main([*words, f"--checkpoint={trained.checkpoint}"]) == 2
     assert "feature_conditioning='none', now 'zca'; give --feature_conditioning=none" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("control", ["shuffled", "random"])
+def test_checkpoint_of_a_control_is_of_its_seed(words, settings, capsys, control):
+    """Another seed gives the items other content than the weights were trained on."""
+    controlled = {**settings, "content_control": control}
+    (trained,) = run(["LLMInterest"], "cycle", config_dict={**controlled, "seed": 7})
+    command = [*words, f"--content_control={control}", f"--checkpoint={trained.checkpoint}"]
+    assert main(command) == 2
+    assert "seed=7, now 2020; give --seed=7" in capsys.readouterr().err
+    assert main([*command, "--seed=7"]) == 0
+
+
+def test_checkpoint_without_a_control_goes_with_any_seed(settings):
+    (trained,) = run(["LLMInterest"], "cycle", config_dict={**settings, "seed": 7})
+    (loaded,) = run(["LLMInterest"], "cycle", config_dict=settings, checkpoint=trained.checkpoint)
+    assert loaded.test == trained.test
 
 
 @pytest.mark.parametrize("model", ["LLMInterest", "GRU4Rec"])

@@ -40,10 +40,10 @@ def test_best_by_validation_is_found_and_never_tested(space, quick, here, monkey
     monkeypatch.setattr(Trainer, "evaluate", watched)
     output = here / "tuned" / "row.yaml"
     row = tune("GRU4Rec", "cycle", config_dict=quick, space=space, output=output, algorithm=algorithm, trials=6)
-    assert row.settings == {"hidden_size": 8, "learning_rate": 0.03}
+    assert (row.settings["hidden_size"], row.settings["learning_rate"]) == (8, 0.03)
     trials = json.loads(output.with_suffix(".json").read_text())["trials"]
     best = max(trials, key=lambda trial: trial["score"])
-    assert best["drawn"] == row.settings
+    assert best["drawn"] == {"hidden_size": 8, "learning_rate": 0.03}
     assert f"the best of {len(trials)} trials by validation NDCG@3, {best['score']:.4f}" in row.note
     assert "learning_rate choice [0.00001,0.03], hidden_size choice [8]" in row.note
     assert all(len(trial["drawn"]) == 2 and 0 < trial["epochs"] <= 8 for trial in trials)
@@ -71,8 +71,79 @@ def test_finished_trials_are_not_run_again(space, quick, here, monkeypatch):
     assert tune("GRU4Rec", "cycle", config_dict=quick, space=space, output=output, trials=2) == first
 
 
+def test_row_trains_as_the_search_did(space, quick, here, capsys):
+    """The row alone, without the search's words, has the score that it was chosen for; and says how far it was trained.
+
+    What is reported, and where things lie, is the comparison's own.
+    """
+    (here / "quick.yaml").write_text(yaml.safe_dump({key: quick[key] for key in ("epochs", "embedding_size")}))
+    words = [f"--{key}={value}" for key, value in quick.items() if key not in ("epochs", "embedding_size")]
+    command = ["--model=GRU4Rec", f"--space={space}", "--trials=3", "--dataset=cycle", "--output=row.yaml"]
+    assert main([*command, "--config_files=quick.yaml", *words, "--learner=adamw"]) == 0
+    row = yaml.safe_load((here / "row.yaml").read_text())["GRU4Rec"]
+    assert "; at most 8 epochs each; random search over" in row["note"]
+    assert (row["epochs"], row["learner"], row["loss_type"], row["train_neg_sample_args"]) == (8, "adamw", "CE", None)
+    assert not {"data_path", "feature_cache", "show_progress", "metrics", "topk", "eval_args"} & row.keys()
+    shown = ["--topk=[2,3]", "--metrics=[MRR,NDCG]", f"--data_path={quick['data_path']}", "--show_progress=False"]
+    assert compare(["--rows=row.yaml", "--dataset=cycle", "--table=table", *shown]) == 0
+    (run,) = json.loads((here / "table.json").read_text())
+    assert f"validation NDCG@3, {run['best_valid']:.4f}" in row["note"]
+    assert set(run["test"]) == {"mrr@2", "mrr@3", "ndcg@2", "ndcg@3"}
+
+
+@pytest.mark.parametrize("algorithm", ["random", "bayes", "exhaustive"])
+def test_diverging_trials_have_failed_and_the_search_goes_on(quick, here, monkeypatch, algorithm):
+    space = here / "steep.hyper"
+    space.write_text("learning_rate choice [1e30,0.03]\n")
+    again = {"config_dict": quick, "space": space, "output": here / "row.yaml", "algorithm": algorithm, "trials": 8}
+    row = tune("GRU4Rec", "cycle", **again)
+    assert row.settings["learning_rate"] == 0.03
+    trials = json.loads((here / "row.json").read_text())["trials"]
+    failed = [trial["drawn"]["learning_rate"] for trial in trials if trial["score"] is None]
+    assert failed
+    assert 0.03 not in failed
+    assert f", {len(failed)} of them diverged; " in row.note
+    monkeypatch.setattr(Trainer, "fit", lambda *_, **__: pytest.fail("a trial was run again"))
+    assert tune("GRU4Rec", "cycle", **again) == row
+
+
+def test_search_in_which_all_diverges_is_one_line_and_exit_2(quick, here, capsys):
+    (here / "steep.hyper").write_text("learning_rate choice [1e30,1e31]\n")
+    words = [f"--{key}={value}" for key, value in quick.items()]
+    assert main(["--model=GRU4Rec", "--dataset=cycle", "--space=steep.hyper", "--algorithm=exhaustive", *words]) == 2
+    err = capsys.readouterr().err.strip().splitlines()[-1]
+    assert err.startswith("error: GRU4Rec: training diverged (its loss became NaN) in all 2 trials of ")
+    assert not (here / "tuned" / "GRU4Rec-cycle.yaml").exists()
+
+
+def test_exhaustive_search_tries_all_however_many_trials_are_asked_for(quick, here):
+    (here / "many.hyper").write_text("learning_rate choice [0.03,0.0001,0.0002,0.0003,0.0004]\n")
+    search = {"space": here / "many.hyper", "output": here / "row.yaml", "algorithm": "exhaustive", "trials": 1}
+    tune("GRU4Rec", "cycle", config_dict={**quick, "epochs": 1}, **search)
+    assert len(json.loads((here / "row.json").read_text())["trials"]) == 5
+
+
+def test_choice_among_lists_is_not_run_again(settings, here, monkeypatch):
+    (here / "lists.hyper").write_text("time_features choice [['gap'],['gap']]\n")
+    again = {"config_dict": {**settings, "epochs": 1}, "space": here / "lists.hyper", "output": here / "row.yaml"}
+    row = tune("LLMInterest", "cycle", **again, trials=1)
+    assert row.settings["time_features"] == ["gap"]
+    monkeypatch.setattr(Trainer, "fit", lambda *_, **__: pytest.fail("a trial was run again"))
+    assert tune("LLMInterest", "cycle", **again, trials=2).settings == row.settings
+
+
 def test_trials_of_another_search_are_refused(space, quick, here):
     tune("GRU4Rec", "cycle", config_dict=quick, space=space, output=here / "row.yaml", trials=1)
+    other = here / "other.hyper"
+    other.write_text("learning_rate choice [0.00001,0.04]\n")
+    for changed, what in (
+        ({"space": other}, "space="),
+        ({"algorithm": "bayes"}, "algorithm='random', now 'bayes'"),
+        ({"config_dict": {**quick, "seed": 5}}, "seed=2020, now 5"),
+    ):
+        search = {"config_dict": quick, "space": space, "output": here / "row.yaml", "trials": 1, **changed}
+        with pytest.raises(SettingsError, match=f"holds trials of a search with other settings, {what}"):
+            tune("GRU4Rec", "cycle", **search)
     with pytest.raises(SettingsError, match="holds trials of a search with other settings"):
         tune("GRU4Rec", "cycle", config_dict={**quick, "epochs": 9}, space=space, output=here / "row.yaml", trials=1)
     with pytest.raises(SettingsError, match="holds trials of a search with other settings"):

@@ -45,6 +45,8 @@ class RunResult:
             the same for every model; empty where items were ranked among sampled ones.
         checkpoint: where the best model lies.
         log: the run's log file.
+        in_effect: for ``LLMInterest``, the plug-in's settings as they were, defaults included.
+        made_by: what made it: version, commit, torch, python, device, cores.
     """
 
     row: str
@@ -65,6 +67,8 @@ class RunResult:
     settings: dict[str, Any] = field(default_factory=dict)
     note: str = ""
     places: list[int] = field(default_factory=list)
+    in_effect: dict[str, Any] = field(default_factory=dict)
+    made_by: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -83,8 +87,8 @@ class RowSummary:
     p_value: float | None
 
     def values(self, metric: str) -> list[float]:
-        """A metric's value for each seed."""
-        return [run.test[metric] for run in self.runs]
+        """A metric's value for each seed that has it."""
+        return [run.test[metric] for run in self.runs if metric in run.test]
 
 
 def summarize(results: Sequence[RunResult]) -> list[RowSummary]:
@@ -101,9 +105,13 @@ def summarize(results: Sequence[RunResult]) -> list[RowSummary]:
 
 
 def _can_be_tested(first: Sequence[RunResult], other: Sequence[RunResult]) -> bool:
-    same_events = len({run.test_digest for run in [*first, *other]}) == 1
-    metric = first[0].valid_metric.lower().partition("@")[0]
-    return same_events and all(run.places for run in [*first, *other]) and metric in ("recall", "ndcg", "mrr")
+    same_question = len({(run.test_digest, run.valid_metric.lower()) for run in [*first, *other]}) == 1
+    return same_question and _has_gains(first) and _has_gains(other)
+
+
+def _has_gains(runs: Sequence[RunResult]) -> bool:
+    metric = runs[0].valid_metric.lower().partition("@")[0]
+    return all(run.places for run in runs) and metric in ("recall", "ndcg", "mrr")
 
 
 def mean_gain(runs: Sequence[RunResult]) -> NDArray[np.float64]:
@@ -122,7 +130,7 @@ def as_table(results: Sequence[RunResult], style: str = "github") -> str:
     """
     rows = summarize(results)
     has_tests = any(row.p_value is not None for row in rows)
-    metrics = list(results[0].test)
+    metrics = list(dict.fromkeys(metric for result in results for metric in result.test))
     header = ["model", *metrics, *(["p"] if has_tests else []), "epochs", "s/epoch", "parameters"]
     body = [
         [
@@ -144,6 +152,8 @@ def as_table(results: Sequence[RunResult], style: str = "github") -> str:
 
 
 def _mean_and_deviation(values: Sequence[float]) -> str:
+    if not values:
+        return "-"
     mean = f"{statistics.fmean(values):.4f}"
     return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.4f}"
 
@@ -160,16 +170,28 @@ def _comparability(results: Sequence[RunResult]) -> str:
     first = results[0]
     if len({result.test_digest for result in results}) == 1:
         validated = all(result.best_valid is not None for result in results)
-        epoch = f"best epoch by validation {first.valid_metric}; " if validated else ""
+        by = " or ".join(dict.fromkeys(result.valid_metric for result in results))
+        epoch = f"best epoch by validation {by}; " if validated else ""
         seeds = sorted({result.seed for result in results})
         return (
             f"{first.dataset}: {first.test_events} test events, the same for every row, each ranked among "
-            f"{first.candidates}; {epoch}{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}."
+            f"{first.candidates}; {epoch}{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}"
+            f"{_commits(results)}."
         )
     tests = "; ".join(
         {result.row: f"{result.row}: {result.test_events} among {result.candidates}" for result in results}.values()
     )
-    return f"{first.dataset}: the rows are NOT tested on the same events ({tests}): do not compare them."
+    return (
+        f"{first.dataset}: the rows are NOT tested on the same events ({tests}): do not compare them"
+        f"{_commits(results)}."
+    )
+
+
+def _commits(results: Sequence[RunResult]) -> str:
+    commits = list(dict.fromkeys(result.made_by.get("commit") or "unknown" for result in results))
+    if commits == ["unknown"]:
+        return ""
+    return f"; {'commit' if len(commits) == 1 else 'commits'} {', '.join(commits)}"
 
 
 def _notes(rows: Sequence[RowSummary], has_tests: bool) -> list[str]:
@@ -190,16 +212,11 @@ def _notes(rows: Sequence[RowSummary], has_tests: bool) -> list[str]:
 def write_comparison(results: Sequence[RunResult], path: Path) -> list[Path]:
     """Write the table to ``path`` as Markdown, LaTeX and JSON, and say where. The JSON file has everything."""
     as_json = json.dumps([asdict(result) for result in results], ensure_ascii=False)
-    texts = {
-        ".md": as_table(results),
-        ".tex": as_table(results, "latex_booktabs"),
-        ".json": as_json.replace("}, {", "},\n{") + "\n",
-    }
-    written = []
-    for suffix, text in texts.items():
-        written.append(path.with_suffix(suffix))
-        write_text(written[-1], text)
-    return written
+    markdown, latex, data = (path.with_suffix(suffix) for suffix in (".md", ".tex", ".json"))
+    write_text(data, as_json.replace("}, {", "},\n{") + "\n")  # first: the runs are kept, whatever happens to the texts
+    write_text(markdown, as_table(results))
+    write_text(latex, as_table(results, "latex_booktabs"))
+    return [markdown, latex, data]
 
 
 def read_results(path: Path) -> list[RunResult]:
@@ -221,21 +238,23 @@ def read_results(path: Path) -> list[RunResult]:
 
 
 def draw_comparison(results: Sequence[RunResult], path: Path) -> Path:
-    """Draw each row's value of the metric that chooses the best epochs, to ``path`` as PNG, and say where.
+    """Draw each row's value of the metric that chooses the first row's best epochs, to ``path`` as PNG; say where.
 
-    Bars are 95 % confidence intervals of the mean over the test events; dots are seeds.
+    Rows without that metric are left out. Bars are 95 % confidence intervals of the mean over the test events; dots are
+    seeds.
     """
     from matplotlib.figure import Figure
 
     metric = results[0].valid_metric.lower()
-    rows = summarize(results)[::-1]
+    rows = [row for row in summarize(results)[::-1] if row.values(metric)]
     figure = Figure(figsize=(7, 0.9 + 0.42 * len(rows)), layout="constrained")
     axes = figure.subplots()
     for place, row in enumerate(rows):
         values = row.values(metric)
         axes.plot(values, [place] * len(values), "o", color="0.65", markersize=4, zorder=2)
         mean = statistics.fmean(values)
-        gain = mean_gain(row.runs) if row.runs[0].places else np.empty(0)
+        has_gains = _has_gains(row.runs) and row.runs[0].valid_metric.lower() == metric
+        gain = mean_gain(row.runs) if has_gains else np.empty(0)
         half = 1.96 * float(gain.std()) / math.sqrt(len(gain)) if len(gain) else 0.0
         axes.errorbar(mean, place, xerr=half or None, fmt="D", color="C0", capsize=3, markersize=5, zorder=3)
     axes.set_yticks(range(len(rows)), [row.name for row in rows])
