@@ -7,10 +7,9 @@ Those drawn at random take histories ``item_seq`` ``[B, L]``, padded behind thei
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-#: a substitute is drawn from this many of the most similar items
+#: a substitute is drawn from this many of the nearest items by each modality
 _MOST_SIMILAR = 5
 
 
@@ -37,27 +36,22 @@ def reorder(item_seq: Tensor, item_seq_len: Tensor, share: float) -> tuple[Tenso
     return item_seq.gather(1, order), item_seq_len
 
 
-def substitute(
-    item_seq: Tensor, item_seq_len: Tensor, share: float, items: Tensor, pool: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Put an item much like it in the place of each event with probability ``share`` (CoSeRec, arXiv 2108.06479).
+def substitute(item_seq: Tensor, item_seq_len: Tensor, share: float, neighbours: Tensor) -> tuple[Tensor, Tensor]:
+    """Put one of the nearest items by content in the place of each event with probability ``share``.
+
+    So CoSeRec (arXiv 2108.06479), which goes by how items occur together.
 
     Args:
         item_seq: histories.
         item_seq_len: their lengths.
         share: the probability.
-        items: representations by item id, ``[N, D]``; the nearer by cosine, the more alike.
-        pool: ids of the items that may stand in, ``[P]``.
+        neighbours: of each item, by modality, the nearest first, ``[N, M, K]``; 0 where there are none, and where one
+            of those is drawn, the item stays.
     """
-    chosen = _chosen(item_seq, item_seq_len, share)
-    replaced = item_seq[chosen]
-    alike = F.normalize(items[replaced], dim=-1) @ F.normalize(items[pool], dim=-1).T
-    alike = alike.masked_fill(replaced[:, None] == pool, -torch.inf)
-    best = alike.topk(min(_MOST_SIMILAR, len(pool)), dim=1).indices
-    drawn = torch.randint(best.shape[1], (len(replaced), 1), device=item_seq.device)
-    changed = item_seq.clone()
-    changed[chosen] = pool[best.gather(1, drawn).squeeze(1)]
-    return changed, item_seq_len
+    nearest = neighbours[:, :, :_MOST_SIMILAR].flatten(1)
+    drawn = torch.randint(nearest.shape[1], item_seq.shape, device=item_seq.device)
+    substitutes = nearest[item_seq, drawn].long()
+    return substitutes.where(_chosen(item_seq, item_seq_len, share) & (substitutes > 0), item_seq), item_seq_len
 
 
 def reverse(item_seq: Tensor, next_items: Tensor, item_seq_len: Tensor) -> tuple[Tensor, Tensor]:

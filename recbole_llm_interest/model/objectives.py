@@ -18,10 +18,8 @@ from recbole_llm_interest.model import augmentation
 from recbole_llm_interest.model.fusion import ID, ContentFusion
 from recbole_llm_interest.model.losses import info_nce, next_item_loss
 
-#: items that an objective over items takes from a batch, and those among which a substitute is looked for, at most:
-#: so that its cost does not grow with the catalogue
+#: items that an objective over items takes from a batch at most, so that its cost does not grow with the batch
 _ITEMS_AT_MOST = 1024
-_POOL_AT_MOST = 4096
 
 
 @dataclass(frozen=True)
@@ -102,8 +100,8 @@ class BackwardReading(nn.Module):
 class ViewContrast(nn.Module):
     """The interest after a history that was changed at random should find the one after another change of it.
 
-    Each view is cropped, masked, reordered, or has items substituted by similar ones, whichever is drawn (CL4SRec,
-    arXiv 2010.14395; CoSeRec, arXiv 2108.06479).
+    Each view is cropped, masked, reordered, or has items substituted by their neighbours, whichever is drawn (CL4SRec,
+    arXiv 2010.14395; CoSeRec, arXiv 2108.06479). Without neighbours (``content_neighbours``), nothing is substituted.
     """
 
     def __init__(self, temperature: float, share: float, item_size: int) -> None:
@@ -125,13 +123,14 @@ class ViewContrast(nn.Module):
     def _change(self, histories: Histories) -> tuple[Tensor, Tensor]:
         item_seq, item_seq_len = histories.item_seq.clone(), histories.item_seq_len.clone()
         count = len(histories.items)
-        pool = 1 + torch.randperm(count - 1, device=item_seq.device)[:_POOL_AT_MOST]
+        neighbours = histories.fusion.get_buffer("neighbours")
         changes: list[Callable[[Tensor, Tensor, float], tuple[Tensor, Tensor]]] = [
             lambda seq, length, share: augmentation.crop(seq, length, 1 - share),
             lambda seq, length, share: augmentation.mask(seq, length, share, mask_id=count),
             augmentation.reorder,
-            lambda seq, length, share: augmentation.substitute(seq, length, share, histories.items, pool),
         ]
+        if neighbours.numel():
+            changes.append(lambda seq, length, share: augmentation.substitute(seq, length, share, neighbours))
         drawn = torch.randint(len(changes), item_seq_len.shape, device=item_seq.device)
         for number, change in enumerate(changes):
             rows = drawn == number
