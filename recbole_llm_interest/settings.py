@@ -132,7 +132,7 @@ class ModelSettings:
     dropout_prob: float = Field(0.3, ge=0, lt=1, description="dropout on items and between layers")
     use_item_id: bool = Field(True, description="add a learnt ID embedding to an item's content")
     id_min_events: int = Field(
-        1, gt=0, description="training events from which an item with content has an ID; rarer ones go by content alone"
+        5, gt=0, description="training events from which an item with content has an ID; rarer ones go by content alone"
     )
     use_user_content: bool = Field(
         True, description="let a user's content set the tracker's first state and stand in its gate"
