@@ -247,7 +247,7 @@ def draw_comparison(results: Sequence[RunResult], path: Path) -> Path:
 
     metric = results[0].valid_metric.lower()
     rows = [row for row in summarize(results)[::-1] if row.values(metric)]
-    figure = Figure(figsize=(7, 0.9 + 0.42 * len(rows)), layout="constrained")
+    figure = Figure(figsize=(7, 1.1 + 0.42 * len(rows)), layout="constrained")
     axes = figure.subplots()
     for place, row in enumerate(rows):
         values = row.values(metric)
@@ -259,7 +259,7 @@ def draw_comparison(results: Sequence[RunResult], path: Path) -> Path:
         axes.errorbar(mean, place, xerr=half or None, fmt="D", color="C0", capsize=3, markersize=5, zorder=3)
     axes.set_yticks(range(len(rows)), [row.name for row in rows])
     axes.set_ylim(-0.6, len(rows) - 0.4)
-    axes.set_xlabel(f"test {metric.upper()} (diamond: mean, bar: 95 % interval over test events, dots: seeds)")
+    axes.set_xlabel(f"test {metric.upper()}\ndiamond: mean, bar: 95 % interval over test events, dots: seeds")
     axes.set_title(results[0].dataset, fontsize="medium")
     axes.grid(axis="x", color="0.9")
     axes.spines[["top", "right"]].set_visible(False)
