@@ -220,21 +220,23 @@ class LLMInterest(SequentialRecommender):
     def _times(self, interaction: Interaction) -> dict[str, Tensor]:
         return {name: interaction[field] for name, field in self.TIME_SEQ.items()}
 
-    def _history_bonus(self, item_seq: Tensor, position: Tensor) -> HistoryBonus:
-        """What histories ``[T, L]`` say of a few items after the events at ``position``, ``[T]``."""
-        parts = [HistoryBonus(item_seq[:, :0], self.tracker.output.weight.new_zeros(len(item_seq), 0))]
+    def _history_bonus(self, item_seq: Tensor, position: Tensor) -> HistoryBonus | None:
+        """What histories ``[T, L]`` say of a few items after the events at ``position``, ``[T]``; None for nothing."""
+        parts = []
         if self.repeat_bias is not None:
             parts.append(self.repeat_bias(item_seq, position))
         if self.neighbour_bias is not None:
             parts.append(self.neighbour_bias(item_seq, position, self.item_fusion.get_buffer("neighbours")))
-        return together(*parts)
+        return together(*parts) if parts else None
 
-    def _candidates_bonus(self, item_seq: Tensor, is_target: Tensor) -> HistoryBonus:
+    def _candidates_bonus(self, item_seq: Tensor, is_target: Tensor) -> HistoryBonus | None:
         """The same before each target, of the candidates of the loss."""
         window, position = is_target.nonzero(as_tuple=True)
-        items, bonus = self._history_bonus(item_seq[window], position)
-        candidate = self.get_buffer("candidate")[items]
-        return HistoryBonus(candidate.clamp(min=0), bonus.where(candidate >= 0, 0.0))
+        history = self._history_bonus(item_seq[window], position)
+        if history is None:
+            return None
+        candidate = self.get_buffer("candidate")[history.items]
+        return HistoryBonus(candidate.clamp(min=0), history.bonus.where(candidate >= 0, 0.0))
 
     def predict(self, interaction: Interaction) -> Tensor:
         """Scores of one item for each history, ``[B]``."""
