@@ -106,8 +106,9 @@ def in_processes(count: int, job: Callable[..., _Result], *arguments: Any) -> _R
     """
     if count == 1:
         return job(*arguments)
-    # It would say that it ends the others.
+    # The one would say that it ends the others; the other that in this step, all parameters were in use.
     logging.getLogger("torch.multiprocessing.spawn").setLevel(logging.ERROR)
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         # An interrupt that comes while they start waits until they can end in order.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
@@ -156,7 +157,7 @@ def _to_raise(error: BaseException, where: str) -> BaseException:
 
 
 def _cause(ended: Exception, folder: Path, exit_codes: list[int | None]) -> BaseException:
-    """Who was killed, or what the process that failed first has left."""
+    """Who was killed, at which the others only lost their connection, or what the process that failed first has left."""
     for number, code in enumerate(exit_codes, start=1):
         if code is not None and code < 0 and -code != signal.SIGTERM:
             return ProcessError(
@@ -199,8 +200,7 @@ def share_training(trainer: Any, train_data: Any, targets: Callable[[Any], Tenso
     """
     torch.manual_seed(trainer.config["seed"] + rank())  # dropout, and whatever else is drawn in a step
     train_data.collate_fn = functools.partial(_share, train_data.collate_fn, targets, rank(), world_size())
-    # The buffers are frozen features; nothing changes them.
-    loss = DistributedDataParallel(_ShareLoss(trainer.model), broadcast_buffers=False, find_unused_parameters=True)
+    loss = DistributedDataParallel(_ShareLoss(trainer.model), find_unused_parameters=True)
     trainer.model.calculate_loss = lambda batch: loss(batch)
     train_epoch, valid_epoch = trainer._train_epoch, trainer._valid_epoch
     trainer._train_epoch = lambda *args, **kwargs: _mean(train_epoch(*args, **kwargs))
@@ -212,7 +212,8 @@ class _ShareLoss(nn.Module):
 
     def __init__(self, model: Any) -> None:
         super().__init__()
-        self.model = model
+        # and not the model itself, whose buffers hold all features: they would be sent around in each step
+        self.weights = nn.ParameterList(model.parameters())
         self.calculate_loss = model.calculate_loss
 
     def forward(self, share: Any) -> Any:

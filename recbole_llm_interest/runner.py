@@ -7,11 +7,13 @@ same splits, candidates and order of events; the table is written anew after eac
 from __future__ import annotations
 
 import argparse
+import logging
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch.distributed
 from recbole.config import Config
 
 from recbole_llm_interest.commandline import exit_code, parse_arguments, settings_parser
@@ -30,8 +32,6 @@ from recbole_llm_interest.experiment import can_share_training, given_settings, 
 from recbole_llm_interest.settings import settings_keys
 from recbole_llm_interest.trainer import read_checkpoint
 
-#: what RecBole's own command line takes for several processes
-_DISTRIBUTED_KEYS = ("nproc", "world_size", "ip", "port", "group_offset")
 #: settings in which a checkpoint, or a run of a table, may differ: they change how fast a result comes, not which
 _FREE_TO_DIFFER = {
     *("text_batch_size", "image_batch_size", "audio_batch_size", "encoder_device"),
@@ -138,7 +138,7 @@ def run(
     """
     rows = [Row(model, model) if isinstance(model, str) else model for model in models]
     overrides = dict(config_dict or {})
-    _check_plan(rows, overrides, checkpoint, seeds, nproc)
+    _check_plan(rows, checkpoint, seeds, nproc)
     plan: list[tuple[Row, Config]] = []
     for row in rows:
         first = configure(row.model, dataset, config_file_list, {**overrides, **row.settings})
@@ -156,8 +156,7 @@ def run(
     for row, config in plan:
         result = finished.get((row.name, config["seed"]))
         if result is None:
-            together = checkpoint is None and can_share_training(config)
-            result = in_processes(nproc if together else 1, run_experiment, row, config, checkpoint)
+            result = in_processes(_processes(nproc, config, checkpoint), run_experiment, row, config, checkpoint)
         else:
             _check_is_the_same(result, config)
         results.append(result)
@@ -166,12 +165,9 @@ def run(
     return results
 
 
-def _check_plan(rows: Sequence[Row], overrides: dict[str, Any], checkpoint: str | None, seeds: int, nproc: int) -> None:
-    for key in _DISTRIBUTED_KEYS:
-        if key in overrides:
-            raise SettingsError(
-                f"{key} is no setting here: several processes of this machine train by --nproc=2, or run(…, nproc=2)"
-            )
+def _check_plan(rows: Sequence[Row], checkpoint: str | None, seeds: int, nproc: int) -> None:
+    if torch.distributed.is_torchelastic_launched():
+        raise SettingsError("under torchrun, each process would do all of this by itself: give --nproc=2 instead")
     if nproc < 1:
         raise SettingsError(f"nproc={nproc}: it takes at least one process to train")
     if seeds < 1:
@@ -182,6 +178,16 @@ def _check_plan(rows: Sequence[Row], overrides: dict[str, Any], checkpoint: str 
     for name in names:
         if names.count(name) > 1:
             raise SettingsError(f"{name!r} comes twice: rows of one table need different names (--rows)")
+
+
+def _processes(nproc: int, config: Config, checkpoint: str | None) -> int:
+    """How many are of use."""
+    if nproc == 1 or checkpoint is not None:
+        return 1
+    if can_share_training(config):
+        return nproc
+    logging.getLogger().warning("%s is trained by one process, which is all that its training allows", config["model"])
+    return 1
 
 
 def _check_is_the_same(known: RunResult, config: Config) -> None:
