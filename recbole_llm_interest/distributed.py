@@ -157,7 +157,7 @@ def _to_raise(error: BaseException, where: str) -> BaseException:
 
 
 def _cause(ended: Exception, folder: Path, exit_codes: list[int | None]) -> BaseException:
-    """Who was killed, at which the others only lost their connection, or what the process that failed first has left."""
+    """Who was killed, and the others but lost their connection; or what the process that failed first has left."""
     for number, code in enumerate(exit_codes, start=1):
         if code is not None and code < 0 and -code != signal.SIGTERM:
             return ProcessError(

@@ -85,12 +85,15 @@ def test_stock_model_is_trained_as_by_one(settings):
     assert_equal(together, alone)
 
 
-def test_models_that_cannot_be_shared_are_trained_by_one_process(settings):
+def test_models_that_cannot_be_shared_are_trained_by_one_process(settings, caplog):
     shared = {
         model: can_share_training(configure(model, "cycle", overrides=settings))
         for model in ("LLMInterest", "SASRec", "FPMC", "Pop", "BPR", "S3Rec")
     }
     assert shared == {"LLMInterest": True, "SASRec": True, "FPMC": True, "Pop": False, "BPR": False, "S3Rec": False}
+    (result,) = run(["Pop"], "cycle", config_dict=settings, nproc=2)
+    assert result.made_by["processes"] == 1
+    assert "Pop is trained by one process" in caplog.text
 
 
 def fail_in_the_second_epoch(row, config):
