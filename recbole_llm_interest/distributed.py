@@ -11,10 +11,12 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+import multiprocessing
 import os
 import pickle
 import signal
 import tempfile
+import threading
 import traceback
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -129,6 +131,7 @@ def in_processes(count: int, job: Callable[..., _Result], *arguments: Any) -> _R
 def _process(rank: int, count: int, folder: Path, job: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
     try:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        threading.Thread(target=_end_with_the_parent, daemon=True).start()
         torch.set_num_threads(max(1, torch.get_num_threads() // count))
         torch.distributed.init_process_group(
             "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo",
@@ -147,6 +150,14 @@ def _process(rank: int, count: int, folder: Path, job: Callable[..., Any], argum
         with contextlib.suppress(FileExistsError), (folder / "error").open("xb") as file:
             pickle.dump(_to_raise(error, f"process {rank + 1} of {count}"), file)
         raise SystemExit(1) from error
+
+
+def _end_with_the_parent() -> None:
+    """End this process when the one that started it is gone, killed maybe: nobody would wait for the result."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _to_raise(error: BaseException, where: str) -> BaseException:

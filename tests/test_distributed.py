@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import multiprocessing
 import os
 import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from conftest import REPOSITORY
 from recbole.data.interaction import Interaction
 
 from recbole_llm_interest.configuration import configure
-from recbole_llm_interest.distributed import SHARE_WEIGHT, _share, in_processes, rank
+from recbole_llm_interest.distributed import SHARE_WEIGHT, _end_with_the_parent, _share, in_processes, rank
 from recbole_llm_interest.errors import DataError, ProcessError
 from recbole_llm_interest.evaluation.rows import Row
 from recbole_llm_interest.experiment import can_share_training, run_experiment
@@ -140,6 +142,30 @@ def test_bug_in_a_process_keeps_its_traceback():
         RuntimeError, match=r"process [12] of 2:\nTraceback(.*\n)*.*in be_wrong(.*\n)*ZeroDivisionError"
     ):
         in_processes(2, be_wrong)
+
+
+def test_process_ends_with_the_one_that_started_it():
+    """Which is killed here, so that it cannot end the other itself. Forks, to be quick."""
+    fork = multiprocessing.get_context("fork")
+    heard, says = fork.Pipe(duplex=False)
+
+    def train():
+        threading.Thread(target=_end_with_the_parent, daemon=True).start()
+        says.send("training")
+        time.sleep(60)
+
+    def start():
+        fork.Process(target=train).start()
+        time.sleep(60)
+
+    starter = fork.Process(target=start)
+    starter.start()
+    says.close()
+    assert heard.recv() == "training"
+    starter.kill()
+    assert heard.poll(30)
+    with pytest.raises(EOFError):  # all who could say something are gone
+        heard.recv()
 
 
 def test_torchrun_is_refused(settings, monkeypatch, capsys):
