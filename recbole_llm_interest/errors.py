@@ -35,3 +35,7 @@ class StorageError(LLMInterestError):
 
 class CheckpointError(LLMInterestError):
     """A checkpoint is missing, damaged, or belongs to another model or data set."""
+
+
+class ProcessError(LLMInterestError):
+    """One of several processes that train together was killed."""
