@@ -26,23 +26,22 @@ def _bound(loader: Any) -> None:
 
     def _init_batch_size_and_step(self: Any) -> None:
         original(self)
+        is_full = loader is FullSortEvalDataLoader
         # without negatives, each event has one score, and no row of them
-        if loader is FullSortEvalDataLoader or self.neg_sample_args["distribution"] != "none":
-            self.step = min(self.step, rows_at_once(self.config, self._dataset, loader is FullSortEvalDataLoader))
+        if is_full or self.neg_sample_args["distribution"] != "none":
+            room = read_settings(EvaluationSettings, self.config).eval_scores_mb * 2**20
+            self.step = max(int(min(self.step, room / _bytes_a_row(self.config, self._dataset, is_full))), 1)
 
     loader._init_batch_size_and_step = _init_batch_size_and_step
 
 
-def rows_at_once(config: Any, dataset: Any, full_sort: bool = True) -> int:
-    """How many rows of scores, each with one for every item, fit into ``eval_scores_mb``; one at least.
+def _bytes_a_row(config: Any, dataset: Any, is_full: bool) -> int:
+    """What the scores of one history take, with one for every item.
 
-    A model that can't rank all items by itself gets a copy of the history beside each score from RecBole, which counts
-    too.
+    A model that can't rank all items by itself gets a copy of the history from RecBole beside each score.
     """
     bytes_a_score = 4
-    if full_sort and get_model(config["model"]).full_sort_predict is AbstractRecommender.full_sort_predict:
+    if is_full and get_model(config["model"]).full_sort_predict is AbstractRecommender.full_sort_predict:
         row = dataset[[0]]
         bytes_a_score += sum(row[field].nbytes for field in row)
-    return max(
-        int(read_settings(EvaluationSettings, config).eval_scores_mb * 2**20) // (bytes_a_score * dataset.item_num), 1
-    )
+    return int(bytes_a_score * dataset.item_num)
