@@ -38,6 +38,7 @@ class LLMInterestDataset(SequentialDataset):
         next_item_list_field: the field that holds, in training, the item that follows each position.
         item_content: features by modality, row ``i`` for internal item id ``i``.
         user_content: the same for users; empty where users have no content.
+        neighbour_cache: the folder in which items' neighbours by content are kept.
 
     Raises:
         DataError: there are no times to order by, or content is missing and ``strict_content`` is set.
@@ -56,6 +57,7 @@ class LLMInterestDataset(SequentialDataset):
         super().__init__(config)
         self.item_list_field = f"{self.iid_field}{config['LIST_SUFFIX']}"
         self.next_item_list_field = f"next_{self.item_list_field}"
+        self.neighbour_cache = feature_cache(config, settings) / "neighbours"
         self.item_content = self._content("item", self.iid_field, settings)
         self.user_content = self._content("user", self.uid_field, settings)
 

@@ -104,6 +104,7 @@ class LLMInterest(SequentialRecommender):
             modality_dropout=settings.modality_dropout,
             with_id=has_id if settings.use_item_id else None,
             neighbours=settings.content_neighbours,
+            neighbour_cache=dataset.neighbour_cache,
         )
         self.user_fusion = None
         if settings.use_user_content and dataset.user_content:
