@@ -108,6 +108,7 @@ class Run:
         """All stages, and the most memory that the process had, its libraries included."""
         sys.argv = sys.argv[:1]  # RecBole reads the command line too
         torch.set_num_threads(self.options.threads)
+        torch.optim.Adam([torch.nn.Parameter(torch.ones(1))])  # the first optimiser imports torch's compiler
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             write_events(folder / "zipf" / "zipf.inter", self.size)
@@ -170,12 +171,8 @@ def draw(curves: dict[str, list[dict[str, Any]]], path: Path) -> Path:
         for row, (value, title) in enumerate((("seconds", "seconds"), ("peak_mb", "MB above what was there"))):
             plot = axes[row, column]
             for stage in STAGES:
-                plot.plot(
-                    [result[axis] for result in results],
-                    [result[stage][value] for result in results],
-                    "o-",
-                    label=stage,
-                )
+                values = [max(result[stage][value], 0.01 if value == "seconds" else 1) for result in results]
+                plot.plot([result[axis] for result in results], values, "o-", label=stage)
             plot.set(xlabel=axis, ylabel=title if column == 0 else None, xscale="log", yscale="log")
             plot.grid(color="0.9")
     axes[0, 0].legend()
