@@ -38,6 +38,7 @@ class LLMInterestDataset(SequentialDataset):
         next_item_list_field: the field that holds, in training, the item that follows each position.
         item_content: features by modality, row ``i`` for internal item id ``i``.
         user_content: the same for users; empty where users have no content.
+        neighbour_cache: the folder in which items' neighbours by content are kept.
 
     Raises:
         DataError: there are no times to order by, or content is missing and ``strict_content`` is set.
@@ -56,6 +57,7 @@ class LLMInterestDataset(SequentialDataset):
         super().__init__(config)
         self.item_list_field = f"{self.iid_field}{config['LIST_SUFFIX']}"
         self.next_item_list_field = f"next_{self.item_list_field}"
+        self.neighbour_cache = feature_cache(config, settings) / "neighbours"
         self.item_content = self._content("item", self.iid_field, settings)
         self.user_content = self._content("user", self.uid_field, settings)
 
@@ -112,12 +114,45 @@ class LLMInterestDataset(SequentialDataset):
         rows[self.HISTORY_END] = position[~is_first]
         self.inter_feat = Interaction(rows)
 
+    def leave_one_out(self, group_by: str, leave_one_mode: str) -> list[LLMInterestDataset]:
+        """Hold out the last event, or the last two, of each user that has as many left: RecBole's rows in its order.
+
+        Without its lists of numbers, which cost more than the events.
+        """
+        held_out = {"valid_and_test": 2, "valid_only": 1, "test_only": 1}.get(leave_one_mode)
+        if held_out is None:
+            raise SettingsError(
+                f"eval_args: split: {{LS: {leave_one_mode}}} is none of valid_and_test, valid_only, test_only"
+            )
+        groups = self.inter_feat[group_by].numpy()
+        place = np.arange(len(groups))
+        first = np.zeros(groups.max() + 1, dtype=np.int64)
+        first[groups[::-1]] = place[::-1]  # the last write stays: where a user comes first
+        order = np.argsort(first[groups], kind="stable")  # users as they come up, each one's events together
+        users = groups[order]
+        is_last = np.append(users[1:] != users[:-1], True)
+        is_first = np.append(True, is_last[:-1])
+        is_test = is_last & ~is_first
+        is_valid = np.zeros_like(is_test)
+        if held_out == 2:
+            is_valid[:-1] = is_test[1:] & ~is_first[:-1]
+        elif leave_one_mode == "valid_only":
+            is_test, is_valid = is_valid, is_test
+        self._drop_unused_col()
+        parts = (order[~is_test & ~is_valid], order[is_valid], order[is_test])
+        return [
+            self.copy(Interaction({field: values[part] for field, values in self.inter_feat.interaction.items()}))
+            for part in map(torch.from_numpy, parts)
+        ]
+
     def __getitem__(self, index: Any, join: bool = True) -> Interaction:
         """Rows with their histories: the last ``MAX_ITEM_LIST_LENGTH`` items before the row's own, ``[B, L]``.
 
         ``join`` is RecBole's and has no effect: content stays out of batches, the model holds it once.
         """
-        rows = self.inter_feat[index]
+        # RecBole's way makes a list of the index, and looks each column up by that
+        where = index if isinstance(index, slice) else torch.as_tensor(index)
+        rows = Interaction({field: values[where] for field, values in self.inter_feat.interaction.items()})
         end = rows[self.HISTORY_END]
         start = torch.maximum(rows[self.HISTORY_START], end - self.max_item_list_len)
         rows.update(self.histories(start, end))

@@ -45,7 +45,7 @@ from recbole_llm_interest.trainer import LLMInterestTrainer, read_checkpoint, re
 #: settings that say where things lie and what is shown; and the seed, which has a place of its own
 _NO_PART_OF_THE_RESULT = {
     *("seed", "data_path", "checkpoint_dir", "feature_cache", "show_progress", "state", "gpu_id", "use_gpu", "worker"),
-    "encoder_device",
+    *("encoder_device", "eval_scores_mb"),
 }
 
 

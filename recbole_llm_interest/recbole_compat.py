@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import scipy.sparse
 import torch
 import yaml
@@ -39,6 +40,7 @@ def install() -> None:
     load_the_columns_that_are_named()
     skip_unused_negative_sampling()
     count_every_choice_in_pop()
+    read_events_in_little_memory()
     order_events_exactly()
     write_loadable_checkpoints()
     keep_tensorboard_beside_the_log()
@@ -207,6 +209,26 @@ def count_every_choice_in_pop() -> None:
         return loss
 
     Pop.calculate_loss = calculate_loss
+
+
+def read_events_in_little_memory() -> None:
+    """Read interaction files by pandas' fast parser, and their ids as categories (#704).
+
+    RecBole asks for the parser that is written in Python, which takes three times as long, and holds each id of each
+    event as a string of its own: 340 MB on the way for a million events of two ids and a time, against 60. What comes
+    of it is the same. Skipped for separators of several characters, which the fast parser does not know.
+    """
+    import recbole.data.dataset.dataset
+
+    def read_csv(path: str, *, delimiter: str, dtype: dict[str, Any], engine: str, **options: Any) -> pd.DataFrame:
+        if str(path).endswith(".inter") and len(delimiter) == 1:
+            engine = "c"
+            dtype = {column: "category" if column.endswith(":token") else kind for column, kind in dtype.items()}
+        return pd.read_csv(path, delimiter=delimiter, dtype=dtype, engine=engine, **options)
+
+    pandas = types.ModuleType(pd.__name__)
+    pandas.__dict__.update(pd.__dict__, read_csv=read_csv)
+    recbole.data.dataset.dataset.pd = pandas
 
 
 def order_events_exactly() -> None:

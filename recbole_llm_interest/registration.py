@@ -16,6 +16,7 @@ from recbole.config import Config
 
 from recbole_llm_interest.dataloader import HistoryDataLoader
 from recbole_llm_interest.dataset import LLMInterestDataset
+from recbole_llm_interest.evaluation.batches import bound_batches
 from recbole_llm_interest.evaluation.events import collect_events
 from recbole_llm_interest.evaluation.groups import register_group_metrics
 from recbole_llm_interest.model.llm_interest import LLMInterest
@@ -41,6 +42,7 @@ def register() -> None:
     setattr(recbole.trainer, f"{name}Trainer", LLMInterestTrainer)
     _train_on_whole_histories()
     _load_settings_files()
+    bound_batches()
     collect_events()
     register_group_metrics()
 

@@ -19,7 +19,7 @@ from pydantic.dataclasses import dataclass
 
 from recbole_llm_interest.errors import SettingsError
 
-_Settings = TypeVar("_Settings", bound="ContentSettings | ModelSettings")
+_Settings = TypeVar("_Settings", bound="ContentSettings | ModelSettings | EvaluationSettings")
 
 
 #: the kinds of content, in the order in which tables and reports name them
@@ -170,9 +170,22 @@ class ModelSettings:
     ssl_share: float = Field(0.3, gt=0, lt=1, description="share of a history that a view changes")
 
 
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """How models are evaluated; stock models too."""
+
+    eval_scores_mb: float = Field(
+        256, gt=0, description="MiB of scores that an evaluation holds at once: larger batches are cut, of any model"
+    )
+
+
+#: all of the plug-in's settings, in the order of the settings table
+ALL_SETTINGS = (ContentSettings, ModelSettings, EvaluationSettings)
+
+
 def settings_keys() -> list[str]:
     """The plug-in's own keys, in the order of the settings table."""
-    return [field.name for settings in (ContentSettings, ModelSettings) for field in dataclasses.fields(settings)]
+    return [field.name for settings in ALL_SETTINGS for field in dataclasses.fields(settings)]
 
 
 def read_settings(settings: type[_Settings], config: Mapping[str, Any] | Any) -> _Settings:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import SUBJECTS, cycle_events, write_dataset
+from recbole.data.dataset import Dataset
 
 from recbole_llm_interest.dataloader import cut_windows
-from recbole_llm_interest.errors import DataError
+from recbole_llm_interest.errors import DataError, SettingsError
 
 
 @pytest.mark.parametrize("length", [6, 50])
@@ -26,6 +28,40 @@ def test_splits_and_histories_are_those_of_stock_recbole(built, dataset, length)
         width = our_rows["item_id_list"].shape[1]
         assert torch.equal(our_rows["item_id_list"], stock_rows["item_id_list"][:, :width])
         assert not stock_rows["item_id_list"][:, width:].any()
+
+
+@pytest.mark.parametrize("mode", ["valid_and_test", "valid_only", "test_only"])
+def test_leave_one_out_holds_out_stock_recboles_rows_in_its_order(built, here, mode):
+    """Users of every length, whose events lie between each other's in time."""
+    events = [
+        (f"u{u}", f"i{(3 * u + step) % 11}", float(17 * step + 5 * u)) for u in range(12) for step in range(1 + u % 5)
+    ]
+    write_dataset(here / "data", "mixed", events)
+    split = {"split": {"LS": mode}, "order": "TO", "group_by": "user", "mode": "full"}
+    _, _, data, *_ = built("LLMInterest", "mixed", eval_args={**split, "split": {"LS": "valid_and_test"}})
+    ours, stock = data.leave_one_out("user_id", mode), Dataset.leave_one_out(data, "user_id", mode)
+    assert [len(part) for part in ours] == [len(part) for part in stock]
+    for part, stock_part in zip(ours, stock, strict=True):
+        for field in part.inter_feat:
+            assert torch.equal(part.inter_feat[field], stock_part.inter_feat[field]), field
+    assert min(len(ours[0]), len(ours[1]) + len(ours[2])) > 0
+
+
+def test_split_that_recbole_does_not_know_is_refused(built):
+    with pytest.raises(SettingsError, match="LS: valid_and_tset"):
+        built(eval_args={"split": {"LS": "valid_and_tset"}, "order": "TO", "group_by": "user", "mode": "full"})
+
+
+@pytest.mark.parametrize("index", [[2, 0, 5], np.array([2, 0, 5]), torch.tensor([2, 0, 5]), slice(1, 4), "mask"])
+def test_rows_are_those_of_stock_recboles_index(built, index):
+    _, _, _, _, valid, _ = built()
+    data = valid._dataset
+    if isinstance(index, str):
+        index = np.arange(len(data)) % 3 == 0
+    ours, stock = data[index], data.inter_feat[index]
+    for field in stock:
+        assert torch.equal(ours[field], stock[field]), field
+    assert set(ours) - set(stock) == {"item_id_list", "item_length"}  # and nothing of what items and users are
 
 
 @pytest.mark.parametrize("length", [3, 6, 50])

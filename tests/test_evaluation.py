@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import math
 import random
@@ -16,8 +15,6 @@ import numpy as np
 import pytest
 import torch
 from conftest import REPOSITORY, SUBJECTS, write_dataset
-from recbole.data.interaction import Interaction
-from recbole.evaluator import Collector
 from scipy.stats import ttest_rel
 
 import recbole_llm_interest
@@ -75,38 +72,6 @@ def test_places_give_recboles_own_metrics(popularity, model):
     assert len(places) == done.test_events
     for metric in ("recall", "ndcg", "mrr"):
         assert abs(float(gains(metric, places, 3).mean()) - done.test[f"{metric}@3"]) < 1e-4
-
-
-def stock_collector():
-    """RecBole's class as it is shipped, from a second copy of its module."""
-    spec = importlib.util.find_spec("recbole.evaluator.collector")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.Collector
-
-
-@pytest.mark.parametrize("positives", [1, 4])
-def test_hits_are_bit_for_bit_those_of_stock_recbole(built, positives):
-    """Several positives a row, some of them twice, ties among the scores, and metrics that need other things."""
-    config, *_ = built(metrics=["Recall", "ItemCoverage", "NDCG"], topk=[3, 5], valid_metric="NDCG@3")
-    generator = torch.Generator().manual_seed(positives)
-    collected = []
-    batches = []
-    for _ in range(3):
-        scores = torch.randint(9, (17, 30), generator=generator).float()
-        scores[:, 0] = -torch.inf
-        rows = torch.arange(17).repeat_interleave(positives)
-        batches.append((scores, rows, torch.randint(1, 30, rows.shape, generator=generator)))
-    for kind in (Collector, stock_collector()):
-        collector = kind(config)
-        for scores, rows, items in batches:
-            users = Interaction({"user_id": torch.arange(17)})
-            collector.eval_batch_collect(scores.clone(), users, rows, items)
-        collected.append(collector.data_struct)
-    for key in ("rec.items", "rec.topk"):
-        ours, stock = (struct[key] for struct in collected)
-        assert torch.equal(ours, stock)
-        assert ours.dtype == stock.dtype
 
 
 def histories(folder):

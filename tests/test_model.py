@@ -617,6 +617,92 @@ def test_predict_is_the_gathered_full_sort(built):
 
 
 @pytest.mark.parametrize(
+    "overrides", [{"score": "dot"}, {"repeat_bias": False, "content_neighbours": 0}, {"fusion": "late"}]
+)
+def test_predict_is_the_gathered_full_sort_whatever_the_score(built, overrides):
+    _, model, _, _, _, test = built(**overrides)
+    model.eval()
+    for bonus in (model.repeat_bias, model.neighbour_bias):
+        if bonus is not None:
+            torch.nn.init.normal_(bonus.bonus)
+    batch = next(iter(test))[0]
+    scores, full = model.predict(batch), model.full_sort_predict(batch)
+    assert torch.allclose(scores, full[torch.arange(len(batch)), batch["item_id"]], atol=1e-5)
+
+
+def test_item_table_is_computed_once_an_evaluation(built):
+    config, model, _, train, valid, test = built(eval_batch_size=5)
+    trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
+    computed = []
+    model.item_fusion.register_forward_hook(lambda *_: computed.append(model.training))
+    trainer.fit(train, valid, saved=False, verbose=False)
+    assert len(test) == 5
+    assert computed.count(False) == 2  # two epochs, each validated
+    trainer.evaluate(test, load_best_model=False)
+    assert computed.count(False) == 2  # nothing has changed since the last epoch
+
+
+def step(model, batch, **kind):
+    with torch.enable_grad():
+        sum(model.calculate_loss(batch)).backward()
+    torch.optim.Adam(model.parameters(), lr=0.1, **kind).step()
+
+
+def load(model, **kind):
+    model.load_state_dict({name: value + 1 for name, value in model.state_dict().items()}, **kind)
+
+
+CHANGES = {
+    "fused step": lambda model, batch: step(model, batch, fused=True),
+    "foreach step": lambda model, batch: step(model, batch, foreach=True),
+    "take_away": lambda model, _: model.item_fusion.take_away("text"),
+    "set_present": lambda model, _: model.item_fusion.set_present(~model.item_fusion.present),
+    "load": lambda model, _: load(model),
+    "assign": lambda model, _: load(model, assign=True),
+    "write": lambda model, _: torch.nn.init.ones_(model.item_fusion.id_embedding.weight),
+    "train": lambda model, _: (model.train(), model.item_fusion.id_embedding.weight.data.neg_(), model.eval()),
+    "temperature": lambda model, _: setattr(model, "temperature", 0.5),
+    "double": lambda model, _: model.double(),
+}
+
+
+@pytest.mark.parametrize("change", list(CHANGES.values()), ids=list(CHANGES))
+@torch.no_grad()
+def test_item_table_is_computed_anew_when_what_it_is_made_of_changes(built, change):
+    _, model, _, train, _, test = built(id_min_events=1)
+    model.eval()
+    batch = next(iter(test))[0]
+    before = model.full_sort_predict(batch)
+    change(model, next(iter(train)))
+    after = model.full_sort_predict(batch)
+    model.train()  # whatever is kept is dropped
+    model.eval()
+    assert torch.equal(after, model.full_sort_predict(batch))
+    assert after.dtype != before.dtype or not torch.allclose(after, before)
+
+
+@torch.no_grad()
+def test_scores_are_the_callers_own(built):
+    """RecBole writes to them: the padding's score becomes -inf."""
+    _, model, _, _, _, test = built()
+    model.eval()
+    batch = next(iter(test))[0]
+    kept = model.full_sort_predict(batch)
+    model.full_sort_predict(batch).fill_(-torch.inf)
+    assert torch.equal(model.full_sort_predict(batch), kept)
+
+
+def test_gradients_reach_items_in_evaluation_too(built):
+    _, model, _, _, _, test = built()
+    model.eval()
+    batch = next(iter(test))[0]
+    with torch.no_grad():
+        model.full_sort_predict(batch)
+    model.full_sort_predict(batch).sum().backward()
+    assert model.item_fusion.id_embedding.weight.grad is not None
+
+
+@pytest.mark.parametrize(
     "overrides",
     [
         *({}, {"use_item_id": False}, {"use_user_content": False}, {"num_layers": 2}, {"modality_dropout": 0.0}),

@@ -67,3 +67,24 @@ def test_epoch_benchmark_ends_in_one_line_of_json(here, feature_cache):
     figure = json.loads(done.stdout.splitlines()[-1])
     assert {"figure", "our_seconds", "baseline_seconds", "ratio", "repeats", "spread"} <= set(figure)
     assert figure["ratio"] > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["evaluation.py", "--items=300", "--users=64", "--repeats=2"],
+        ["preparation.py", "--length=20", "--repeats=1"],
+        ["scale.py", "--users=50", "--items=40", "--events=1000", "--steps=2", "--eval_users=20", "--feature_size=8",
+         "--temperature=0.1"],
+    ],
+)  # fmt: skip
+def test_benchmark_ends_in_one_line_of_json(here, command):
+    script = REPOSITORY / "benchmarks" / command[0]
+    done = subprocess.run([sys.executable, str(script), *command[1:]], capture_output=True, text=True, cwd=here)
+    assert done.returncode == 0, done.stderr
+    figure = json.loads(done.stdout.splitlines()[-1])
+    assert {"figure", "unit", "baseline", "ours", "ratio", "repeats", "spread", "commit", "device"} <= set(figure)
+    assert min(figure["spread"]) > 0
+    if command[0] == "scale.py":
+        assert figure["settings"] == {"temperature": 0.1}

@@ -12,7 +12,14 @@ from recbole.config import Config
 
 from recbole_llm_interest.errors import SettingsError
 from recbole_llm_interest.recbole_compat import literal
-from recbole_llm_interest.settings import ContentSettings, ModelSettings, check_keys, read_settings, settings_keys
+from recbole_llm_interest.settings import (
+    ALL_SETTINGS,
+    ContentSettings,
+    ModelSettings,
+    check_keys,
+    read_settings,
+    settings_keys,
+)
 
 YAML = yaml.safe_load((REPOSITORY / "properties" / "model" / "LLMInterest.yaml").read_text())
 #: RecBole's own keys for which this model has another default
@@ -23,14 +30,14 @@ def test_yaml_and_code_have_the_same_settings():
     assert set(YAML) == set(settings_keys()) | RECBOLE_OWN
 
 
-@pytest.mark.parametrize("settings", [ContentSettings, ModelSettings])
+@pytest.mark.parametrize("settings", ALL_SETTINGS)
 def test_yaml_and_code_have_the_same_defaults(settings):
     assert settings(**{field.name: YAML[field.name] for field in dataclasses.fields(settings)}) == settings()
 
 
 def test_readme_lists_every_setting_with_its_default():
     readme = (REPOSITORY / "README.md").read_text()
-    for settings in (ContentSettings(), ModelSettings()):
+    for settings in ALL_SETTINGS:
         for field in dataclasses.fields(settings):
             default = yaml.safe_dump(YAML[field.name], default_flow_style=True).removesuffix("...\n").strip()
             default = "~" if YAML[field.name] is None else default
@@ -40,8 +47,8 @@ def test_readme_lists_every_setting_with_its_default():
 
 def test_defaults_reach_recbole(settings):
     config = Config("LLMInterest", "cycle", config_dict={key: settings[key] for key in ("data_path",)})
-    assert read_settings(ModelSettings, config) == ModelSettings()
-    assert read_settings(ContentSettings, config) == ContentSettings()
+    for of in ALL_SETTINGS:
+        assert read_settings(of, config) == of()
 
 
 @pytest.mark.parametrize(
@@ -66,6 +73,7 @@ def test_keys_of_recbole_are_known(key):
         {"feature_conditioning": "bleach"},
         {"modalities": ["smell"]},
         {"use_item_id": "perhaps"},
+        {"eval_scores_mb": 0},
     ],
 )
 def test_value_out_of_range_is_an_error_that_names_it(built, wrong):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recbole_llm_interest.content.features import Conditioning, Content, Features
-from recbole_llm_interest.content.neighbours import nearest_neighbours
+from recbole_llm_interest.content.neighbours import kept_neighbours
 
 #: the name under which a learnt ID embedding takes part beside the modalities
 ID = "id"
@@ -33,6 +34,7 @@ class ContentFusion(nn.Module):
         modality_dropout: probability by which a row's modality is taken away in training.
         with_id: ``[N]``, the rows whose ID has a learnt embedding that takes part; None for content alone.
         neighbours: how many nearest neighbours of each row are looked up in each modality.
+        neighbour_cache: the folder in which those of many rows are kept; None for nowhere.
 
     Attributes:
         neighbours: the rows' nearest neighbours by each modality's features, the nearest first, ``[N, M, neighbours]``
@@ -49,6 +51,7 @@ class ContentFusion(nn.Module):
         modality_dropout: float = 0.0,
         with_id: Tensor | None = None,
         neighbours: int = 0,
+        neighbour_cache: Path | None = None,
     ) -> None:
         super().__init__()
         self.modality_dropout = modality_dropout
@@ -77,7 +80,7 @@ class ContentFusion(nn.Module):
         self.missing = nn.Parameter(torch.empty(len(self.modalities), embedding_size).normal_(std=0.02))
         self.combine = FUSIONS[fusion](len(self.modalities), embedding_size)
         self.output_size: int = self.combine.output_size
-        self.register_buffer("neighbours", self._neighbours(neighbours), persistent=False)
+        self.register_buffer("neighbours", self._neighbours(neighbours, neighbour_cache), persistent=False)
         self.register_load_state_dict_post_hook(ContentFusion._condition_again)  # type: ignore[no-untyped-call]
 
     def forward(self, rows: Tensor | None = None) -> Tensor:
@@ -124,10 +127,10 @@ class ContentFusion(nn.Module):
             present = present & (torch.rand_like(present, dtype=torch.float) >= self.modality_dropout)
         return torch.where(present[..., None], torch.stack(parts, dim=1), self.missing), present
 
-    def _neighbours(self, count: int) -> Tensor:
+    def _neighbours(self, count: int, cache: Path | None = None) -> Tensor:
         present = self.get_buffer("present")
         found = [
-            nearest_neighbours(self.features[name](slice(None)), present[:, column], count)
+            kept_neighbours(self.features[name](slice(None)), present[:, column], count, cache)
             for column, name in enumerate(self.modalities)
             if name != ID
         ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
@@ -19,7 +20,8 @@ from recbole_llm_interest.event_times import TIME_FEATURES
 from recbole_llm_interest.model.fusion import ContentFusion
 from recbole_llm_interest.model.history_bonus import HistoryBonus, NeighbourBias, RepeatBias, together
 from recbole_llm_interest.model.interest_tracker import InterestState, InterestTracker
-from recbole_llm_interest.model.losses import item_scores, next_item_loss
+from recbole_llm_interest.model.item_table import ItemTable, state_of
+from recbole_llm_interest.model.losses import next_item_loss
 from recbole_llm_interest.model.objectives import (
     BackwardReading,
     FeatureAutoencoding,
@@ -55,6 +57,8 @@ class LLMInterest(SequentialRecommender):
 
     def __init__(self, config: Config, dataset: Dataset) -> None:
         super().__init__(config, dataset)
+
+        self._kept_table: tuple[object, ItemTable] | None = None
 
         # parameters
         settings = read_settings(ModelSettings, config)
@@ -100,6 +104,7 @@ class LLMInterest(SequentialRecommender):
             modality_dropout=settings.modality_dropout,
             with_id=has_id if settings.use_item_id else None,
             neighbours=settings.content_neighbours,
+            neighbour_cache=dataset.neighbour_cache,
         )
         self.user_fusion = None
         if settings.use_user_content and dataset.user_content:
@@ -152,6 +157,8 @@ class LLMInterest(SequentialRecommender):
 
     def item_representations(self) -> Tensor:
         """``I`` of every item, ``[N, D]``. Row 0, the padding, is zero."""
+        if torch.is_grad_enabled():
+            self._kept_table = None  # an optimiser's step may follow, and fused ones do not count as writes
         items = self.item_fusion()
         return torch.cat([items.new_zeros(1, items.shape[1]), items[1:]])
 
@@ -240,14 +247,36 @@ class LLMInterest(SequentialRecommender):
 
     def predict(self, interaction: Interaction) -> Tensor:
         """Scores of one item for each history, ``[B]``."""
-        return self.full_sort_predict(interaction).gather(1, interaction[self.ITEM_ID][:, None]).squeeze(1)
+        table = self.item_table()
+        return table.scores_of(interaction[self.ITEM_ID], *self._last_interest(interaction, table))
 
     def full_sort_predict(self, interaction: Interaction) -> Tensor:
         """Scores of every item for each history, ``[B, N]``."""
-        items = self.item_representations()
+        table = self.item_table()
+        return table.scores(*self._last_interest(interaction, table))
+
+    def _last_interest(self, interaction: Interaction, table: ItemTable) -> tuple[Tensor, HistoryBonus | None]:
+        """Interest after each history's last event, ``[B, D]``, and what the history itself says of a few items."""
         item_seq, last = interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN] - 1
         state = self.initial_state(interaction[self.USER_ID])
-        interest = self.forward(item_seq, state, items, self._times(interaction))
-        return item_scores(
-            self.gather_indexes(interest, last), items, self.temperature, self._history_bonus(item_seq, last)
-        )
+        interest = self.forward(item_seq, state, table.representations, self._times(interaction))
+        return self.gather_indexes(interest, last), self._history_bonus(item_seq, last)
+
+    def item_table(self) -> ItemTable:
+        """All items, kept in evaluation for as long as nothing changes that they are made of."""
+        if self.training or torch.is_grad_enabled():
+            return ItemTable.of(self.item_representations(), self.temperature)
+        state = self.temperature, state_of(self.item_fusion)
+        if self._kept_table is None or self._kept_table[0] != state:
+            self._kept_table = state, ItemTable.of(self.item_representations(), self.temperature)
+        return self._kept_table[1]
+
+    def train(self, mode: bool = True) -> LLMInterest:
+        """Turn training on or off; the item table of evaluation is not kept through training."""
+        if mode:
+            self._kept_table = None
+        return super().train(mode)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> LLMInterest:
+        self._kept_table = None  # it would stay on the old device
+        return super()._apply(fn, recurse)
