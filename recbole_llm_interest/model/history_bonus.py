@@ -12,7 +12,7 @@ _LAGS = 6
 #: the same for neighbours, which count as far back as these weights reach
 _NEIGHBOUR_LAGS = 4
 _RECENT = 2**_NEIGHBOUR_LAGS - 1
-#: weights differ by how near a neighbour is in the same way
+#: weights differ by how near a neighbour is in the same way; the older the event, the fewer of its neighbours count
 _RANKS = 6
 
 
@@ -70,8 +70,10 @@ class NeighbourBias(nn.Module):
         rank = torch.arange(neighbours.shape[-1], device=item_seq.device)
         place = position[:, None] - lag
         events = item_seq.gather(1, place.clamp(min=0)).where(place >= 0, 0)
-        items = neighbours[events].long()  # [T, lags, M, K]
-        bonus = self.bonus[:, _bucket(lag, _NEIGHBOUR_LAGS)][:, :, _bucket(rank, _RANKS)].transpose(0, 1)
+        lag_bucket, rank_bucket = _bucket(lag, _NEIGHBOUR_LAGS), _bucket(rank, _RANKS)
+        which_lag, which_rank = (lag_bucket[:, None] + rank_bucket < _RANKS).nonzero(as_tuple=True)  # [P] pairs
+        items = neighbours[events[:, which_lag], :, which_rank].long()  # [T, P, M]
+        bonus = self.bonus[:, lag_bucket[which_lag], rank_bucket[which_rank]].T
         return HistoryBonus(items.flatten(1), bonus.where(items > 0, 0.0).flatten(1))
 
 
