@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -32,6 +34,7 @@ class ContentFusion(nn.Module):
         projection: ``mlp`` or ``linear``, how features reach the common space.
         modality_dropout: probability by which a row's modality is taken away in training.
         with_id: ``[N]``, the rows whose ID has a learnt embedding that takes part; None for content alone.
+        sparse_id: whether the ID embedding's gradient holds only the rows that were asked for.
         neighbours: how many nearest neighbours of each row are looked up in each modality.
 
     Attributes:
@@ -48,6 +51,7 @@ class ContentFusion(nn.Module):
         projection: str = "mlp",
         modality_dropout: float = 0.0,
         with_id: Tensor | None = None,
+        sparse_id: bool = False,
         neighbours: int = 0,
     ) -> None:
         super().__init__()
@@ -70,7 +74,7 @@ class ContentFusion(nn.Module):
             )
         self.id_embedding = None
         if with_id is not None:
-            self.id_embedding = nn.Embedding(len(with_id), embedding_size)
+            self.id_embedding = nn.Embedding(len(with_id), embedding_size, sparse=sparse_id)
             nn.init.normal_(self.id_embedding.weight, std=embedding_size**-0.5)
             present.append(with_id)
         self.register_buffer("present", torch.stack(present, dim=1), persistent=False)  # [N, M]
@@ -118,7 +122,7 @@ class ContentFusion(nn.Module):
         chosen: Tensor | slice = slice(None) if rows is None else rows
         parts = [self.projections[name](self.features[name](chosen)) for name in self.modalities if name != ID]
         if self.id_embedding is not None:
-            parts.append(self.id_embedding.weight[chosen])
+            parts.append(self.id_embedding.weight if rows is None else self.id_embedding(rows))
         present = present[chosen]
         if self.training and self.modality_dropout:
             present = present & (torch.rand_like(present, dtype=torch.float) >= self.modality_dropout)
@@ -171,8 +175,17 @@ class FrozenFeatures(nn.Module):
         if torch.equal(fitted.mean, before.mean) and torch.equal(fitted.weight, before.weight):
             return False
         self._features = replace(self._features, conditioning=fitted)
-        self.get_buffer("values").copy_(self._features.conditioned())
+        self.values = self._features.conditioned().to(self.get_buffer("values").device)
         return True
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> FrozenFeatures:
+        """A copy that shares what is never written to: RecBole copies the whole model to count its operations."""
+        for frozen in (self._features, self.get_buffer("values")):
+            memo[id(frozen)] = frozen
+        clone = type(self).__new__(type(self))
+        memo[id(self)] = clone
+        clone.__dict__ = copy.deepcopy(self.__dict__, memo)
+        return clone
 
 
 class GatedSum(nn.Module):
