@@ -148,6 +148,9 @@ class ModelSettings:
     temperature: float = Field(0.07, gt=0, description="divides the cosine scores; smaller is sharper")
     target_horizon: int = Field(1, gt=0, description="next events that the interest after each event is to predict")
     target_decay: float = Field(0.5, gt=0, le=1, description="how much an event counts against the one before it")
+    loss_candidates: int | None = Field(
+        None, gt=0, description="items drawn as the next item's rivals in each step; ~ for all, which is exact"
+    )
     loss_precision: Literal["float32", "bfloat16"] = Field(
         "float32", description="number format of the next-item loss' matrix products"
     )

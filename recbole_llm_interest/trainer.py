@@ -1,10 +1,10 @@
-"""What the stock trainer can't do: a learning-rate schedule, clipping under mixed precision, losses by their names."""
+"""What the stock trainer can't do: a schedule, clipping under mixed precision, sparse gradients, losses by names."""
 
 from __future__ import annotations
 
 import math
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,9 @@ import torch
 from recbole.config import Config
 from recbole.trainer import Trainer
 from recbole.utils import set_color
+from torch import Tensor
 
-from recbole_llm_interest.errors import CheckpointError
+from recbole_llm_interest.errors import CheckpointError, SettingsError
 from recbole_llm_interest.settings import ModelSettings, read_settings
 
 
@@ -25,19 +26,32 @@ class LLMInterestTrainer(Trainer):
         self.settings = read_settings(ModelSettings, config)
 
     def _build_optimizer(self, **kwargs: Any) -> torch.optim.Optimizer:
-        optimizer = super()._build_optimizer(**kwargs)
+        sparse = [
+            layer.weight for layer in self.model.modules() if isinstance(layer, torch.nn.Embedding) and layer.sparse
+        ]
+        of_rows = {id(weight) for weight in sparse}
+        dense = [parameter for parameter in self.model.parameters() if id(parameter) not in of_rows]
+        optimizer = super()._build_optimizer(params=dense, **kwargs)
         for group in optimizer.param_groups:
             # RecBole does not pass it on, and the loop over parameters costs a small model dear. Under a gradient
             # scaler the fused step would unscale for itself, after the clipping below.
             if "fused" in group and not self.enable_scaler:
                 group["foreach"], group["fused"] = False, True
+        if sparse:
+            if self.learner.lower() != "adam":
+                raise SettingsError(
+                    f"loss_candidates needs learner=adam, which can leave alone the items that a step has not met; "
+                    f"learner={self.learner} cannot"
+                )
+            rows = torch.optim.SparseAdam(sparse, lr=self.learning_rate)
+            optimizer = DenseAndSparse(optimizer, rows, self.weight_decay)
         if self.config["clip_grad_norm"]:
             optimizer.register_step_pre_hook(self._clip_gradients)
             self.clip_grad_norm = None  # RecBole would clip them while they are scaled; as the optimiser steps, none is
         return optimizer
 
     def _clip_gradients(self, *_: object) -> None:
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), **self.config["clip_grad_norm"])
+        clip_gradients(self.model.parameters(), **self.config["clip_grad_norm"])
 
     def fit(self, train_data: Any, *args: Any, **kwargs: Any) -> Any:
         """Train as RecBole does; the learning rate follows its schedule from step to step."""
@@ -68,6 +82,54 @@ class LLMInterestTrainer(Trainer):
 
     def _by_name(self, losses: tuple[float, ...]) -> list[tuple[str, float]]:
         return list(zip(self.model.loss_names, losses, strict=False))
+
+
+class DenseAndSparse(torch.optim.Optimizer):
+    """Two optimisers as one: the second is of embeddings, and touches the rows that a step has met and no others.
+
+    So a step's cost does not depend on the size of the table. RecBole, schedules and gradient scalers see one
+    optimiser, with the groups of both. Weight decay, which is an L2 term of the gradient here, as Adam's is, reaches a
+    row when it is met.
+    """
+
+    def __init__(self, dense: torch.optim.Optimizer, sparse: torch.optim.Optimizer, weight_decay: float) -> None:
+        self.dense, self.sparse, self.weight_decay = dense, sparse, weight_decay
+        super().__init__([*dense.param_groups, *sparse.param_groups], {})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Step both."""
+        for group in self.sparse.param_groups:
+            for weight in group["params"]:
+                if weight.grad is not None and self.weight_decay:
+                    weight.grad = weight.grad.coalesce()
+                    weight.grad.values().add_(weight[weight.grad.indices()[0]], alpha=self.weight_decay)
+        self.dense.step()
+        self.sparse.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state of both."""
+        return {"dense": self.dense.state_dict(), "sparse": self.sparse.state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take on the state of both."""
+        self.dense.load_state_dict(state_dict["dense"])
+        self.sparse.load_state_dict(state_dict["sparse"])
+        self.param_groups = [*self.dense.param_groups, *self.sparse.param_groups]
+
+
+def clip_gradients(parameters: Iterable[Tensor], max_norm: float, **options: Any) -> None:
+    """What ``torch.nn.utils.clip_grad_norm_`` does, for sparse gradients as well."""
+    values = []
+    for parameter in parameters:
+        if parameter.grad is not None and parameter.grad.is_sparse:
+            parameter.grad = parameter.grad.coalesce()
+            values.append(parameter.grad.values())
+        elif parameter.grad is not None:
+            values.append(parameter.grad)
+    share = (max_norm / (torch.nn.utils.get_total_norm(values, **options) + 1e-6)).clamp(max=1.0)
+    for gradient in values:
+        gradient.mul_(share)
 
 
 def learning_rate_schedule(kind: str, warmup: float, total: int) -> Callable[[int], float]:

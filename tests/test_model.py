@@ -39,14 +39,14 @@ def test_next_item_loss_equals_a_naive_loop_and_so_do_its_gradients(targets, tem
     target = torch.randint(30, (targets,))
     chosen = torch.randint(30, (targets, 4))
     chosen[:, 0] = chosen[:, 1]
-    bonus = torch.randn(targets, 4, dtype=torch.double, requires_grad=True)
+    bonus = torch.randn(4, dtype=torch.double, requires_grad=True)
     rows = []
-    for row, had, added in zip(interest, chosen, bonus, strict=True):
+    for row, had in zip(interest, chosen, strict=True):
         if temperature is None:
             scores = [row @ item for item in candidates]
         else:
             scores = [torch.cosine_similarity(row, item, 0) for item in candidates]
-        for item, more in zip(had.tolist(), added, strict=True):
+        for item, more in zip(had.tolist(), bonus, strict=True):
             scores[item] = scores[item] + more
         rows.append(torch.stack(scores) / (temperature or 1.0))
     naive_scores = torch.stack(rows)
@@ -65,7 +65,7 @@ def test_next_item_loss_does_not_depend_on_the_chunks(chunk, monkeypatch):
     torch.manual_seed(0)
     interest, items, next_items = torch.randn(300, 8), torch.randn(50, 8), torch.randint(1, 50, (300,))
     whole = next_item_loss(interest, items, next_items, 0.1)
-    monkeypatch.setattr("recbole_llm_interest.model.losses._CHUNK_SCORES", 0)
+    monkeypatch.setattr("recbole_llm_interest.model.losses._CHUNK_SCORES", {"cpu": 0})
     monkeypatch.setattr("recbole_llm_interest.model.losses._CHUNK_TARGETS", chunk)
     assert torch.allclose(next_item_loss(interest, items, next_items, 0.1), whole, rtol=1e-5)
 
@@ -141,13 +141,13 @@ def test_targets_are_the_next_events_of_the_same_history(built):
     _, model, _, train, *_ = built(target_horizon=3)
     batch = next(iter(train))
     next_items = batch[model.NEXT_ITEM_SEQ]
-    target, share = model._targets(next_items, next_items > 0)
     places = (next_items > 0).nonzero().tolist()
+    target, share = model._targets(next_items, *next_items.nonzero(as_tuple=True))
     assert len(places) == len(target)
     for (row, place), found, weights in zip(places, target.tolist(), share.tolist(), strict=True):
         following = [item for item in next_items[row, place : place + 3].tolist() if item]
         expected = [0.5**step for step in range(len(following))]
-        assert [int(model.trained_items[candidate]) for candidate in found[: len(following)]] == following
+        assert found == following + following[:1] * (3 - len(following))  # the share of what isn't there is 0
         assert weights == pytest.approx([w / sum(expected) for w in expected] + [0.0] * (3 - len(following)))
 
 
@@ -382,14 +382,20 @@ def test_only_max_length_events_are_attended_to():
 # --- what the history itself says
 
 
+def scores_of(history, count):
+    """What is added to the cosine of each item but the padding, of which it has no meaning."""
+    added = history.bonus.expand_as(history.items)
+    return torch.zeros(len(added), count).scatter_add(1, history.items, added)[:, 1:]
+
+
 def test_bonus_goes_by_how_long_ago_and_to_nothing_else():
     bias = RepeatBias()
     bias.bonus.data[:3] = torch.tensor([1.0, 10.0, 100.0])
     history = torch.tensor([[7, 8, 7, 9, 5], [4, 6, 0, 0, 0]])
-    items, bonus = bias(history, torch.tensor([3, 1]))  # the fifth event of the first user is yet to come
-    scores = torch.zeros(2, 11).scatter_add(1, items, bonus)
-    assert scores[0].tolist() == [0, 0, 0, 0, 0, 0, 0, 110, 10, 1, 0]
-    assert scores[1].tolist() == [0, 0, 0, 0, 10, 0, 1, 0, 0, 0, 0]
+    history = bias(history, torch.tensor([0, 1]), torch.tensor([3, 1]))  # the first user's fifth event is yet to come
+    scores = scores_of(history, 11)
+    assert scores[0].tolist() == [0, 0, 0, 0, 0, 0, 110, 10, 1, 0]
+    assert scores[1].tolist() == [0, 0, 0, 10, 0, 1, 0, 0, 0, 0]
 
 
 @pytest.mark.parametrize("block", [1, 1000])
@@ -426,7 +432,7 @@ def test_neighbours_bonus_equals_a_naive_loop():
     history = torch.randint(1, 9, (2, 20))
     history[1, 2:] = 0
     for last in ((0, 1), (3, 0), (19, 1)):
-        scores = torch.zeros(2, 9).scatter_add(1, *bias(history, torch.tensor(last), neighbours))
+        scores = scores_of(bias(neighbours[history], torch.arange(2), torch.tensor(last)), 9)
         for user, until in enumerate(last):
             expected = torch.zeros(9)
             for event in range(max(until - 14, 0), until + 1):
@@ -436,7 +442,7 @@ def test_neighbours_bonus_equals_a_naive_loop():
                     for rank, item in enumerate(neighbours[history[user, event], modality, :nearest].tolist()):
                         if item:
                             expected[item] += bias.bonus[modality, lag_bucket, int(math.log2(rank + 1))].item()
-            assert torch.allclose(scores[user], expected, atol=1e-4)
+            assert torch.allclose(scores[user], expected[1:], atol=1e-4)
 
 
 def test_neighbours_are_looked_up_again_when_content_is_taken_away():
@@ -533,7 +539,7 @@ def test_items_that_training_lacks_have_no_id_and_are_no_candidates_of_the_loss(
     assert not present["id"][newest]
     assert present["text"][newest]
     assert int(present["id"].sum()) == len(SUBJECTS)
-    assert newest not in model.trained_items
+    assert newest not in model.candidates().ids
     before = model.item_fusion.id_embedding.weight[newest].clone()
     trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
     trainer.fit(train, valid, verbose=False)

@@ -12,6 +12,7 @@ from recbole.utils import get_trainer
 
 from recbole_llm_interest.content.features import Features
 from recbole_llm_interest.model import augmentation
+from recbole_llm_interest.model.candidates import Candidates
 from recbole_llm_interest.model.fusion import ContentFusion
 from recbole_llm_interest.model.objectives import (
     BackwardReading,
@@ -128,7 +129,9 @@ def histories(item_seq, fusion):
         return naive_next_item(interest, following, items)
 
     interest = track(item_seq, items)
-    return Histories(item_seq, LENGTHS, next_items, torch.arange(4), items, interest, fusion, track, loss)
+    every_item = torch.arange(40)
+    candidates = Candidates(every_item, torch.where(every_item > 0, 0.0, -torch.inf), every_item)
+    return Histories(item_seq, LENGTHS, next_items, torch.arange(4), items, candidates, interest, fusion, track, loss)
 
 
 def naive_next_item(interest, following, items):
@@ -228,7 +231,7 @@ def test_alignment_of_one_modality_is_nothing(histories):
 
 
 def test_masked_item_is_asked_for_at_the_end(histories, monkeypatch):
-    objective = MaskedItem(0.1, 4, torch.arange(1, 40), torch.arange(40) - 1)
+    objective = MaskedItem(0.1, 4)
     drawn = torch.tensor([0.0, 0.6, 0.0, 0.99])
     monkeypatch.setattr(torch, "rand", lambda *_, **__: drawn)
     losses = []
@@ -245,7 +248,7 @@ def test_masked_item_is_asked_for_at_the_end(histories, monkeypatch):
 
 def test_masked_item_of_single_events_is_nothing(histories):
     single = replace(histories, item_seq=histories.item_seq[:1], item_seq_len=LENGTHS[:1], user=torch.zeros(1))
-    objective = MaskedItem(0.1, 4, torch.arange(1, 40), torch.arange(40) - 1)
+    objective = MaskedItem(0.1, 4)
     loss = objective(single)
     loss.backward(retain_graph=True)
     assert float(loss.detach()) == 0.0

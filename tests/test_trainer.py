@@ -1,4 +1,4 @@
-"""The learning-rate schedule, and clipping that holds under mixed precision."""
+"""The learning-rate schedule, clipping that holds under mixed precision, and optimisers that leave rows alone."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import pytest
 import torch
 from recbole.utils import get_trainer
 
-from recbole_llm_interest.trainer import learning_rate_schedule
+from recbole_llm_interest.errors import SettingsError
+from recbole_llm_interest.trainer import DenseAndSparse, clip_gradients, learning_rate_schedule
 
 
 @pytest.mark.parametrize(
@@ -67,3 +68,91 @@ def test_gradients_are_clipped_in_a_run(built):
     trainer.fit(train, None, saved=False, verbose=False)
     after = torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
     assert float((after - before).norm()) == pytest.approx(1e-3 * len(train), rel=1e-2)
+
+
+def a_table_and_a_layer(sparse):
+    torch.manual_seed(0)
+    return torch.nn.Embedding(9, 4, sparse=sparse), torch.nn.Linear(4, 2)
+
+
+def optimiser_of(table, layer, weight_decay=0.0):
+    dense = torch.optim.Adam(layer.parameters(), lr=0.1, weight_decay=weight_decay)
+    return DenseAndSparse(dense, torch.optim.SparseAdam(table.parameters(), lr=0.1), weight_decay)
+
+
+def backward_of(table, layer, rows):
+    """Two uses of the table, as an objective beside the next item makes of it, each with a row that comes twice."""
+    (layer(table(rows)).square().sum() + table(rows).sum()).backward()
+
+
+def test_clipping_of_sparse_gradients_is_that_of_dense_ones():
+    gradients = []
+    for sparse in (True, False):
+        table, layer = a_table_and_a_layer(sparse)
+        backward_of(table, layer, torch.tensor([1, 5, 5]))
+        parameters = [*table.parameters(), *layer.parameters()]
+        clip_gradients(parameters, max_norm=0.3) if sparse else torch.nn.utils.clip_grad_norm_(parameters, 0.3)
+        gradients.append([p.grad.to_dense() for p in parameters])
+    assert all(torch.allclose(*pair) for pair in zip(*gradients, strict=True))
+
+
+@pytest.mark.parametrize("weight_decay", [0.0, 0.3])
+def test_rows_that_a_step_meets_go_as_adam_takes_them_and_others_stay(weight_decay):
+    table, layer = a_table_and_a_layer(sparse=True)
+    all_dense = a_table_and_a_layer(sparse=False)
+    before = table.weight.detach().clone()
+    ours = optimiser_of(table, layer, weight_decay)
+    adam = torch.optim.Adam([p for part in all_dense for p in part.parameters()], lr=0.1, weight_decay=weight_decay)
+    for _ in range(3):
+        for optimiser, parts in ((ours, (table, layer)), (adam, all_dense)):
+            optimiser.zero_grad()
+            backward_of(*parts, torch.tensor([1, 5, 5]))
+            optimiser.step()
+    met, others = [1, 5], [0, 2, 3, 4, 6, 7, 8]
+    assert torch.allclose(table.weight[met], all_dense[0].weight[met], atol=1e-5)
+    assert torch.allclose(layer.weight, all_dense[1].weight, atol=1e-5)
+    assert torch.equal(table.weight[others], before[others])
+
+
+def test_state_of_both_optimisers_is_saved_and_taken_up():
+    def step(optimiser, *parts):
+        optimiser.zero_grad()
+        backward_of(*parts, torch.tensor([1, 5]))
+        optimiser.step()
+
+    parts = a_table_and_a_layer(sparse=True)
+    ours = optimiser_of(*parts)
+    step(ours, *parts)
+    step(ours, *parts)
+    copied = copy.deepcopy(parts)
+    resumed = optimiser_of(*copied)
+    resumed.load_state_dict(copy.deepcopy(ours.state_dict()))
+    step(ours, *parts)
+    step(resumed, *copied)
+    assert all(torch.equal(one.weight, other.weight) for one, other in zip(parts, copied, strict=True))
+    ours = resumed
+    schedule = torch.optim.lr_scheduler.LambdaLR(ours, lambda _: 0.5)
+    assert schedule.get_last_lr() == [0.05, 0.05]
+    assert [optimiser.param_groups[0]["lr"] for optimiser in (ours.dense, ours.sparse)] == [0.05, 0.05]
+
+
+def test_a_run_with_a_sampled_loss_resumes_where_it_was(built):
+    options = {"loss_candidates": 3, "clip_grad_norm": {"max_norm": 1.0}, "learning_rate_schedule": "linear",
+               "weight_decay": 0.01}  # fmt: skip
+    config, model, _, train, valid, _ = built(epochs=2, **options)
+    trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
+    trainer.fit(train, valid, verbose=False)
+    config, fresh, *_ = built(epochs=3, seed=5, **options)
+    resumed = get_trainer(config["MODEL_TYPE"], config["model"])(config, fresh)
+    resumed.resume_checkpoint(trainer.saved_model_file)
+    saved = torch.load(trainer.saved_model_file, weights_only=True)["optimizer"]["sparse"]["state"][0]
+    taken_up = resumed.optimizer.state_dict()["sparse"]["state"][0]
+    assert saved["exp_avg"].abs().sum() > 0
+    assert all(torch.equal(torch.as_tensor(saved[name]), torch.as_tensor(taken_up[name])) for name in saved)
+    resumed.fit(train, valid, verbose=False)
+
+
+def test_a_sampled_loss_names_the_optimiser_that_it_needs(built):
+    config, model, *_ = built(loss_candidates=3, learner="rmsprop")
+    with pytest.raises(SettingsError, match="learner=adam"):
+        get_trainer(config["MODEL_TYPE"], config["model"])(config, model)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -33,6 +35,7 @@ class ContentFusion(nn.Module):
         projection: ``mlp`` or ``linear``, how features reach the common space.
         modality_dropout: probability by which a row's modality is taken away in training.
         with_id: ``[N]``, the rows whose ID has a learnt embedding that takes part; None for content alone.
+        sparse_id: whether the ID embedding's gradient holds only the rows that were asked for.
         neighbours: how many nearest neighbours of each row are looked up in each modality.
         neighbour_cache: the folder in which those of many rows are kept; None for nowhere.
 
@@ -50,6 +53,7 @@ class ContentFusion(nn.Module):
         projection: str = "mlp",
         modality_dropout: float = 0.0,
         with_id: Tensor | None = None,
+        sparse_id: bool = False,
         neighbours: int = 0,
         neighbour_cache: Path | None = None,
     ) -> None:
@@ -73,7 +77,7 @@ class ContentFusion(nn.Module):
             )
         self.id_embedding = None
         if with_id is not None:
-            self.id_embedding = nn.Embedding(len(with_id), embedding_size)
+            self.id_embedding = nn.Embedding(len(with_id), embedding_size, sparse=sparse_id)
             nn.init.normal_(self.id_embedding.weight, std=embedding_size**-0.5)
             present.append(with_id)
         self.register_buffer("present", torch.stack(present, dim=1), persistent=False)  # [N, M]
@@ -121,7 +125,7 @@ class ContentFusion(nn.Module):
         chosen: Tensor | slice = slice(None) if rows is None else rows
         parts = [self.projections[name](self.features[name](chosen)) for name in self.modalities if name != ID]
         if self.id_embedding is not None:
-            parts.append(self.id_embedding.weight[chosen])
+            parts.append(self.id_embedding.weight if rows is None else self.id_embedding(rows))
         present = present[chosen]
         if self.training and self.modality_dropout:
             present = present & (torch.rand_like(present, dtype=torch.float) >= self.modality_dropout)
@@ -174,8 +178,17 @@ class FrozenFeatures(nn.Module):
         if torch.equal(fitted.mean, before.mean) and torch.equal(fitted.weight, before.weight):
             return False
         self._features = replace(self._features, conditioning=fitted)
-        self.get_buffer("values").copy_(self._features.conditioned())
+        self.values = self._features.conditioned().to(self.get_buffer("values").device)
         return True
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> FrozenFeatures:
+        """A copy that shares what is never written to: RecBole copies the whole model to count its operations."""
+        for frozen in (self._features, self.get_buffer("values")):
+            memo[id(frozen)] = frozen
+        clone = type(self).__new__(type(self))
+        memo[id(self)] = clone
+        clone.__dict__ = copy.deepcopy(self.__dict__, memo)
+        return clone
 
 
 class GatedSum(nn.Module):

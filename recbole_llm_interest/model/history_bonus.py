@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 #: weights differ by how long ago an event was: one for the last event, and each further one for twice as many
 _LAGS = 6
 #: the same for neighbours, which count as far back as these weights reach
 _NEIGHBOUR_LAGS = 4
-_RECENT = 2**_NEIGHBOUR_LAGS - 1
-#: weights differ by how near a neighbour is in the same way
+#: weights differ by how near a neighbour is in the same way; the older the event, the fewer of its neighbours count
 _RANKS = 6
 
 
@@ -20,8 +20,8 @@ class HistoryBonus(NamedTuple):
     """What is added to the cosines of a few items.
 
     Attributes:
-        items: their ids, ``[T, K]``; 0 where there is none. An item that comes twice counts twice.
-        bonus: what is added to each one's cosine, ``[T, K]``; 0 where there is none.
+        items: which ones, ``[T, K]``; 0 where there is none. An item that comes twice counts twice.
+        bonus: what is added to the cosine of each column's item, ``[K]``. What is added to 0 has no meaning.
     """
 
     items: Tensor
@@ -40,11 +40,12 @@ class RepeatBias(nn.Module):
         super().__init__()
         self.bonus = nn.Parameter(torch.zeros(_LAGS))
 
-    def forward(self, item_seq: Tensor, position: Tensor) -> HistoryBonus:
-        """From histories ``[T, L]`` and the place of each one's last event, ``[T]``."""
-        lag = position[:, None] - torch.arange(item_seq.shape[1], device=item_seq.device)
-        is_past = (lag >= 0) & (item_seq > 0)
-        return HistoryBonus(item_seq.where(is_past, 0), self.bonus[_bucket(lag, _LAGS)].where(is_past, 0.0))
+    def forward(self, item_seq: Tensor, row: Tensor, position: Tensor) -> HistoryBonus:
+        """After the events at ``position`` of the rows ``row``, ``[T]`` each, of histories ``[B, L]``."""
+        length = item_seq.shape[1]
+        ends_at = F.pad(item_seq, (length - 1, 0)).unfold(1, length, 1)  # [B, L, L], one window an event
+        lag = torch.arange(length - 1, -1, -1, device=item_seq.device)
+        return HistoryBonus(ends_at[row, position], self.bonus[_bucket(lag, _LAGS)])
 
 
 class NeighbourBias(nn.Module):
@@ -58,30 +59,39 @@ class NeighbourBias(nn.Module):
         modalities: whose neighbours have weights of their own.
     """
 
+    #: how many of the last events count
+    reach = 2**_NEIGHBOUR_LAGS - 1
+
     def __init__(self, modalities: int) -> None:
         super().__init__()
         self.bonus = nn.Parameter(torch.zeros(modalities, _NEIGHBOUR_LAGS, _RANKS))
 
-    def forward(self, item_seq: Tensor, position: Tensor, neighbours: Tensor) -> HistoryBonus:
-        """From histories ``[T, L]`` and the place of each one's last event, ``[T]``.
+    def forward(self, neighbours: Tensor, row: Tensor, position: Tensor) -> HistoryBonus:
+        """After the events at ``position`` of the rows ``row``, ``[T]`` each, of histories ``[B, L]``.
 
-        ``neighbours`` are those of all items, ``[N, M, K]``, the nearest first; 0 where there are none.
+        ``neighbours`` are those of each event, ``[B, L, M, K]``, the nearest first; 0 where there are none.
         """
-        lag = torch.arange(min(_RECENT, item_seq.shape[1]), device=item_seq.device)
-        rank = torch.arange(neighbours.shape[-1], device=item_seq.device)
-        place = position[:, None] - lag
-        events = item_seq.gather(1, place.clamp(min=0)).where(place >= 0, 0)
-        lag_bucket, rank_bucket = _bucket(lag, _NEIGHBOUR_LAGS), _bucket(rank, _RANKS)
-        which_lag, which_rank = (lag_bucket[:, None] + rank_bucket < _RANKS).nonzero(as_tuple=True)  # [P] pairs
-        items = neighbours[events[:, which_lag], :, which_rank].long()  # [T, P, M]
-        bonus = self.bonus[:, lag_bucket[which_lag], rank_bucket[which_rank]].T
-        return HistoryBonus(items.flatten(1), bonus.where(items > 0, 0.0).flatten(1))
+        length, _, count = neighbours.shape[1:]
+        reach = min(self.reach, length)
+        events = F.pad(neighbours, (0, 0, 0, 0, reach - 1, 0)).flatten(0, 1)  # none before the first of each history
+        event = row * (length + reach - 1) + position + reach - 1
+        lag_bucket, rank_bucket = _bucket(torch.arange(reach), _NEIGHBOUR_LAGS), _bucket(torch.arange(count), _RANKS)
+        counts = lag_bucket[:, None] + rank_bucket < _RANKS  # [lags, ranks]
+        items = [
+            events[:, :, :ranks].index_select(0, event - lag) for lag, ranks in enumerate(counts.sum(dim=1).tolist())
+        ]
+        lag, rank = (places.to(row.device) for places in counts.nonzero(as_tuple=True))
+        bonus = self.bonus[:, lag_bucket.to(row.device)[lag], rank_bucket.to(row.device)[rank]]
+        return HistoryBonus(torch.cat(items, dim=2).flatten(1), bonus.flatten())
 
 
-def together(*parts: HistoryBonus) -> HistoryBonus:
-    """All of several bonuses."""
-    items, bonus = zip(*parts, strict=True)
-    return HistoryBonus(torch.cat(items, dim=1), torch.cat(bonus, dim=1))
+def together(*parts: HistoryBonus | None) -> HistoryBonus | None:
+    """All of several bonuses; None where there is none."""
+    some = [part for part in parts if part is not None]
+    if not some:
+        return None
+    items, bonus = zip(*some, strict=True)
+    return HistoryBonus(torch.cat(items, dim=1), torch.cat(bonus))
 
 
 def _bucket(distance: Tensor, buckets: int) -> Tensor:

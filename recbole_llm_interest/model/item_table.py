@@ -33,7 +33,9 @@ class ItemTable(NamedTuple):
         """Score of every item for interests ``[B, D]``, with what their histories add: ``[B, N]``, newly made."""
         interest, history = self._factor(interest, history)
         scores = interest @ self.factors.T
-        return scores if history is None else scores.scatter_add_(1, *history)
+        return (
+            scores if history is None else scores.scatter_add_(1, history.items, history.bonus.expand_as(history.items))
+        )
 
     def scores_of(self, item: Tensor, interest: Tensor, history: HistoryBonus | None) -> Tensor:
         """Score of one item, ``[B]``, for each interest, ``[B, D]``, with what its history adds: ``[B]``."""

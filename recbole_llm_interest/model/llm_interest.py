@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from recbole_llm_interest.errors import DataError
 from recbole_llm_interest.event_counts import training_events
 from recbole_llm_interest.event_times import TIME_FEATURES
+from recbole_llm_interest.model.candidates import Candidates, CandidateSampler
 from recbole_llm_interest.model.fusion import ContentFusion
 from recbole_llm_interest.model.history_bonus import HistoryBonus, NeighbourBias, RepeatBias, together
 from recbole_llm_interest.model.interest_tracker import InterestState, InterestTracker
@@ -84,9 +85,7 @@ class LLMInterest(SequentialRecommender):
         # only ever be wrong, which would teach the model to shun whatever is new
         counts, _ = training_events(dataset)
         is_trained = counts > 0
-        self.register_buffer("trained_items", is_trained.nonzero().squeeze(1), persistent=False)  # [C]
-        candidate = torch.where(is_trained, is_trained.cumsum(0) - 1, -1)
-        self.register_buffer("candidate", candidate, persistent=False)  # [N], which one an item is; -1 for none
+        self.candidates = CandidateSampler(counts, settings.loss_candidates)
 
         # An ID learnt from a few events knows those by heart, and nothing else: rare items do better by their content,
         # and train the model for new ones, which have nothing else either.
@@ -103,6 +102,7 @@ class LLMInterest(SequentialRecommender):
             projection=settings.projection,
             modality_dropout=settings.modality_dropout,
             with_id=has_id if settings.use_item_id else None,
+            sparse_id=self.candidates.draws is not None,
             neighbours=settings.content_neighbours,
             neighbour_cache=dataset.neighbour_cache,
         )
@@ -151,15 +151,14 @@ class LLMInterest(SequentialRecommender):
         if name == "modalities":
             return ModalityAlignment(settings.ssl_temperature)
         if name == "masked_item":
-            trained_items, candidate = self.get_buffer("trained_items"), self.get_buffer("candidate")
-            return MaskedItem(self.temperature, self.item_fusion.output_size, trained_items, candidate)
+            return MaskedItem(self.temperature, self.item_fusion.output_size)
         return FeatureAutoencoding(self.item_fusion)
 
-    def item_representations(self) -> Tensor:
-        """``I`` of every item, ``[N, D]``. Row 0, the padding, is zero."""
+    def item_representations(self, ids: Tensor | None = None) -> Tensor:
+        """``I`` of items, ``[C]``, of which the first is the padding, or of all items: ``[C, D]``. Padding is zero."""
         if torch.is_grad_enabled():
             self._kept_table = None  # an optimiser's step may follow, and fused ones do not count as writes
-        items = self.item_fusion()
+        items = self.item_fusion(ids)
         return torch.cat([items.new_zeros(1, items.shape[1]), items[1:]])
 
     def initial_state(self, user: Tensor) -> InterestState:
@@ -184,9 +183,11 @@ class LLMInterest(SequentialRecommender):
         """The loss parts named in ``loss_names``, scalars; RecBole sums and logs them."""
         item_seq, next_items = interaction[self.ITEM_SEQ], interaction[self.NEXT_ITEM_SEQ]
         user = interaction[self.USER_ID]
-        items = self.item_representations()
+        candidates = self.candidates(item_seq, next_items)
+        items = self.item_representations(candidates.ids)
+        item_seq, next_items = candidates.places[item_seq], candidates.places[next_items]  # C takes the part of N
         interest = self.forward(item_seq, self.initial_state(user), items, self._times(interaction))
-        next_item = self._next_item_loss(interest, item_seq, next_items, items)
+        next_item = self._next_item_loss(interest, item_seq, next_items, items, candidates)
         if not self.objectives:
             return (next_item,)
         histories = Histories(
@@ -195,55 +196,67 @@ class LLMInterest(SequentialRecommender):
             next_items,
             user,
             items,
+            candidates,
             interest,
             self.item_fusion,
             lambda item_seq, items: self.forward(item_seq, self.initial_state(user), items),
-            lambda interest, item_seq, next_items: self._next_item_loss(interest, item_seq, next_items, items),
+            lambda interest, item_seq, next_items: self._next_item_loss(
+                interest, item_seq, next_items, items, candidates
+            ),
         )
         weighted = [self.ssl_weights[name] * objective(histories) for name, objective in self.objectives.items()]
         return next_item, *weighted
 
-    def _next_item_loss(self, interest: Tensor, item_seq: Tensor, next_items: Tensor, items: Tensor) -> Tensor:
-        """Of the interest after each event, ``[B, L, D]``, where something follows."""
-        is_target = next_items > 0
-        target, share = self._targets(next_items, is_target)
+    def _next_item_loss(
+        self, interest: Tensor, item_seq: Tensor, next_items: Tensor, items: Tensor, candidates: Candidates
+    ) -> Tensor:
+        """Of the interest after each event, ``[B, L, D]``, where something follows; items by their places."""
+        row, position = next_items.nonzero(as_tuple=True)
+        target, share = self._targets(next_items, row, position)
+        repeats = self.repeat_bias(item_seq, row, position) if self.repeat_bias is not None else None
+        likes = None
+        if self.neighbour_bias is not None:
+            neighbours = candidates.places[self._neighbours(candidates.ids[item_seq])]
+            likes = self.neighbour_bias(neighbours, row, position)
         return next_item_loss(
-            interest[is_target],
-            items[self.get_buffer("trained_items")],
+            interest[row, position],
+            items,
             target,
             self.temperature,
-            self._candidates_bonus(item_seq, is_target),
+            together(repeats, likes),
             share,
+            candidates.log_weight,
             self.loss_precision,
         )
 
-    def _targets(self, next_items: Tensor, is_target: Tensor) -> tuple[Tensor, Tensor]:
-        """Candidates that follow each event, the next one first, and how much each counts, ``[T, K]`` both."""
+    def _targets(self, next_items: Tensor, row: Tensor, position: Tensor) -> tuple[Tensor, Tensor]:
+        """What follows each event, the next item first, and how much each counts, ``[T, K]`` both.
+
+        Behind a history's end, where nothing counts, the next item stands again.
+        """
         horizon = self.target_horizon
-        following = F.pad(next_items, (0, horizon - 1)).unfold(1, horizon, 1)[is_target]
+        following = F.pad(next_items, (0, horizon - 1)).unfold(1, horizon, 1)[row, position]
         share = (following > 0) * self.target_decay ** torch.arange(horizon, device=following.device)
-        return self.get_buffer("candidate")[following].clamp(min=0), share / share.sum(dim=1, keepdim=True)
+        return following.where(following > 0, following[:, :1]), share / share.sum(dim=1, keepdim=True)
 
     def _times(self, interaction: Interaction) -> dict[str, Tensor]:
         return {name: interaction[field] for name, field in self.TIME_SEQ.items()}
 
-    def _history_bonus(self, item_seq: Tensor, position: Tensor) -> HistoryBonus | None:
-        """What histories ``[T, L]`` say of a few items after the events at ``position``, ``[T]``; None for nothing."""
-        parts = []
-        if self.repeat_bias is not None:
-            parts.append(self.repeat_bias(item_seq, position))
-        if self.neighbour_bias is not None:
-            parts.append(self.neighbour_bias(item_seq, position, self.item_fusion.get_buffer("neighbours")))
-        return together(*parts) if parts else None
+    def _neighbours(self, item_seq: Tensor) -> Tensor:
+        """The nearest neighbours by content of each event's item, ``[B, L] -> [B, L, M, K]``."""
+        return self.item_fusion.get_buffer("neighbours")[item_seq].long()
 
-    def _candidates_bonus(self, item_seq: Tensor, is_target: Tensor) -> HistoryBonus | None:
-        """The same before each target, of the candidates of the loss."""
-        window, position = is_target.nonzero(as_tuple=True)
-        history = self._history_bonus(item_seq[window], position)
-        if history is None:
-            return None
-        candidate = self.get_buffer("candidate")[history.items]
-        return HistoryBonus(candidate.clamp(min=0), history.bonus.where(candidate >= 0, 0.0))
+    def _history_bonus(self, item_seq: Tensor, last: Tensor) -> HistoryBonus | None:
+        """What histories ``[B, L]`` say of a few items after their events at ``last``, ``[B]``; None for nothing."""
+        row = torch.arange(len(last), device=last.device)
+        repeats = self.repeat_bias(item_seq, row, last) if self.repeat_bias is not None else None
+        likes = None
+        if self.neighbour_bias is not None:
+            place = last[:, None] - torch.arange(NeighbourBias.reach - 1, -1, -1, device=last.device)
+            recent = item_seq.gather(1, place.clamp(min=0)).where(place >= 0, 0)
+            at_the_end = torch.full_like(last, NeighbourBias.reach - 1)
+            likes = self.neighbour_bias(self._neighbours(recent), row, at_the_end)
+        return together(repeats, likes)
 
     def predict(self, interaction: Interaction) -> Tensor:
         """Scores of one item for each history, ``[B]``."""

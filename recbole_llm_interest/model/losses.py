@@ -11,10 +11,15 @@ from torch.autograd.function import once_differentiable
 
 from recbole_llm_interest.model.history_bonus import HistoryBonus
 
-#: scores that a chunk of the next-item loss holds, about as many as stay in a processor's cache
-_CHUNK_SCORES = 2**20
-#: targets that a chunk has at least, however large the catalogue: fewer make thin, slow matrix products
+#: the least length by which a class is divided
+_EPSILON = 1e-12
+#: scores that a chunk of the next-item loss holds: on a processor as many as stay in its cache, on a GPU enough work
+_CHUNK_SCORES = {"cpu": 2**18}
+_CHUNK_SCORES_ELSEWHERE = 2**24
+#: targets that a chunk has at least where the catalogue is large: fewer make thin, slow matrix products
 _CHUNK_TARGETS = 64
+#: scores that a chunk never exceeds, whatever the catalogue: 128 MB
+_CHUNK_SCORES_AT_MOST = 2**25
 
 
 def item_scores(
@@ -25,8 +30,13 @@ def item_scores(
     It is their cosine, and what the history adds to that, divided by the temperature; their dot product, and what the
     history adds to that, where the temperature is None.
     """
-    interest, items, history = _factors(interest, items, temperature, history)
-    return (interest @ items.T).scatter_add_(1, *history)
+    if temperature is not None:
+        interest, items = F.normalize(interest, dim=-1), F.normalize(items, dim=-1) / temperature
+    scores = interest @ items.T
+    if history is None:
+        return scores
+    bonus = history.bonus / (temperature or 1.0)
+    return scores.scatter_add_(1, history.items, bonus.expand_as(history.items))
 
 
 def next_item_loss(
@@ -36,6 +46,7 @@ def next_item_loss(
     temperature: float | None,
     history: HistoryBonus | None = None,
     share: Tensor | None = None,
+    log_weight: Tensor | None = None,
     precision: torch.dtype = torch.float32,
 ) -> Tensor:
     """Cross-entropy of the next item over all candidates, with cosine scores (UniSRec, arXiv 2206.05941).
@@ -50,43 +61,43 @@ def next_item_loss(
         temperature: divides the cosines; None for dot products instead of cosines.
         history: what is added to the cosines of a few candidates a row.
         share: ``[T, K]``, how much each of several targets counts, 1 in all for each row.
+        log_weight: ``[C]``, what is added to a candidate's score wherever it is not the target: for one that was
+            drawn, minus the log of the probability of that (Bengio and Senécal, 2008); -inf for one that is none. So
+            no target is its own rival, however it was drawn.
         precision: of the matrix products and what comes out of them; the softmax and the loss are float32 at least.
     """
     with torch.autocast(interest.device.type, enabled=False):
         interest, candidates = _at_least_float(interest), _at_least_float(candidates)
-        interest, candidates, history = _factors(interest, candidates, temperature, history)
-        chunk = max(_CHUNK_SCORES // len(candidates), _CHUNK_TARGETS)
+        if temperature is not None:
+            interest = F.normalize(interest, dim=-1)
         if share is None:
             target, share = target[:, None], interest.new_ones(len(target), 1)
+        if history is None:
+            history = HistoryBonus(target[:, :0], interest.new_zeros(0))
+        few, bonus = history.items, _at_least_float(history.bonus) / (temperature or 1.0)
         return _ChunkedCrossEntropy.apply(  # type: ignore[no-untyped-call]
-            interest, candidates, target, share, *history, chunk, precision
+            interest, candidates, target, share, few, bonus, log_weight, temperature, precision
         )
-
-
-def _factors(
-    interest: Tensor, items: Tensor, temperature: float | None, history: HistoryBonus | None
-) -> tuple[Tensor, Tensor, HistoryBonus]:
-    """Two matrices whose product is the scores, and what the history adds to that."""
-    if history is None:
-        nothing = interest.new_zeros(len(interest), 0)
-        history = HistoryBonus(nothing.long(), nothing)
-    if temperature is None:
-        return interest, items, history
-    interest, items = F.normalize(interest, dim=-1), F.normalize(items, dim=-1) / temperature
-    return interest, items, history._replace(bonus=history.bonus / temperature)
 
 
 def _at_least_float(values: Tensor) -> Tensor:
     return values if values.dtype == torch.float64 else values.float()
 
 
+def _chunk_targets(classes: int, device: torch.device) -> int:
+    at_once = max(_CHUNK_SCORES.get(device.type, _CHUNK_SCORES_ELSEWHERE) // classes, _CHUNK_TARGETS)
+    return max(min(at_once, _CHUNK_SCORES_AT_MOST // classes), 1)
+
+
 class _ChunkedCrossEntropy(torch.autograd.Function):
     """Mean cross-entropy of ``rows @ classes.T``, which takes its gradient along while a chunk's scores are at hand.
 
-    To the scores of ``few`` classes a row, ``bonus`` is added.
+    Classes count by their direction alone, divided by the temperature, if there is one. To the scores of ``few``
+    classes a row, ``bonus`` is added, and to all but the targets' ``log_weight``.
 
-    torch has this from 2.13 on, as ``linear_cross_entropy``; this one runs on older releases and, by leaving the
-    exponentials to one softmax kernel, in four fifths of the time on a CPU.
+    torch has this from 2.13 on, as ``linear_cross_entropy``; this one runs on older releases and, by working in place
+    on what stays in a processor's cache, in less time. Past a chunk's scores, two tables as large as the classes are
+    held: their gradient, and their directions.
     """
 
     @staticmethod
@@ -98,38 +109,58 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         share: Tensor,
         few: Tensor,
         bonus: Tensor,
-        chunk: int,
+        log_weight: Tensor | None,
+        temperature: float | None,
         precision: torch.dtype,
     ) -> Tensor:
-        """Mean loss, from ``[T, D], [C, D], [T, K], [T, K], [T, L], [T, L]``."""
+        """Mean loss, from ``[T, D], [C, D], [T, K], [T, K], [T, L], [L], [C]``."""
         loss = rows.new_zeros(())
-        rows_grad, classes_grad, bonus_grad = torch.empty_like(rows), torch.zeros_like(classes), torch.empty_like(bonus)
-        exact = rows.dtype
-        factor = exact if precision == torch.float32 else precision  # of the products; float64 stays what it is
-        rows, classes = rows.to(factor), classes.to(factor)
-        chunks = (torch.split(values, chunk) for values in (rows, rows_grad, target, share, few, bonus, bonus_grad))
-        for part, part_grad, wanted, wanted_share, chosen, added, added_grad in zip(*chunks, strict=True):
-            scores = (part @ classes.T).to(exact)
-            scores.scatter_add_(1, chosen, added)
-            probability = torch.softmax(scores, dim=1)
+        rows_grad, classes_grad, bonus_grad = torch.empty_like(rows), torch.zeros_like(classes), torch.zeros_like(bonus)
+        if temperature is not None:
+            scale = 1 / (torch.linalg.vector_norm(classes, dim=1, keepdim=True).clamp(min=_EPSILON) * temperature)
+            classes = classes * scale
+        is_low = precision != torch.float32 and rows.dtype != torch.float64  # float64 stays what it is
+        row_factor, class_factor = (rows.to(precision), classes.to(precision)) if is_low else (rows, classes)
+        chunk = min(_chunk_targets(len(classes), rows.device), len(rows))
+        scores_of_chunk, few_of_chunk = rows.new_empty(chunk, len(classes)), rows.new_empty(chunk, few.shape[1])
+        chunks = (torch.split(values, chunk) for values in (row_factor, rows_grad, target, share, few))
+        for part, part_grad, wanted, wanted_share, chosen in zip(*chunks, strict=True):
+            scores, added = scores_of_chunk[: len(part)], few_of_chunk[: len(part)]
+            if is_low:
+                scores.copy_(part @ class_factor.T)
+            else:
+                torch.mm(part, class_factor.T, out=scores)
+            scores.scatter_add_(1, chosen, bonus.expand_as(chosen))
+            wanted_score = scores.gather(1, wanted)
+            if log_weight is not None:
+                scores.add_(log_weight).scatter_(1, wanted, wanted_score)
+            best = scores.amax(dim=1)
+            probability = torch.softmax(scores, dim=1, out=scores)
             # log-sum-exp by way of the best class, whose probability cannot vanish
-            log_sum_exp = scores.amax(dim=1) - probability.amax(dim=1).log()
-            loss += (log_sum_exp - (wanted_share * scores.gather(1, wanted)).sum(dim=1)).sum()
+            log_sum_exp = best - probability.amax(dim=1).log()
+            loss += (log_sum_exp - (wanted_share * wanted_score).sum(dim=1)).sum()
             probability.scatter_add_(1, wanted, -wanted_share)  # now d loss / d scores
-            torch.gather(probability, 1, chosen, out=added_grad)
-            difference = probability.to(factor)
-            part_grad.copy_(difference @ classes)
-            classes_grad += difference.T @ part
+            bonus_grad += torch.gather(probability, 1, chosen, out=added).sum(dim=0)
+            if is_low:
+                difference = probability.to(precision)
+                part_grad.copy_(difference @ class_factor)
+                classes_grad += difference.T @ part
+            else:
+                torch.mm(probability, class_factor, out=part_grad)
+                classes_grad.addmm_(probability.T, part)
+        if temperature is not None:  # only what is across a class changes its direction
+            along = torch.einsum("cd,cd->c", classes, classes_grad) * temperature**2
+            classes_grad.addcmul_(classes, along[:, None], value=-1).mul_(scale)
         ctx.save_for_backward(rows_grad, classes_grad, bonus_grad)
         return loss / len(rows)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None, None, Tensor, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """The gradients that forward took along, scaled."""
         rows_grad, classes_grad, bonus_grad = ctx.saved_tensors
         scale = grad / len(rows_grad)
-        return rows_grad * scale, classes_grad * scale, None, None, None, bonus_grad * scale, None, None
+        return rows_grad * scale, classes_grad * scale, None, None, None, bonus_grad * scale, None, None, None
 
 
 def info_nce(view: Tensor, other_view: Tensor, alike: Tensor, temperature: float) -> Tensor:

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recbole_llm_interest.model import augmentation
+from recbole_llm_interest.model.candidates import Candidates
 from recbole_llm_interest.model.fusion import ID, ContentFusion
 from recbole_llm_interest.model.losses import info_nce, next_item_loss
 
@@ -24,18 +25,19 @@ _ITEMS_AT_MOST = 1024
 
 @dataclass(frozen=True)
 class Histories:
-    """A training batch, as objectives see it.
+    """A training batch, as objectives see it. An item is its place among the step's candidates, ``[C]``.
 
     Attributes:
         item_seq: ``[B, L]``, 0 behind the end.
         item_seq_len: ``[B]``.
         next_items: ``[B, L]``, what follows each event, 0 behind the end.
         user: ``[B]``; a long history is several rows of one user.
-        items: representations of all items, ``[N, D]``.
+        items: the candidates' representations, ``[C, D]``.
+        candidates: which items they are.
         interest: after each event, ``[B, L, D]``.
         fusion: what made the items' representations.
-        track: interest after each event of other histories of the same users, ``[B, L]`` and representations of all
-            items to ``[B, L, D]``.
+        track: interest after each event of other histories of the same users, ``[B, L]`` and representations of the
+            candidates to ``[B, L, D]``.
         next_item_loss: of interest ``[B, L, D]`` after each event of histories ``[B, L]`` that go on with other items
             ``[B, L]``.
     """
@@ -45,13 +47,14 @@ class Histories:
     next_items: Tensor
     user: Tensor
     items: Tensor
+    candidates: Candidates
     interest: Tensor
     fusion: ContentFusion
     track: Callable[[Tensor, Tensor], Tensor]
     next_item_loss: Callable[[Tensor, Tensor, Tensor], Tensor]
 
     def some_items(self) -> Tensor:
-        """Different items of the batch at random, at most ``_ITEMS_AT_MOST``, ``[K]``."""
+        """Places of different items of the batch at random, at most ``_ITEMS_AT_MOST``, ``[K]``."""
         found = torch.unique(self.item_seq[self.item_seq > 0])
         return found[torch.randperm(len(found), device=found.device)[:_ITEMS_AT_MOST]]
 
@@ -123,7 +126,8 @@ class ViewContrast(nn.Module):
     def _change(self, histories: Histories) -> tuple[Tensor, Tensor]:
         item_seq, item_seq_len = histories.item_seq.clone(), histories.item_seq_len.clone()
         count = len(histories.items)
-        neighbours = histories.fusion.get_buffer("neighbours")
+        candidates = histories.candidates
+        neighbours = candidates.places[histories.fusion.get_buffer("neighbours")[candidates.ids].long()]
         changes: list[Callable[[Tensor, Tensor, float], tuple[Tensor, Tensor]]] = [
             lambda seq, length, share: augmentation.crop(seq, length, 1 - share),
             lambda seq, length, share: augmentation.mask(seq, length, share, mask_id=count),
@@ -150,7 +154,7 @@ class ModalityAlignment(nn.Module):
         self.temperature = temperature
 
     def forward(self, histories: Histories) -> Tensor:
-        items = histories.some_items()
+        items = histories.candidates.ids[histories.some_items()]
         parts, present = histories.fusion.parts(items)
         content = [place for place, modality in enumerate(histories.fusion.modalities) if modality != ID]
         losses = []
@@ -168,13 +172,11 @@ class MaskedItem(nn.Module):
     Histories of one event have nothing to go by and take no part.
     """
 
-    def __init__(self, temperature: float | None, item_size: int, candidates: Tensor, candidate: Tensor) -> None:
+    def __init__(self, temperature: float | None, item_size: int) -> None:
         super().__init__()
         self.temperature = temperature
         self.mask = nn.Parameter(torch.empty(item_size).normal_(std=0.02))
         self.question = nn.Linear(item_size, item_size)
-        self.register_buffer("candidates", candidates, persistent=False)  # [C] item ids
-        self.register_buffer("candidate", candidate, persistent=False)  # [N], which candidate an item is
 
     def forward(self, histories: Histories) -> Tensor:
         asked = histories.item_seq_len > 1
@@ -187,9 +189,10 @@ class MaskedItem(nn.Module):
             return answer.sum() * 0
         return next_item_loss(
             answer[asked],
-            histories.items[self.get_buffer("candidates")],
-            self.get_buffer("candidate")[wanted[asked]],
+            histories.items,
+            wanted[asked],
             self.temperature,
+            log_weight=histories.candidates.log_weight,
         )
 
 
@@ -211,8 +214,8 @@ class FeatureAutoencoding(nn.Module):
 
     def forward(self, histories: Histories) -> Tensor:
         fusion = histories.fusion
-        rows = histories.some_items()
-        representation = histories.items[rows]
+        places = histories.some_items()
+        rows, representation = histories.candidates.ids[places], histories.items[places]
         present = fusion.get_buffer("present")[rows]
         error, count = representation.new_zeros(()), representation.new_zeros(())
         for modality, decoder in self.decoders.items():
