@@ -18,7 +18,7 @@ from recbole_llm_interest.dataset import check_interaction_file
 from recbole_llm_interest.errors import DataError, SettingsError
 from recbole_llm_interest.model.llm_interest import LLMInterest
 from recbole_llm_interest.registration import PROPERTIES
-from recbole_llm_interest.settings import ContentSettings, ModelSettings, check_keys, read_settings
+from recbole_llm_interest.settings import ALL_SETTINGS, check_keys, read_settings
 
 #: what RecBole raises for settings and data that it cannot use
 RECBOLE_ERRORS = (
@@ -51,7 +51,7 @@ def configure(model: str, dataset: str, files: Sequence[str] = (), overrides: di
             f"holds {dataset}/{dataset}.inter (RecBole's ml-100k needs none)"
         )
     check_interaction_file(config)
-    for settings in (ContentSettings, ModelSettings):
+    for settings in ALL_SETTINGS:
         read_settings(settings, config)
     reported = {f"{metric}@{k}".lower() for metric in config["metrics"] for k in config["topk"]}
     if "@" in config["valid_metric"] and config["valid_metric"].lower() not in reported:

@@ -19,12 +19,21 @@ from pydantic.dataclasses import dataclass
 
 from recbole_llm_interest.errors import SettingsError
 
-_Settings = TypeVar("_Settings", bound="ContentSettings | ModelSettings")
+_Settings = TypeVar("_Settings", bound="DataSettings | ContentSettings | ModelSettings")
 
 
 #: the kinds of content, in the order in which tables and reports name them
 Modality = Literal["text", "image", "audio"]
 MODALITIES: tuple[Modality, ...] = get_args(Modality)
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """What is let in from disk; these hold for RecBole's models, too."""
+
+    strict_data: bool = Field(
+        False, description="a row that is refused, or a time that looks wrong, is an error and not a warning"
+    )
 
 
 @dataclass(frozen=True)
@@ -170,9 +179,13 @@ class ModelSettings:
     ssl_share: float = Field(0.3, gt=0, lt=1, description="share of a history that a view changes")
 
 
+#: every group, in the order of the settings table
+ALL_SETTINGS: tuple[type[Any], ...] = (DataSettings, ContentSettings, ModelSettings)
+
+
 def settings_keys() -> list[str]:
     """The plug-in's own keys, in the order of the settings table."""
-    return [field.name for settings in (ContentSettings, ModelSettings) for field in dataclasses.fields(settings)]
+    return [field.name for settings in ALL_SETTINGS for field in dataclasses.fields(settings)]
 
 
 def read_settings(settings: type[_Settings], config: Mapping[str, Any] | Any) -> _Settings:

@@ -23,6 +23,8 @@ LEVELS = [
     {"dataset", "model"},
     {"content"},
     {"settings", "recbole_compat", "commandline", "event_counts", "event_times"},
+    {"atomic_files"},
+    {"refusals"},
     {"errors", "files"},
 ]
 FORBIDDEN = {"model": {"dataset", "content.encoders", "content.store", "content.catalogue"}, "content": {"recbole"}}

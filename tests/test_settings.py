@@ -12,7 +12,14 @@ from recbole.config import Config
 
 from recbole_llm_interest.errors import SettingsError
 from recbole_llm_interest.recbole_compat import literal
-from recbole_llm_interest.settings import ContentSettings, ModelSettings, check_keys, read_settings, settings_keys
+from recbole_llm_interest.settings import (
+    ALL_SETTINGS,
+    ContentSettings,
+    ModelSettings,
+    check_keys,
+    read_settings,
+    settings_keys,
+)
 
 YAML = yaml.safe_load((REPOSITORY / "properties" / "model" / "LLMInterest.yaml").read_text())
 #: RecBole's own keys for which this model has another default
@@ -23,14 +30,14 @@ def test_yaml_and_code_have_the_same_settings():
     assert set(YAML) == set(settings_keys()) | RECBOLE_OWN
 
 
-@pytest.mark.parametrize("settings", [ContentSettings, ModelSettings])
+@pytest.mark.parametrize("settings", ALL_SETTINGS)
 def test_yaml_and_code_have_the_same_defaults(settings):
     assert settings(**{field.name: YAML[field.name] for field in dataclasses.fields(settings)}) == settings()
 
 
 def test_readme_lists_every_setting_with_its_default():
     readme = (REPOSITORY / "README.md").read_text()
-    for settings in (ContentSettings(), ModelSettings()):
+    for settings in (group() for group in ALL_SETTINGS):
         for field in dataclasses.fields(settings):
             default = yaml.safe_dump(YAML[field.name], default_flow_style=True).removesuffix("...\n").strip()
             default = "~" if YAML[field.name] is None else default
