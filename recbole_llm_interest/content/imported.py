@@ -24,6 +24,8 @@ from recbole_llm_interest.errors import DataError
 #: MMRec's maps of raw ids to row numbers, by kind
 _MMREC_MAPS = {"item": "i_id_mapping.csv", "user": "u_id_mapping.csv"}
 _IDS_SUFFIXES = (".ids.tsv", ".ids.csv", ".ids.txt", ".ids.json")
+#: endings of files that only unpickling reads
+_PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".bin", ".joblib")
 
 #: what a column of ids is called, beside the data set's own name for it
 _ID_FIELDS = ("item_id", "user_id", "id", "token")
@@ -53,6 +55,7 @@ def read_features(path: Path, tokens: Sequence[str], kind: str, id_field: str) -
         ".parquet": _read_parquet,
         ".feat1CLS": _read_unisrec,
         ".feat2CLS": _read_unisrec,
+        **dict.fromkeys(_PICKLES, _refuse_pickle),
     }
     reader = _read_folder if path.is_dir() else readers.get(path.suffix, _read_atomic)
     try:
@@ -103,6 +106,13 @@ def _some(words: Sequence[str], at_most: int = 5) -> str:
     return ", ".join(map(repr, words[:at_most])) + (", …" if len(words) > at_most else "")
 
 
+def _refuse_pickle(request: _Request) -> _Table:
+    raise DataError(
+        f"features {request.path} are a pickle, which could run any code as it is read: save them as .safetensors, or "
+        "as .npy with ids beside it"
+    )
+
+
 def _read_npy(request: _Request) -> _Table:
     rows = np.load(request.path, allow_pickle=False)
     if not isinstance(rows, np.ndarray):
@@ -125,15 +135,21 @@ def _ids_beside(request: _Request) -> list[str] | None:
     path = next((file for file in files if file.is_file()), None)
     if path is None:
         return None
-    text = path.read_text(encoding="utf-8-sig")
     if path.suffix == ".json":
-        return _json_ids(path, text)
+        return _json_ids(path, path.read_text(encoding="utf-8-sig"))
     if path.suffix == ".csv":
-        ids = [row[0] for row in csv.reader(text.splitlines()) if row]
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            ids = [row[0] for row in csv.reader(file) if row]
     else:
-        ids = [line.split("\t")[0] for line in text.splitlines() if line.strip()]
+        ids = [line.split("\t")[0] for line in _lines(path)]
     has_header = bool(ids) and ids[0].split(":")[0] in request.id_fields
     return ids[1:] if has_header else ids
+
+
+def _lines(path: Path) -> list[str]:
+    """Lines that are not empty. Only a line feed, or a carriage return before one, ends a line."""
+    with path.open(encoding="utf-8-sig", newline="\n") as file:
+        return [line.removesuffix("\n").removesuffix("\r") for line in file if line.strip("\r\n")]
 
 
 def _json_ids(path: Path, text: str) -> list[str]:
@@ -192,6 +208,8 @@ def _read_parquet(request: _Request) -> _Table:
     if column is None:
         columns = _some([str(name) for name in frame.columns])
         raise DataError(f"features {request.path} have no column {request.id_fields[0]}, but {columns}")
+    if frame[column].isna().any() or frame[column].dtype.kind == "f":  # a column of numbers some of which are missing
+        raise DataError(f"features {request.path}: {column} has rows without an id, or ids that are fractions")
     values = frame.drop(columns=column)
     ids = frame[column].astype(str).tolist()
     others = [str(name) for name in values.select_dtypes(exclude="number")]
@@ -207,14 +225,19 @@ def _read_parquet(request: _Request) -> _Table:
 
 def _read_atomic(request: _Request) -> _Table:
     """RecBole's layout for additional features: a token column and a float_seq column, which holds numbers by space."""
-    with request.path.open(encoding="utf-8-sig", newline="\n") as file:
-        types = [column.partition(":")[2] for column in file.readline().rstrip("\r\n").split("\t")]
-        if "token" not in types or "float_seq" not in types:
-            raise DataError(
-                f"features {request.path}: neither a known ending (.npy, .safetensors, .parquet, .feat1CLS, a folder) "
-                "nor RecBole's header with a token and a float_seq column"
-            )
-        cells = [line.rstrip("\r\n").split("\t") for line in file if line.strip()]
+    header, *lines = _lines(request.path) or [""]
+    types = [column.partition(":")[2] for column in header.split("\t")]
+    if "token" not in types or "float_seq" not in types:
+        raise DataError(
+            f"features {request.path}: neither a known ending (.npy, .safetensors, .parquet, .feat1CLS, a folder) "
+            "nor RecBole's header with a token and a float_seq column"
+        )
+    cells = [line.split("\t") for line in lines]
+    uneven = [str(number) for number, row in enumerate(cells, start=1) if len(row) != len(types)]
+    if uneven:
+        raise DataError(
+            f"features {request.path}: rows with another number of columns than the header: {_some(uneven)}"
+        )
     id_column, row_column = types.index("token"), types.index("float_seq")
     rows = {number: np.array(line[row_column].split(), dtype=np.float64) for number, line in enumerate(cells)}
     return [line[id_column] for line in cells], _stacked(request.path, rows)
@@ -226,7 +249,7 @@ def _read_unisrec(request: _Request) -> _Table:
     mapping = path.with_suffix(f".{request.kind}2index")
     if not mapping.is_file():
         raise DataError(f"features {path} have no header: {mapping.name} has to lie beside it and name the rows")
-    lines = [line.split("\t") for line in mapping.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    lines = [line.split("\t") for line in _lines(mapping)]
     number_of = {token: int(number) for token, number in lines}
     if sorted(number_of.values()) != list(range(len(lines))):
         raise DataError(f"{mapping} does not number its {len(lines)} ids from 0 to {len(lines) - 1}")
