@@ -34,6 +34,9 @@ class DataSettings:
     strict_data: bool = Field(
         False, description="a row that is refused, or a time that looks wrong, is an error and not a warning"
     )
+    allow_pickle: bool = Field(
+        False, description="RecBole may read data sets and loaders that it saved, and with them any code in these files"
+    )
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,10 @@ class ContentSettings:
     )
     encoder_device: str | None = Field(
         None, description="device of pretrained encoders, as cuda:1; ~ for a GPU if there is one"
+    )
+
+    download_weights: bool = Field(
+        False, description="models that are named and not on this machine may be fetched from the Hugging Face hub"
     )
 
     item_text_features: str | None = Field(None, description="file of features made elsewhere, instead of encoding")
