@@ -46,8 +46,10 @@ setup(
         **CONTENT,
         "content": [package for packages in CONTENT.values() for package in packages],
         "tune": ["hyperopt==0.2.5"],
+        "fuzz": ["atheris>=3"],
         "test": [
             "build",
+            "hypothesis",
             "mypy",
             "pytest",
             "pytest-timeout",

@@ -123,7 +123,7 @@ def read_rows(
             and some are refused or look wrong.
     """
     header = read_header(path, layout)
-    for name in ids:
+    for name in (*ids, *columns):
         if name not in header:
             raise DataError(f"{path} has no column {name!r}; it has {some(header)}")
     report = RowReport(path, strict)

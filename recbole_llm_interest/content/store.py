@@ -64,7 +64,7 @@ class FeatureStore:
             shard = load(data) if intact else {}
         except (OSError, SafetensorError):
             shard = {}
-        if {"keys", "features"} <= shard.keys():
+        if _is_whole(shard):
             return shard
         _logger.warning("feature shard %s is damaged: what it held is encoded again", path)
         return None
@@ -103,7 +103,7 @@ class FeatureStore:
             return {bytes.fromhex(key): str(reason) for key, reason in manifest["refused"].items()}
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             _logger.warning("%s is damaged: what was refused is tried again", self.folder / "manifest.json")
             return {}
 
@@ -129,3 +129,12 @@ class FeatureStore:
             with suppress(FileNotFoundError):  # other writers put theirs in place meanwhile
                 if time.time() - path.stat().st_mtime > _ABANDONED_AFTER_SECONDS:
                     path.unlink()
+
+
+def _is_whole(shard: Mapping[str, NDArray[Any]]) -> bool:
+    """Whether a shard holds one finite row of features for each key, whoever wrote it."""
+    keys, features = shard.get("keys"), shard.get("features")
+    if keys is None or features is None or keys.dtype != np.uint8 or features.dtype != np.float32:
+        return False
+    is_table = keys.ndim == features.ndim == 2 and keys.shape == (len(features), _KEY_BYTES)
+    return is_table and bool(np.isfinite(features).all())
