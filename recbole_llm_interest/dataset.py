@@ -63,7 +63,8 @@ class LLMInterestDataset(SequentialDataset):
         tokens[0] = ""  # RecBole's padding: a real item may well be called [PAD]
         catalogue = catalogue_of(self.config, kind, settings)
         content, summaries = collect_content(catalogue, tokens, feature_cache(self.config, settings), settings)
-        for line in (line for summary in summaries if summary.is_lacking for line in summary.lines()):
+        lacking = [summary.shown(settings) for summary in summaries if summary.is_lacking]
+        for line in (line for summary in lacking for line in summary.lines()):
             advice = f"a learnt vector stands in; data/README.md says how to give {kind}s content"
             if settings.strict_content:
                 raise DataError(f"{line}: {advice}, or set strict_content=False")

@@ -48,6 +48,10 @@ class ContentSettings:
         False, description="content that is missing, or cannot be used, is an error and not a warning"
     )
 
+    name_users: bool = Field(
+        False, description="messages and logs name users by their ids, and not by hashes that nobody can turn back"
+    )
+
     item_text_fields: tuple[str, ...] | None = Field(
         None, description="columns that make up an item's text, in order; ~ for every column but the id"
     )

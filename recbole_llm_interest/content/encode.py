@@ -43,6 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if summaries is None:
             return  # another process of torchrun's speaks for all
         settings = read_settings(ContentSettings, config)
+        summaries = [summary.shown(settings) for summary in summaries]
         cache = feature_cache(config, settings)
         _print(summaries, config["dataset"], cache, options.json)
         lacking = [line for summary in summaries if summary.is_lacking for line in summary.lines()]
