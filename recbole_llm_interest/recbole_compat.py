@@ -182,7 +182,6 @@ def unpickle_nothing_unasked() -> None:
     """
     import recbole.data
     import recbole.data.utils
-    import recbole.quick_start.quick_start
 
     is_allowed = ContextVar("allow_pickle", default=False)
 
@@ -208,8 +207,8 @@ def unpickle_nothing_unasked() -> None:
     recbole.data.utils.pickle = types.SimpleNamespace(load=load, dump=pickle.dump)
     for name in ("create_dataset", "load_split_dataloaders"):
         reader = as_configured(getattr(recbole.data.utils, name))
-        for module in (recbole.data.utils, recbole.data, recbole.quick_start.quick_start):
-            if hasattr(module, name):
+        for module in (recbole.data.utils, recbole.data, sys.modules.get("recbole.quick_start.quick_start")):
+            if hasattr(module, name):  # quick_start imports ray, which takes a while: if it is there, it is mended
                 setattr(module, name, reader)
 
 
