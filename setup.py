@@ -47,8 +47,10 @@ setup(
         **CONTENT,
         "content": [package for extra, packages in CONTENT.items() if extra != "neighbours" for package in packages],
         "tune": ["hyperopt==0.2.5"],
+        "fuzz": ["atheris>=3"],
         "test": [
             "build",
+            "hypothesis",
             "mypy",
             "pytest",
             "pytest-timeout",

@@ -14,6 +14,11 @@ def settings_parser(prog: str, description: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=prog, description=description, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--dataset", "-d", default="ml-100k", help="name of the data set, a folder below data_path")
     parser.add_argument("--config_files", help="YAML files, separated by spaces; a later one goes before an earlier")
+    parser.add_argument(
+        "--strict",
+        action="store_true",
+        help="what is refused or missing is an error: --strict_data=True --strict_content=True",
+    )
     return parser
 
 
@@ -21,6 +26,8 @@ def parse_arguments(
     parser: argparse.ArgumentParser, arguments: Sequence[str] | None = None
 ) -> tuple[argparse.Namespace, dict[str, str | None]]:
     """The parser's options, and any setting as ``--key=value``; ``--key=~`` for none. ``config_files`` becomes a list.
+
+    ``--strict`` becomes the settings ``strict_data`` and ``strict_content``.
 
     Args:
         parser: of the options that are no settings.
@@ -46,6 +53,8 @@ def parse_arguments(
         if overrides.get(key, value) != value:
             raise SettingsError(f"command line: --{key} comes twice, as {overrides[key]!r} and as {value!r}")
         overrides[key] = value
+    if options.strict:
+        overrides |= {"strict_data": "True", "strict_content": "True"}
     # as in YAML, and in the README's table of settings
     return options, {key: None if value == "~" else value for key, value in overrides.items()}
 

@@ -102,12 +102,20 @@ def keys_of_files(files: Sequence[str]) -> list[str]:
     keys: list[str] = []
     for file in files:
         try:
-            settings = yaml.safe_load(Path(file).read_text(encoding="utf-8")) or {}
+            text = Path(file).read_text(encoding="utf-8")
+            settings, node = yaml.safe_load(text), yaml.compose(text, yaml.SafeLoader)
         except FileNotFoundError as error:
             raise SettingsError(f"config file {file} does not exist") from error
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise SettingsError(f"config file {file} is not readable YAML: {' '.join(str(error).split())}") from error
-        if not isinstance(settings, dict):
+        except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+            reason = " ".join(str(error).split())
+            raise SettingsError(f"config file {file} is not readable YAML: {reason}") from error
+        if settings is None:
+            raise SettingsError(f"config file {file} is empty: it has to hold 'key: value' lines")
+        if not isinstance(settings, dict) or not isinstance(node, yaml.MappingNode):
             raise SettingsError(f"config file {file} does not hold 'key: value' lines")
+        named = [str(key.value) for key, _ in node.value]
+        for key in named:
+            if named.count(key) > 1:
+                raise SettingsError(f"config file {file} names {key!r} twice: one of the two would have no effect")
         keys += map(str, settings)
     return keys

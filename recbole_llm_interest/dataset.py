@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from recbole.config import Config
 from recbole.data.dataset import SequentialDataset
@@ -16,6 +14,7 @@ from recbole.data.interaction import Interaction
 from recbole.utils import FeatureSource, FeatureType
 from torch import Tensor
 
+from recbole_llm_interest.atomic_files import Layout, read_header, read_rows, some
 from recbole_llm_interest.content.catalogue import Catalogue, read_catalogue
 from recbole_llm_interest.content.collect import collect_content
 from recbole_llm_interest.content.features import Content, control
@@ -66,7 +65,8 @@ class LLMInterestDataset(SequentialDataset):
         tokens[0] = ""  # RecBole's padding: a real item may well be called [PAD]
         catalogue = catalogue_of(self.config, kind, settings)
         content, summaries = collect_content(catalogue, tokens, feature_cache(self.config, settings), settings)
-        for line in (line for summary in summaries if summary.is_lacking for line in summary.lines()):
+        lacking = [summary.shown(settings) for summary in summaries if summary.is_lacking]
+        for line in (line for summary in lacking for line in summary.lines()):
             advice = f"a learnt vector stands in; data/README.md says how to give {kind}s content"
             if settings.strict_content:
                 raise DataError(f"{line}: {advice}, or set strict_content=False")
@@ -197,8 +197,8 @@ def catalogue_of(config: Config, kind: str, settings: ContentSettings) -> Catalo
         config["ITEM_ID_FIELD"] if kind == "item" else config["USER_ID_FIELD"],
         text_fields=getattr(settings, f"{kind}_text_fields"),
         text_template=getattr(settings, f"{kind}_text_template"),
-        separator=config["field_separator"],
-        encoding=config["encoding"] or "utf-8",
+        layout=Layout.of(config),
+        strict=bool(config["strict_data"]),
     )
 
 
@@ -206,19 +206,8 @@ def interaction_tokens(config: Config, kind: str) -> list[str]:
     """The items or users that the interaction file names."""
     field = config["ITEM_ID_FIELD"] if kind == "item" else config["USER_ID_FIELD"]
     path = Path(config["data_path"]) / f"{config['dataset']}.inter"
-    encoding = config["encoding"] or "utf-8"
-    with path.open(encoding=encoding) as file:
-        header = [column.split(":")[0] for column in file.readline().rstrip("\r\n").split(config["field_separator"])]
-    column = pd.read_csv(
-        path,
-        sep=config["field_separator"],
-        usecols=[header.index(field)],
-        dtype=str,
-        encoding=encoding,
-        quoting=csv.QUOTE_NONE,
-        keep_default_na=False,
-    )
-    return list(column.iloc[:, 0].unique())
+    rows = read_rows(path, Layout.of(config), {field: "token"}, ids=[field], strict=bool(config["strict_data"]))
+    return list(rows[field].unique())
 
 
 def feature_cache(config: Config, settings: ContentSettings) -> Path:
@@ -232,21 +221,21 @@ def check_interaction_file(config: Config) -> None:
     Raises:
         DataError: the file is not there, its header is not RecBole's, or the user, item or time column is missing.
     """
-    name, columns = config["dataset"], [config["USER_ID_FIELD"], config["ITEM_ID_FIELD"]]
+    name = config["dataset"]
+    kinds = {config["USER_ID_FIELD"]: "token", config["ITEM_ID_FIELD"]: "token"}
     if config["eval_args"]["order"] == "TO":
-        columns.append(config["TIME_FIELD"])
+        kinds[config["TIME_FIELD"]] = "float"
     parts = config["benchmark_filename"]
     files = [f"{name}.{part}.inter" for part in parts] if parts else [f"{name}.inter"]
     for path in (Path(config["data_path"]) / file for file in files):
         if not path.is_file():
             raise DataError(f"data set {name!r}: {path} does not exist")
-        with path.open(encoding=config["encoding"] or "utf-8", errors="replace") as file:
-            header = file.readline().rstrip("\n").split(config["field_separator"])
-        if not all(column.count(":") == 1 for column in header):
-            raise DataError(f"{path}: the first line has to name each column with its type, as in user_id:token")
-        for column in columns:
-            if column not in (field.split(":")[0] for field in header):
+        header = read_header(path, Layout.of(config))
+        for column, kind in kinds.items():
+            if column not in header:
                 raise DataError(
-                    f"{path} has no column {column!r}; it has {', '.join(header)}. Add it, or name the column that "
+                    f"{path} has no column {column!r}; it has {some(header)}. Add it, or name the column that "
                     "holds users, items or times by USER_ID_FIELD, ITEM_ID_FIELD or TIME_FIELD"
                 )
+            if header[column] != kind:
+                raise DataError(f"{path}: {column!r} is of type {header[column]} in the first line, not {kind}")

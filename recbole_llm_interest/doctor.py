@@ -145,7 +145,7 @@ def _default_image_weights() -> Finding:
     repository = open_clip.get_pretrained_cfg(name, tag)["hf_hub"].rstrip("/")
     folder = cached_model(repository)
     remedy = (
-        "fetched from the hub when images are first encoded, where there is a network; else copy a hub cache that "
+        "fetched from the hub with download_weights=True, where there is a network; else copy a hub cache that "
         f"holds {repository} here and set HF_HOME to it, or name a local folder or color_hist by image_encoder"
     )
     return Finding(f"weights of {name}, {tag}", str(folder or "not in the hub cache"), "" if folder else remedy)

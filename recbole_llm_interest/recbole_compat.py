@@ -9,22 +9,27 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import functools
 import importlib
 import importlib.util
 import os
+import pickle
 import sys
 import types
 import warnings
+from collections.abc import Callable
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import scipy.sparse
 import torch
 import yaml
 
+from recbole_llm_interest.atomic_files import Layout, read_header, read_rows
 from recbole_llm_interest.distributed import is_first
+from recbole_llm_interest.errors import DataError, SettingsError
 from recbole_llm_interest.files import write_atomically
 
 
@@ -37,10 +42,15 @@ def install() -> None:
     stand_in_for_ray()
     let_torchvision_import()
     read_strings_as_literals()
+    name_teachers_without_eval()
+    unpickle_nothing_unasked()
+    read_item_embeddings_as_numbers()
+    download_no_data_sets()
     load_the_columns_that_are_named()
+    read_atomic_files_as_they_stand()
+    say_which_events_are_left_out()
     skip_unused_negative_sampling()
     count_every_choice_in_pop()
-    read_events_in_little_memory()
     order_events_exactly()
     write_loadable_checkpoints()
     keep_tensorboard_beside_the_log()
@@ -143,6 +153,97 @@ def read_strings_as_literals() -> None:
         module.eval = literal
 
 
+def name_teachers_without_eval() -> None:
+    """Look ``teacher``, which KD_DAGFM runs as code, up by its name (no upstream issue).
+
+    Not needed once upstream has no ``eval`` there.
+    """
+    from recbole.model.context_aware_recommender import kd_dagfm
+
+    teachers = {
+        name: value
+        for name, value in vars(kd_dagfm).items()
+        if isinstance(value, type) and issubclass(value, torch.nn.Module) and value.__module__ == kd_dagfm.__name__
+    }
+
+    def teacher_named(name: str) -> type:
+        if name not in teachers:
+            raise SettingsError(f"teacher={name!r} is none of {', '.join(teachers)}")
+        return teachers[name]
+
+    kd_dagfm.eval = teacher_named
+
+
+def unpickle_nothing_unasked() -> None:
+    """Refuse saved data sets and data loaders, unless ``allow_pickle`` is set (no upstream issue).
+
+    RecBole unpickles ``<checkpoint_dir>/<data set>-*.pth`` wherever it finds such a file, asked or not, and
+    unpickling runs what the file says. A configuration that comes out of a checkpoint cannot allow it. Not needed
+    once RecBole saves data in a form that holds no code.
+    """
+    import recbole.data
+    import recbole.data.utils
+
+    is_allowed = ContextVar("allow_pickle", default=False)
+
+    def load(file: Any) -> Any:
+        if is_allowed.get():
+            return pickle.load(file)
+        raise DataError(
+            f"{file.name} is a pickle, which may run any code as it is read: delete it, or set allow_pickle=True if "
+            "you made it (save_dataset, save_dataloaders)"
+        )
+
+    def as_configured(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        @functools.wraps(read)
+        def read_as_configured(config: Any) -> Any:
+            before = is_allowed.set(config["allow_pickle"] is True)
+            try:
+                return read(config)
+            finally:
+                is_allowed.reset(before)
+
+        return read_as_configured
+
+    recbole.data.utils.pickle = types.SimpleNamespace(load=load, dump=pickle.dump)
+    for name in ("create_dataset", "load_split_dataloaders"):
+        reader = as_configured(getattr(recbole.data.utils, name))
+        for module in (recbole.data.utils, recbole.data, sys.modules.get("recbole.quick_start.quick_start")):
+            if hasattr(module, name):  # quick_start imports ray, which takes a while: if it is there, it is mended
+                setattr(module, name, reader)
+
+
+def read_item_embeddings_as_numbers() -> None:
+    """Refuse pickled objects in ``item_emb.npy``, which LDiffRec reads from the data set's folder (no upstream issue).
+
+    Not needed once upstream leaves ``allow_pickle`` off.
+    """
+    from recbole.model.general_recommender import ldiffrec
+
+    numpy = types.ModuleType("numpy")
+    vars(numpy).update(vars(np))
+    vars(numpy)["load"] = lambda path, **_: np.load(path, allow_pickle=False)
+    ldiffrec.np = numpy
+
+
+def download_no_data_sets() -> None:
+    """Refuse to fetch a data set whose folder is missing and whose name RecBole has an address for (#1989).
+
+    A misspelt ``data_path`` would be answered by hundreds of megabytes from the network.
+    """
+    import recbole.data.dataset.dataset
+    import recbole.data.dataset.kg_dataset
+
+    def decide_download(url: str) -> bool:
+        raise DataError(
+            f"the data set is not where data_path says, and data sets are never downloaded: {url} is where RecBole "
+            "would get it from"
+        )
+
+    for module in (recbole.data.dataset.dataset, recbole.data.dataset.kg_dataset):
+        module.decide_download = decide_download
+
+
 def load_the_columns_that_are_named() -> None:
     """Load the user, item and time column of a data set that RecBole has no settings file for (no upstream issue).
 
@@ -163,6 +264,87 @@ def load_the_columns_that_are_named() -> None:
         return config_dict
 
     Config._update_internal_config_dict = _update_internal_config_dict
+
+
+def read_atomic_files_as_they_stand() -> None:
+    """Load a data set's files by the checked reader, for every model (no upstream issue).
+
+    RecBole's takes quotes in titles for CSV's, drops the ids ``NA`` and ``null``, shifts columns where a title holds a
+    tab, fails on a byte order mark, and puts the mean in the place of a time that is none. It also takes three times
+    as long and five times the memory (#704). Not needed once it reads what stands between two tabs, and says what it
+    leaves out.
+    """
+    from recbole.data.dataset import Dataset
+    from recbole.utils import FeatureSource, FeatureType
+
+    def _load_feat(self: Any, filepath: str, source: Any) -> Any:
+        wanted, unwanted = self._get_load_and_unload_col(source)
+        if wanted == set():
+            return None
+        path, layout = Path(filepath), Layout.of(self.config)
+        columns = {
+            name: kind
+            for name, kind in read_header(path, layout).items()
+            if (wanted is None or name in wanted) and name not in (unwanted or ())
+        }
+        if not columns:
+            self.logger.warning(f"no column of {path} is loaded: load_col and unload_col leave none")
+            return None
+        ids = {
+            FeatureSource.INTERACTION: [self.uid_field, self.iid_field],
+            FeatureSource.USER: [self.uid_field],
+            FeatureSource.ITEM: [self.iid_field],
+        }.get(source, [])
+        is_event = source == FeatureSource.INTERACTION
+        frame = read_rows(
+            path,
+            layout,
+            columns,
+            ids=[field for field in ids if field is not None],
+            unique=not is_event,
+            time_field=self.time_field if is_event else None,
+            strict=bool(self.config["strict_data"]),
+        )
+        for field, kind in columns.items():
+            if source != "link":  # its columns are those of other files
+                self.field2source[field] = source
+                self.field2type[field] = FeatureType(kind)
+                if "float" in kind:
+                    self.field2bucketnum[field] = 2
+            self.field2seqlen[field] = 1
+            if kind.endswith("_seq"):
+                longest = max(map(len, frame[field]))
+                at_most = (self.config["seq_len"] or {}).get(field, longest)
+                frame[field] = [values[:at_most] for values in frame[field]]
+                self.field2seqlen[field] = min(longest, at_most)
+        return frame
+
+    Dataset._load_feat = _load_feat
+
+
+def say_which_events_are_left_out() -> None:
+    """Say how many events RecBole leaves out for an item or user that its own file does not have (no upstream issue).
+
+    Their items and users are gone from every split, without a word. Skipped where ``filter_inter_by_user_or_item`` is
+    off.
+    """
+    from recbole.data.dataset import Dataset
+
+    original = Dataset._filter_inter_by_user_or_item
+
+    def _filter_inter_by_user_or_item(self: Any) -> None:
+        before = len(self.inter_feat)
+        original(self)
+        if left_out := before - len(self.inter_feat):
+            message = (
+                f"{self.dataset_name}: {left_out} of {before} events left out, whose item or user the .item or .user "
+                "file does not have: filter_inter_by_user_or_item=False keeps them"
+            )
+            if self.config["strict_data"]:
+                raise DataError(message)
+            self.logger.warning(message)
+
+    Dataset._filter_inter_by_user_or_item = _filter_inter_by_user_or_item
 
 
 def skip_unused_negative_sampling() -> None:
@@ -211,26 +393,6 @@ def count_every_choice_in_pop() -> None:
     Pop.calculate_loss = calculate_loss
 
 
-def read_events_in_little_memory() -> None:
-    """Read interaction files by pandas' fast parser, and their ids as categories (#704).
-
-    RecBole asks for the parser that is written in Python, which takes three times as long, and holds each id of each
-    event as a string of its own: 340 MB on the way for a million events of two ids and a time, against 60. What comes
-    of it is the same. Skipped for separators of several characters, which the fast parser does not know.
-    """
-    import recbole.data.dataset.dataset
-
-    def read_csv(path: str, *, delimiter: str, dtype: dict[str, Any], engine: str, **options: Any) -> pd.DataFrame:
-        if str(path).endswith(".inter") and len(delimiter) == 1:
-            engine = "c"
-            dtype = {column: "category" if column.endswith(":token") else kind for column, kind in dtype.items()}
-        return pd.read_csv(path, delimiter=delimiter, dtype=dtype, engine=engine, **options)
-
-    pandas = types.ModuleType(pd.__name__)
-    pandas.__dict__.update(pd.__dict__, read_csv=read_csv)
-    recbole.data.dataset.dataset.pd = pandas
-
-
 def order_events_exactly() -> None:
     """Sort events by their time in double precision (#2204, #1653).
 
@@ -268,6 +430,9 @@ def write_loadable_checkpoints() -> None:
 
     def restore_state(self: Any, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
+        self.__dict__.setdefault("final_config_dict", {})["allow_pickle"] = (
+            False  # whoever wrote the file may have wanted it otherwise
+        )
         self.yaml_loader = self._build_yaml_loader()
 
     def _save_checkpoint(self: Any, epoch: int, verbose: bool = True, **kwargs: Any) -> None:

@@ -35,7 +35,8 @@ from recbole_llm_interest.trainer import read_checkpoint
 #: settings in which a checkpoint, or a run of a table, may differ: they change how fast a result comes, not which
 _FREE_TO_DIFFER = {
     *("text_batch_size", "image_batch_size", "audio_batch_size", "encoder_device"),
-    *("feature_cache", "strict_content", "eval_scores_mb"),
+    *("feature_cache", "strict_content", "strict_data", "allow_pickle", "download_weights", "name_users"),
+    "eval_scores_mb",
 }
 
 

@@ -19,12 +19,24 @@ from pydantic.dataclasses import dataclass
 
 from recbole_llm_interest.errors import SettingsError
 
-_Settings = TypeVar("_Settings", bound="ContentSettings | ModelSettings | EvaluationSettings")
+_Settings = TypeVar("_Settings", bound="DataSettings | ContentSettings | ModelSettings | EvaluationSettings")
 
 
 #: the kinds of content, in the order in which tables and reports name them
 Modality = Literal["text", "image", "audio"]
 MODALITIES: tuple[Modality, ...] = get_args(Modality)
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """What is let in from disk; these hold for RecBole's models, too."""
+
+    strict_data: bool = Field(
+        False, description="a row that is refused, or a time that looks wrong, is an error and not a warning"
+    )
+    allow_pickle: bool = Field(
+        False, description="RecBole may read data sets and loaders that it saved, and with them any code in these files"
+    )
 
 
 @dataclass(frozen=True)
@@ -34,6 +46,10 @@ class ContentSettings:
     modalities: tuple[Modality, ...] = Field(("text",), description="the kinds of content in use: text, image, audio")
     strict_content: bool = Field(
         False, description="content that is missing, or cannot be used, is an error and not a warning"
+    )
+
+    name_users: bool = Field(
+        False, description="messages and logs name users by their ids, and not by hashes that nobody can turn back"
     )
 
     item_text_fields: tuple[str, ...] | None = Field(
@@ -83,6 +99,10 @@ class ContentSettings:
     )
     encoder_device: str | None = Field(
         None, description="device of pretrained encoders, as cuda:1; ~ for a GPU if there is one"
+    )
+
+    download_weights: bool = Field(
+        False, description="models that are named and not on this machine may be fetched from the Hugging Face hub"
     )
 
     item_text_features: str | None = Field(None, description="file of features made elsewhere, instead of encoding")
@@ -182,8 +202,8 @@ class EvaluationSettings:
     )
 
 
-#: all of the plug-in's settings, in the order of the settings table
-ALL_SETTINGS = (ContentSettings, ModelSettings, EvaluationSettings)
+#: every group, in the order of the settings table
+ALL_SETTINGS: tuple[type[Any], ...] = (DataSettings, ContentSettings, ModelSettings, EvaluationSettings)
 
 
 def settings_keys() -> list[str]:

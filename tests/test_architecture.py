@@ -13,7 +13,7 @@ PACKAGE = REPOSITORY / "recbole_llm_interest"
 #: from the top of the house to its bottom; a module may import from its own level's file, or from below
 LEVELS = [
     {"__main__"},
-    {"runner", "tuning", "content.encode", "doctor"},
+    {"runner", "tuning", "content.encode", "forget", "doctor"},
     {"experiment"},
     {"configuration", "provenance"},
     {"__init__"},
@@ -23,8 +23,9 @@ LEVELS = [
     {"dataset", "model"},
     {"content"},
     {"settings", "recbole_compat", "commandline", "event_counts", "event_times"},
-    {"distributed"},
-    {"errors", "files"},
+    {"atomic_files", "distributed"},
+    {"refusals"},
+    {"errors", "files", "pseudonyms"},
 ]
 FORBIDDEN = {"model": {"dataset", "content.encoders", "content.store", "content.catalogue"}, "content": {"recbole"}}
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
+from recbole_llm_interest.atomic_files import Layout
 from recbole_llm_interest.content.catalogue import read_catalogue
 from recbole_llm_interest.errors import DataError, SettingsError
 
@@ -58,15 +60,18 @@ def test_misspelt_column_is_named_with_the_nearest(tmp_path):
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        (["7\tHeat\t1995", "7\tHeat\t1995"], "line 3: item_id '7' comes a second time"),
-        (["7\tHe\tat\t1995"], "line 2: 4 columns where the header has 3"),
-        (["\tHeat\t1995"], "line 2: no 'item_id'"),
+        (["7\tHeat\t1995", "7\tRan\t1995"], r"1 whose item_id came before \(line 3\)"),
+        (["7\tHeat\t1995", "8\tHe\tat\t1995"], r"1 with another number of columns than the header's 3 \(line 3\)"),
+        (["\tHeat\t1995", "7\tHeat\t1995"], r"1 without 'item_id' \(line 2\)"),
     ],
 )
-def test_broken_rows_are_named(tmp_path, lines, message):
+def test_broken_rows_are_left_out_and_counted_or_an_error(tmp_path, lines, message, caplog):
     write_items(tmp_path, *lines)
+    assert texts_of(tmp_path, "d", "item", "item_id", ["title"]) == {"7": "title: Heat"}
+    (line,) = caplog.messages
+    assert re.search(f"2 rows read, 1 kept, 1 refused: {message}", line)
     with pytest.raises(DataError, match=message):
-        read_catalogue(tmp_path, "d", "item", "item_id", None)
+        read_catalogue(tmp_path, "d", "item", "item_id", None, strict=True)
 
 
 def test_blank_lines_and_very_long_cells_are_read(tmp_path):
@@ -80,14 +85,14 @@ def test_encoding_is_named_where_it_is_wrong_and_obeyed_where_it_is_given(tmp_pa
     (tmp_path / "d.item").write_bytes("item_id:token\ttitle:token_seq\n7\tCaché\n".encode("latin-1"))
     with pytest.raises(DataError, match=r"d\.item is not utf-8"):
         read_catalogue(tmp_path, "d", "item", "item_id", None)
-    assert texts_of(tmp_path, "d", "item", "item_id", None, encoding="latin-1") == {"7": "title: Caché"}
+    assert texts_of(tmp_path, "d", "item", "item_id", layout=Layout(encoding="latin-1")) == {"7": "title: Caché"}
 
 
 def test_broken_json_is_named(tmp_path):
     (tmp_path / "content").mkdir()
     (tmp_path / "content" / "items.jsonl").write_text('{"item_id": "1"}\n{"item_id": \n')
-    with pytest.raises(DataError, match=r"items\.jsonl, line 2"):
-        read_catalogue(tmp_path, "d", "item", "item_id", None)
+    with pytest.raises(DataError, match=r"items\.jsonl: 2 rows read, 1 kept, 1 refused: .* \(line 2: Expecting value"):
+        read_catalogue(tmp_path, "d", "item", "item_id", None, strict=True)
 
 
 def write_jsonl(folder, *rows):
@@ -130,7 +135,7 @@ def test_numbers_that_are_none_are_nothing(tmp_path):
 def test_absurd_json_is_an_error_that_names_the_line(tmp_path, value):
     (tmp_path / "content").mkdir()
     (tmp_path / "content" / "items.jsonl").write_text(f'{{"item_id": 1, "title": {value}}}\n')
-    with pytest.raises(DataError, match="line 1: not a JSON object"):
+    with pytest.raises(DataError, match=r"none of its 1 rows can be used: 1 not a JSON object \(line 1: "):
         read_catalogue(tmp_path, "d", "item", "item_id")
 
 

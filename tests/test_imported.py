@@ -183,6 +183,24 @@ def pickled(folder):
     return folder / "f.npy"
 
 
+def pickled_as(name):
+    def write(folder):
+        (folder / name).write_bytes(pickle.dumps(Payload()))
+        return folder / name
+
+    return write
+
+
+def saved_by_torch(folder):
+    torch.save({"features": Payload()}, folder / "f.pt")
+    return folder / "f.pt"
+
+
+def object_in_folder(folder):
+    np.save(folder / "a.npy", np.array([Payload()], dtype=object), allow_pickle=True)
+    return folder
+
+
 def unisrec_of(width_bytes, lines):
     def write(folder):
         (folder / "d.feat1CLS").write_bytes(b"\0" * width_bytes)
@@ -228,6 +246,10 @@ def parquet_with(**columns):
     return write
 
 
+def parquet_with_ids(ids):
+    return parquet_with(item_id=ids, vector=list(ROWS))
+
+
 TITLES = ["Heat", "Ran", "M"]
 
 
@@ -256,6 +278,19 @@ def written(name, text):
         (without_ids, TOKENS, "have no ids: put them"),
         (poisoned, TOKENS, "cannot be read"),
         (pickled, TOKENS, "cannot be read"),
+        (object_in_folder, TOKENS, "cannot be read"),
+        (saved_by_torch, TOKENS, "are a pickle, which could run any code"),
+        *((pickled_as(f"f.{ending}"), TOKENS, "are a pickle") for ending in ("pt", "pth", "pkl", "bin", "joblib")),
+        (pickled_as("f.itememb"), TOKENS, "cannot be read"),
+        (pickled_as("f.safetensors"), TOKENS, "cannot be read"),
+        (pickled_as("f.parquet"), TOKENS, "cannot be read"),
+        (
+            written("f.itememb", "iid:token\temb:float_seq\na\t1 2\nb\n"),
+            TOKENS,
+            "another number of columns than the header: '2'",
+        ),
+        (parquet_with_ids([1.0, np.nan, 3.0]), TOKENS, "rows without an id, or ids that are fractions"),
+        (parquet_with_ids(["a", None, "c"]), TOKENS, "rows without an id"),
         (unisrec_of(48, "a\t0\nb\t1\nc\t2\nd\t3\ne\t4\n"), TOKENS, "48 bytes are no table of 5 float32 rows"),
         (unisrec_of(47, "a\t0\nb\t1\nc\t2\n"), TOKENS, "47 bytes are no table"),
         (unisrec_of(48, "a\t0\nb\t1\nc\t3\n"), TOKENS, "does not number its 3 ids from 0 to 2"),

@@ -10,9 +10,7 @@ import textwrap
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
-import recbole.data.dataset.dataset
 import torch
 from conftest import write_dataset
 from recbole.config import Config
@@ -187,27 +185,6 @@ def test_events_of_one_moment_stay_in_the_files_order(built, here):
     write_dataset(here / "data", "ties", events)
     _, _, data, _, _, test = built("LLMInterest", "ties")
     assert set(data.id2token("item_id", test._dataset.inter_feat["item_id"])) == {"i5"}
-
-
-@pytest.mark.parametrize("model", ["GRU4Rec", "LLMInterest"])
-def test_events_read_by_the_fast_parser_are_those_of_the_slow_one(settings, here, monkeypatch, model):
-    """Ids that look like numbers or like nothing, quotes, empty lines, times of many digits."""
-    folder = here / "data" / "odd"
-    events = [(user, item, NEW_YEAR + 0.1 * step + place) for place, user in enumerate(["007", "7", "-7", '"a b"', "é"])
-              for step, item in enumerate(["1.0", "1", "null", "x y", "-", "1e5"])]  # fmt: skip
-    write_dataset(here / "data", "odd", events, dict.fromkeys(["1.0", "1", "x y", "-"], "title"))
-    path = folder / "odd.inter"
-    path.write_text(path.read_text().replace("\n7\t", "\n\n7\t") + "7\t\t1.5\n7\t1\t0.1234567890123456789\n")
-    read = []
-    for pandas in (recbole.data.dataset.dataset.pd, pd):
-        monkeypatch.setattr(recbole.data.dataset.dataset, "pd", pandas)
-        config = Config(model, "odd", config_dict={**settings, "modalities": [], "user_inter_num_interval": "[2,inf)"})
-        read.append(create_dataset(config))
-    ours, stock = read
-    pd.testing.assert_frame_equal(ours.inter_feat, stock.inter_feat, check_exact=True)
-    assert len(ours.inter_feat) == 26
-    for field in ("user_id", "item_id"):
-        assert list(ours.field2id_token[field]) == list(stock.field2id_token[field])
 
 
 def test_own_data_set_needs_no_load_col(built):

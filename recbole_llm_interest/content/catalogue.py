@@ -11,13 +11,15 @@ import json
 import logging
 import re
 import string
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from recbole_llm_interest.atomic_files import MAX_TOKEN_CHARACTERS, Layout, read_header, read_rows, some
 from recbole_llm_interest.content.pieces import MediaFile, Piece, Text
 from recbole_llm_interest.errors import DataError, SettingsError
+from recbole_llm_interest.refusals import RowReport
 from recbole_llm_interest.settings import Modality
 
 _logger = logging.getLogger(__name__)
@@ -53,12 +55,14 @@ def read_catalogue(
     id_field: str,
     text_fields: Sequence[str] | None = None,
     text_template: str | None = None,
-    separator: str = "\t",
-    encoding: str = "utf-8",
+    layout: Layout = Layout(),  # noqa: B008  (it is frozen)
+    strict: bool = False,
 ) -> Catalogue:
     """Read the content of every item or user of a data set.
 
-    ``content/items.jsonl`` goes before the columns of ``<dataset>.item``; neither is required.
+    ``content/items.jsonl`` goes before the columns of ``<dataset>.item``; neither is required. A row that cannot be
+    used (no id or one that came before, no JSON object, another number of columns than the header's) is left out,
+    and counted with its reason in the log.
 
     Args:
         folder: the data set's folder.
@@ -70,35 +74,29 @@ def read_catalogue(
         text_template: the text as a sentence, ``"{title} ({year}) with {actors}"``, instead of ``text_fields``. A
             column that is empty takes along what touches it behind, up to a space, and what stands before it, from
             that space on: without a year and actors it is the title alone.
-        separator: what stands between two columns of the atomic file.
-        encoding: the atomic file's; JSON lines are UTF-8.
+        layout: how the atomic file is written; JSON lines are UTF-8.
+        strict: whether a row that is left out is an error.
 
     Raises:
-        DataError: a named column does not exist, the id column is missing, an id comes twice, or a line is not in
-            the file's form or encoding.
+        DataError: a named column does not exist, the id column is missing, the file is not in its encoding, none of
+            its rows can be used, or ``strict`` is set and one cannot.
         SettingsError: the template cannot be read.
     """
     write_text, named = _text_writer(kind, id_field, text_fields, text_template)
     setting = f"{kind}_text_fields" if text_template is None else f"{kind}_text_template"
     jsonl, atomic = folder / "content" / f"{kind}s.jsonl", folder / f"{dataset}.{kind}"
     if jsonl.is_file():
-        source, rows = jsonl, _json_rows(jsonl)
+        source, rows = jsonl, _json_rows(jsonl, id_field, strict)
     elif atomic.is_file():
-        source, rows = atomic, _atomic_rows(atomic, separator, encoding)
+        source, rows = atomic, _atomic_rows(atomic, id_field, layout, strict)
     else:
         if named:  # often in the data set's own settings file, which nobody should have to edit to leave content out
             _logger.warning("%s has no effect: there is no %s and no %s", setting, jsonl, atomic)
         return Catalogue(kind, id_field, folder)
     catalogue = Catalogue(kind, id_field, folder)
     columns: dict[str, None] = {}
-    seen: set[str] = set()
-    for number, row in rows:
-        token = _as_is(row.get(id_field))
-        if not token:
-            raise DataError(f"{source}, line {number}: no {id_field!r}; every row needs one")
-        if token in seen:
-            raise DataError(f"{source}, line {number}: {id_field} {token!r} comes a second time; keep one of the rows")
-        seen.add(token)
+    for row in rows:
+        token = _as_is(row[id_field])
         catalogue.tokens.append(token)
         columns.update(dict.fromkeys(row))
         if text := write_text(row):
@@ -114,7 +112,7 @@ def _check_columns(setting: str, named: Iterable[str], columns: Mapping[str, Non
     for name in named:
         if columns and name not in columns:
             nearest = difflib.get_close_matches(name, columns, n=1)
-            hint = f": did you mean {nearest[0]!r}?" if nearest else f"; it has {', '.join(columns)}"
+            hint = f": did you mean {nearest[0]!r}?" if nearest else f"; it has {some(columns)}"
             raise DataError(f"{setting} names {name!r}, which {source} does not have{hint}")
 
 
@@ -189,36 +187,51 @@ def _as_text(value: Any) -> str:
     return " ".join(str(value).split())
 
 
-def _lines(path: Path, encoding: str) -> Iterator[tuple[int, str]]:
-    """Lines that are not empty, with their numbers. Only a line feed ends a line."""
+def _json_rows(path: Path, id_field: str, strict: bool) -> Iterator[_Row]:
+    """Rows of a file of JSON lines. Only a line feed ends a line."""
+    report = RowReport(path, strict)
+    seen: set[str] = set()
+    number, read = 0, 0
     # utf-8-sig reads UTF-8 with and without the mark that some editors put first
-    with path.open(encoding="utf-8-sig" if encoding.lower() in ("utf-8", "utf8") else encoding, newline="\n") as file:
+    with path.open(encoding="utf-8-sig", newline="\n") as file:
         try:
             for number, line in enumerate(file, start=1):
-                if line.strip():
-                    yield number, line.rstrip("\r\n")
+                if not line.strip():
+                    continue
+                read += 1
+                try:
+                    row = json.loads(line)
+                except (ValueError, RecursionError) as error:  # ValueError: not JSON, or thousands of digits
+                    report.refuse("not a JSON object", 1, [f"{number}: {error}"])
+                    continue
+                reason = _reason_against(row, id_field, seen)
+                if reason:
+                    report.refuse(reason, 1, [str(number)])
+                else:
+                    seen.add(_as_is(row[id_field]))
+                    yield row
         except UnicodeDecodeError as error:
-            raise DataError(f"{path} is not {encoding}: save it as UTF-8, or set encoding for atomic files") from error
+            raise DataError(f"{path} is not utf-8 (behind line {number}): save it as UTF-8") from error
+    report.close(read)
 
 
-def _json_rows(path: Path) -> Iterator[tuple[int, _Row]]:
-    for number, line in _lines(path, "utf-8"):
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:  # ValueError: not JSON, or a number of thousands of digits
-            raise DataError(f"{path}, line {number}: not a JSON object ({error})") from error
-        if not isinstance(row, dict):
-            raise DataError(f"{path}, line {number}: not a JSON object but a {type(row).__name__}")
-        yield number, row
+def _reason_against(row: Any, id_field: str, seen: Set[str]) -> str | None:
+    if not isinstance(row, dict):
+        return f"not a JSON object but a {type(row).__name__}"
+    value = row.get(id_field)
+    if value is None or value == "":
+        return f"without {id_field!r}"
+    if not isinstance(value, (str, int)) or isinstance(value, bool):
+        return f"whose {id_field} is no string and no whole number"
+    token = _as_is(value)
+    if "\0" in token or len(token) > MAX_TOKEN_CHARACTERS:
+        return f"with a NUL, or more than {MAX_TOKEN_CHARACTERS} characters, in {id_field!r}"
+    return f"whose {id_field} came before" if token in seen else None
 
 
-def _atomic_rows(path: Path, separator: str, encoding: str) -> Iterator[tuple[int, _Row]]:
-    """Rows of a RecBole atomic file, whose header says ``name:type`` for each column."""
-    lines = _lines(path, encoding)
-    _, first = next(lines, (1, ""))
-    header = [column.split(":")[0] for column in first.split(separator)]
-    for number, line in lines:
-        cells = line.split(separator)
-        if len(cells) != len(header):
-            raise DataError(f"{path}, line {number}: {len(cells)} columns where the header has {len(header)}")
-        yield number, dict(zip(header, cells, strict=True))
+def _atomic_rows(path: Path, id_field: str, layout: Layout, strict: bool) -> Iterator[_Row]:
+    """Rows of a RecBole atomic file, each cell as it stands."""
+    columns = dict.fromkeys(read_header(path, layout), "text")
+    rows = read_rows(path, layout, columns, ids=[id_field], unique=True, strict=strict)
+    for cells in rows.itertuples(index=False, name=None):
+        yield dict(zip(columns, cells, strict=True))

@@ -25,6 +25,7 @@ from recbole_llm_interest.content.imported import read_features
 from recbole_llm_interest.content.pieces import Piece
 from recbole_llm_interest.content.store import FeatureStore
 from recbole_llm_interest.errors import ContentError, DataError, EncoderError
+from recbole_llm_interest.pseudonyms import pseudonym
 from recbole_llm_interest.settings import MODALITIES, ContentSettings, Modality
 
 #: a shard is closed when it has this many rows or is this old: that is all that a kill can lose
@@ -65,6 +66,16 @@ class Summary:
     missing: list[str] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
+
+    def shown(self, settings: ContentSettings) -> Summary:
+        """The summary as it may be shown: users by pseudonyms, unless the settings want their ids."""
+        if self.kind == "item" or settings.name_users:
+            return self
+        return replace(
+            self,
+            missing=[pseudonym(token) for token in self.missing],
+            refused={pseudonym(token): reason for token, reason in self.refused.items()},
+        )
 
     @property
     def is_lacking(self) -> bool:
@@ -126,10 +137,13 @@ def collect_content(
     """
     named = {token for token in tokens if token}
     if settings.modalities and catalogue.tokens and named and named.isdisjoint(catalogue.tokens):
+        may_show = catalogue.kind == "item" or settings.name_users
+        theirs, ours = (
+            f" ({_first([*map(repr, words)], ', ')})" if may_show else "" for words in (catalogue.tokens, sorted(named))
+        )
         raise DataError(
-            f"the content in {catalogue.folder} is of {len(catalogue.tokens)} {catalogue.kind}s "
-            f"({_first([*map(repr, catalogue.tokens)], ', ')}), none of which is among the {len(named)} of the "
-            f"interactions ({_first([*map(repr, sorted(named))], ', ')}): rows are matched by {catalogue.id_field}"
+            f"the content in {catalogue.folder} is of {len(catalogue.tokens)} {catalogue.kind}s{theirs}, none of which "
+            f"is among the {len(named)} of the interactions{ours}: rows are matched by {catalogue.id_field}"
         )
     content: Content = {}
     summaries = []
@@ -163,7 +177,9 @@ def collect_rows(
         summary = Summary(catalogue.kind, modality, source, len(named))
         rows: Rows = {}
         if file is not None:
-            rows.update(read_features(catalogue.folder / file, named, catalogue.kind, catalogue.id_field))
+            rows.update(
+                read_features(catalogue.folder / file, named, catalogue.kind, catalogue.id_field, settings.name_users)
+            )
             summary.cached = len(rows)
             summary.missing = [token for token in named if token not in rows]
         else:

@@ -35,7 +35,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "Encode the content of a data set's items and users. Any setting: --key=value.",
     )
     parser.add_argument("--json", action="store_true", help="end with the summary as one JSON object in one line")
-    parser.add_argument("--strict", action="store_true", help="content that is missing or refused is an error")
 
     def job() -> None:
         options, overrides = parse_arguments(parser, arguments)
@@ -43,10 +42,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         summaries = encode_dataset(config)
         if summaries is None:
             return  # another process of torchrun's speaks for all
-        cache = feature_cache(config, read_settings(ContentSettings, config))
+        settings = read_settings(ContentSettings, config)
+        summaries = [summary.shown(settings) for summary in summaries]
+        cache = feature_cache(config, settings)
         _print(summaries, config["dataset"], cache, options.json)
         lacking = [line for summary in summaries if summary.is_lacking for line in summary.lines()]
-        if lacking and options.strict:
+        if lacking and settings.strict_content:
             raise DataError("; ".join(lacking))
 
     return exit_code(job, kept="what was encoded is kept; the same command goes on from there")

@@ -20,10 +20,13 @@ import torch
 from numpy.typing import NDArray
 
 from recbole_llm_interest.errors import DataError
+from recbole_llm_interest.pseudonyms import pseudonym
 
 #: MMRec's maps of raw ids to row numbers, by kind
 _MMREC_MAPS = {"item": "i_id_mapping.csv", "user": "u_id_mapping.csv"}
 _IDS_SUFFIXES = (".ids.tsv", ".ids.csv", ".ids.txt", ".ids.json")
+#: endings of files that only unpickling reads
+_PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".bin", ".joblib")
 
 #: what a column of ids is called, beside the data set's own name for it
 _ID_FIELDS = ("item_id", "user_id", "id", "token")
@@ -32,7 +35,9 @@ _ID_FIELDS = ("item_id", "user_id", "id", "token")
 _Table = tuple[list[str], NDArray[Any]]
 
 
-def read_features(path: Path, tokens: Sequence[str], kind: str, id_field: str) -> dict[str, NDArray[np.float32]]:
+def read_features(
+    path: Path, tokens: Sequence[str], kind: str, id_field: str, name_users: bool = False
+) -> dict[str, NDArray[np.float32]]:
     """Features of those ``tokens`` that the file has, each of shape ``[D]``.
 
     Args:
@@ -40,6 +45,7 @@ def read_features(path: Path, tokens: Sequence[str], kind: str, id_field: str) -
         tokens: the data set's items or users.
         kind: item or user.
         id_field: what the data set calls the column of their ids.
+        name_users: whether errors may name users by their ids.
 
     Raises:
         DataError: the file is missing or damaged, ids are missing, doubled or none of the data set's, the count or
@@ -53,10 +59,12 @@ def read_features(path: Path, tokens: Sequence[str], kind: str, id_field: str) -
         ".parquet": _read_parquet,
         ".feat1CLS": _read_unisrec,
         ".feat2CLS": _read_unisrec,
+        **dict.fromkeys(_PICKLES, _refuse_pickle),
     }
+    request = _Request(path, tokens, kind, (id_field, *_ID_FIELDS), name_users)
     reader = _read_folder if path.is_dir() else readers.get(path.suffix, _read_atomic)
     try:
-        ids, rows = reader(_Request(path, tokens, kind, (id_field, *_ID_FIELDS)))
+        ids, rows = reader(request)
     except DataError:
         raise
     except ImportError as error:
@@ -69,7 +77,7 @@ def read_features(path: Path, tokens: Sequence[str], kind: str, id_field: str) -
         raise DataError(f"features {path}: {len(rows)} rows, but {len(ids)} ids")
     doubled = [token for token, count in Counter(ids).items() if count > 1]
     if doubled:
-        raise DataError(f"features {path}: ids come twice: {_some(doubled)}")
+        raise DataError(f"features {path}: ids come twice: {request.some(doubled)}")
     with np.errstate(over="ignore"):
         rows = rows.astype(np.float32)
     broken = [
@@ -78,13 +86,13 @@ def read_features(path: Path, tokens: Sequence[str], kind: str, id_field: str) -
         if not finite
     ]
     if broken:
-        raise DataError(f"features {path}: NaN, Inf or what float32 cannot hold in the rows of {_some(broken)}")
+        raise DataError(f"features {path}: NaN, Inf or what float32 cannot hold in the rows of {request.some(broken)}")
     wanted = set(tokens)
     found = {token: row for token, row in zip(ids, rows, strict=True) if token in wanted}
     if not found:
         raise DataError(
-            f"features {path}: none of their {len(ids)} ids ({_some(ids)}) is one of the data set's {kind}s "
-            f"({_some(tokens)})"
+            f"features {path}: none of their {len(ids)} ids ({request.some(ids)}) is one of the data set's {kind}s "
+            f"({request.some(tokens)})"
         )
     return found
 
@@ -97,10 +105,22 @@ class _Request:
     tokens: Sequence[str]
     kind: str
     id_fields: Sequence[str]
+    name_users: bool
+
+    def some(self, ids: Sequence[str]) -> str:
+        """The first few ids in words; users' only where these may be named."""
+        return _some(ids if self.kind == "item" or self.name_users else [*map(pseudonym, ids)])
 
 
 def _some(words: Sequence[str], at_most: int = 5) -> str:
     return ", ".join(map(repr, words[:at_most])) + (", …" if len(words) > at_most else "")
+
+
+def _refuse_pickle(request: _Request) -> _Table:
+    raise DataError(
+        f"features {request.path} are a pickle, which could run any code as it is read: save them as .safetensors, or "
+        "as .npy with ids beside it"
+    )
 
 
 def _read_npy(request: _Request) -> _Table:
@@ -125,15 +145,21 @@ def _ids_beside(request: _Request) -> list[str] | None:
     path = next((file for file in files if file.is_file()), None)
     if path is None:
         return None
-    text = path.read_text(encoding="utf-8-sig")
     if path.suffix == ".json":
-        return _json_ids(path, text)
+        return _json_ids(path, path.read_text(encoding="utf-8-sig"))
     if path.suffix == ".csv":
-        ids = [row[0] for row in csv.reader(text.splitlines()) if row]
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            ids = [row[0] for row in csv.reader(file) if row]
     else:
-        ids = [line.split("\t")[0] for line in text.splitlines() if line.strip()]
+        ids = [line.split("\t")[0] for line in _lines(path)]
     has_header = bool(ids) and ids[0].split(":")[0] in request.id_fields
     return ids[1:] if has_header else ids
+
+
+def _lines(path: Path) -> list[str]:
+    """Lines that are not empty. Only a line feed, or a carriage return before one, ends a line."""
+    with path.open(encoding="utf-8-sig", newline="\n") as file:
+        return [line.removesuffix("\n").removesuffix("\r") for line in file if line.strip("\r\n")]
 
 
 def _json_ids(path: Path, text: str) -> list[str]:
@@ -170,7 +196,7 @@ def _read_safetensors(request: _Request) -> _Table:
         names, metadata = list(file.keys()), file.metadata() or {}
         tensors = {name: _as_array(file.get_tensor(name)) for name in names}
     if len(names) > 1:
-        return names, _stacked(request.path, tensors)
+        return names, _stacked(request, tensors)
     rows = tensors[names[0]]
     ids = _json_ids(request.path, metadata["ids"]) if "ids" in metadata else _ids_beside(request)
     if ids is None:
@@ -192,11 +218,13 @@ def _read_parquet(request: _Request) -> _Table:
     if column is None:
         columns = _some([str(name) for name in frame.columns])
         raise DataError(f"features {request.path} have no column {request.id_fields[0]}, but {columns}")
+    if frame[column].isna().any() or frame[column].dtype.kind == "f":  # a column of numbers some of which are missing
+        raise DataError(f"features {request.path}: {column} has rows without an id, or ids that are fractions")
     values = frame.drop(columns=column)
     ids = frame[column].astype(str).tolist()
     others = [str(name) for name in values.select_dtypes(exclude="number")]
     if values.shape[1] == 1 and others and not isinstance(values.iloc[0, 0], str):
-        return ids, _stacked(request.path, dict(enumerate(map(np.asarray, values.iloc[:, 0]))))
+        return ids, _stacked(request, dict(enumerate(map(np.asarray, values.iloc[:, 0]))))
     if others:
         raise DataError(
             f"features {request.path}: columns that hold no numbers: {_some(others)}; save it with {column} and either "
@@ -207,17 +235,22 @@ def _read_parquet(request: _Request) -> _Table:
 
 def _read_atomic(request: _Request) -> _Table:
     """RecBole's layout for additional features: a token column and a float_seq column, which holds numbers by space."""
-    with request.path.open(encoding="utf-8-sig", newline="\n") as file:
-        types = [column.partition(":")[2] for column in file.readline().rstrip("\r\n").split("\t")]
-        if "token" not in types or "float_seq" not in types:
-            raise DataError(
-                f"features {request.path}: neither a known ending (.npy, .safetensors, .parquet, .feat1CLS, a folder) "
-                "nor RecBole's header with a token and a float_seq column"
-            )
-        cells = [line.rstrip("\r\n").split("\t") for line in file if line.strip()]
+    header, *lines = _lines(request.path) or [""]
+    types = [column.partition(":")[2] for column in header.split("\t")]
+    if "token" not in types or "float_seq" not in types:
+        raise DataError(
+            f"features {request.path}: neither a known ending (.npy, .safetensors, .parquet, .feat1CLS, a folder) "
+            "nor RecBole's header with a token and a float_seq column"
+        )
+    cells = [line.split("\t") for line in lines]
+    uneven = [str(number) for number, row in enumerate(cells, start=1) if len(row) != len(types)]
+    if uneven:
+        raise DataError(
+            f"features {request.path}: rows with another number of columns than the header: {_some(uneven)}"
+        )
     id_column, row_column = types.index("token"), types.index("float_seq")
     rows = {number: np.array(line[row_column].split(), dtype=np.float64) for number, line in enumerate(cells)}
-    return [line[id_column] for line in cells], _stacked(request.path, rows)
+    return [line[id_column] for line in cells], _stacked(request, rows)
 
 
 def _read_unisrec(request: _Request) -> _Table:
@@ -226,7 +259,7 @@ def _read_unisrec(request: _Request) -> _Table:
     mapping = path.with_suffix(f".{request.kind}2index")
     if not mapping.is_file():
         raise DataError(f"features {path} have no header: {mapping.name} has to lie beside it and name the rows")
-    lines = [line.split("\t") for line in mapping.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    lines = [line.split("\t") for line in _lines(mapping)]
     number_of = {token: int(number) for token, number in lines}
     if sorted(number_of.values()) != list(range(len(lines))):
         raise DataError(f"{mapping} does not number its {len(lines)} ids from 0 to {len(lines) - 1}")
@@ -249,19 +282,22 @@ def _read_folder(request: _Request) -> _Table:
     known = set(request.tokens)
     for name, owners in cut.items():
         if len(owners) > 1 or name in known:
-            some = _some([*owners, *known.intersection([name])])
-            raise DataError(f"features {path}: {name}.npy stands for several {request.kind}s: {some}; rename the files")
+            some = request.some([*owners, *known.intersection([name])])
+            shown = name if request.kind == "item" or request.name_users else pseudonym(name)
+            raise DataError(
+                f"features {path}: {shown}.npy stands for several {request.kind}s: {some}; rename the files"
+            )
     rows = {}
     for name, file in files.items():
         row = np.load(file, allow_pickle=False)
         rows[cut.get(name, [name])[0]] = row.reshape(-1) if row.ndim == 2 and row.shape[0] == 1 else row
-    return list(rows), _stacked(path, rows)
+    return list(rows), _stacked(request, rows)
 
 
-def _stacked(path: Path, rows: Mapping[Any, NDArray[Any]]) -> NDArray[Any]:
+def _stacked(request: _Request, rows: Mapping[Any, NDArray[Any]]) -> NDArray[Any]:
     shapes = Counter(row.shape for row in rows.values())
     if len(shapes) > 1:
         usual = shapes.most_common(1)[0][0]
         odd = [str(name) for name, row in rows.items() if row.shape != usual]
-        raise DataError(f"features {path}: rows of other shapes than {usual}: {_some(odd)}")
+        raise DataError(f"features {request.path}: rows of other shapes than {usual}: {request.some(odd)}")
     return np.stack(list(rows.values()))

@@ -13,7 +13,7 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,12 @@ class FeatureStore:
         self.folder = folder / f"{modality}-{fingerprint[:16]}"
         self._fingerprint = fingerprint
 
+    @classmethod
+    def all_below(cls, folder: Path, modality: str) -> list[FeatureStore]:
+        """The stores of every encoder of a modality that has ever written one."""
+        places = sorted(place for place in folder.glob(f"{modality}-*") if place.is_dir())
+        return [cls(folder, modality, place.name.removeprefix(f"{modality}-")) for place in places]
+
     def read(self, keys: Sequence[bytes]) -> dict[bytes, NDArray[np.float32]]:
         """Those of ``keys`` that are in the store, each with its feature row, shape ``[D]``."""
         wanted = set(keys)
@@ -64,7 +70,7 @@ class FeatureStore:
             shard = load(data) if intact else {}
         except (OSError, SafetensorError):
             shard = {}
-        if {"keys", "features"} <= shard.keys():
+        if _is_whole(shard):
             return shard
         _logger.warning("feature shard %s is damaged: what it held is encoded again", path)
         return None
@@ -81,6 +87,41 @@ class FeatureStore:
         packed = np.frombuffer(b"".join(keys), dtype=np.uint8).reshape(len(keys), _KEY_BYTES)
         data = save({"keys": packed, "features": np.ascontiguousarray(features, dtype=np.float32)})
         self._write_file(f"{hashlib.sha256(data).hexdigest()}.safetensors", data)
+
+    def keep_only(self, keys: Set[bytes]) -> list[Path]:
+        """Drop the rows and refusals of all content but ``keys``, for good, and every shard that is damaged.
+
+        Returns:
+            The files that were deleted or written.
+
+        Raises:
+            StorageError: a file cannot be written; what it was to replace is as it was.
+        """
+        touched = []
+        for path in sorted(self.folder.glob("*.safetensors")):
+            shard = self._read_shard(path) or {"keys": np.zeros((0, _KEY_BYTES), np.uint8)}
+            is_kept = np.array([key.tobytes() in keys for key in shard["keys"]], dtype=bool)
+            if len(is_kept) and is_kept.all():
+                continue
+            if is_kept.any():
+                self.write([key.tobytes() for key in shard["keys"][is_kept]], shard["features"][is_kept])
+            path.unlink()
+            touched.append(path)
+        manifest = self.folder / "manifest.json"
+        try:
+            known = json.loads(manifest.read_text(encoding="utf-8"))
+            refused = {key: reason for key, reason in known["refused"].items() if bytes.fromhex(key) in keys}
+            if touched or refused.keys() != known["refused"].keys():
+                shards = sorted(path.name for path in self.folder.glob("*.safetensors"))
+                data = json.dumps({**known, "shards": shards, "refused": refused}, indent=1).encode()
+                self._write_file(manifest.name, data)
+                touched.append(manifest)
+        except FileNotFoundError:
+            pass
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            manifest.unlink()  # damaged, so that nobody knows what it holds
+            touched.append(manifest)
+        return touched
 
     def _write_file(self, name: str, data: bytes) -> None:
         try:
@@ -103,7 +144,7 @@ class FeatureStore:
             return {bytes.fromhex(key): str(reason) for key, reason in manifest["refused"].items()}
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             _logger.warning("%s is damaged: what was refused is tried again", self.folder / "manifest.json")
             return {}
 
@@ -129,3 +170,12 @@ class FeatureStore:
             with suppress(FileNotFoundError):  # other writers put theirs in place meanwhile
                 if time.time() - path.stat().st_mtime > _ABANDONED_AFTER_SECONDS:
                     path.unlink()
+
+
+def _is_whole(shard: Mapping[str, NDArray[Any]]) -> bool:
+    """Whether a shard holds one finite row of features for each key, whoever wrote it."""
+    keys, features = shard.get("keys"), shard.get("features")
+    if keys is None or features is None or keys.dtype != np.uint8 or features.dtype != np.float32:
+        return False
+    is_table = keys.ndim == features.ndim == 2 and keys.shape == (len(features), _KEY_BYTES)
+    return is_table and bool(np.isfinite(features).all())

@@ -74,6 +74,7 @@ def create_encoder(modality: Modality, settings: ContentSettings) -> Encoder:
             precision=precision,
             device=device,
             batch_size=settings.text_batch_size,
+            download=settings.download_weights,
         )
     if modality == "image":
         if settings.image_encoder == "color_hist":
@@ -88,6 +89,7 @@ def create_encoder(modality: Modality, settings: ContentSettings) -> Encoder:
             precision=precision,
             device=device,
             batch_size=settings.image_batch_size,
+            download=settings.download_weights,
         )
     if settings.audio_encoder == "librosa":
         from recbole_llm_interest.content.encoders.weights_free import LibrosaEncoder
@@ -101,4 +103,5 @@ def create_encoder(modality: Modality, settings: ContentSettings) -> Encoder:
         precision=precision,
         device=device,
         batch_size=settings.audio_batch_size,
+        download=settings.download_weights,
     )

@@ -38,6 +38,7 @@ class AudioEncoder:
         precision: ``float32``, ``bfloat16`` or ``float16``.
         device: None for a GPU if there is one.
         batch_size: sounds that are decoded at once, and windows that are encoded at once.
+        download: whether the hub may be asked for a model that is not on this machine.
 
     Raises:
         EncoderError: no such model can be found.
@@ -51,13 +52,14 @@ class AudioEncoder:
         precision: str = "float32",
         device: str | None = None,
         batch_size: int = 8,
+        download: bool = False,
     ) -> None:
         self.name = name
         self.seconds = seconds
         self.precision = precision
         self.device = device
         self.batch_size = batch_size
-        self.folder = find_model("audio", name)
+        self.folder = find_model("audio", name, download)
 
     @property
     def description(self) -> dict[str, Any]:

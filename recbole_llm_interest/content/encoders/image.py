@@ -39,6 +39,7 @@ class ImageEncoder:
         precision: ``float32``, ``bfloat16`` or ``float16``.
         device: None for a GPU if there is one.
         batch_size: images that are encoded at once.
+        download: whether the hub may be asked for a model that is not on this machine.
 
     Raises:
         EncoderError: no such model can be found.
@@ -52,13 +53,15 @@ class ImageEncoder:
         precision: str = "float32",
         device: str | None = None,
         batch_size: int = 32,
+        download: bool = False,
     ) -> None:
         self.name = name
         self.weights = weights
         self.precision = precision
         self.device = device
         self.batch_size = batch_size
-        self.folder = _find_folder(name)
+        self.download = download
+        self.folder = _find_folder(name, download)
 
     @property
     def description(self) -> dict[str, Any]:
@@ -78,7 +81,7 @@ class ImageEncoder:
     def prepare(self) -> None:
         require_packages("image", self.name, "open_clip", "PIL")
         if not self.folder and self.weights != RANDOM:
-            _pretrained(self.name, self.weights)
+            _pretrained(self.name, self.weights, self.download)
 
     def load(self, content: BinaryIO) -> Any:
         return self._model[1](read_image(content))
@@ -112,7 +115,7 @@ class ImageEncoder:
                     model, _, preprocess = open_clip.create_model_and_transforms(self.name, **arguments)
                 _logger.warning("image encoder %s has RANDOM weights, as asked for", self.name)
             else:
-                pretrained = _pretrained(self.name, self.weights)
+                pretrained = _pretrained(self.name, self.weights, self.download)
                 model, preprocess = open_clip.create_model_from_pretrained(self.name, **pretrained, **arguments)
         except EncoderError:
             raise
@@ -122,10 +125,10 @@ class ImageEncoder:
         return model.eval(), preprocess
 
 
-def _find_folder(name: str) -> Path | None:
+def _find_folder(name: str, download: bool) -> Path | None:
     """The folder of a model that has one; None for an architecture."""
     if name.startswith("hf-hub:"):
-        return find_model("image", name.removeprefix("hf-hub:"))
+        return find_model("image", name.removeprefix("hf-hub:"), download)
     path = Path(name.removeprefix("local-dir:"))
     if not path.is_dir() and not name.startswith("local-dir:"):
         return None
@@ -139,7 +142,7 @@ def _find_folder(name: str) -> Path | None:
     return path
 
 
-def _pretrained(name: str, weights: str) -> dict[str, Any]:
+def _pretrained(name: str, weights: str, download: bool) -> dict[str, Any]:
     """What open_clip needs to load an architecture's weights from a file, or from a tag's repository.
 
     A file says nothing of its preprocessing: open_clip's usual one is taken, as it does by itself.
@@ -160,7 +163,7 @@ def _pretrained(name: str, weights: str) -> dict[str, Any]:
     organisation, repository, *file = tag["hf_hub"].rstrip("/").split("/")
     # Found by us, and handed over as a file: open_clip would ask the hub, again and again, even for what is cached.
     try:
-        folder = find_model("image", f"{organisation}/{repository}")
+        folder = find_model("image", f"{organisation}/{repository}", download)
     except EncoderError as error:
         raise EncoderError(f"image_encoder={name}, image_weights={weights}: {error}") from error
     for candidate in file or ("open_clip_model.safetensors", "open_clip_pytorch_model.bin"):

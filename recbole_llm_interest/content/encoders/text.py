@@ -48,6 +48,7 @@ class TextEncoder:
         precision: ``float32``, ``bfloat16`` or ``float16``.
         device: None for a GPU if there is one.
         batch_size: texts that are encoded at once.
+        download: whether the hub may be asked for a model that is not on this machine.
 
     Raises:
         EncoderError: no such model can be found, or it is incomplete, or the bundled weights are not the original ones.
@@ -64,6 +65,7 @@ class TextEncoder:
         precision: str = "float32",
         device: str | None = None,
         batch_size: int = 64,
+        download: bool = False,
     ) -> None:
         self.name = name
         self.pooling = pooling
@@ -73,7 +75,7 @@ class TextEncoder:
         self.precision = precision
         self.device = device
         self.batch_size = batch_size
-        self.folder = _find_text_model(name)
+        self.folder = _find_text_model(name, download)
         self._refuse_half_a_sentence_encoder()
 
     def _refuse_half_a_sentence_encoder(self) -> None:
@@ -198,14 +200,14 @@ def _is_causal(folder: Path) -> bool:
     return any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in architectures)
 
 
-def _find_text_model(name: str) -> Path:
+def _find_text_model(name: str, download: bool) -> Path:
     if name.removeprefix("sentence-transformers/") == BUNDLED_NAME and not Path(name).is_dir():
         bundled = bundled_model()
         if bundled is not None:
             return bundled
     # As sentence-transformers does: its own models go by their bare names.
     is_bare = "/" not in name and not Path(name).is_dir()
-    return find_model("text", f"sentence-transformers/{name}" if is_bare else name)
+    return find_model("text", f"sentence-transformers/{name}" if is_bare else name, download)
 
 
 def bundled_model() -> Path | None:

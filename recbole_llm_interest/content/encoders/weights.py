@@ -48,10 +48,13 @@ def require_packages(modality: Modality, name: str, *packages: str) -> None:
             )
 
 
-def find_model(modality: Modality, name: str) -> Path:
+def find_model(modality: Modality, name: str, download: bool = False) -> Path:
     """The local folder of a model: a directory, or a snapshot of the hub.
 
-    A hub name is looked up in the local hub cache first; only what is not there is downloaded.
+    Args:
+        modality: for the message.
+        name: a directory, or the hub's name of a model, which is looked up in the local hub cache.
+        download: whether the hub may be asked for what is not there.
 
     Raises:
         EncoderError: it is in none of these places.
@@ -65,6 +68,8 @@ def find_model(modality: Modality, name: str) -> Path:
     cached = cached_model(name)
     if cached is not None:
         return cached
+    if not download:
+        raise missing_weights(modality, name, "and the hub is not asked unless download_weights=True")
     try:
         # snapshot_download would ask the same without a limit, and wait for ever where a firewall swallows the answer
         revision = HfApi().repo_info(name, timeout=_HUB_PATIENCE).sha
@@ -72,9 +77,9 @@ def find_model(modality: Modality, name: str) -> Path:
         if not _holds_weights(folder):
             snapshot_download(name, revision=revision, allow_patterns=["*.bin", "*.pt"])
     except Exception as error:
-        raise missing_weights(modality, name, type(error).__name__) from error
+        raise missing_weights(modality, name, f"and the hub did not give it ({type(error).__name__})") from error
     if not _holds_weights(folder):
-        raise missing_weights(modality, name, "its repository holds none")
+        raise missing_weights(modality, name, "and its repository on the hub holds none")
     return folder
 
 
@@ -95,7 +100,7 @@ def missing_weights(modality: Modality, name: str, reason: str) -> EncoderError:
 
     return EncoderError(
         f"no weights for the {modality} encoder {name!r}: it is no local directory, not in the hub cache "
-        f"{constants.HF_HUB_CACHE}, and the hub did not give it ({reason}). Name a local directory; or set HF_HOME to "
+        f"{constants.HF_HUB_CACHE}, {reason}. Name a local directory; or set HF_HOME to "
         f"a cache that holds it and HF_HUB_OFFLINE=1; or give features made elsewhere by item_{modality}_features or "
         f"user_{modality}_features; an encoder that needs no weights runs if it is named: {_WEIGHTS_FREE[modality]}"
     )

@@ -1,0 +1,84 @@
+"""What is fuzzed: each target takes the bytes of one file, and fails where anything but a clear word comes of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from recbole_llm_interest.atomic_files import Layout, read_rows
+from recbole_llm_interest.content.catalogue import read_catalogue
+from recbole_llm_interest.content.store import FeatureStore
+from recbole_llm_interest.errors import DataError
+
+_FOLDER = Path(tempfile.mkdtemp(prefix="fuzz-"))
+_ENCODER = {"name": "some"}
+
+
+def jsonl(data: bytes) -> None:
+    """``content/items.jsonl``: read with every id once, or refused."""
+    path = _FOLDER / "content" / "items.jsonl"
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(data)
+    try:
+        tokens = read_catalogue(_FOLDER, "none", "item", "item_id").tokens
+    except DataError as error:
+        _check_word(error)
+        return
+    assert 0 < len(tokens) == len(set(tokens)) <= data.count(b"\n") + 1
+
+
+def atomic(data: bytes) -> None:
+    """``x.inter``: every line below the header is a row, empty or refused, and what is kept stands in the file."""
+    path = _FOLDER / "x.inter"
+    path.write_bytes(data)
+    columns = {"user_id": "token", "item_id": "token", "timestamp": "float"}
+    try:
+        rows = read_rows(path, Layout(), columns, ids=["user_id", "item_id"], time_field="timestamp")
+        text = data.decode("utf-8-sig")
+    except DataError as error:
+        _check_word(error)
+        return
+    lines = {line.removesuffix("\r") for line in text.split("\n")[1:]}
+    assert 0 < len(rows) <= len([line for line in text.split("\n")[1:] if line.strip("\r")])
+    assert np.isfinite(rows["timestamp"]).all()
+    for user, item in zip(rows["user_id"], rows["item_id"], strict=True):
+        assert user
+        assert item
+        assert any(user in line and item in line for line in lines)
+
+
+def manifest(data: bytes) -> None:
+    """A store's ``manifest.json``: whatever it was, the store is read, and the next manifest is whole."""
+    store = FeatureStore(_FOLDER, "text", "fuzz")
+    store.folder.mkdir(exist_ok=True)
+    (store.folder / "manifest.json").write_bytes(data)
+    refused = store.read_refusals(_ENCODER)
+    assert all(isinstance(key, bytes) and isinstance(reason, str) for key, reason in refused.items())
+    store.write_manifest(_ENCODER, {b"k" * 32: "no image"})
+    again = store.read_refusals(_ENCODER)
+    assert again == {**refused, b"k" * 32: "no image"}
+    assert json.loads((store.folder / "manifest.json").read_text())["encoder"] == _ENCODER
+
+
+def shard(data: bytes) -> None:
+    """A store's shard, under any name and under its own hash: read as rows of features, or passed over."""
+    store = FeatureStore(_FOLDER, "image", "fuzz")
+    store.folder.mkdir(exist_ok=True)
+    for name in ("0" * 64, hashlib.sha256(data).hexdigest()):
+        path = store.folder / f"{name}.safetensors"
+        path.write_bytes(data)
+        rows = store.read([b"k" * 32])
+        assert set(rows) <= {b"k" * 32}
+        path.unlink()
+
+
+def _check_word(error: DataError) -> None:
+    assert "\n" not in str(error)
+    assert len(str(error)) < 2000
+
+
+TARGETS = {target.__name__: target for target in (jsonl, atomic, manifest, shard)}
