@@ -170,20 +170,40 @@ def catalogue_of(config: Config, kind: str, settings: ContentSettings) -> Catalo
 def interaction_tokens(config: Config, kind: str) -> list[str]:
     """The items or users that the interaction file names."""
     field = config["ITEM_ID_FIELD"] if kind == "item" else config["USER_ID_FIELD"]
+    return list(_interactions(config, [field])[field].unique())
+
+
+def recorded_history(config: Config, user: str) -> tuple[list[str], list[float]]:
+    """A user's items and their times, in order, as the interaction file has them, in double precision.
+
+    Times are NaN where the file has none.
+    """
+    fields = [config["USER_ID_FIELD"], config["ITEM_ID_FIELD"]]
+    if config["eval_args"]["order"] == "TO":
+        fields.append(config["TIME_FIELD"])
+    events = _interactions(config, fields)
+    events = events[events[fields[0]] == user]
+    times = events[fields[2]].astype(float) if len(fields) > 2 else pd.Series(np.nan, events.index)
+    order = times.sort_values(kind="stable").index
+    return list(events[fields[1]][order]), list(times[order])
+
+
+def _interactions(config: Config, fields: list[str]) -> pd.DataFrame:
+    """Columns of the interaction file, word for word."""
     path = Path(config["data_path"]) / f"{config['dataset']}.inter"
     encoding = config["encoding"] or "utf-8"
     with path.open(encoding=encoding) as file:
         header = [column.split(":")[0] for column in file.readline().rstrip("\r\n").split(config["field_separator"])]
-    column = pd.read_csv(
+    table = pd.read_csv(
         path,
         sep=config["field_separator"],
-        usecols=[header.index(field)],
+        usecols=[header.index(field) for field in fields],
         dtype=str,
         encoding=encoding,
         quoting=csv.QUOTE_NONE,
         keep_default_na=False,
     )
-    return list(column.iloc[:, 0].unique())
+    return table.set_axis([column.split(":")[0] for column in table.columns], axis=1)
 
 
 def feature_cache(config: Config, settings: ContentSettings) -> Path:

@@ -35,3 +35,11 @@ class StorageError(LLMInterestError):
 
 class CheckpointError(LLMInterestError):
     """A checkpoint is missing, damaged, or belongs to another model or data set."""
+
+
+class RequestError(LLMInterestError):
+    """The recommender cannot do what it is asked: an unknown item, an event out of order, too few candidates."""
+
+
+class StateError(LLMInterestError):
+    """A saved state is missing, damaged, or of another model."""

@@ -122,7 +122,31 @@ class ContentFusion(nn.Module):
         present = present[chosen]
         if self.training and self.modality_dropout:
             present = present & (torch.rand_like(present, dtype=torch.float) >= self.modality_dropout)
-        return torch.where(present[..., None], torch.stack(parts, dim=1), self.missing), present
+        return self._filled(parts, present), present
+
+    def of(self, content: Content) -> Tensor:
+        """Representations of rows that are not in the table, ``[B, output_size]``; see ``parts_of``."""
+        parts, _ = self.parts_of(content)
+        representation, _ = self.combine(parts)
+        return representation
+
+    def parts_of(self, content: Content) -> tuple[Tensor, Tensor]:
+        """The same of rows that are not in the table, from their content, ``B`` rows each; none of them has an ID.
+
+        A modality that the model does not know is passed over.
+        """
+        rows = len(next(iter(content.values())).present)
+        absent = self.missing.new_zeros(rows, self.missing.shape[1])
+        parts, present = [], []
+        for name in self.modalities:
+            known = content.get(name)
+            parts.append(absent if known is None else self.projections[name](self.features[name].condition(known)))  # type: ignore[operator]
+            present.append(torch.zeros(rows, dtype=torch.bool) if known is None else known.present)
+        there = torch.stack(present, dim=1).to(self.missing.device)
+        return self._filled(parts, there), there
+
+    def _filled(self, parts: list[Tensor], present: Tensor) -> Tensor:
+        return torch.where(present[..., None], torch.stack(parts, dim=1), self.missing)
 
     def _neighbours(self, count: int) -> Tensor:
         present = self.get_buffer("present")
@@ -155,12 +179,18 @@ class FrozenFeatures(nn.Module):
             self.register_buffer("mean", features.conditioning.mean.clone())
             self.register_buffer("weight", features.conditioning.weight.clone())
         values = features.conditioned()
+        self.encoded_size = features.values.shape[1]
         self.output_size = values.shape[1]
         self.register_buffer("values", values, persistent=False)
 
     def forward(self, rows: Tensor | slice) -> Tensor:
         """Conditioned features of ``rows``, ``[B, K]``."""
         return self.get_buffer("values")[rows]
+
+    def condition(self, features: Features) -> Tensor:
+        """Features of rows that are not in the table, ``[B, D]``, conditioned as the table's are, ``[B, K]``."""
+        conditioned = replace(features, conditioning=self._features.conditioning).conditioned()
+        return conditioned.to(self.get_buffer("values").device)
 
     def condition_again(self) -> bool:
         """Condition as a checkpoint says that has just been loaded; whether that is otherwise than before."""
