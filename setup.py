@@ -13,7 +13,7 @@ CONTENT = {
     "media": ["av>=14"],  # sounds that soundfile does not read: m4a, aac, wma, the sound of videos
     "parquet": ["pyarrow>=15"],
 }
-SUBPACKAGES = ["", ".content", ".content.encoders", ".evaluation", ".model"]
+SUBPACKAGES = ["", ".content", ".content.encoders", ".evaluation", ".model", ".recommender"]
 
 setup(
     name=PACKAGE,
@@ -45,6 +45,7 @@ setup(
     extras_require={
         **CONTENT,
         "content": [package for packages in CONTENT.values() for package in packages],
+        "index": ["faiss-cpu>=1.8"],  # approximate search in large catalogues
         "tune": ["hyperopt==0.2.5"],
         "test": [
             "build",

@@ -60,7 +60,9 @@ def time_feature_of(name: str, times: NDArray[np.float64], before: NDArray[np.fl
         gap = np.where(known & ~is_first, times - np.where(np.isfinite(before), before, times), 0.0)
         return np.where(known, np.where(is_first, 1, _gap_bucket(gap)), 0)
     if (times < _FIRST_SECOND).any():
-        raise DataError(f"{times.min():g} is no time in seconds or milliseconds since 1970, which {name!r} is told from")
+        raise DataError(
+            f"{times.min():g} is no time in seconds or milliseconds since 1970, which {name!r} is told from"
+        )
     return np.where(known, _calendar(name, np.where(times >= _FIRST_MILLISECOND, times / 1000, times)), 0)
 
 

@@ -130,20 +130,25 @@ class ContentFusion(nn.Module):
         representation, _ = self.combine(parts)
         return representation
 
-    def parts_of(self, content: Content) -> tuple[Tensor, Tensor]:
-        """The same of rows that are not in the table, from their content, ``B`` rows each; none of them has an ID.
+    @property
+    def encoded_sizes(self) -> dict[str, int]:
+        """How wide each modality's features are, before they are conditioned."""
+        return {name: int(features.encoded_size) for name, features in self.features.items()}  # type: ignore[arg-type]
 
-        A modality that the model does not know is passed over.
-        """
+    def condition(self, content: Content) -> dict[str, Tensor]:
+        """Features of rows that are not in the table, as the model sees them, ``[B, K]`` by modality."""
+        return {name: self.features[name].condition(features) for name, features in content.items()}  # type: ignore[operator]
+
+    def parts_of(self, content: Content) -> tuple[Tensor, Tensor]:
+        """What ``parts`` gives, of rows that are not in the table, from their content; none of them has an ID."""
         rows = len(next(iter(content.values())).present)
         absent = self.missing.new_zeros(rows, self.missing.shape[1])
-        parts, present = [], []
-        for name in self.modalities:
-            known = content.get(name)
-            parts.append(absent if known is None else self.projections[name](self.features[name].condition(known)))  # type: ignore[operator]
-            present.append(torch.zeros(rows, dtype=torch.bool) if known is None else known.present)
-        there = torch.stack(present, dim=1).to(self.missing.device)
-        return self._filled(parts, there), there
+        nowhere = torch.zeros(rows, dtype=torch.bool)
+        conditioned = self.condition(content)
+        parts = [self.projections[name](conditioned[name]) if name in content else absent for name in self.modalities]
+        there = [content[name].present if name in content else nowhere for name in self.modalities]
+        present = torch.stack(there, dim=1).to(absent.device)
+        return self._filled(parts, present), present
 
     def _filled(self, parts: list[Tensor], present: Tensor) -> Tensor:
         return torch.where(present[..., None], torch.stack(parts, dim=1), self.missing)

@@ -20,10 +20,17 @@ from recbole_llm_interest.settings import MODALITIES, ContentSettings, Modality
 
 @dataclass(frozen=True)
 class Encoded:
-    """Content as features of one row each, and its text."""
+    """What the content of one item or user says.
+
+    Attributes:
+        content: features by modality, one row each.
+        text: its words.
+        label: the same at its shortest: the first column.
+    """
 
     content: Content
     text: str
+    label: str
 
 
 class ContentReader:
@@ -64,11 +71,11 @@ class ContentReader:
         columns = {key: given.pop(key) for key in list(given) if key not in MODALITIES}
         if columns and "text" not in given and (text := self._write_text(columns)):
             given["text"] = text
-        found = {name: self._features(name, given[name]) for name in MODALITIES if name in given}
+        found: Content = {name: self._features(name, given[name]) for name in MODALITIES if name in given}
         if not found:
             raise RequestError(f"there is nothing in the {self._kind}'s content: give it text, image or audio")
         text = given["text"] if isinstance(given.get("text"), str) else ""
-        return Encoded(found, text)
+        return Encoded(found, text, next(map(str, columns.values()), text))
 
     def _features(self, modality: Modality, value: Any) -> Features:
         if modality not in self._widths:
@@ -79,7 +86,7 @@ class ContentReader:
         row = self._encode(modality, value) if isinstance(value, (str, Path)) else np.asarray(value, dtype=np.float32)
         if row.shape != (self._widths[modality],) or not np.isfinite(row).all():
             raise RequestError(
-                f"the {self._kind}'s {modality} features have to be {self._widths[modality]} finite numbers, and are of "
+                f"the {self._kind}'s {modality} features have to be {self._widths[modality]} finite numbers, not of "
                 f"shape {row.shape}"
             )
         return Features(torch.from_numpy(row)[None], torch.ones(1, dtype=torch.bool))

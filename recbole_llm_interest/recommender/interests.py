@@ -19,6 +19,8 @@ _SAMPLE = 20_000
 _WORDS = 3
 #: a word says something of a group if it is that much more common there
 _LIFT = 2.0
+#: and if this share of the group's texts has it
+_COMMON = 0.08
 _TYPICAL = 3
 
 
@@ -97,7 +99,7 @@ class InterestMap:
             for word, count in words.items():
                 share = count / sizes[group]
                 lift = share * (len(tokens) - 1) / everywhere[word]
-                if lift >= _LIFT:
+                if share >= _COMMON and lift >= _LIFT:
                     telling[word] = share * math.log(lift)
             name = ", ".join(sorted(telling, key=lambda word: (-telling[word], word))[:_WORDS])
             items = ", ".join(labels.get(tokens[row], tokens[row]) for row in self.typical[group])

@@ -129,7 +129,9 @@ class ItemTable:
         try:
             return torch.tensor([rows[token] for token in tokens], dtype=torch.long)
         except KeyError as error:
-            raise RequestError(f"unknown item {error.args[0]!r}: it is not among the {len(self)} items; add_item adds one") from None
+            raise RequestError(
+                f"unknown item {error.args[0]!r}: it is not among the {len(self)} items; add_item adds one"
+            ) from None
 
     def add(self, token: str, item: NewItem) -> int:
         """Add one item, and return its row.

@@ -2,46 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+import math
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from recbole.config import Config
-from recbole.data import create_dataset, data_preparation
-from recbole.utils import init_seed
 from torch import Tensor
 
-from recbole_llm_interest.configuration import as_user_error, configure
-from recbole_llm_interest.content.catalogue import Catalogue, text_writer
-from recbole_llm_interest.content.pieces import Text
-from recbole_llm_interest.dataset import catalogue_of, recorded_history
-from recbole_llm_interest.errors import CheckpointError, DataError, RequestError, StateError
-from recbole_llm_interest.event_times import time_feature_of
-from recbole_llm_interest.experiment import digest
-from recbole_llm_interest.model.fusion import ID, ContentFusion
-from recbole_llm_interest.model.history_bonus import HistoryBonus, together
-from recbole_llm_interest.model.interest_tracker import InterestState
-from recbole_llm_interest.model.llm_interest import LLMInterest
-from recbole_llm_interest.model.sequence_encoders import TransformerEncoder
-from recbole_llm_interest.recommender.encoding import ContentReader
-from recbole_llm_interest.recommender.explanation import Explanation, modality_vectors, shares, without
+from recbole_llm_interest.errors import RequestError, StateError
+from recbole_llm_interest.recommender.explanation import Explanation, explain
 from recbole_llm_interest.recommender.interests import Interest, InterestMap
-from recbole_llm_interest.recommender.items import Block, ItemTable, NewItem
-from recbole_llm_interest.recommender.neighbourhood import Neighbourhood
+from recbole_llm_interest.recommender.items import ItemTable, NewItem
+from recbole_llm_interest.recommender.live_model import LiveModel, neighbourhoods, version
+from recbole_llm_interest.recommender.loading import Trained, load_trained
 from recbole_llm_interest.recommender.search import ApproximateIndex, Query, exact_best, score_block
 from recbole_llm_interest.recommender.state import EventLog, State, join, load_state, save_state
-from recbole_llm_interest.settings import ContentSettings, ModelSettings, read_settings, settings_keys
-from recbole_llm_interest.trainer import open_checkpoint, restore_model
 
 _logger = logging.getLogger(__name__)
-#: events that an explanation tells apart; older ones are one part
-_EXPLAINED = 50
 #: how many times as many items as are asked for are looked at first, where they have to differ
 _WIDER = 10
 
@@ -72,56 +53,33 @@ class Recommender:
     """Serves a trained model: interest that moves with each event, in a time that does not grow with the history.
 
     A ``State`` is what is known of one user, or of several at once, for which the ``…_many`` methods are. States never
-    change; a call that fails leaves them, and the recommender, as they were. The interest of a state is that of one
-    pass over the whole history. RecBole's evaluation cuts histories to the last ``MAX_ITEM_LIST_LENGTH`` events: up to
-    there, its scores are these. A tracker with attention (``tracker: transformer``, ``attention_readout``) reaches back
-    as many events, in either.
+    change; a call that fails leaves them, and the recommender, as they were.
+
+    A state is what one pass over the whole history gives, however long, and the model's bonus for what the history
+    holds reaches all of it. RecBole's evaluation cuts histories to the last ``MAX_ITEM_LIST_LENGTH`` events: up to
+    there, its scores are these. A tracker with attention (``tracker: transformer``, ``attention_readout``) attends to
+    as many events and no more, in either.
 
     Args:
-        model: trained.
-        tokens: the items' names, by internal id.
-        users: the users' internal ids, by name.
-        max_length: ``MAX_ITEM_LIST_LENGTH``.
-        texts: what is known of items in words, by token.
-        labels: the same at its shortest.
-        item_reader: encodes the content of new items; None where there is none.
-        user_reader: the same for users.
-        recorded: looks up the items and times of a user's recorded events.
+        trained: the model, and what is known of its items and users.
     """
 
-    def __init__(
-        self,
-        model: LLMInterest,
-        tokens: Sequence[str],
-        *,
-        users: Mapping[str, int] | None = None,
-        max_length: int = 50,
-        texts: Mapping[str, str] | None = None,
-        labels: Mapping[str, str] | None = None,
-        item_reader: ContentReader | None = None,
-        user_reader: ContentReader | None = None,
-        recorded: Callable[[str], tuple[list[str], list[float]]] | None = None,
-    ) -> None:
-        self.model = model.eval()
-        self.users = dict(users or {})
-        self._max_length = max_length
-        self._item_reader = item_reader
-        self._user_reader = user_reader
-        self._recorded = recorded
+    def __init__(self, trained: Trained) -> None:
+        self.users = trained.users
+        self._trained = trained
         self._interest_map: InterestMap | None = None
         self._index: ApproximateIndex | None = None
         with torch.no_grad():
-            representations = model.item_representations()
             self.items = ItemTable(
-                tokens,
-                representations,
-                is_cosine=model.temperature is not None,
-                neighbourhoods=_neighbourhoods(model),
-                texts=texts,
-                labels=labels,
+                trained.tokens,
+                trained.model.eval().item_representations(),
+                is_cosine=trained.model.temperature is not None,
+                neighbourhoods=neighbourhoods(trained.model),
+                texts=trained.texts,
+                labels=trained.labels,
             )
-        self._device = representations.device
-        self.version = _version(model, tokens)
+        self._live = LiveModel(trained.model, self.items, trained.max_length)
+        self.version = version(trained.model, trained.tokens)
 
     @classmethod
     def load(cls, checkpoint: str | Path, **settings: Any) -> Recommender:
@@ -134,40 +92,7 @@ class Recommender:
         Raises:
             LLMInterestError: the checkpoint or the data set is missing, damaged, or not what it was in training.
         """
-        saved = open_checkpoint(Path(checkpoint))
-        trained = saved["config"]
-        if trained["model"] != LLMInterest.__name__:
-            raise CheckpointError(f"checkpoint {checkpoint} is of model {trained['model']!r}, not LLMInterest")
-        in_effect = {key: trained[key] for key in settings_keys() if key in trained}
-        config = configure(
-            LLMInterest.__name__, trained["dataset"], overrides={**trained.external_config_dict, **in_effect, **settings}
-        )
-        with as_user_error("the data or the settings"):
-            init_seed(config["seed"], config["reproducibility"])
-            dataset = create_dataset(config)
-            train_data, _, _ = data_preparation(config, dataset)
-            model = LLMInterest(config, train_data._dataset).to(config["device"])
-        tokens = [str(token) for token in dataset.field2id_token[dataset.iid_field]]
-        if trained["item_digest"] not in (None, digest(tokens)):
-            raise CheckpointError(
-                f"checkpoint {checkpoint} was trained on other items, or on the same in another order: "
-                f"{config['dataset']} has changed since; train again"
-            )
-        restore_model(model, saved)
-        content = read_settings(ContentSettings, config)
-        catalogue = catalogue_of(config, "item", content)
-        users = {str(token): row for row, token in enumerate(dataset.field2id_token[dataset.uid_field]) if row}
-        return cls(
-            model,
-            tokens,
-            users=users,
-            max_length=config["MAX_ITEM_LIST_LENGTH"],
-            texts=_texts(catalogue),
-            labels=catalogue.labels,
-            item_reader=_reader(config, "item", content, model.item_fusion),
-            user_reader=_reader(config, "user", content, model.user_fusion),
-            recorded=lambda user: recorded_history(config, user),
-        )
+        return cls(load_trained(Path(checkpoint), settings))
 
     # --- states
 
@@ -177,7 +102,7 @@ class Recommender:
         *,
         profile: Mapping[str, Any] | None = None,
         history: Sequence[str] | Literal["recorded"] = (),
-        at: Sequence[float] | None = None,
+        at: Sequence[float | None] | None = None,
     ) -> State:
         """The state of a user, known or new, after a history or before any.
 
@@ -191,28 +116,23 @@ class Recommender:
         Raises:
             RequestError: the user or an item is unknown, the profile cannot be used, times are out of order.
         """
+        represented = self._represented(user, profile)
         if history == "recorded":
-            if user is None or self._recorded is None:
+            if user is None:
                 raise RequestError("a recorded history is that of a user of the data set: name one")
-            self._user_row(user)
-            items, times = self._recorded(user)
-            known = [(item, time) for item, time in zip(items, times, strict=True) if item in self.items.all_rows]
-            if len(known) < len(items):
-                _logger.warning("%d of %r's recorded events are of items that are not there", len(items) - len(known), user)
-            history, at = [item for item, _ in known], [time for _, time in known]
-            return self._start(self._represented(user, None), history, at, may_be_unknown=True)
-        return self._start(self._represented(user, profile), list(history), at)
+            history, at = self._recorded(user)
+        return self._start(represented, history, at)
 
     def start_many(
         self,
         users: Sequence[str | None],
         *,
         histories: Sequence[Sequence[str]] | None = None,
-        at: Sequence[Sequence[float]] | None = None,
+        at: Sequence[Sequence[float | None]] | None = None,
     ) -> State:
         """One state of several users, as ``start`` makes them; ``histories`` and ``at`` are lists, one a user."""
         lines = histories if histories is not None else [()] * len(users)
-        times: Sequence[Sequence[float] | None] = at if at is not None else [None] * len(users)
+        times: Sequence[Sequence[float | None] | None] = at if at is not None else [None] * len(users)
         if not len(users) == len(lines) == len(times):
             raise RequestError(f"{len(users)} users, {len(lines)} histories and {len(times)} lists of times: one each")
         rest = zip(users, lines, times, strict=True)
@@ -240,17 +160,12 @@ class Recommender:
         if len(items) != len(state) or (at is not None and len(at) != len(state)):
             raise RequestError(f"{len(state)} users need one item each, and one time or none: there are {len(items)}")
         rows = self.items.find(items, removed_too=True)
-        times = self._times(items, at)
-        self._check_order(items, times, state.latest)
-        before = torch.full_like(times, -torch.inf)
-        if state.log.times.shape[1]:
-            last = state.log.times.gather(1, (state.length - 1).clamp(min=0)[:, None]).squeeze(1)
-            before = torch.where(state.length > 0, last, before)
-        event = self._events(rows[:, None], times[:, None], before[:, None])[:, 0]
-        interest, tracker = self.model.tracker.step(event, state.tracker)
+        times = _times(items, at)
+        _check_order(items, times, state.latest)
+        before = state.log.last_time(state.length)
+        interest, tracker = self._live.read(rows[:, None], times[:, None], state.tracker, before)
         log = state.log.append(state.length, rows, times)
-        latest = torch.fmax(state.latest, times)
-        return State(tracker, interest, log, state.length + 1, latest, self.version)
+        return State(tracker, interest, log, state.length + 1, torch.fmax(state.latest, times), self.version)
 
     def save(self, state: State, path: str | Path, users: Sequence[str] | None = None) -> None:
         """Write a state to a file (safetensors, with JSON in its metadata).
@@ -267,7 +182,7 @@ class Recommender:
         Raises:
             StateError: it is missing, damaged, of another model, or knows items that are not there.
         """
-        return load_state(Path(path), self.version, self.items.all_rows, self._device)[0]
+        return load_state(Path(path), self.version, self.items.all_rows, self._live.device)[0]
 
     # --- answers
 
@@ -325,7 +240,7 @@ class Recommender:
         self._check(state)
         if k < 1:
             raise RequestError(f"k={k}: at least one item has to be asked for")
-        pool = None if candidates is None else self.items.find(list(candidates)).unique().to(self._device)
+        pool = None if candidates is None else torch.unique(self.items.find(list(candidates))).to(self._live.device)
         available = len(self.items) if pool is None else len(pool)
         if not available:
             raise RequestError("the candidates are empty: there is nothing to recommend")
@@ -357,7 +272,7 @@ class Recommender:
         """The same for each of ``B`` users."""
         self._check(state)
         groups = self.interest_map
-        group = groups.group(self.items.representations).to(self._device)
+        group = groups.group(self.items.representations).to(self._live.device)
         found = []
         for part in self._query(state).in_parts():
             probability = torch.cat([score_block(part, block) for block in self.items.blocks()], dim=1).softmax(dim=1)
@@ -406,14 +321,14 @@ class Recommender:
         for _ in range(steps):
             query = self._query(state)
             scores, rows = exact_best(query, self.items.blocks(), 1)
-            total = self._log_of_sum(query)
+            total = self._live.log_of_sum(query)
             items = [self.items.tokens[row] for row in rows[:, 0].tolist()]
             times = None
             if every is not None and bool(torch.isfinite(state.latest).all()):
                 times = (state.latest + every).tolist()
             state = self.update_many(state, items, times)
             likely = (scores[:, 0] - total).exp().tolist()
-            found.append([Forecast(item, p, state[user]) for user, (item, p) in enumerate(zip(items, likely, strict=True))])
+            found.append([Forecast(*event, state[user]) for user, event in enumerate(zip(items, likely, strict=True))])
         return found
 
     @torch.no_grad()
@@ -426,11 +341,7 @@ class Recommender:
         """
         _check_is_one(state)
         self._check(state)
-        row = int(self.items.find([item])[0])
-        query = self._query(state)
-        score = float(self._score_of(query, row)[0])
-        of_item, is_exact = self._of_item(state, query, row)
-        return Explanation(item, score, shares(of_item), is_exact, shares(self._of_user(state, row, score)))
+        return explain(self._live, state, int(self.items.find([item])[0]))
 
     def explain_many(self, state: State, items: Sequence[str]) -> list[Explanation]:
         """The same for one item of each of ``B`` users."""
@@ -460,20 +371,15 @@ class Recommender:
         """
         if item in self.items.rows:
             raise RequestError(f"item {item!r} is there already: remove it first")
-        if self._item_reader is None:
+        if self._trained.item_reader is None:
             raise RequestError("the model knows items by their IDs alone: new ones cannot be added without training")
-        encoded = self._item_reader.read(content)
-        fusion = self.model.item_fusion
-        new = NewItem(
-            fusion.of(encoded.content)[0],
-            encoded.content,
-            {name: fusion.features[name].condition(features)[0] for name, features in encoded.content.items()},  # type: ignore[operator]
-            encoded.text,
-            str(next(iter(content.values()))) if encoded.text else "",
-        )
+        encoded = self._trained.item_reader.read(content)
+        fusion = self._trained.model.item_fusion
+        conditioned = {name: values[0] for name, values in fusion.condition(encoded.content).items()}
+        new = NewItem(fusion.of(encoded.content)[0], encoded.content, conditioned, encoded.text, encoded.label)
         row = self.items.add(item, new)
         if self._index is not None:
-            self._index.add(self.items.factors(torch.tensor([row], device=self._device)))
+            self._index.add(self.items.factors(torch.tensor([row], device=self._live.device)))
 
     def remove_item(self, item: str) -> None:
         """Let an item be recommended no more. A user is removed by dropping the state.
@@ -514,90 +420,44 @@ class Recommender:
 
     # --- what these are made of
 
+    @torch.no_grad()
     def _represented(self, user: str | None, profile: Mapping[str, Any] | None) -> Tensor:
         """Who a user is, ``[1, U]``; of no width where the model does not know users by content."""
-        fusion = self.model.user_fusion
         if user is not None and profile is not None:
             raise RequestError("a user is named, or has a profile of their own, and not both")
-        if profile is not None:
-            if fusion is None or self._user_reader is None:
-                raise RequestError("the model does not know users by content: leave the profile out")
-            with torch.no_grad():
-                return fusion.of(self._user_reader.read(profile).content)
-        row = 0 if user is None else self._user_row(user)
-        if fusion is None:
-            return torch.zeros(1, 0, device=self._device)
-        with torch.no_grad():
-            return fusion(torch.tensor([row], device=self._device))
+        if profile is None:
+            return self._live.user(0 if user is None else self._user_row(user))
+        fusion, reader = self._trained.model.user_fusion, self._trained.user_reader
+        if fusion is None or reader is None:
+            raise RequestError("the model does not know users by content: leave the profile out")
+        return fusion.of(reader.read(profile).content)
 
     def _user_row(self, user: str) -> int:
         if user not in self.users:
             raise RequestError(f"unknown user {user!r}: start without a name, or with a profile, for a new one")
         return self.users[user]
 
-    def _initial(self, user: Tensor) -> InterestState:
-        if self.model.user_fusion is None:
-            return self.model.tracker.neutral_state(len(user))
-        return self.model.tracker.initial_state(user)
+    def _recorded(self, user: str) -> tuple[list[str], list[float | None]]:
+        """Items and times of a user's recorded events."""
+        events = list(zip(*self._trained.recorded(user), strict=True))
+        known = [(item, None if math.isnan(time) else time) for item, time in events if item in self.items.all_rows]
+        if len(known) < len(events):
+            _logger.warning(
+                "%d of the %d events of %r are of items that are not there", len(events) - len(known), len(events), user
+            )
+        return [item for item, _ in known], [time for _, time in known]
 
     @torch.no_grad()
-    def _start(
-        self, user: Tensor, history: Sequence[str], at: Sequence[float] | None, may_be_unknown: bool = False
-    ) -> State:
+    def _start(self, user: Tensor, history: Sequence[str], at: Sequence[float | None] | None) -> State:
         if at is not None and len(at) != len(history):
             raise RequestError(f"{len(history)} events and {len(at)} times: one each")
         rows = self.items.find(history, removed_too=True)[None]
-        known = [None if may_be_unknown and np.isnan(time) else time for time in at] if at is not None else None
-        times = self._times(history, known)
-        latest = torch.cat([torch.tensor([-torch.inf], dtype=torch.float64), times.nan_to_num(nan=-torch.inf)])
-        latest = latest.cummax(0).values
-        self._check_order(history, times, latest[:-1])
-        interest, tracker = self._read(rows, times[None], self._initial(user))
+        times = _times(history, at)
+        latest = torch.cat([times.new_tensor([-torch.inf]), times.nan_to_num(nan=-torch.inf)]).cummax(dim=0).values
+        _check_order(history, times, latest[:-1])
+        interest, tracker = self._live.read(rows, times[None], self._live.initial(user))
         length = torch.tensor([len(history)])
         return State(tracker, interest, EventLog.of(rows, times[None], length), length, latest[-1:], self.version)
-
-    def _read(
-        self, rows: Tensor, times: Tensor, tracker: InterestState, before: Tensor | None = None
-    ) -> tuple[Tensor, InterestState]:
-        """Interest after the last of some events, ``[B, D]``, and the state.
-
-        ``before``, ``[B]``, is the time of the event before the first of them; None where there was no such event.
-        """
-        if not rows.shape[1]:
-            # what the tracker makes of an event that says nothing; it has not happened
-            nothing = self.items.representations.new_zeros(len(rows), self.items.representations.shape[1])
-            return self.model.tracker.step(nothing, tracker)[0], tracker
-        first = torch.full_like(times[:, :1], -torch.inf) if before is None else before[:, None]
-        events = self._events(rows, times, torch.cat([first, times[:, :-1]], dim=1))
-        if isinstance(self.model.tracker.encoder, TransformerEncoder):
-            events = events[:, -self._max_length :]
-        interest, tracker = self.model.tracker.read(events, tracker)
-        return interest[:, -1], tracker
-
-    def _events(self, rows: Tensor, times: Tensor, before: Tensor) -> Tensor:
-        """What the tracker reads of events, ``[B, L, D]``."""
-        events = self.items.representations[rows.to(self._device)]
-        for name, embedding in self.model.time_embeddings.items():
-            feature = time_feature_of(name, times.numpy(), before.numpy())
-            events = events + embedding(torch.from_numpy(feature).to(self._device))
-        return events
-
-    def _times(self, items: Sequence[str], at: Sequence[float | None] | None) -> Tensor:
-        if at is None:
-            return torch.full((len(items),), torch.nan, dtype=torch.float64)
-        for item, time in zip(items, at, strict=True):
-            if time is not None and not np.isfinite(time):
-                raise RequestError(f"the time of {item!r} is {time}: give a number, or None where it is not known")
-        return torch.tensor([torch.nan if time is None else time for time in at], dtype=torch.float64)
-
-    @staticmethod
-    def _check_order(items: Sequence[str], times: Tensor, latest: Tensor) -> None:
-        late = (times < latest).nonzero().squeeze(1).tolist()
-        if late:
-            raise RequestError(
-                f"the event of {items[late[0]]!r} at {times[late[0]]:.10g} is older than the one before it, at "
-                f"{latest[late[0]]:.10g}: events have to come in order"
-            )
 
     def _check(self, state: State) -> None:
         if state.model != self.version:
@@ -608,42 +468,10 @@ class Recommender:
 
     def _query(self, state: State, exclude: Collection[str] = (), exclude_seen: bool = False) -> Query:
         items = state.items
-        out = [self.items.removed, self.items.find(list(exclude))]
-        excluded = torch.cat(out).expand(len(state), -1)
+        excluded = torch.cat([self.items.removed, self.items.find(list(exclude))]).expand(len(state), -1)
         if exclude_seen:
             excluded = torch.cat([excluded, items], dim=1)
-        return self._query_of(state.interest, items, state.length, excluded)
-
-    def _query_of(self, interest: Tensor, items: Tensor, length: Tensor, excluded: Tensor) -> Query:
-        temperature = self.model.temperature
-        bonus = self._bonus(items, length)
-        if temperature is not None:
-            interest = F.normalize(interest, dim=-1) / temperature
-            bonus = bonus._replace(bonus=bonus.bonus / temperature)
-        return Query(interest, bonus, excluded.to(self._device))
-
-    def _bonus(self, items: Tensor, length: Tensor) -> HistoryBonus:
-        """What histories, ``[B, L]``, add to the cosines of a few items."""
-        model, parts = self.model, []
-        items, last = items.to(self._device), length.to(self._device) - 1
-        if model.repeat_bias is not None:
-            parts.append(model.repeat_bias(items, last))
-        if model.neighbour_bias is not None:
-            parts.append(self._neighbour_bonus(items, last))
-        if parts:
-            return together(*parts)
-        return HistoryBonus(items[:, :0], self.items.representations.new_zeros(len(items), 0))
-
-    def _neighbour_bonus(self, items: Tensor, last: Tensor) -> HistoryBonus:
-        """The same of the items' neighbours, for which the recent events are looked up, and no others."""
-        place = last[:, None] - torch.arange(min(items.shape[1], self._max_length), device=items.device).flip(0)
-        recent = items.gather(1, place.clamp(min=0)).where(place >= 0, 0)
-        neighbours = self.items.neighbours(recent.flatten())
-        of_nobody = neighbours.new_zeros(1, *neighbours.shape[1:])
-        number = torch.arange(1, recent.numel() + 1, device=items.device).view_as(recent).where(recent > 0, 0)
-        ends = torch.full_like(last, recent.shape[1] - 1)
-        bonus: HistoryBonus = self.model.neighbour_bias(number, ends, torch.cat([of_nobody, neighbours]))  # type: ignore[misc]
-        return bonus
+        return self._live.query(state.interest, items, state.length, excluded)
 
     def _best(self, query: Query, k: int, pool: Tensor | None, exact: bool) -> tuple[Tensor, Tensor]:
         if self._index is not None and pool is None and not exact:
@@ -666,126 +494,23 @@ class Recommender:
             scores, rows = scores[places], rows[places]
         return list(zip(rows[:k].tolist(), scores[:k].tolist(), strict=True))
 
-    def _score_of(self, query: Query, row: int) -> Tensor:
-        """Scores of one item, ``[B]``; what is excluded has one, too."""
-        rows = torch.tensor([row], device=self._device)
-        nothing = query.excluded[:, :0]
-        block = Block(rows, self.items.factors(rows).T)
-        return score_block(Query(query.interest, query.bonus, nothing), block)[:, 0]
 
-    def _log_of_sum(self, query: Query) -> Tensor:
-        sums = [
-            torch.stack([score_block(part, block).logsumexp(dim=1) for block in self.items.blocks()]).logsumexp(dim=0)
-            for part in query.in_parts()
-        ]
-        return torch.cat(sums)
+def _times(items: Sequence[str], at: Sequence[float | None] | None) -> Tensor:
+    """Times of events, NaN where they are not known, ``[n]``."""
+    for item, time in zip(items, at or (), strict=False):
+        if time is not None and not math.isfinite(time):
+            raise RequestError(f"the time of {item!r} is {time}: give a number, or None where it is not known")
+    known = [None] * len(items) if at is None else at
+    return torch.tensor([math.nan if time is None else time for time in known], dtype=torch.float64)
 
-    def _of_item(self, state: State, query: Query, row: int) -> tuple[list[tuple[str, float, float | None]], bool]:
-        """Points of the modalities, and of what the history adds; and whether they sum to the score."""
-        fusion = self.model.item_fusion
-        added = self.items.added.get(row)
-        here = torch.tensor([row], device=self._device)
-        parts, present = fusion.parts(here) if added is None else fusion.parts_of(added.content)
-        names = [
-            name if is_there else f"no {name}" for name, is_there in zip(fusion.modalities, present[0].tolist(), strict=True)
-        ]
-        vectors = modality_vectors(fusion, parts)
-        length = self.items.representations[row].norm() if self.model.temperature is not None else 1.0
-        if vectors is not None:
-            points = (vectors @ query.interest[0] / length).tolist()
-        else:
-            whole, _ = fusion.combine(parts)
-            points = []
-            for place in range(len(names)):
-                less = parts.clone()
-                less[:, place] = fusion.missing[place]
-                rest, _ = fusion.combine(less)
-                both = torch.cat([whole, rest])
-                both = F.normalize(both, dim=-1) if self.model.temperature is not None else both
-                points.append(float((both[0] - both[1]) @ query.interest[0]))
-        found: list[tuple[str, float, float | None]] = [(n, p, None) for n, p in zip(names, points, strict=True)]
-        items, last = state.items.to(self._device), state.length.to(self._device) - 1
-        scale = self.model.temperature or 1.0
-        said = {"had before": self.model.repeat_bias and self.model.repeat_bias(items, last),
-                "like what was chosen": self.model.neighbour_bias and self._neighbour_bonus(items, last)}  # fmt: skip
-        for name, bonus in said.items():
-            if bonus is not None:
-                found.append((name, float(bonus.bonus[bonus.items == row].sum()) / scale, None))
-        return found, vectors is not None
 
-    def _of_user(self, state: State, row: int, score: float) -> list[tuple[str, float, float | None]]:
-        """What the score loses without the profile, without each recent event, and without the older ones."""
-        rows, times = state.items, state.times
-        length = rows.shape[1]
-        user = state.tracker.user
-        user = torch.zeros(1, 0, device=self._device) if user is None else user
-        start = self._initial(user)
-        older = max(length - _EXPLAINED, 0)
-        found: list[tuple[str, float, float | None]] = []
-        if user.shape[1]:
-            unknown = self._initial(self._represented(None, None))
-            found.append(("profile", score - self._replayed(rows, times, unknown, row)[0], None))
-        if older:
-            recent = self._replayed(rows[:, older:], times[:, older:], start, row)[0]
-            found.append((f"{older} older events", score - recent, None))
-        if length:
-            others = self._replayed(*without([rows[0], times[0]], older), start, row, older)
-            names = [self.items.tokens[item] for item in rows[0, older:].tolist()]
-            whens = [None if np.isnan(time) else time for time in times[0, older:].tolist()]
-            found += [(name, score - rest, when) for name, rest, when in zip(names, others, whens, strict=True)]
-        return found
-
-    def _replayed(self, rows: Tensor, times: Tensor, tracker: InterestState, row: int, alike: int = 0) -> list[float]:
-        """Scores of an item after other histories, ``[B, L]``, of one user; the first ``alike`` events are the same."""
-        before = None
-        if alike:
-            _, tracker = self._read(rows[:1, :alike], times[:1, :alike], tracker)
-            before = times[:, alike - 1]
-        count = len(rows)
-        carried, past, user = tracker
-        tracker = InterestState(
-            carried.expand(-1, count, -1).contiguous(),
-            past.expand(count, -1, -1),
-            None if user is None else user.expand(count, -1),
+def _check_order(items: Sequence[str], times: Tensor, latest: Tensor) -> None:
+    late = (times < latest).nonzero().squeeze(1).tolist()
+    if late:
+        raise RequestError(
+            f"the event of {items[late[0]]!r} at {times[late[0]]:.10g} is older than the one before it, at "
+            f"{latest[late[0]]:.10g}: events have to come in order"
         )
-        interest, _ = self._read(rows[:, alike:], times[:, alike:], tracker, before)
-        length = torch.full((count,), rows.shape[1])
-        query = self._query_of(interest, rows, length, rows.new_zeros(count, 1))
-        return [float(score) for score in self._score_of(query, row)]
-
-
-def _neighbourhoods(model: LLMInterest) -> dict[str, Neighbourhood]:
-    if model.neighbour_bias is None:
-        return {}
-    fusion = model.item_fusion
-    neighbours, present = fusion.get_buffer("neighbours"), fusion.get_buffer("present")
-    modalities = [name for name in fusion.modalities if name != ID]
-    return {
-        name: Neighbourhood(fusion.features[name].get_buffer("values"), present[:, column], neighbours[:, column])
-        for column, name in enumerate(modalities)
-    }
-
-
-def _texts(catalogue: Catalogue) -> dict[str, str]:
-    return {token: piece.text for token, piece in catalogue.pieces["text"].items() if isinstance(piece, Text)}
-
-
-def _reader(config: Config, kind: str, settings: ContentSettings, fusion: ContentFusion | None) -> ContentReader | None:
-    if fusion is None or not len(fusion.features):
-        return None
-    id_field = config["ITEM_ID_FIELD"] if kind == "item" else config["USER_ID_FIELD"]
-    fields, template = getattr(settings, f"{kind}_text_fields"), getattr(settings, f"{kind}_text_template")
-    widths = {name: features.encoded_size for name, features in fusion.features.items()}
-    return ContentReader(kind, settings, text_writer(kind, id_field, fields, template)[0], widths)
-
-
-def _version(model: LLMInterest, tokens: Iterable[str]) -> str:
-    hashed = hashlib.sha256(digest(tokens).encode())
-    hashed.update(repr((model.temperature, sorted(model.time_embeddings))).encode())
-    for name, values in sorted(model.state_dict().items()):
-        hashed.update(name.encode())
-        hashed.update(memoryview(values.detach().cpu().contiguous().view(-1).numpy()))  # type: ignore[arg-type]
-    return hashed.hexdigest()
 
 
 def _check_is_one(state: State) -> None:

@@ -63,11 +63,17 @@ class EventLog:
             log._written = length + 1
         return log
 
+    def last_time(self, length: Tensor) -> Tensor:
+        """When the last of each user's first ``length`` events was, ``[B]``; NaN if unknown, -inf without events."""
+        last = self.times.gather(1, (length - 1).clamp(min=0)[:, None]).squeeze(1)
+        return last.where(length > 0, -torch.inf)
+
     def first(self, length: Tensor) -> tuple[Tensor, Tensor]:
         """Items and times of each user's first ``length`` events, ``[B, max(length)]``."""
-        longest = int(length.max()) if len(length) else 0
+        longest = int(length.max())
         is_behind = torch.arange(longest) >= length[:, None]
-        return self.items[:, :longest].masked_fill(is_behind, 0), self.times[:, :longest].masked_fill(is_behind, torch.nan)
+        items, times = self.items[:, :longest], self.times[:, :longest]
+        return items.masked_fill(is_behind, 0), times.masked_fill(is_behind, torch.nan)
 
 
 @dataclass(frozen=True)
@@ -104,9 +110,7 @@ class State:
         """The state of some users, ``[b]`` of the ``B``."""
         at = rows.to(self.interest.device)
         user = self.tracker.user
-        tracker = InterestState(
-            self.tracker.carried[:, at], self.tracker.past[at], None if user is None else user[at]
-        )
+        tracker = InterestState(self.tracker.carried[:, at], self.tracker.past[at], None if user is None else user[at])
         length = self.length[rows]
         items, times = self.log.items[rows], self.log.times[rows]
         log = EventLog.of(*EventLog(items, times, length).first(length), length)
