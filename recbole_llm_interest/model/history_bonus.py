@@ -55,7 +55,12 @@ class NeighbourBias(nn.Module):
 
     Args:
         modalities: whose neighbours have weights of their own.
+
+    Attributes:
+        reach: how many events back it looks.
     """
+
+    reach = _RECENT
 
     def __init__(self, modalities: int) -> None:
         super().__init__()

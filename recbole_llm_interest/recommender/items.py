@@ -32,7 +32,7 @@ class Block:
 
     def places(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Which column each of ``rows`` is, and whether it is one at all; of the same shape both."""
-        place = torch.searchsorted(self.rows, rows).clamp(max=len(self.rows) - 1)
+        place = torch.searchsorted(self.rows, rows.contiguous()).clamp(max=len(self.rows) - 1)
         return place, self.rows[place] == rows
 
 

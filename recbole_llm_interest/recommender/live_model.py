@@ -27,7 +27,7 @@ class LiveModel:
     Args:
         model: trained.
         items: what it makes of the items.
-        max_length: ``MAX_ITEM_LIST_LENGTH``, as far as attention, and what neighbours say, reach back.
+        max_length: ``MAX_ITEM_LIST_LENGTH``, the events back to which attention reaches.
     """
 
     def __init__(self, model: LLMInterest, items: ItemTable, max_length: int) -> None:
@@ -110,7 +110,8 @@ class LiveModel:
             found["had before"] = self.model.repeat_bias(items, last)
         if self.model.neighbour_bias is not None:
             # the neighbours of recent events are looked up, and no others
-            place = last[:, None] - torch.arange(min(items.shape[1], self._max_length), device=self.device).flip(0)
+            reach = min(items.shape[1], self.model.neighbour_bias.reach)
+            place = last[:, None] - torch.arange(reach, device=self.device).flip(0)
             recent = items.gather(1, place.clamp(min=0)).where(place >= 0, 0)
             neighbours = self.items.neighbours(recent.flatten())
             of_nobody = neighbours.new_zeros(1, *neighbours.shape[1:])

@@ -121,7 +121,7 @@ class Recommender:
             if user is None:
                 raise RequestError("a recorded history is that of a user of the data set: name one")
             history, at = self._recorded(user)
-        return self._start(represented, history, at)
+        return self._start(represented, [history], [at])
 
     def start_many(
         self,
@@ -135,8 +135,16 @@ class Recommender:
         times: Sequence[Sequence[float | None] | None] = at if at is not None else [None] * len(users)
         if not len(users) == len(lines) == len(times):
             raise RequestError(f"{len(users)} users, {len(lines)} histories and {len(times)} lists of times: one each")
-        rest = zip(users, lines, times, strict=True)
-        return join([self.start(user, history=line, at=when) for user, line, when in rest])
+        represented = torch.cat([self._represented(user, None) for user in users])
+        by_length: dict[int, list[int]] = {}
+        for place, line in enumerate(lines):
+            by_length.setdefault(len(line), []).append(place)
+        parts = [
+            self._start(represented[places], [lines[place] for place in places], [times[place] for place in places])
+            for places in by_length.values()
+        ]
+        order = [place for places in by_length.values() for place in places]
+        return join(parts).select(torch.tensor(order).argsort())
 
     def update(self, state: State, item: str, at: float | None = None) -> State:
         """The state after one more event of one user, in constant time; equal to a pass over the whole history.
@@ -448,16 +456,22 @@ class Recommender:
         return [item for item, _ in known], [time for _, time in known]
 
     @torch.no_grad()
-    def _start(self, user: Tensor, history: Sequence[str], at: Sequence[float | None] | None) -> State:
-        if at is not None and len(at) != len(history):
-            raise RequestError(f"{len(history)} events and {len(at)} times: one each")
-        rows = self.items.find(history, removed_too=True)[None]
-        times = _times(history, at)
-        latest = torch.cat([times.new_tensor([-torch.inf]), times.nan_to_num(nan=-torch.inf)]).cummax(dim=0).values
-        _check_order(history, times, latest[:-1])
-        interest, tracker = self._live.read(rows, times[None], self._live.initial(user))
-        length = torch.tensor([len(history)])
-        return State(tracker, interest, EventLog.of(rows, times[None], length), length, latest[-1:], self.version)
+    def _start(
+        self, user: Tensor, histories: Sequence[Sequence[str]], at: Sequence[Sequence[float | None] | None]
+    ) -> State:
+        """The state of users, ``[B, U]``, after histories of the same length."""
+        for history, line in zip(histories, at, strict=True):
+            if line is not None and len(line) != len(history):
+                raise RequestError(f"{len(history)} events and {len(line)} times: one each")
+        rows = torch.stack([self.items.find(history, removed_too=True) for history in histories])
+        times = torch.stack([_times(*events) for events in zip(histories, at, strict=True)])
+        nothing = times.new_full((len(times), 1), -torch.inf)
+        latest = torch.cat([nothing, times.nan_to_num(nan=-torch.inf)], dim=1).cummax(dim=1).values
+        for history, line, before in zip(histories, times, latest, strict=True):
+            _check_order(history, line, before[:-1])
+        interest, tracker = self._live.read(rows, times, self._live.initial(user))
+        length = torch.full((len(rows),), rows.shape[1])
+        return State(tracker, interest, EventLog.of(rows, times, length), length, latest[:, -1], self.version)
 
     def _check(self, state: State) -> None:
         if state.model != self.version:
