@@ -130,7 +130,7 @@ def _of_user(live: LiveModel, state: State, row: int, score: float) -> list[_Poi
     older = max(length - _EVENTS, 0)
     found: list[_Points] = []
     if user is not None:
-        found.append(("profile", score - _replayed(live, rows, times, live.initial(live.user(0)), row)[0], None))
+        found.append(("profile", score - _replayed(live, rows, times, live.initial(live.users([0])), row)[0], None))
     if older:
         recent = _replayed(live, rows[:, older:], times[:, older:], start, row)[0]
         found.append((f"{older} older events", score - recent, None))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +16,7 @@ from recbole_llm_interest.model.history_bonus import HistoryBonus, together
 from recbole_llm_interest.model.interest_tracker import InterestState
 from recbole_llm_interest.model.llm_interest import LLMInterest
 from recbole_llm_interest.model.sequence_encoders import TransformerEncoder
-from recbole_llm_interest.recommender.items import Block, ItemTable
+from recbole_llm_interest.recommender.items import BLOCK_ITEMS, Block, ItemTable
 from recbole_llm_interest.recommender.neighbourhood import Neighbourhood
 from recbole_llm_interest.recommender.search import Query, score_block
 
@@ -38,12 +38,12 @@ class LiveModel:
 
     # --- reading events
 
-    def user(self, row: int) -> Tensor:
-        """Who a user of the data set is, ``[1, U]``, 0 being nobody known; of no width without users' content."""
+    def users(self, rows: Sequence[int]) -> Tensor:
+        """Who users of the data set are, ``[B, U]``, 0 being nobody known; of no width without users' content."""
         if self.model.user_fusion is None:
-            return torch.zeros(1, 0, device=self.device)
-        user: Tensor = self.model.user_fusion(torch.tensor([row], device=self.device))
-        return user
+            return torch.zeros(len(rows), 0, device=self.device)
+        users: Tensor = self.model.user_fusion(torch.tensor(rows, device=self.device))
+        return users
 
     def initial(self, user: Tensor) -> InterestState:
         """The state before the first event, from ``[B, U]``."""
@@ -137,6 +137,16 @@ class LiveModel:
             of_blocks = [score_block(part, block).logsumexp(dim=1) for block in self.items.blocks()]
             sums.append(torch.stack(of_blocks).logsumexp(dim=0))
         return torch.cat(sums)
+
+
+def representations(model: LLMInterest) -> Tensor:
+    """``I`` of every item, ``[N, D]``, made in blocks: in between, a large catalogue takes several times its size."""
+    fusion = model.item_fusion
+    rows = torch.arange(len(fusion.get_buffer("present")), device=fusion.get_buffer("present").device)
+    made = torch.zeros(len(rows), fusion.output_size, device=rows.device)
+    for part in torch.split(rows[1:], BLOCK_ITEMS):
+        made[part] = fusion(part)
+    return made
 
 
 def neighbourhoods(model: LLMInterest) -> dict[str, Neighbourhood]:

@@ -17,7 +17,7 @@ from recbole_llm_interest.errors import RequestError, StateError
 from recbole_llm_interest.recommender.explanation import Explanation, explain
 from recbole_llm_interest.recommender.interests import Interest, InterestMap
 from recbole_llm_interest.recommender.items import ItemTable, NewItem
-from recbole_llm_interest.recommender.live_model import LiveModel, neighbourhoods, version
+from recbole_llm_interest.recommender.live_model import LiveModel, neighbourhoods, representations, version
 from recbole_llm_interest.recommender.loading import Trained, load_trained
 from recbole_llm_interest.recommender.search import ApproximateIndex, Query, exact_best, score_block
 from recbole_llm_interest.recommender.state import EventLog, State, join, load_state, save_state
@@ -72,7 +72,7 @@ class Recommender:
         with torch.no_grad():
             self.items = ItemTable(
                 trained.tokens,
-                trained.model.eval().item_representations(),
+                representations(trained.model.eval()),
                 is_cosine=trained.model.temperature is not None,
                 neighbourhoods=neighbourhoods(trained.model),
                 texts=trained.texts,
@@ -135,7 +135,8 @@ class Recommender:
         times: Sequence[Sequence[float | None] | None] = at if at is not None else [None] * len(users)
         if not len(users) == len(lines) == len(times):
             raise RequestError(f"{len(users)} users, {len(lines)} histories and {len(times)} lists of times: one each")
-        represented = torch.cat([self._represented(user, None) for user in users])
+        with torch.no_grad():
+            represented = self._live.users([0 if user is None else self._user_row(user) for user in users])
         by_length: dict[int, list[int]] = {}
         for place, line in enumerate(lines):
             by_length.setdefault(len(line), []).append(place)
@@ -434,7 +435,7 @@ class Recommender:
         if user is not None and profile is not None:
             raise RequestError("a user is named, or has a profile of their own, and not both")
         if profile is None:
-            return self._live.user(0 if user is None else self._user_row(user))
+            return self._live.users([0 if user is None else self._user_row(user)])
         fusion, reader = self._trained.model.user_fusion, self._trained.user_reader
         if fusion is None or reader is None:
             raise RequestError("the model does not know users by content: leave the profile out")
