@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,7 +69,8 @@ def load_trained(checkpoint: Path, settings: dict[str, Any]) -> Trained:
         raise CheckpointError(f"checkpoint {checkpoint} is of model {trained['model']!r}, not LLMInterest")
     in_effect = {key: trained[key] for key in settings_keys() if key in trained}
     overrides = {**trained.external_config_dict, **in_effect, **settings}
-    config = configure(LLMInterest.__name__, trained["dataset"], overrides=overrides)
+    with _without_words():
+        config = configure(LLMInterest.__name__, trained["dataset"], overrides=overrides)
     with as_user_error("the data or the settings"):
         init_seed(config["seed"], config["reproducibility"])
         dataset = create_dataset(config)
@@ -96,6 +99,17 @@ def load_trained(checkpoint: Path, settings: dict[str, Any]) -> Trained:
         _reader(config, "user", content, model.user_fusion),
         lambda user: recorded_history(config, user),
     )
+
+
+@contextmanager
+def _without_words() -> Iterator[None]:
+    """Keep the process' command line from RecBole, which would read it as settings, whatever program this is."""
+    words = sys.argv
+    sys.argv = words[:1]
+    try:
+        yield
+    finally:
+        sys.argv = words
 
 
 def _reader(config: Config, kind: str, settings: ContentSettings, fusion: ContentFusion | None) -> ContentReader | None:
