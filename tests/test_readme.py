@@ -58,7 +58,11 @@ def test_make_has_the_target(target):
 
 
 def test_links_lead_somewhere():
-    for document in (REPOSITORY / "README.md", REPOSITORY / "benchmarks" / "README.md", REPOSITORY / "docs" / "live.md"):
+    for document in (
+        REPOSITORY / "README.md",
+        REPOSITORY / "benchmarks" / "README.md",
+        REPOSITORY / "docs" / "live.md",
+    ):
         for target in re.findall(r"\]\(([^)#]+)\)", document.read_text()):
             assert target.startswith("https://") or (document.parent / target).exists(), f"{document.name}: {target}"
 
