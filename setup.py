@@ -12,9 +12,9 @@ CONTENT = {
     "audio": ["librosa>=0.10.2", "soundfile>=0.12", "soxr>=0.3.2", "transformers>=5"],
     "media": ["av>=14"],  # sounds that soundfile does not read: m4a, aac, wma, the sound of videos
     "parquet": ["pyarrow>=15"],
-    "neighbours": ["faiss-cpu>=1.8"],  # content_neighbours among more than 200,000 items
+    "index": ["faiss-cpu>=1.8"],  # approximate search, and content_neighbours, in large catalogues
 }
-SUBPACKAGES = ["", ".content", ".content.encoders", ".evaluation", ".model"]
+SUBPACKAGES = ["", ".content", ".content.encoders", ".evaluation", ".model", ".recommender"]
 
 setup(
     name=PACKAGE,
@@ -45,7 +45,7 @@ setup(
     ],
     extras_require={
         **CONTENT,
-        "content": [package for extra, packages in CONTENT.items() if extra != "neighbours" for package in packages],
+        "content": [package for extra, packages in CONTENT.items() if extra != "index" for package in packages],
         "tune": ["hyperopt==0.2.5"],
         "fuzz": ["atheris>=3"],
         "test": [

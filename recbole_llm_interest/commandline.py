@@ -9,9 +9,14 @@ from collections.abc import Callable, Sequence
 from recbole_llm_interest.errors import LLMInterestError, SettingsError
 
 
+def bare_parser(prog: str, description: str) -> argparse.ArgumentParser:
+    """A parser of no options yet."""
+    return argparse.ArgumentParser(prog=prog, description=description, allow_abbrev=False, exit_on_error=False)
+
+
 def settings_parser(prog: str, description: str) -> argparse.ArgumentParser:
-    """A parser of what every command takes; the command adds its own options."""
-    parser = argparse.ArgumentParser(prog=prog, description=description, allow_abbrev=False, exit_on_error=False)
+    """A parser of what every command on a data set takes; the command adds its own options."""
+    parser = bare_parser(prog, description)
     parser.add_argument("--dataset", "-d", default="ml-100k", help="name of the data set, a folder below data_path")
     parser.add_argument("--config_files", help="YAML files, separated by spaces; a later one goes before an earlier")
     parser.add_argument(
@@ -44,7 +49,8 @@ def parse_arguments(
         options, rest = parser.parse_known_args(arguments)
     except argparse.ArgumentError as error:
         raise SettingsError(f"command line: {error}") from error
-    options.config_files = options.config_files.split() if options.config_files else []
+    if "config_files" in options:
+        options.config_files = options.config_files.split() if options.config_files else []
     overrides: dict[str, str] = {}
     for word in rest:
         key, separator, value = word.removeprefix("--").partition("=")
@@ -53,7 +59,7 @@ def parse_arguments(
         if overrides.get(key, value) != value:
             raise SettingsError(f"command line: --{key} comes twice, as {overrides[key]!r} and as {value!r}")
         overrides[key] = value
-    if options.strict:
+    if "strict" in options and options.strict:
         overrides |= {"strict_data": "True", "strict_content": "True"}
     # as in YAML, and in the README's table of settings
     return options, {key: None if value == "~" else value for key, value in overrides.items()}

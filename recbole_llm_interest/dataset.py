@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from recbole.config import Config
 from recbole.data.dataset import SequentialDataset
@@ -205,9 +206,30 @@ def catalogue_of(config: Config, kind: str, settings: ContentSettings) -> Catalo
 def interaction_tokens(config: Config, kind: str) -> list[str]:
     """The items or users that the interaction file names."""
     field = config["ITEM_ID_FIELD"] if kind == "item" else config["USER_ID_FIELD"]
+    return list(_interactions(config, [field])[field].unique())
+
+
+def recorded_history(config: Config, user: str) -> tuple[list[str], list[float]]:
+    """A user's items and their times, in order, as the interaction file has them, in double precision.
+
+    Times are NaN where the file has none.
+    """
+    fields = [config["USER_ID_FIELD"], config["ITEM_ID_FIELD"]]
+    if config["eval_args"]["order"] == "TO":
+        fields.append(config["TIME_FIELD"])
+    events = _interactions(config, fields)
+    events = events[events[fields[0]] == user]
+    times = events[fields[2]].astype(float) if len(fields) > 2 else pd.Series(np.nan, events.index)
+    order = times.sort_values(kind="stable").index
+    return list(events[fields[1]][order]), list(times[order])
+
+
+def _interactions(config: Config, fields: list[str]) -> pd.DataFrame:
+    """Columns of the interaction file, word for word."""
     path = Path(config["data_path"]) / f"{config['dataset']}.inter"
-    rows = read_rows(path, Layout.of(config), {field: "token"}, ids=[field], strict=bool(config["strict_data"]))
-    return list(rows[field].unique())
+    kinds = {field: "float" if field == config["TIME_FIELD"] else "token" for field in fields}
+    ids = [field for field, kind in kinds.items() if kind == "token"]
+    return read_rows(path, Layout.of(config), kinds, ids=ids, strict=bool(config["strict_data"]))
 
 
 def feature_cache(config: Config, settings: ContentSettings) -> Path:

@@ -39,3 +39,11 @@ class CheckpointError(LLMInterestError):
 
 class ProcessError(LLMInterestError):
     """One of several processes that train together was killed."""
+
+
+class RequestError(LLMInterestError):
+    """The recommender cannot do what it is asked: an unknown item, an event out of order, too few candidates."""
+
+
+class StateError(LLMInterestError):
+    """A saved state is missing, damaged, or of another model."""

@@ -102,7 +102,7 @@ def _test(
         parameters=sum(weights.numel() for weights in it.trainer.model.parameters() if weights.requires_grad),
         test_events=len(events),
         candidates=candidates,
-        test_digest=_digest([candidates, *sorted(events)]),
+        test_digest=digest([candidates, *sorted(events)]),
         places=_places(it.dataset, it.trainer.eval_collector.last_events),
         checkpoint=checkpoint or str(it.trainer.saved_model_file),
         log=it.log,
@@ -179,7 +179,7 @@ def _experiment(title: str, config: Config) -> Iterator[_Experiment]:
         logger.info(dataset)
         if max(config["topk"]) > dataset.item_num - 1:
             raise SettingsError(f"topk={config['topk']}: {config['dataset']} has only {dataset.item_num - 1} items")
-        config["item_digest"] = _digest(dataset.field2id_token[dataset.iid_field])
+        config["item_digest"] = digest(dataset.field2id_token[dataset.iid_field])
         init_seed(config["seed"], config["reproducibility"])
         model = get_model(config["model"])(config, train_data._dataset).to(config["device"])
         trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
@@ -310,5 +310,6 @@ def _places(dataset: Any, events: Tensor | None) -> list[int]:
     return [place for _, place in by_name]
 
 
-def _digest(words: Iterable[Any]) -> str:
+def digest(words: Iterable[Any]) -> str:
+    """A hash of words in their order."""
     return hashlib.sha256("\n".join(map(str, words)).encode()).hexdigest()

@@ -150,6 +150,24 @@ def learning_rate_schedule(kind: str, warmup: float, total: int) -> Callable[[in
     return share
 
 
+def open_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint of whatever model and data set, running no code that it may hold.
+
+    Raises:
+        CheckpointError: it is not there, or is damaged.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"checkpoint {path} does not exist")
+    damaged = f"checkpoint {path} is damaged, or not one that this package wrote"
+    try:
+        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, OSError) as error:
+        raise CheckpointError(damaged) from error
+    if not isinstance(checkpoint, dict) or "config" not in checkpoint:
+        raise CheckpointError(damaged)
+    return checkpoint
+
+
 def read_checkpoint(path: Path, config: Config) -> dict[str, Any]:
     """Read a checkpoint of the model and data set that ``config`` names, running no code that it may hold.
 
@@ -158,13 +176,8 @@ def read_checkpoint(path: Path, config: Config) -> dict[str, Any]:
     Raises:
         CheckpointError: it is not there, is damaged, or belongs to something else.
     """
-    if not path.is_file():
-        raise CheckpointError(f"checkpoint {path} does not exist")
-    try:
-        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        saved = checkpoint["config"]
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, OSError) as error:
-        raise CheckpointError(f"checkpoint {path} is damaged, or not one that this package wrote") from error
+    checkpoint = open_checkpoint(path)
+    saved = checkpoint["config"]
     for key in ("model", "dataset"):
         if saved[key] != config[key]:
             raise CheckpointError(

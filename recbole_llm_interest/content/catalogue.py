@@ -39,6 +39,7 @@ class Catalogue:
         folder: the data set's folder.
         tokens: every row's id, in the file's order.
         pieces: modality -> token -> content; a token whose content is empty is left out.
+        labels: token -> the first column of its text that is not empty, as a title.
     """
 
     kind: str
@@ -46,6 +47,7 @@ class Catalogue:
     folder: Path
     tokens: list[str] = field(default_factory=list)
     pieces: dict[Modality, dict[str, Piece]] = field(default_factory=lambda: {"text": {}, "image": {}, "audio": {}})
+    labels: dict[str, str] = field(default_factory=dict)
 
 
 def read_catalogue(
@@ -82,7 +84,7 @@ def read_catalogue(
             its rows can be used, or ``strict`` is set and one cannot.
         SettingsError: the template cannot be read.
     """
-    write_text, named = _text_writer(kind, id_field, text_fields, text_template)
+    write_text, named = text_writer(kind, id_field, text_fields, text_template)
     setting = f"{kind}_text_fields" if text_template is None else f"{kind}_text_template"
     jsonl, atomic = folder / "content" / f"{kind}s.jsonl", folder / f"{dataset}.{kind}"
     if jsonl.is_file():
@@ -101,6 +103,8 @@ def read_catalogue(
         columns.update(dict.fromkeys(row))
         if text := write_text(row):
             catalogue.pieces["text"][token] = Text(text)
+            values = (_as_text(row.get(column)) for column in named or _text_columns(row, id_field))
+            catalogue.labels[token] = next(filter(None, values), text)
         for modality, column in MEDIA_COLUMNS.items():
             if name := _as_is(row.get(column)):
                 catalogue.pieces[modality][token] = MediaFile(folder / "content", name)
@@ -116,10 +120,10 @@ def _check_columns(setting: str, named: Iterable[str], columns: Mapping[str, Non
             raise DataError(f"{setting} names {name!r}, which {source} does not have{hint}")
 
 
-def _text_writer(
+def text_writer(
     kind: str, id_field: str, fields: Sequence[str] | None, template: str | None
 ) -> tuple[Callable[[_Row], str], Sequence[str]]:
-    """What makes a row's text, and the columns that it names."""
+    """What makes a row's text, and the columns that it names. Arguments and errors are those of ``read_catalogue``."""
     if template is not None:
         try:
             fields_of = list(string.Formatter().parse(template))

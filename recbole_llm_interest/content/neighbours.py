@@ -124,7 +124,7 @@ def _by_faiss(unit: Tensor, count: int) -> Tensor:
     index = faiss.index_factory(unit.shape[1], f"IVF{int(4 * len(unit) ** 0.5)},Flat", faiss.METRIC_INNER_PRODUCT)
     index.train(vectors)
     index.add(vectors)
-    index.nprobe = _CELLS
+    faiss.ParameterSpace().set_index_parameter(index, "nprobe", _CELLS)
     nearest = torch.from_numpy(index.search(vectors, count + 1)[1]).to(unit.device)
     is_own = nearest == torch.arange(len(unit), device=unit.device)[:, None]
     nearest = nearest.gather(1, is_own.int().argsort(dim=1, stable=True))[:, :count]  # without itself, or the last one

@@ -129,7 +129,36 @@ class ContentFusion(nn.Module):
         present = present[chosen]
         if self.training and self.modality_dropout:
             present = present & (torch.rand_like(present, dtype=torch.float) >= self.modality_dropout)
-        return torch.where(present[..., None], torch.stack(parts, dim=1), self.missing), present
+        return self._filled(parts, present), present
+
+    def of(self, content: Content) -> Tensor:
+        """Representations of rows that are not in the table, ``[B, output_size]``; see ``parts_of``."""
+        parts, _ = self.parts_of(content)
+        representation, _ = self.combine(parts)
+        return representation
+
+    @property
+    def encoded_sizes(self) -> dict[str, int]:
+        """How wide each modality's features are, before they are conditioned."""
+        return {name: int(features.encoded_size) for name, features in self.features.items()}  # type: ignore[arg-type]
+
+    def condition(self, content: Content) -> dict[str, Tensor]:
+        """Features of rows that are not in the table, as the model sees them, ``[B, K]`` by modality."""
+        return {name: self.features[name].condition(features) for name, features in content.items()}  # type: ignore[operator]
+
+    def parts_of(self, content: Content) -> tuple[Tensor, Tensor]:
+        """What ``parts`` gives, of rows that are not in the table, from their content; none of them has an ID."""
+        rows = len(next(iter(content.values())).present)
+        absent = self.missing.new_zeros(rows, self.missing.shape[1])
+        nowhere = torch.zeros(rows, dtype=torch.bool)
+        conditioned = self.condition(content)
+        parts = [self.projections[name](conditioned[name]) if name in content else absent for name in self.modalities]
+        there = [content[name].present if name in content else nowhere for name in self.modalities]
+        present = torch.stack(there, dim=1).to(absent.device)
+        return self._filled(parts, present), present
+
+    def _filled(self, parts: list[Tensor], present: Tensor) -> Tensor:
+        return torch.where(present[..., None], torch.stack(parts, dim=1), self.missing)
 
     def _neighbours(self, count: int, cache: Path | None = None) -> Tensor:
         present = self.get_buffer("present")
@@ -162,12 +191,18 @@ class FrozenFeatures(nn.Module):
             self.register_buffer("mean", features.conditioning.mean.clone())
             self.register_buffer("weight", features.conditioning.weight.clone())
         values = features.conditioned()
+        self.encoded_size = features.values.shape[1]
         self.output_size = values.shape[1]
         self.register_buffer("values", values, persistent=False)
 
     def forward(self, rows: Tensor | slice) -> Tensor:
         """Conditioned features of ``rows``, ``[B, K]``."""
         return self.get_buffer("values")[rows]
+
+    def condition(self, features: Features) -> Tensor:
+        """Features of rows that are not in the table, ``[B, D]``, conditioned as the table's are, ``[B, K]``."""
+        conditioned = replace(features, conditioning=self._features.conditioning).conditioned()
+        return conditioned.to(self.get_buffer("values").device)
 
     def condition_again(self) -> bool:
         """Condition as a checkpoint says that has just been loaded; whether that is otherwise than before."""

@@ -57,9 +57,11 @@ class NeighbourBias(nn.Module):
 
     Args:
         modalities: whose neighbours have weights of their own.
+
+    Attributes:
+        reach: how many events back it looks.
     """
 
-    #: how many of the last events count
     reach = 2**_NEIGHBOUR_LAGS - 1
 
     def __init__(self, modalities: int) -> None:

@@ -99,14 +99,15 @@ class InterestTracker(nn.Module):
 
     def forward(self, items: Tensor, state: InterestState) -> Tensor:
         """Interest after each event of ``items``, both ``[B, L, D]``. What is padded behind the end changes nothing."""
-        return self._read(items, state)[0]
+        return self.read(items, state)[0]
 
     def step(self, item: Tensor, state: InterestState) -> tuple[Tensor, InterestState]:
         """Interest after one more event of each user, ``[B, D]``, and the new state."""
-        interest, state = self._read(item[:, None], state)
+        interest, state = self.read(item[:, None], state)
         return interest[:, 0], state
 
-    def _read(self, items: Tensor, state: InterestState) -> tuple[Tensor, InterestState]:
+    def read(self, items: Tensor, state: InterestState) -> tuple[Tensor, InterestState]:
+        """Interest after each event of ``items``, both ``[B, L, D]``, and the state after the last one."""
         hidden, carried = self.encoder(items, state.carried)
         interest = self.output(hidden)
         past = state.past

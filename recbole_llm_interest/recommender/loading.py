@@ -1,0 +1,121 @@
+"""From a checkpoint to all that a recommender needs: the model, its items' names and words, and the encoders."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from recbole.config import Config
+from recbole.data import create_dataset, data_preparation
+from recbole.utils import init_seed
+
+from recbole_llm_interest.configuration import as_user_error, configure
+from recbole_llm_interest.content.catalogue import text_writer
+from recbole_llm_interest.content.pieces import Text
+from recbole_llm_interest.dataset import catalogue_of, recorded_history
+from recbole_llm_interest.errors import CheckpointError
+from recbole_llm_interest.experiment import digest
+from recbole_llm_interest.model.fusion import ContentFusion
+from recbole_llm_interest.model.llm_interest import LLMInterest
+from recbole_llm_interest.recommender.encoding import ContentReader
+from recbole_llm_interest.settings import ContentSettings, read_settings, settings_keys
+from recbole_llm_interest.trainer import open_checkpoint, restore_model
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What training left, and what the data set says.
+
+    Attributes:
+        model: with the checkpoint's weights.
+        tokens: the items' names, by internal id.
+        users: the users' internal ids, by name.
+        max_length: ``MAX_ITEM_LIST_LENGTH``.
+        texts: what is known of items in words, by token.
+        labels: the same at its shortest, as a title.
+        item_reader: encodes the content of new items; None where the model knows items by their IDs alone.
+        user_reader: the same for users.
+        recorded: looks up the items and times of a user's recorded events.
+    """
+
+    model: LLMInterest
+    tokens: list[str]
+    users: dict[str, int]
+    max_length: int
+    texts: dict[str, str]
+    labels: dict[str, str]
+    item_reader: ContentReader | None
+    user_reader: ContentReader | None
+    recorded: Callable[[str], tuple[list[str], list[float]]]
+
+
+def load_trained(checkpoint: Path, settings: dict[str, Any]) -> Trained:
+    """Read a checkpoint, the data set that it was trained on, and its features from the cache.
+
+    Args:
+        checkpoint: as ``run_recbole.py`` writes them. No code in it is run.
+        settings: what is otherwise than in training, as ``data_path`` or ``feature_cache``.
+
+    Raises:
+        LLMInterestError: the checkpoint or the data set is missing, damaged, or not what it was in training.
+    """
+    saved = open_checkpoint(checkpoint)
+    trained = saved["config"]
+    if trained["model"] != LLMInterest.__name__:
+        raise CheckpointError(f"checkpoint {checkpoint} is of model {trained['model']!r}, not LLMInterest")
+    in_effect = {key: trained[key] for key in settings_keys() if key in trained}
+    overrides = {**trained.external_config_dict, **in_effect, **settings}
+    with _without_words():
+        config = configure(LLMInterest.__name__, trained["dataset"], overrides=overrides)
+    with as_user_error("the data or the settings"):
+        init_seed(config["seed"], config["reproducibility"])
+        dataset = create_dataset(config)
+        train_data, _, _ = data_preparation(config, dataset)
+        model = LLMInterest(config, train_data._dataset).to(config["device"])
+    items, users = (
+        [str(token) for token in dataset.field2id_token[field]] for field in (dataset.iid_field, dataset.uid_field)
+    )
+    if trained["item_digest"] not in (None, digest(items)):
+        raise CheckpointError(
+            f"checkpoint {checkpoint} was trained on other items, or on the same in another order: "
+            f"{config['dataset']} has changed since; train again"
+        )
+    restore_model(model, saved)
+    content = read_settings(ContentSettings, config)
+    catalogue = catalogue_of(config, "item", content)
+    texts = catalogue.pieces["text"].items()
+    return Trained(
+        model,
+        items,
+        {token: row for row, token in enumerate(users) if row},
+        config["MAX_ITEM_LIST_LENGTH"],
+        {token: piece.text for token, piece in texts if isinstance(piece, Text)},
+        catalogue.labels,
+        _reader(config, "item", content, model.item_fusion),
+        _reader(config, "user", content, model.user_fusion),
+        lambda user: recorded_history(config, user),
+    )
+
+
+@contextmanager
+def _without_words() -> Iterator[None]:
+    """Keep the process' command line from RecBole, which would read it as settings, whatever program this is."""
+    words = sys.argv
+    sys.argv = words[:1]
+    try:
+        yield
+    finally:
+        sys.argv = words
+
+
+def _reader(config: Config, kind: str, settings: ContentSettings, fusion: ContentFusion | None) -> ContentReader | None:
+    if fusion is None or not len(fusion.features):
+        return None
+    id_field = config["ITEM_ID_FIELD"] if kind == "item" else config["USER_ID_FIELD"]
+    fields, template = getattr(settings, f"{kind}_text_fields"), getattr(settings, f"{kind}_text_template")
+    write_text, _ = text_writer(kind, id_field, fields, template)
+    return ContentReader(kind, settings, write_text, fusion.encoded_sizes)
