@@ -26,6 +26,9 @@ RECBOLE_ERRORS = (
     *(NotImplementedError, RuntimeError, SyntaxError, ImportError, OSError),
 )
 
+#: what RecBole itself is given for several processes
+_DISTRIBUTED_KEYS = {"nproc", "world_size", "ip", "port", "offset"}
+
 
 def configure(model: str, dataset: str, files: Sequence[str] = (), overrides: dict[str, Any] | None = None) -> Config:
     """RecBole's configuration of a model under the protocol that all models share, checked.
@@ -41,7 +44,10 @@ def configure(model: str, dataset: str, files: Sequence[str] = (), overrides: di
     """
     overrides = dict(overrides or {})
     _check_model(model)
-    check_keys([*keys_of_files(files), *overrides])
+    keys = [*keys_of_files(files), *overrides]
+    check_keys(keys)
+    for key in _DISTRIBUTED_KEYS.intersection(keys):
+        raise SettingsError(f"{key} is no setting here: run_recbole.py --nproc=2 trains by two processes")
     protocol = str(PROPERTIES / "protocol.yaml")
     with as_user_error("the settings"):
         config = Config(model, dataset, [protocol, *files], overrides)

@@ -76,6 +76,10 @@ class HistoryDataLoader(AbstractDataLoader):
         batch[self._dataset.next_item_list_field] = next_items[self._dataset.item_list_field]
         return self.transform(self._dataset, batch)
 
+    def targets(self, batch: Interaction) -> Tensor:
+        """How many targets each row of a batch holds, ``[B]``."""
+        return batch[self._dataset.item_list_length_field]
+
 
 def cut_windows(user: Tensor, target: Tensor, max_length: int) -> tuple[Tensor, Tensor, Tensor]:
     """Cut training targets into windows of one user's successive events.

@@ -43,3 +43,7 @@ class RequestError(LLMInterestError):
 
 class StateError(LLMInterestError):
     """A saved state is missing, damaged, or of another model."""
+
+
+class ProcessError(LLMInterestError):
+    """One of several processes that train together was killed."""

@@ -17,20 +17,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
-from recbole.utils import get_model, get_trainer, init_logger, init_seed
+from recbole.trainer import Trainer
+from recbole.utils import ModelType, get_model, get_trainer, init_logger, init_seed
 from torch import Tensor
 from tqdm import tqdm
 
 from recbole_llm_interest.configuration import as_user_error
+from recbole_llm_interest.distributed import (
+    first_goes_first,
+    is_first,
+    on_first,
+    own_device,
+    share_training,
+    world_size,
+)
 from recbole_llm_interest.errors import SettingsError
 from recbole_llm_interest.evaluation.comparison import RunResult
 from recbole_llm_interest.evaluation.rows import Row
 from recbole_llm_interest.model.llm_interest import LLMInterest
 from recbole_llm_interest.provenance import made_by
 from recbole_llm_interest.settings import settings_keys
-from recbole_llm_interest.trainer import read_checkpoint, restore_model
+from recbole_llm_interest.trainer import LLMInterestTrainer, read_checkpoint, restore_model
 
 #: settings that say where things lie and what is shown; and the seed, which has a place of its own
 _NO_PART_OF_THE_RESULT = {
@@ -41,6 +51,8 @@ _NO_PART_OF_THE_RESULT = {
 
 def run_experiment(row: Row, config: Config, checkpoint: str | None = None) -> RunResult:
     """Train a row's model and test its best epoch, or test ``checkpoint``.
+
+    Where several processes call it, they train together, and all get the result.
 
     Args:
         row: what is run.
@@ -58,34 +70,55 @@ def run_experiment(row: Row, config: Config, checkpoint: str | None = None) -> R
         else:
             restore_model(it.trainer.model, read_checkpoint(Path(checkpoint), config))
             it.trainer.eval_collector.data_collect(it.train_data)  # what metrics count; RecBole does so as it trains
-        test = it.trainer.evaluate(it.test_data, load_best_model=checkpoint is None, show_progress=False)
-        logging.getLogger().info("test result: %s", test)
-        candidates = _candidates(config, it.dataset.item_num - 1)
-        asked = it.test_data._dataset
-        events = _named(it.dataset, asked.inter_feat[it.dataset.uid_field], asked.inter_feat[it.dataset.iid_field])
-        seconds = it.watch.seconds
-        return RunResult(
-            row=row.name,
-            model=config["model"],
-            dataset=config["dataset"],
-            seed=config["seed"],
-            settings=given_settings(config),
-            note=row.note,
-            test={metric: float(value) for metric, value in test.items() if not math.isnan(value)},
-            valid_metric=config["valid_metric"],
-            best_valid=best_valid,
-            epochs=len(seconds),
-            seconds_per_epoch=sum(seconds) / len(seconds) if seconds else None,
-            parameters=sum(weights.numel() for weights in it.trainer.model.parameters() if weights.requires_grad),
-            test_events=len(events),
-            candidates=candidates,
-            test_digest=digest([candidates, *sorted(events)]),
-            places=_places(it.dataset, it.trainer.eval_collector.last_events),
-            checkpoint=checkpoint or str(it.trainer.saved_model_file),
-            log=it.log,
-            in_effect=settings_in_effect(config),
-            made_by=made,
-        )
+        return on_first(lambda: _test(it, row, config, checkpoint, best_valid, made))
+
+
+def _test(
+    it: _Experiment,
+    row: Row,
+    config: Config,
+    checkpoint: str | None,
+    best_valid: float | None,
+    made: dict[str, Any],
+) -> RunResult:
+    test = it.trainer.evaluate(it.test_data, load_best_model=checkpoint is None, show_progress=False)
+    logging.getLogger().info("test result: %s", test)
+    candidates = _candidates(config, it.dataset.item_num - 1)
+    asked = it.test_data._dataset
+    events = _named(it.dataset, asked.inter_feat[it.dataset.uid_field], asked.inter_feat[it.dataset.iid_field])
+    seconds = it.watch.seconds
+    return RunResult(
+        row=row.name,
+        model=config["model"],
+        dataset=config["dataset"],
+        seed=config["seed"],
+        settings=given_settings(config),
+        note=row.note,
+        test={metric: float(value) for metric, value in test.items() if not math.isnan(value)},
+        valid_metric=config["valid_metric"],
+        best_valid=best_valid,
+        epochs=len(seconds),
+        seconds_per_epoch=sum(seconds) / len(seconds) if seconds else None,
+        parameters=sum(weights.numel() for weights in it.trainer.model.parameters() if weights.requires_grad),
+        test_events=len(events),
+        candidates=candidates,
+        test_digest=digest([candidates, *sorted(events)]),
+        places=_places(it.dataset, it.trainer.eval_collector.last_events),
+        checkpoint=checkpoint or str(it.trainer.saved_model_file),
+        log=it.log,
+        in_effect=settings_in_effect(config),
+        made_by=made,
+    )
+
+
+def can_share_training(config: Config) -> bool:
+    """Whether several processes can train a model together.
+
+    It needs a loss that is a mean over targets, as those of RecBole's sequential models are, and a trainer that knows
+    no other steps: RecBole's plain one, or ours.
+    """
+    trainer = get_trainer(config["MODEL_TYPE"], config["model"])
+    return config["MODEL_TYPE"] == ModelType.SEQUENTIAL and trainer in (Trainer, LLMInterestTrainer)
 
 
 def best_validation_score(config: Config) -> tuple[float | None, int]:
@@ -122,6 +155,11 @@ class _Experiment:
 
     def train(self, saved: bool = True) -> float | None:
         """Train to the best epoch, and return its score; None where nothing was validated."""
+        if world_size() > 1:
+            # a row of RecBole's own loaders is one target
+            targets = getattr(self.train_data, "targets", lambda batch: torch.ones(len(batch)))
+            share_training(self.trainer, self.train_data, targets)
+        saved = saved and is_first()
         best, _ = self.trainer.fit(self.train_data, self.valid_data, saved=saved, show_progress=False)
         return float(best) if best is not None and math.isfinite(best) else None
 
@@ -131,9 +169,12 @@ def _experiment(title: str, config: Config) -> Iterator[_Experiment]:
     """Read the data and build the model; errors of all that is done within become such that a person can act on."""
     with as_user_error("the settings"), _log_file(config) as log, as_user_error("the data or the settings", log):
         logger = logging.getLogger()
+        config["device"] = own_device(config["device"])
+        config["log_wandb"] = config["log_wandb"] and is_first()
         init_seed(config["seed"], config["reproducibility"])
         logger.info(config)
-        dataset = create_dataset(config)
+        with first_goes_first():  # what has to be encoded is encoded once
+            dataset = create_dataset(config)
         train_data, valid_data, test_data = data_preparation(config, dataset)
         logger.info(dataset)
         if max(config["topk"]) > dataset.item_num - 1:
@@ -225,18 +266,22 @@ class EpochWatch:
 def _log_file(config: Config) -> Iterator[str]:
     """A log file of its own for each run; the console gets warnings only, unless ``state`` is set.
 
-    RecBole sets logging up once a process, so that a second run's lines would go to the first one's file.
+    RecBole sets logging up once a process, so that a second run's lines would go to the first one's file. Of processes
+    that train together, only the first logs; the others have no file, ``""``.
     """
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     root.handlers = []
-    init_logger(config)
+    if is_first():
+        init_logger(config)
+    else:
+        root.addHandler(logging.NullHandler())
     try:
         for handler in root.handlers:
             if not isinstance(handler, logging.FileHandler) and "state" not in config.external_config_dict:
                 handler.setLevel(logging.WARNING)
         files = [handler.baseFilename for handler in root.handlers if isinstance(handler, logging.FileHandler)]
-        yield str(Path(files[0]).relative_to(Path.cwd()))
+        yield str(Path(files[0]).relative_to(Path.cwd())) if files else ""
     finally:
         for handler in root.handlers:
             handler.close()

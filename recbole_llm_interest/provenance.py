@@ -13,11 +13,12 @@ from typing import Any
 import torch
 
 import recbole_llm_interest
+from recbole_llm_interest.distributed import world_size
 from recbole_llm_interest.registration import PROPERTIES
 
 
 def made_by(device: torch.device) -> dict[str, Any]:
-    """Versions of the package, torch and Python, the package's commit, the device that trains, and the CPU cores."""
+    """Versions of the package, torch and Python, the package's commit, the device, the CPU cores, the processes."""
     return {
         "version": recbole_llm_interest.__version__,
         "commit": _running_commit(),
@@ -25,6 +26,7 @@ def made_by(device: torch.device) -> dict[str, Any]:
         "python": platform.python_version(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu(),
         "cores": cores(),
+        "processes": world_size(),
     }
 
 

@@ -23,6 +23,7 @@ import scipy.sparse
 import torch
 import yaml
 
+from recbole_llm_interest.distributed import is_first
 from recbole_llm_interest.files import write_atomically
 
 
@@ -291,17 +292,30 @@ def keep_tensorboard_beside_the_log() -> None:
     """Write TensorBoard's events next to the run's log file (no upstream issue).
 
     RecBole writes them to ``log_tensorboard`` below the current directory, whatever the other logs' place.
-    A run without a log file, as in a notebook, writes to ``log/tensorboard``.
+    A run without a log file, as in a notebook, writes to ``log/tensorboard``. Of processes that train together, the
+    first writes.
     """
     import recbole.trainer.trainer
     from torch.utils.tensorboard import SummaryWriter
 
-    def get_tensorboard(logger: Any) -> SummaryWriter:
+    def get_tensorboard(logger: Any) -> SummaryWriter | _NoTensorBoard:
+        if not is_first():
+            return _NoTensorBoard()
         files = [Path(handler.baseFilename) for handler in logger.handlers if hasattr(handler, "baseFilename")]
         logs = [file.with_suffix("") for file in files if file.is_file()]
         return SummaryWriter(str(logs[0] if logs else Path("log", "tensorboard")))
 
     recbole.trainer.trainer.get_tensorboard = get_tensorboard
+
+
+class _NoTensorBoard:
+    """What a process that writes nothing has in the place of TensorBoard's writer."""
+
+    def add_scalar(self, *args: object) -> None:
+        pass
+
+    def add_hparams(self, *args: object) -> None:
+        pass
 
 
 def stop_on_a_plateau() -> None:

@@ -7,15 +7,18 @@ same splits, candidates and order of events; the table is written anew after eac
 from __future__ import annotations
 
 import argparse
+import logging
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch.distributed
 from recbole.config import Config
 
 from recbole_llm_interest.commandline import exit_code, parse_arguments, settings_parser
 from recbole_llm_interest.configuration import configure
+from recbole_llm_interest.distributed import in_processes
 from recbole_llm_interest.errors import CheckpointError, SettingsError
 from recbole_llm_interest.evaluation.comparison import (
     RunResult,
@@ -25,12 +28,10 @@ from recbole_llm_interest.evaluation.comparison import (
     write_comparison,
 )
 from recbole_llm_interest.evaluation.rows import Row, read_rows
-from recbole_llm_interest.experiment import given_settings, run_experiment, settings_in_effect
+from recbole_llm_interest.experiment import can_share_training, given_settings, run_experiment, settings_in_effect
 from recbole_llm_interest.settings import settings_keys
 from recbole_llm_interest.trainer import read_checkpoint
 
-#: what RecBole's own command line takes for several processes, which this one does not start yet
-_DISTRIBUTED_KEYS = ("nproc", "world_size", "ip", "port", "group_offset")
 #: settings in which a checkpoint, or a run of a table, may differ: they change how fast a result comes, not which
 _FREE_TO_DIFFER = {
     *("text_batch_size", "image_batch_size", "audio_batch_size", "encoder_device"),
@@ -46,6 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--model", "-m", help="a model's or row's name, or several with commas between [LLMInterest]")
     parser.add_argument("--rows", help="YAML file of rows: a name, and below it model, settings and note")
     parser.add_argument("--seeds", type=int, default=1, help="how many seeds, counted up from the setting seed")
+    parser.add_argument("--nproc", type=int, default=1, help="how many processes or GPUs train a model together [1]")
     parser.add_argument("--table", help="write the table here; runs that it holds already are not run again")
     parser.add_argument("--checkpoint", help="evaluate this checkpoint instead of training")
     results: list[RunResult] = []
@@ -71,6 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             overrides,
             options.checkpoint,
             seeds=options.seeds,
+            nproc=options.nproc,
             known=known,
             on_result=keep,
         )
@@ -112,6 +115,7 @@ def run(
     checkpoint: str | None = None,
     *,
     seeds: int = 1,
+    nproc: int = 1,
     known: Sequence[RunResult] = (),
     on_result: Callable[[RunResult], object] | None = None,
 ) -> list[RunResult]:
@@ -124,6 +128,7 @@ def run(
         config_dict: settings that go before the files'; a row's go before these.
         checkpoint: evaluated instead of training.
         seeds: how often each row is run, with ``seed`` counted up from the setting.
+        nproc: processes that train a model together; one for models that they cannot share (``can_share_training``).
         known: runs that need not be run again, where row, seed and settings are the same.
         on_result: is given each result as soon as it is there, known ones included.
 
@@ -133,7 +138,7 @@ def run(
     """
     rows = [Row(model, model) if isinstance(model, str) else model for model in models]
     overrides = dict(config_dict or {})
-    _check_plan(rows, overrides, checkpoint, seeds)
+    _check_plan(rows, checkpoint, seeds, nproc)
     plan: list[tuple[Row, Config]] = []
     for row in rows:
         first = configure(row.model, dataset, config_file_list, {**overrides, **row.settings})
@@ -151,7 +156,7 @@ def run(
     for row, config in plan:
         result = finished.get((row.name, config["seed"]))
         if result is None:
-            result = run_experiment(row, config, checkpoint)
+            result = in_processes(_processes(nproc, config, checkpoint), run_experiment, row, config, checkpoint)
         else:
             _check_is_the_same(result, config)
         results.append(result)
@@ -160,10 +165,11 @@ def run(
     return results
 
 
-def _check_plan(rows: Sequence[Row], overrides: dict[str, Any], checkpoint: str | None, seeds: int) -> None:
-    for key in _DISTRIBUTED_KEYS:
-        if key in overrides:
-            raise SettingsError(f"{key} is not supported yet: models are trained in one process")
+def _check_plan(rows: Sequence[Row], checkpoint: str | None, seeds: int, nproc: int) -> None:
+    if torch.distributed.is_torchelastic_launched():
+        raise SettingsError("under torchrun, each process would do all of this by itself: give --nproc=2 instead")
+    if nproc < 1:
+        raise SettingsError(f"nproc={nproc}: it takes at least one process to train")
     if seeds < 1:
         raise SettingsError(f"seeds={seeds}: a row has to be run at least once")
     if checkpoint is not None and len(rows) * seeds > 1:
@@ -172,6 +178,16 @@ def _check_plan(rows: Sequence[Row], overrides: dict[str, Any], checkpoint: str 
     for name in names:
         if names.count(name) > 1:
             raise SettingsError(f"{name!r} comes twice: rows of one table need different names (--rows)")
+
+
+def _processes(nproc: int, config: Config, checkpoint: str | None) -> int:
+    """How many are of use."""
+    if nproc == 1 or checkpoint is not None:
+        return 1
+    if can_share_training(config):
+        return nproc
+    logging.getLogger().warning("%s is trained by one process, which is all that its training allows", config["model"])
+    return 1
 
 
 def _check_is_the_same(known: RunResult, config: Config) -> None:

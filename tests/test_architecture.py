@@ -23,6 +23,7 @@ LEVELS = [
     {"dataset", "model"},
     {"content"},
     {"settings", "recbole_compat", "commandline", "event_counts", "event_times"},
+    {"distributed"},
     {"errors", "files"},
 ]
 FORBIDDEN = {"model": {"dataset", "content.encoders", "content.store", "content.catalogue"}, "content": {"recbole"}}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections import Counter
 from dataclasses import replace
@@ -418,22 +419,24 @@ def test_neighbours_bonus_equals_a_naive_loop():
     torch.manual_seed(0)
     bias = NeighbourBias(2)
     bias.bonus.data.normal_()
-    neighbours = torch.randint(1, 9, (9, 2, 4))
+    neighbours = torch.randint(1, 9, (9, 2, 63))
     neighbours[5, 1] = 0
     neighbours[6, :, 2:] = 0
     neighbours[0] = 0
-    history = torch.tensor([[7, 8, 5, 7, 6, 1, 3], [4, 6, 0, 0, 0, 0, 0]])
-    lag_bucket, rank_bucket = [0, 1, 1, 2, 2, 2, 2], [0, 1, 1, 2]
-    for last in ((0, 1), (3, 0), (5, 1)):
+    history = torch.randint(1, 9, (2, 20))
+    history[1, 2:] = 0
+    for last in ((0, 1), (3, 0), (19, 1)):
         scores = torch.zeros(2, 9).scatter_add(1, *bias(history, torch.tensor(last), neighbours))
         for user, until in enumerate(last):
             expected = torch.zeros(9)
-            for event in range(until + 1):
+            for event in range(max(until - 14, 0), until + 1):
+                lag_bucket = int(math.log2(until - event + 1))
+                nearest = 63 >> lag_bucket  # the older the event, the fewer of its neighbours count
                 for modality in range(2):
-                    for rank, item in enumerate(neighbours[history[user, event], modality].tolist()):
+                    for rank, item in enumerate(neighbours[history[user, event], modality, :nearest].tolist()):
                         if item:
-                            expected[item] += bias.bonus[modality, lag_bucket[until - event], rank_bucket[rank]].item()
-            assert torch.allclose(scores[user], expected, atol=1e-6)
+                            expected[item] += bias.bonus[modality, lag_bucket, int(math.log2(rank + 1))].item()
+            assert torch.allclose(scores[user], expected, atol=1e-4)
 
 
 def test_neighbours_are_looked_up_again_when_content_is_taken_away():

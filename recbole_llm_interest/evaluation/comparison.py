@@ -46,7 +46,7 @@ class RunResult:
         checkpoint: where the best model lies.
         log: the run's log file.
         in_effect: for ``LLMInterest``, the plug-in's settings as they were, defaults included.
-        made_by: what made it: version, commit, torch, python, device, cores.
+        made_by: what made it: version, commit, torch, python, device, cores, processes.
     """
 
     row: str

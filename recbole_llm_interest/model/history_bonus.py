@@ -51,7 +51,8 @@ class NeighbourBias(nn.Module):
     """A learnt bonus for the nearest neighbours of what was chosen, by how near they are and how many events ago.
 
     Neighbours are those by frozen content, so that nothing which training saw of an item, or did not see, stands
-    between it and the items that it is like. What being like them is worth is learnt, a few dozen numbers in all.
+    between it and the items that it is like. What being like them is worth is learnt, a few dozen numbers in all. With
+    each bucket of older events, half as many of their neighbours count, since what is both old and far says little.
 
     Args:
         modalities: whose neighbours have weights of their own.
@@ -75,8 +76,10 @@ class NeighbourBias(nn.Module):
         rank = torch.arange(neighbours.shape[-1], device=item_seq.device)
         place = position[:, None] - lag
         events = item_seq.gather(1, place.clamp(min=0)).where(place >= 0, 0)
-        items = neighbours[events].long()  # [T, lags, M, K]
-        bonus = self.bonus[:, _bucket(lag, _NEIGHBOUR_LAGS)][:, :, _bucket(rank, _RANKS)].transpose(0, 1)
+        lag_bucket, rank_bucket = _bucket(lag, _NEIGHBOUR_LAGS), _bucket(rank, _RANKS)
+        which_lag, which_rank = (lag_bucket[:, None] + rank_bucket < _RANKS).nonzero(as_tuple=True)  # [P] pairs
+        items = neighbours[events[:, which_lag], :, which_rank].long()  # [T, P, M]
+        bonus = self.bonus[:, lag_bucket[which_lag], rank_bucket[which_rank]].T
         return HistoryBonus(items.flatten(1), bonus.where(items > 0, 0.0).flatten(1))
 
 

@@ -1,0 +1,206 @@
+"""Several processes train as one would: real ones, over gloo."""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+import os
+import pickle
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import REPOSITORY
+from recbole.data.interaction import Interaction
+
+from recbole_llm_interest.configuration import configure
+from recbole_llm_interest.distributed import SHARE_WEIGHT, _end_with_the_parent, _share, _to_raise, in_processes, rank
+from recbole_llm_interest.errors import DataError, ProcessError
+from recbole_llm_interest.evaluation.rows import Row
+from recbole_llm_interest.experiment import can_share_training, run_experiment
+from recbole_llm_interest.runner import main, run
+from recbole_llm_interest.trainer import LLMInterestTrainer
+
+#: nothing is drawn in a step: neither what drops out nor points of a history; reading backwards draws nothing
+NOTHING_DRAWN = {"dropout_prob": 0.0, "modality_dropout": 0.0, "ssl_future_weight": 0.0, "ssl_backward_weight": 0.1}
+
+
+def words(settings):
+    return ["--dataset=cycle", *(f"--{key}={value}" for key, value in settings.items())]
+
+
+def losses_of(result):
+    lines = re.findall(r"training \[time: [\d.]+s, (.*)\]", Path(result.log).read_text())
+    return [[float(loss) for loss in re.findall(r": (\d+\.\d+)", line)] for line in lines]
+
+
+def weights_of(checkpoint):
+    return torch.load(checkpoint, weights_only=True)["state_dict"]
+
+
+def assert_equal(together, alone):
+    assert losses_of(together) == [pytest.approx(losses, abs=2e-4) for losses in losses_of(alone)]
+    assert len(losses_of(together)) == alone.epochs == together.epochs
+    assert together.test == pytest.approx(alone.test, abs=1e-4)
+    assert together.best_valid == pytest.approx(alone.best_valid, abs=1e-4)
+    assert together.places == alone.places
+    assert (together.test_digest, together.test_events) == (alone.test_digest, alone.test_events)
+    expected = weights_of(alone.checkpoint)
+    for name, weights in weights_of(together.checkpoint).items():
+        assert torch.allclose(weights, expected[name], atol=1e-5), name
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one(settings, here, capfd):
+    """Histories are cut into windows of 6 and 2 targets; of those in a batch, one process has more than the other."""
+    given = {**settings, **NOTHING_DRAWN, "epochs": 3, "train_batch_size": 40}
+    (alone,) = run(["LLMInterest"], "cycle", config_dict=given)
+    before = {*here.rglob("*")}
+    assert main([*words(given), "--nproc=2", "--table=together"]) == 0
+    captured = capfd.readouterr()
+    from recbole_llm_interest.evaluation.comparison import read_results
+
+    (together,) = read_results(here / "together.json")
+    assert_equal(together, alone)
+    assert together.made_by["processes"] == 2
+    assert "rank" not in captured.err
+    assert "Warning" not in captured.err
+    assert captured.out.count("| LLMInterest |") == 1
+    new = [path.suffix for path in {*here.rglob("*")} - before if path.is_file() and "tfevents" not in path.name]
+    assert sorted(new) == [".json", ".log", ".md", ".pth", ".tex"]
+    assert len(list(Path(together.log).with_suffix("").glob("events*"))) == 1
+
+    (loaded,) = run(["LLMInterest"], "cycle", config_dict=given, checkpoint=together.checkpoint)
+    assert loaded.test == together.test
+
+
+@pytest.mark.slow
+def test_stock_model_is_trained_as_by_one(settings):
+    """The last batch has a single row, which only one process has."""
+    given = {**settings, "dropout_prob": 0.0, "train_batch_size": 11, "learning_rate": 0.01}
+    (alone,) = run(["GRU4Rec"], "cycle", config_dict=given)
+    (together,) = run(["GRU4Rec"], "cycle", config_dict=given, nproc=2)
+    assert_equal(together, alone)
+
+
+def test_models_that_cannot_be_shared_are_trained_by_one_process(settings, caplog):
+    shared = {
+        model: can_share_training(configure(model, "cycle", overrides=settings))
+        for model in ("LLMInterest", "SASRec", "FPMC", "Pop", "BPR", "S3Rec")
+    }
+    assert shared == {"LLMInterest": True, "SASRec": True, "FPMC": True, "Pop": False, "BPR": False, "S3Rec": False}
+    (result,) = run(["Pop"], "cycle", config_dict=settings, nproc=2)
+    assert result.made_by["processes"] == 1
+    assert "Pop is trained by one process" in caplog.text
+
+
+def fail_in_the_second_epoch(row, config):
+    """The second process does; the first waits for it in the middle of a step."""
+    train_epoch = LLMInterestTrainer._train_epoch
+
+    def failing(self, train_data, epoch_idx, **kwargs):
+        if rank() == 1 and epoch_idx == 1:
+            raise DataError("the second process found no more data")
+        return train_epoch(self, train_data, epoch_idx, **kwargs)
+
+    LLMInterestTrainer._train_epoch = failing
+    return run_experiment(row, config)
+
+
+@pytest.mark.slow
+def test_error_of_one_process_ends_all_and_is_raised(settings, here, capfd):
+    config = configure("LLMInterest", "cycle", overrides=settings)
+    with pytest.raises(DataError, match=r"^the second process found no more data$"):
+        in_processes(2, fail_in_the_second_epoch, Row("LLMInterest", "LLMInterest"), config)
+    assert "Traceback" not in capfd.readouterr().err
+    (checkpoint,) = here.rglob("*.pth")
+    assert run(["LLMInterest"], "cycle", config_dict=settings, checkpoint=str(checkpoint))
+
+
+def be_killed():
+    if rank() == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    torch.distributed.barrier()
+
+
+@pytest.mark.slow
+def test_killed_process_ends_all_and_is_named():
+    with pytest.raises(ProcessError, match="process 2 of 2 was ended by SIGKILL"):
+        in_processes(2, be_killed)
+
+
+def test_bug_keeps_its_traceback():
+    error: BaseException | None = None
+    try:
+        rank() / 0
+    except ZeroDivisionError as bug:
+        error = pickle.loads(pickle.dumps(_to_raise(bug, "process 2 of 2")))
+    assert isinstance(error, RuntimeError)
+    assert re.search(r"process 2 of 2:\nTraceback(.*\n)*.*rank\(\) / 0(.*\n)*ZeroDivisionError", str(error))
+
+
+def test_process_ends_with_the_one_that_started_it():
+    """Which is killed here, so that it cannot end the other itself. Forks, to be quick."""
+    fork = multiprocessing.get_context("fork")
+    heard, says = fork.Pipe(duplex=False)
+
+    def train():
+        threading.Thread(target=_end_with_the_parent, daemon=True).start()
+        says.send("training")
+        time.sleep(60)
+
+    def start():
+        fork.Process(target=train).start()
+        time.sleep(60)
+
+    starter = fork.Process(target=start)
+    starter.start()
+    says.close()
+    assert heard.recv() == "training"
+    starter.kill()
+    assert heard.poll(30)
+    with pytest.raises(EOFError):  # all who could say something are gone
+        heard.recv()
+
+
+def test_torchrun_is_refused(settings, monkeypatch, capsys):
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    assert main(words(settings)) == 2
+    assert "under torchrun, each process would do all of this by itself: give --nproc=2" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_interrupt_ends_all_in_one_line(settings, here):
+    """As by Ctrl-C, which reaches every process of the terminal."""
+    given = [*words({**settings, "epochs": 100_000, "stopping_step": 100_000}), "--nproc=2"]
+    command = [sys.executable, str(REPOSITORY / "run_recbole.py"), *given]
+    with subprocess.Popen(command, cwd=here, stderr=subprocess.PIPE, text=True, start_new_session=True) as job:
+        while not list(here.rglob("*.pth")) and job.poll() is None:
+            time.sleep(0.1)
+        os.killpg(job.pid, signal.SIGINT)
+        _, err = job.communicate()
+    assert job.returncode == 130
+    assert err.strip().splitlines() == ["interrupted: encoded features, finished runs and the best checkpoint so far "
+                                        "are kept"]  # fmt: skip
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 7])
+def test_shares_of_a_batch_are_the_batch(rows):
+    """Each row in one share, and the weighted mean loss of the shares is that of the batch."""
+    targets = torch.arange(1, rows + 1)
+    loss = torch.rand(rows, dtype=torch.float64)  # of each row, the mean over its targets
+    whole = Interaction({"row": torch.arange(rows), "targets": targets, "loss": loss})
+    shares = [_share(lambda index: whole, lambda batch: batch["targets"], rank, 3, []) for rank in range(3)]
+    weights = [float(share[SHARE_WEIGHT][0]) for share in shares]
+    held = [share["row"].tolist() for share, weight in zip(shares, weights, strict=True) if weight]
+    assert sorted(itertools.chain(*held)) == list(range(rows))
+    assert all(len(share) >= 1 for share in shares)
+    means = [float((share["loss"] * share["targets"]).sum() / share["targets"].sum()) for share in shares]
+    together = sum(weight * mean for weight, mean in zip(weights, means, strict=True)) / 3
+    assert together == pytest.approx(float((loss * targets).sum() / targets.sum()))
