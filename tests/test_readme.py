@@ -33,6 +33,11 @@ def test_ada_still_wants_technology(here, feature_cache):
     wanted = re.search(r"she read technology-\d history-\d finance-\d and now wants (.*)", done.stdout)[1].split()
     assert all(item.startswith("technology-") for item in wanted)
     assert "'audio': " in done.stdout.splitlines()[-1]
+    live = subprocess.run([sys.executable, "-c", program_with("Recommender"), str(checkpoint)], capture_output=True,
+                          text=True, cwd=here)  # fmt: skip
+    assert live.returncode == 0, live.stderr
+    assert live.stdout.splitlines()[-1].startswith("technology-9 ")
+    assert (here / "reader.safetensors").is_file()
 
 
 @pytest.mark.slow
@@ -53,7 +58,11 @@ def test_make_has_the_target(target):
 
 
 def test_links_lead_somewhere():
-    for document in (REPOSITORY / "README.md", REPOSITORY / "benchmarks" / "README.md"):
+    for document in (
+        REPOSITORY / "README.md",
+        REPOSITORY / "benchmarks" / "README.md",
+        REPOSITORY / "docs" / "live.md",
+    ):
         for target in re.findall(r"\]\(([^)#]+)\)", document.read_text()):
             assert target.startswith("https://") or (document.parent / target).exists(), f"{document.name}: {target}"
 

@@ -16,7 +16,7 @@ from recbole_llm_interest.content.features import Features
 from recbole_llm_interest.content.neighbours import nearest_neighbours
 from recbole_llm_interest.errors import CheckpointError, LLMInterestError, RequestError, StateError
 from recbole_llm_interest.event_times import time_feature
-from recbole_llm_interest.recommender import Recommender, join
+from recbole_llm_interest.recommender import Calibration, Recommender, join
 from recbole_llm_interest.recommender.__main__ import main
 from recbole_llm_interest.recommender.interests import InterestMap
 from recbole_llm_interest.recommender.loading import Trained
@@ -476,6 +476,56 @@ def test_items_come_and_go(serve, with_readers):
     assert len(recommender.recommend(after, 30)) == 30  # the history holds it still
     recommender.add_item("new", {"text": "whales"})
     assert recommender.items.rows["new"] == 32
+
+
+def test_pools_are_apart(serve, with_readers):
+    """Ads are recommended where ads are asked for; what they are changes no other answer."""
+    recommender = with_readers(serve())
+    state = recommender.start_many(["u0", "u1"], histories=[["i1"], ["i2", "i3"]])
+    before = recommender.recommend_many(state, 30), recommender.interests_many(state)
+    recommender.add_pool("ads", {f"ad{n}": {"text": subject} for n, subject in enumerate(SUBJECTS)})
+    recommender.add_pool("films", ["i1", "i2", "i3"])
+    ads = recommender.recommend_many(state, 8, candidates="ads")
+    for user, found in enumerate(ads):
+        assert {item for item, _ in found} == {f"ad{n}" for n in range(8)}
+        assert found == sorted(found, key=lambda one: -one.score)
+        for item, score in found:
+            assert recommender.score(state[user], [item]) == [pytest.approx(score, abs=1e-4)]
+    assert {item for item, _ in recommender.recommend(state[0], 3, candidates="films")} == {"i1", "i2", "i3"}
+    after = recommender.recommend_many(state, 30)
+    assert [[item for item, _ in user] for user in after] == [[item for item, _ in user] for user in before[0]]
+    for ours, theirs in zip(recommender.interests_many(state), before[1], strict=True):
+        assert [one.weight for one in ours] == pytest.approx([one.weight for one in theirs], abs=1e-5)
+    recommender.remove_item("ad3")
+    assert len(recommender.recommend(state[0], 7, candidates="ads")) == 7
+    for mistake, words in (
+        (lambda: recommender.recommend(state[0], 8, candidates="ads"), "only 7 candidates"),
+        (lambda: recommender.recommend(state[0], 31), "only 30 candidates"),
+        (lambda: recommender.recommend(state[0], candidates="replies"), "no pool 'replies' (there are ads, films)"),
+        (lambda: recommender.add_pool("more", {"i1": {"text": "x"}}), "'i1' is there already"),
+        (lambda: recommender.add_pool("more", ["nobody"]), "unknown item 'nobody'"),
+        (lambda: recommender.score(state, ["i1"]), "2 users need one item each"),
+    ):
+        with pytest.raises(RequestError) as error:
+            mistake()
+        assert words in str(error.value)
+    assert list(recommender.pools) == ["ads", "films"]
+
+
+def test_calibrated_probabilities_are_the_shares_that_click():
+    chance = np.random.default_rng(0)
+    scores = chance.normal(size=8000) * 3
+    clicked = chance.random(8000) < 1 / (1 + np.exp(2 - 0.7 * scores))
+    calibration = Calibration.fit(scores[:4000], clicked[:4000])
+    assert calibration.slope == pytest.approx(0.7, abs=0.08)
+    assert calibration.offset == pytest.approx(-2, abs=0.2)
+    assert calibration.error(scores[4000:], clicked[4000:]) < 0.02
+    assert Calibration(0.1, 2.0).error(scores, clicked) > 0.3
+    parted = Calibration.fit([1.0, 2.0, 3.0, 4.0], [False, False, True, True])
+    assert np.isfinite(parted.probability([-100, 100])).all()
+    for given in (([1.0], [True]), ([], []), ([1.0, 2.0], [True]), ([1.0, np.nan], [True, False])):
+        with pytest.raises(RequestError):
+            Calibration.fit(*given)
 
 
 def test_users_are_served_by_profile_by_history_by_both_and_by_neither(serve, with_readers):

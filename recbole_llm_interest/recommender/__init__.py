@@ -1,8 +1,19 @@
 """Live interest: load a trained model, tell it of events as they come, and ask what comes next, and why."""
 
+from recbole_llm_interest.recommender.calibration import Calibration
 from recbole_llm_interest.recommender.explanation import Explanation, Part
 from recbole_llm_interest.recommender.interests import Interest
 from recbole_llm_interest.recommender.recommender import Forecast, Recommendation, Recommender
 from recbole_llm_interest.recommender.state import State, join
 
-__all__ = ["Explanation", "Forecast", "Interest", "Part", "Recommendation", "Recommender", "State", "join"]
+__all__ = [
+    "Calibration",
+    "Explanation",
+    "Forecast",
+    "Interest",
+    "Part",
+    "Recommendation",
+    "Recommender",
+    "State",
+    "join",
+]

@@ -16,6 +16,7 @@ from torch import Tensor
 #: groups at most, and items from which they are found
 _GROUPS = 20
 _SAMPLE = 20_000
+_STARTS = 5
 _WORDS = 3
 #: a word says something of a group if it is that much more common there
 _LIFT = 2.0
@@ -61,8 +62,7 @@ class InterestMap:
         factors = F.normalize(representations[1:].float(), dim=-1).cpu()
         count = max(min(_GROUPS, round(len(factors) ** 0.5)), 1)
         chosen = torch.randperm(len(factors), generator=torch.Generator().manual_seed(0))[:_SAMPLE]
-        centres, _ = kmeans2(factors[chosen].double().numpy(), count, minit="++", seed=0)
-        self._centres = F.normalize(torch.from_numpy(centres).float(), dim=-1)
+        self._centres = _centres(factors[chosen], count)
         self._group = torch.cat([torch.zeros(1, dtype=torch.long), self._nearest(factors)])
         self.typical = self._typical(factors)
         self.names = self._names(tokens, texts, labels)
@@ -105,3 +105,11 @@ class InterestMap:
             items = ", ".join(labels.get(tokens[row], tokens[row]) for row in self.typical[group])
             names.append(f"{name} ({items})" if name in names else name or items or "nothing")
         return names
+
+
+def _centres(factors: Tensor, count: int) -> Tensor:
+    """Centres of groups, ``[count, D]``: the best of a few starts, of which any may end with two groups in one."""
+    values = factors.double().numpy()
+    starts = [torch.from_numpy(kmeans2(values, count, minit="++", seed=start)[0]).float() for start in range(_STARTS)]
+    unit = [F.normalize(centres, dim=-1) for centres in starts]
+    return max(unit, key=lambda centres: float((factors @ centres.T).amax(dim=1).sum()))

@@ -46,6 +46,7 @@ class NewItem:
         conditioned: the same as the model sees them, ``[F]`` by modality.
         text: what is known of it in words.
         label: the same at its shortest.
+        is_apart: whether it is in a pool and nowhere else, and so is no other's neighbour.
     """
 
     representation: Tensor
@@ -53,6 +54,7 @@ class NewItem:
     conditioned: Mapping[str, Tensor]
     text: str = ""
     label: str = ""
+    is_apart: bool = False
 
 
 class ItemTable:
@@ -154,7 +156,7 @@ class ItemTable:
         else:
             self._blocks.append(factor.contiguous())
         for modality, near in self._neighbourhoods.items():
-            near.add(item.conditioned.get(modality))
+            near.add(item.conditioned.get(modality), item.is_apart)
         return row
 
     def remove(self, token: str) -> None:

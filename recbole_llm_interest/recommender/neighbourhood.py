@@ -43,8 +43,8 @@ class Neighbourhood:
         takes_none = ~self._present.all | (rows == 0)
         return GrowingRows(last.squeeze(1).masked_fill(takes_none, torch.inf))
 
-    def add(self, value: Tensor | None) -> None:
-        """Add a row, ``[F]``; None for one that has no such features."""
+    def add(self, value: Tensor | None, apart: bool = False) -> None:
+        """Add a row, ``[F]``; None for one that has no such features. One ``apart`` becomes nobody's neighbour."""
         row, count = self.neighbours.shape
         own, farthest = self.neighbours.new_zeros(1, count), torch.inf
         if value is not None:
@@ -55,10 +55,11 @@ class Neighbourhood:
             near = best.indices[best.values > -torch.inf]
             own[0, : len(near)] = near.to(own.dtype)
             farthest = float(best.values[-1]) if len(near) == count else -torch.inf
-            self._stand_in_others(row, cosine)
+            if not apart:
+                self._stand_in_others(row, cosine)
         self._farthest.append(self._farthest.all.new_tensor([farthest]))
         self._values.append(self._values.all.new_zeros(1, self._values.all.shape[1]) if value is None else value[None])
-        self._present.append(self._present.all.new_tensor([value is not None]))
+        self._present.append(self._present.all.new_tensor([value is not None and not apart]))
         self._neighbours.append(own)
 
     def _stand_in_others(self, row: int, cosine: Tensor) -> None:

@@ -69,6 +69,8 @@ class Recommender:
         self._trained = trained
         self._interest_map: InterestMap | None = None
         self._index: ApproximateIndex | None = None
+        self.pools: dict[str, list[str]] = {}
+        self._apart = torch.zeros(0, dtype=torch.long)  # rows of items that are in pools and nowhere else
         with torch.no_grad():
             self.items = ItemTable(
                 trained.tokens,
@@ -200,7 +202,7 @@ class Recommender:
         state: State,
         k: int = 10,
         *,
-        candidates: Collection[str] | None = None,
+        candidates: Collection[str] | str | None = None,
         exclude: Collection[str] = (),
         exclude_seen: bool = False,
         min_diversity: float = 0.0,
@@ -211,7 +213,7 @@ class Recommender:
         Args:
             state: of the user.
             k: how many.
-            candidates: what may be recommended; None for every item.
+            candidates: what may be recommended: a pool's name, or items; None for every item that is not a pool's own.
             exclude: what may not.
             exclude_seen: whether what is in the history may not, either.
             min_diversity: 1 - cosine that any two of the items have to differ by at least, from 0 to 2: the best ones
@@ -219,7 +221,7 @@ class Recommender:
             exact: go through all items even if there is an index.
 
         Raises:
-            RequestError: an item is unknown, or there are fewer than ``k`` to choose from.
+            RequestError: an item or pool is unknown, or there are fewer than ``k`` to choose from.
             StateError: the state is of another model.
         """
         _check_is_one(state)
@@ -239,7 +241,7 @@ class Recommender:
         state: State,
         k: int = 10,
         *,
-        candidates: Collection[str] | None = None,
+        candidates: Collection[str] | str | None = None,
         exclude: Collection[str] = (),
         exclude_seen: bool = False,
         min_diversity: float = 0.0,
@@ -249,13 +251,15 @@ class Recommender:
         self._check(state)
         if k < 1:
             raise RequestError(f"k={k}: at least one item has to be asked for")
+        if isinstance(candidates, str):
+            candidates = self._pool(candidates)
         pool = None if candidates is None else torch.unique(self.items.find(list(candidates))).to(self._live.device)
-        available = len(self.items) if pool is None else len(pool)
+        available = self._count_of_all() if pool is None else len(pool)
         if not available:
             raise RequestError("the candidates are empty: there is nothing to recommend")
         if k > available:
             raise RequestError(f"k={k}, and there are only {available} candidates")
-        query = self._query(state, exclude, exclude_seen)
+        query = self._query(state, exclude, exclude_seen, apart=pool is not None)
         wanted = k if not min_diversity else min(_WIDER * k, available)
         while True:
             scores, rows = self._best(query, wanted, pool, exact)
@@ -352,6 +356,24 @@ class Recommender:
         self._check(state)
         return explain(self._live, state, int(self.items.find([item])[0]))
 
+    @torch.no_grad()
+    def score(self, state: State, items: Sequence[str]) -> list[float]:
+        """Scores of one item for each of ``B`` users, as ``recommend`` gives them.
+
+        Raises:
+            RequestError: an item is unknown, or there is not one a user.
+            StateError: the state is of another model.
+        """
+        self._check(state)
+        if len(items) != len(state):
+            raise RequestError(f"{len(state)} users need one item each: there are {len(items)}")
+        rows = self.items.find(items).to(self._live.device)
+        query = self._query(state, apart=True)
+        scores = (query.interest * self.items.factors(rows)).sum(dim=1)
+        bonus = query.bonus.bonus.where(query.bonus.items == rows[:, None], 0.0).sum(dim=1)
+        found: list[float] = (scores + bonus).tolist()
+        return found
+
     def explain_many(self, state: State, items: Sequence[str]) -> list[Explanation]:
         """The same for one item of each of ``B`` users."""
         if len(items) != len(state):
@@ -365,7 +387,6 @@ class Recommender:
 
     # --- the catalogue
 
-    @torch.no_grad()
     def add_item(self, item: str, content: Mapping[str, Any]) -> None:
         """Add an item by what it is; it can be recommended, and be part of histories, at once.
 
@@ -378,6 +399,10 @@ class Recommender:
             RequestError: there is an item of that name, or the content cannot be used.
             EncoderError: an encoder cannot be had.
         """
+        self._add(item, content)
+
+    @torch.no_grad()
+    def _add(self, item: str, content: Mapping[str, Any], is_apart: bool = False) -> None:
         if item in self.items.rows:
             raise RequestError(f"item {item!r} is there already: remove it first")
         if self._trained.item_reader is None:
@@ -385,10 +410,35 @@ class Recommender:
         encoded = self._trained.item_reader.read(content)
         fusion = self._trained.model.item_fusion
         conditioned = {name: values[0] for name, values in fusion.condition(encoded.content).items()}
-        new = NewItem(fusion.of(encoded.content)[0], encoded.content, conditioned, encoded.text, encoded.label)
+        new = NewItem(
+            fusion.of(encoded.content)[0], encoded.content, conditioned, encoded.text, encoded.label, is_apart
+        )
         row = self.items.add(item, new)
         if self._index is not None:
             self._index.add(self.items.factors(torch.tensor([row], device=self._live.device)))
+
+    def add_pool(self, name: str, items: Mapping[str, Mapping[str, Any]] | Collection[str]) -> None:
+        """Name a set of items that ``recommend`` takes as candidates, such as ads, or replies.
+
+        Args:
+            name: of the pool; one of that name is replaced.
+            items: items that are there; or, by token, the content of new ones, which are added for this pool alone:
+                they are recommended, and count in ``interests`` and ``forecast``, nowhere else. They are no item's
+                neighbours by content: what is like them in a history speaks for them through the interest alone.
+
+        Raises:
+            RequestError: an item is unknown, or is there already; or its content cannot be used.
+            EncoderError: an encoder cannot be had.
+        """
+        if isinstance(items, Mapping):
+            known = [item for item in items if item in self.items.rows]
+            if known:
+                raise RequestError(f"item {known[0]!r} is there already: pools of items that are there name them only")
+            for item, content in items.items():
+                self._add(item, content, is_apart=True)
+                self._apart = torch.cat([self._apart, self.items.find([item])])
+        self.items.find(list(items))
+        self.pools[name] = list(items)
 
     def remove_item(self, item: str) -> None:
         """Let an item be recommended no more. A user is removed by dropping the state.
@@ -481,9 +531,22 @@ class Recommender:
                 "user's history"
             )
 
-    def _query(self, state: State, exclude: Collection[str] = (), exclude_seen: bool = False) -> Query:
+    def _pool(self, name: str) -> list[str]:
+        if name not in self.pools:
+            raise RequestError(f"there is no pool {name!r} (there are {', '.join(self.pools) or 'none'}): add_pool")
+        return [item for item in self.pools[name] if item in self.items.rows]
+
+    def _count_of_all(self) -> int:
+        apart = set(self._apart.tolist()) - set(self.items.removed.tolist())
+        return len(self.items) - len(apart)
+
+    def _query(
+        self, state: State, exclude: Collection[str] = (), exclude_seen: bool = False, apart: bool = False
+    ) -> Query:
+        """What users are looking for; among the pools' own items, too, where ``apart`` is set."""
         items = state.items
-        excluded = torch.cat([self.items.removed, self.items.find(list(exclude))]).expand(len(state), -1)
+        out = [self.items.removed, self.items.find(list(exclude)), *([] if apart else [self._apart])]
+        excluded = torch.cat(out).expand(len(state), -1)
         if exclude_seen:
             excluded = torch.cat([excluded, items], dim=1)
         return self._live.query(state.interest, items, state.length, excluded)
