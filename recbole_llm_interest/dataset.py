@@ -16,7 +16,7 @@ from recbole.data.interaction import Interaction
 from recbole.utils import FeatureSource, FeatureType
 from torch import Tensor
 
-from recbole_llm_interest.content.catalogue import Catalogue, read_catalogue
+from recbole_llm_interest.content.catalogue import Catalogue, read_catalogue, read_column
 from recbole_llm_interest.content.collect import collect_content
 from recbole_llm_interest.content.features import Content, control
 from recbole_llm_interest.errors import DataError, SettingsError
@@ -163,6 +163,20 @@ def catalogue_of(config: Config, kind: str, settings: ContentSettings) -> Catalo
         text_fields=getattr(settings, f"{kind}_text_fields"),
         text_template=getattr(settings, f"{kind}_text_template"),
         separator=config["field_separator"],
+        encoding=config["encoding"] or "utf-8",
+    )
+
+
+def item_column(config: Config, column: str) -> dict[str, list[str]]:
+    """What one column says of each item, by token; several values where it is a list."""
+    return read_column(
+        Path(config["data_path"]),
+        config["dataset"],
+        "item",
+        config["ITEM_ID_FIELD"],
+        column,
+        separator=config["field_separator"],
+        part_separator=config["seq_separator"],
         encoding=config["encoding"] or "utf-8",
     )
 

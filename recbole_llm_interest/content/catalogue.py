@@ -114,6 +114,45 @@ def read_catalogue(
     return catalogue
 
 
+def read_column(
+    folder: Path,
+    dataset: str,
+    kind: str,
+    id_field: str,
+    column: str,
+    *,
+    separator: str = "\t",
+    part_separator: str = " ",
+    encoding: str = "utf-8",
+) -> dict[str, list[str]]:
+    """What one column says of each item or user, by token: one value, or the parts of a list or a ``token_seq``.
+
+    What is empty is left out. Arguments are those of ``read_catalogue``; ``part_separator`` stands between the words of
+    a ``token_seq``. A title, which is one too, is its parts with that in between.
+
+    Raises:
+        DataError: there is no such column, or a line is not in the file's form or encoding.
+    """
+    jsonl, atomic = folder / "content" / f"{kind}s.jsonl", folder / f"{dataset}.{kind}"
+    source = jsonl if jsonl.is_file() else atomic
+    if not source.is_file():
+        raise DataError(f"column {column!r} of {kind}s: there is no {jsonl} and no {atomic}")
+    is_sequence = False
+    if source is atomic:
+        _, header = next(_lines(atomic, encoding), (1, ""))
+        is_sequence = f"{column}:token_seq" in header.split(separator)
+    columns: dict[str, None] = {}
+    values: dict[str, list[str]] = {}
+    for _, row in _json_rows(jsonl) if source is jsonl else _atomic_rows(atomic, separator, encoding):
+        columns.update(dict.fromkeys(row))
+        value = row.get(column)
+        parts = value.split(part_separator) if is_sequence and value else value if isinstance(value, list) else [value]
+        if found := list(filter(None, map(_as_text, parts))):
+            values[_as_is(row.get(id_field))] = found
+    _check_columns("the report", [column], columns, source)
+    return values
+
+
 def _check_columns(setting: str, named: Iterable[str], columns: Mapping[str, None], source: Path) -> None:
     for name in named:
         if columns and name not in columns:
