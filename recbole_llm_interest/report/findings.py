@@ -98,7 +98,7 @@ def modality_weights(fusion: ContentFusion) -> list[ModalityWeight]:
     """What each modality that any row has counts in a model's items or users; see ``ContentFusion.weights``."""
     present = fusion.get_buffer("present")[1:].cpu()  # without the padding
     rows = torch.arange(1, len(present) + 1, device=fusion.get_buffer("present").device)
-    weights = torch.cat([fusion.weights(part).double().cpu() for part in rows.split(_ROWS)])
+    weights = torch.cat([fusion.weights(part).double().cpu() for part in torch.split(rows, _ROWS)])
     found = []
     for column, name in enumerate(fusion.modalities):
         own = weights[present[:, column], column].numpy()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -42,7 +43,7 @@ def write_report(
             with plots.style():
                 wide, narrow = section.draw(plots.WIDE), section.draw(plots.NARROW)
                 picture = folder / f"{section.name}.png"
-                write_atomically(picture, lambda file, figure=wide: figure.savefig(file, format="png", dpi=150))
+                write_atomically(picture, partial(wide.savefig, format="png", dpi=150))
                 pictures.append(picture)
                 shown.append({**vars(section), "wide": _as_data(wide), "narrow": _as_data(narrow)})
         template = Environment(

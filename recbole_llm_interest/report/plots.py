@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -238,7 +239,7 @@ def _name_at_the_end(areas: Axes, names: Sequence[str], weights: NDArray[np.floa
         )  # fmt: skip
 
 
-def _band(place: int, name: str) -> dict[str, object]:
+def _band(place: int, name: str) -> dict[str, Any]:
     is_rest = name == _OTHERS
     return {
         "facecolor": "white" if is_rest else _light(_COLOURS[place]),
@@ -287,10 +288,10 @@ def draw_map(found: ItemMap, width: float) -> Figure:
     whole = figure.add_subplot(grid[0])
     for place, (name, rows) in enumerate(shown.items()):
         dots = found.coordinates[rows]
-        whole.scatter(*dots.T, s=12, **_dots(place, name))
+        _scatter(whole, dots, s=12, **_dots(place, name))
         alone = figure.add_subplot(parts[place // 2, place % 2])
-        alone.scatter(*found.coordinates.T, s=2, color="0.82", linewidth=0, rasterized=True)
-        alone.scatter(*dots.T, s=8, **{**_dots(place, name), "edgecolors": _DARK})
+        _scatter(alone, found.coordinates, s=2, color="0.82", linewidth=0)
+        _scatter(alone, dots, s=8, **{**_dots(place, name), "edgecolors": _DARK})
         title = textwrap.fill(_plain(name, 34), 19)
         alone.set_title(f"{title} ({len(dots):,})", fontsize=8, pad=2)
         _without_scale(alone)
@@ -316,11 +317,15 @@ def _categories(found: ItemMap) -> dict[str, NDArray[np.bool_]]:
     return {**shown, _OTHERS: rest} if rest.any() else shown
 
 
-def _dots(place: int, name: str) -> dict[str, object]:
+def _dots(place: int, name: str) -> dict[str, Any]:
     look = (
         {"marker": ".", "color": "0.35"} if name == _OTHERS else {"marker": _MARKERS[place], "color": _COLOURS[place]}
     )
-    return {**look, "edgecolors": "white", "linewidth": 0.2, "alpha": 0.85, "rasterized": True}
+    return {**look, "edgecolors": "white", "linewidth": 0.2, "alpha": 0.85}
+
+
+def _scatter(axes: Axes, points: NDArray[np.float64], **look: Any) -> None:
+    axes.scatter(points[:, 0], points[:, 1], rasterized=True, **look)
 
 
 def _without_scale(axes: Axes) -> None:
@@ -330,7 +335,7 @@ def _without_scale(axes: Axes) -> None:
 
 def _path(axes: Axes, steps: NDArray[np.float64]) -> None:
     outline = [withStroke(linewidth=3, foreground="white")]
-    axes.plot(*steps.T, "-", color="black", linewidth=1.3, path_effects=outline, zorder=4)
+    axes.plot(steps[:, 0], steps[:, 1], "-", color="black", linewidth=1.3, path_effects=outline, zorder=4)
     for number, (x, y) in enumerate(steps, start=1):
         axes.plot(x, y, "o", color="black", markersize=11, markeredgecolor="white", zorder=5)
         axes.text(x, y, str(number), color="white", ha="center", va="center", fontsize=7, fontweight="bold", zorder=6)
