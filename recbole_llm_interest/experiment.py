@@ -37,6 +37,7 @@ from recbole_llm_interest.distributed import (
 from recbole_llm_interest.errors import SettingsError
 from recbole_llm_interest.evaluation.comparison import RunResult
 from recbole_llm_interest.evaluation.rows import Row
+from recbole_llm_interest.event_counts import training_events
 from recbole_llm_interest.model.llm_interest import LLMInterest
 from recbole_llm_interest.provenance import made_by
 from recbole_llm_interest.settings import settings_keys
@@ -86,6 +87,7 @@ def _test(
     candidates = _candidates(config, it.dataset.item_num - 1)
     asked = it.test_data._dataset
     events = _named(it.dataset, asked.inter_feat[it.dataset.uid_field], asked.inter_feat[it.dataset.iid_field])
+    places, item_events = _places(it.dataset, it.train_data, it.trainer.eval_collector.last_events)
     seconds = it.watch.seconds
     return RunResult(
         row=row.name,
@@ -103,7 +105,10 @@ def _test(
         test_events=len(events),
         candidates=candidates,
         test_digest=digest([candidates, *sorted(events)]),
-        places=_places(it.dataset, it.trainer.eval_collector.last_events),
+        places=places,
+        item_events=item_events,
+        losses=it.watch.losses,
+        valid_scores=it.watch.valid_scores,
         checkpoint=checkpoint or str(it.trainer.saved_model_file),
         log=it.log,
         in_effect=settings_in_effect(config),
@@ -221,14 +226,19 @@ def _not_taken(path: Path) -> Path:
 
 
 class EpochWatch:
-    """Times the training epochs of any RecBole trainer and shows them as one progress bar.
+    """Watches the training epochs of any RecBole trainer and shows them as one progress bar.
 
     Attributes:
         seconds: duration of each training epoch, validation not counted.
+        losses: the training loss of each epoch, the mean over its batches, by its parts.
+        valid_scores: epochs trained by then, and the validation score, in pairs.
     """
 
     def __init__(self, trainer: Any, title: str, config: Config) -> None:
         self.seconds: list[float] = []
+        self.losses: dict[str, list[float]] = {}
+        self.valid_scores: list[list[float]] = []
+        self._names = getattr(trainer.model, "loss_names", None)
         self._best = -float("inf")
         self._metric = config["valid_metric"]
         self._bar = tqdm(total=trainer.epochs, desc=title, unit="epoch", disable=not config["show_progress"], ncols=100)
@@ -243,10 +253,14 @@ class EpochWatch:
         self._bar.close()
 
     def _timed(self, train_epoch: Callable[..., Any]) -> Callable[..., Any]:
-        def timed(*args: Any, **kwargs: Any) -> Any:
+        def timed(train_data: Any, *args: Any, **kwargs: Any) -> Any:
             start = time.perf_counter()
-            loss = train_epoch(*args, **kwargs)
+            loss = train_epoch(train_data, *args, **kwargs)
             self.seconds.append(time.perf_counter() - start)
+            parts = loss if isinstance(loss, tuple) else (loss,)
+            unnamed = [f"part {number}" for number in range(1, len(parts) + 1)] if len(parts) > 1 else ["loss"]
+            for name, part in zip(self._names or unnamed, parts, strict=False):
+                self.losses.setdefault(name, []).append(float(part) / len(train_data))
             self._bar.update()
             return loss
 
@@ -256,6 +270,7 @@ class EpochWatch:
         def scored(*args: Any, **kwargs: Any) -> Any:
             score, result = valid_epoch(*args, **kwargs)
             self._best = max(self._best, score)
+            self.valid_scores.append([len(self.seconds), float(score)])
             self._bar.set_postfix_str(f"{self._metric} {score:.4f}, best {self._best:.4f}")
             return score, result
 
@@ -301,13 +316,17 @@ def _named(dataset: Any, users: Any, items: Any) -> list[str]:
     return [f"{user}\t{item}" for user, item in zip(*names, strict=True)]
 
 
-def _places(dataset: Any, events: Tensor | None) -> list[int]:
-    """The places of the tested events in the order of their names, which is the same for every model."""
+def _places(dataset: Any, train_data: Any, events: Tensor | None) -> tuple[list[int], list[int]]:
+    """The places of the tested events, and how many training events their items have.
+
+    Both in the order of the events' names, which is the same for every model.
+    """
     if events is None:
-        return []
+        return [], []
     users, items, places = events.unbind(dim=1)
-    by_name = sorted(zip(_named(dataset, users, items), places.tolist(), strict=True))
-    return [place for _, place in by_name]
+    known, _ = training_events(train_data.dataset)
+    by_name = sorted(zip(_named(dataset, users, items), places.tolist(), known[items].tolist(), strict=True))
+    return [place for _, place, _ in by_name], [count for _, _, count in by_name]
 
 
 def digest(words: Iterable[Any]) -> str:
