@@ -229,6 +229,11 @@ def main() -> None:
         "threads": options.threads,
         "torch": torch.__version__,
     }
+
+    def note(key: str, value: Any) -> None:
+        figure[key] = value
+        print(f"{key}: {value}", flush=True)
+
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         events = write_catalogue(folder, options.items)
@@ -236,9 +241,9 @@ def main() -> None:
         for kind in kinds:
             recommender = served(kind, folder, options)
             if kind == kinds[0]:
-                figure["update_ms_by_length"] = cost_by_length(recommender, 4 * options.repeats)
-                figure["updates_of_1000_users"] = cost_by_batch(recommender, events, max(options.repeats // 10, 3))
-            figure[f"index, {kind}"] = with_index(recommender, events)
+                note("update_ms_by_length", cost_by_length(recommender, 4 * options.repeats))
+                note("updates_of_1000_users", cost_by_batch(recommender, events, max(options.repeats // 10, 3)))
+            note(f"index, {kind}", with_index(recommender, events))
             states = recommender.start_many([None] * USERS, histories=[line[:-1] for line in events])
             apart, last = [states[row] for row in range(USERS)], [line[-1] for line in events]
             sides = {
@@ -250,14 +255,13 @@ def main() -> None:
             for _ in tqdm(range(options.repeats), desc=f"asking, {kind}"):
                 for side in sides.values():
                     side.run()
-            figure |= {side: timer.figure for side, timer in sides.items()}
+            for side, timer in sides.items():
+                note(side, timer.figure)
             del recommender, states, apart, sides
     ours = figure[f"exact, {kinds[0]}"]["median_ms"], figure[f"approximate, {kinds[0]}"]["median_ms"]
     theirs = figure["SASRec by full_sort_topk"]["median_ms"]
-    figure["ratio"] = {"exact": round(theirs / ours[0], 1), "approximate": round(theirs / ours[1], 1)}
-    figure["peak_gb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2)
-    for key, value in figure.items():
-        print(f"{key}: {value}")
+    note("ratio", {"exact": round(theirs / ours[0], 1), "approximate": round(theirs / ours[1], 1)})
+    note("peak_gb", round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2))
     print(json.dumps(figure))
 
 

@@ -15,8 +15,8 @@ from torch import Tensor
 
 #: groups at most, and items from which they are found
 _GROUPS = 20
-_SAMPLE = 20_000
-_STARTS = 5
+_SAMPLE = 5000
+_STARTS = 20
 _WORDS = 3
 #: a word says something of a group if it is that much more common there
 _LIFT = 2.0
