@@ -119,7 +119,8 @@ def draw_estimates(
     for axes, (title, by_row) in zip(grid.flatten(), panels.items(), strict=False):
         for place, estimate in enumerate(by_row.values()):
             _estimate(axes, place, estimate)
-        axes.set_title(textwrap.fill(_plain(title, 60), 44 if is_narrow else 28), loc="left", fontweight="bold")
+        lines = [textwrap.fill(_plain(line, 60), 44 if is_narrow else 28) for line in title.splitlines()]
+        axes.set_title("\n".join(lines), loc="left", fontweight="bold")
         axes.set_yticks(range(len(names)), labels)
         axes.set_ylim(len(names) - 0.5, -0.6)
         axes.tick_params(labelbottom=True)
@@ -129,7 +130,7 @@ def draw_estimates(
     ends = {title: max((_end(value) for value in by_row.values()), default=0) for title, by_row in panels.items()}
     for axes, end in zip(grid.flatten(), ends.values(), strict=False):
         right = (max(ends.values()) if one_scale else end) or 1
-        axes.set_xlim(-0.08 * right, 1.15 * right)
+        axes.set_xlim(-0.14 * right, 1.16 * right)
     return figure
 
 

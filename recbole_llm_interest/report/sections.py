@@ -94,7 +94,7 @@ def popularity(results: Sequence[RunResult]) -> Section | None:
         found = [value for value in by_row.values() if value is not None]
         if found:
             events = next((value.events for value in found if value.events is not None), None)
-            panels[title if events is None else f"{title}: {events:,} test events"] = by_row
+            panels[title if events is None else f"{title},\n{events:,} test events"] = by_row
     if not panels:
         return None
     caption = f"Test {metric} by how often training shows the item that is asked for: cold items first. {_INTERVAL}"
