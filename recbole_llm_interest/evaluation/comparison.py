@@ -137,7 +137,8 @@ class Estimate:
     Attributes:
         mean: over seeds.
         values: of each seed.
-        half: half the width of the 95 % interval of the mean over the events; None where their places are not kept.
+        half: half the width of the 95 % interval of the mean over the events; None where their places are not kept, or
+            the events are all alike, as where nothing was found: that says little of how far the mean may be off.
         events: how many there are; None where that is not kept.
     """
 
@@ -164,7 +165,7 @@ def estimate(runs: Sequence[RunResult], metric: str, group: str = "") -> Estimat
     if not gain.size:
         return None
     half = 1.96 * float(gain.mean(axis=0).std()) / math.sqrt(gain.shape[1])
-    return Estimate(float(gain.mean()), gain.mean(axis=1).tolist(), half, gain.shape[1])
+    return Estimate(float(gain.mean()), gain.mean(axis=1).tolist(), half or None, gain.shape[1])
 
 
 def as_table(results: Sequence[RunResult], style: str = "github") -> str:

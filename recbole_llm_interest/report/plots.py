@@ -66,7 +66,8 @@ def draw_training(losses: Mapping[str, Sequence[float]], valid: Sequence[Sequenc
         width: in inches.
     """
     count = len(losses) + bool(valid)
-    columns = min(count, 2 if width < WIDE else 3)
+    wide = min((3, 4), key=lambda columns: -count % columns)  # which leaves fewer places empty
+    columns = min(count, 2 if width < WIDE else wide)
     rows = math.ceil(count / columns)
     figure = Figure(figsize=(width, 0.3 + (2.1 if width < WIDE else 2.5) * rows), layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False).flatten()
@@ -95,12 +96,15 @@ def _curve(panel: Axes, epochs: Sequence[float], values: Sequence[float]) -> Non
     panel.margins(x=0.06, y=0.12)
 
 
-def draw_estimates(panels: Mapping[str, Mapping[str, Estimate | None]], width: float) -> Figure:
+def draw_estimates(
+    panels: Mapping[str, Mapping[str, Estimate | None]], width: float, one_scale: bool = False
+) -> Figure:
     """A panel for each metric or group, and in it a line for each row of the table, the first one on top.
 
     Args:
         panels: title -> row's name -> its value; None where there is none.
         width: in inches.
+        one_scale: whether values of different panels are of one kind.
     """
     names = list(next(iter(panels.values())))
     is_narrow = width < WIDE
@@ -109,21 +113,29 @@ def draw_estimates(panels: Mapping[str, Mapping[str, Estimate | None]], width: f
     labels = [textwrap.fill(_plain(name, 60), 16 if is_narrow else 22) for name in names]
     height = 0.75 + sum(0.24 + 0.15 * label.count("\n") + 0.12 for label in labels)
     figure = Figure(figsize=(width, height * rows + 0.1), layout="constrained")
-    grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
+    grid = figure.subplots(rows, columns, squeeze=False, sharex=one_scale, sharey=True)
     for axes in grid.flatten()[len(panels):]:  # fmt: skip
         axes.set_visible(False)
     for axes, (title, by_row) in zip(grid.flatten(), panels.items(), strict=False):
         for place, estimate in enumerate(by_row.values()):
             _estimate(axes, place, estimate)
-        axes.set_title(_plain(title, 60), loc="left", fontweight="bold")
+        lines = [textwrap.fill(_plain(line, 60), 44 if is_narrow else 28) for line in title.splitlines()]
+        axes.set_title("\n".join(lines), loc="left", fontweight="bold")
         axes.set_yticks(range(len(names)), labels)
         axes.set_ylim(len(names) - 0.5, -0.6)
-        axes.set_xlim(left=0)
-        axes.margins(x=0.18)
+        axes.tick_params(labelbottom=True)
         axes.xaxis.set_major_locator(MaxNLocator(4))
         axes.grid(axis="x", color=_PALE)
         axes.tick_params(axis="y", length=0)
+    ends = {title: max((_end(value) for value in by_row.values()), default=0) for title, by_row in panels.items()}
+    for axes, end in zip(grid.flatten(), ends.values(), strict=False):
+        right = (max(ends.values()) if one_scale else end) or 1
+        axes.set_xlim(-0.14 * right, 1.16 * right)
     return figure
+
+
+def _end(estimate: Estimate | None) -> float:
+    return 0.0 if estimate is None else estimate.mean + (estimate.half or 0.0)
 
 
 def _estimate(axes: Axes, place: int, estimate: Estimate | None) -> None:

@@ -15,9 +15,9 @@ from recbole_llm_interest.report.findings import ItemMap, Journey, ModalityWeigh
 
 #: groups of tested events by how often training shows their item
 _GROUPS = {
-    "Unseen": "items that training never shows",
-    "Few": f"items with 1 to {FEW_EVENTS - 1} training events",
-    "Many": f"items with {FEW_EVENTS} or more",
+    "Unseen": "never in training",
+    "Few": f"1 to {FEW_EVENTS - 1} training events",
+    "Many": f"{FEW_EVENTS} or more",
 }
 _INTERVAL = "Bars are 95 % intervals of the mean over the test events, ticks are seeds."
 
@@ -79,7 +79,9 @@ def comparison(results: Sequence[RunResult]) -> Section:
     if len({result.test_digest for result in results}) > 1:
         notes.insert(0, "The rows are NOT tested on the same events: do not compare them.")
     caption = f"Test metrics of each row of the table, the first row on top. {_INTERVAL}"
-    return Section("metrics", "Against baselines", _estimates(panels), _in_words(panels), caption, table, notes)
+    return Section(
+        "metrics", "Against baselines", partial(plots.draw_estimates, panels), _in_words(panels), caption, table, notes
+    )
 
 
 def popularity(results: Sequence[RunResult]) -> Section | None:
@@ -92,13 +94,12 @@ def popularity(results: Sequence[RunResult]) -> Section | None:
         found = [value for value in by_row.values() if value is not None]
         if found:
             events = next((value.events for value in found if value.events is not None), None)
-            panels[title if events is None else f"{title}: {events:,} events"] = by_row
+            panels[title if events is None else f"{title},\n{events:,} test events"] = by_row
     if not panels:
         return None
     caption = f"Test {metric} by how often training shows the item that is asked for: cold items first. {_INTERVAL}"
-    return Section(
-        "popularity", "Cold and warm items", _estimates(panels), _in_words(panels), caption, _numbers(panels)
-    )
+    draw = partial(plots.draw_estimates, panels, one_scale=True)
+    return Section("popularity", "Cold and warm items", draw, _in_words(panels), caption, _numbers(panels))
 
 
 def interest(found: Journey, user: str) -> Section:
@@ -145,10 +146,6 @@ def items(found: ItemMap, user: str | None) -> Section:
 
 def _is_of_group(metric: str, group: str) -> bool:
     return metric.partition("@")[0].endswith(group.lower())
-
-
-def _estimates(panels: Mapping[str, Mapping[str, Estimate | None]]) -> Callable[[float], Figure]:
-    return partial(plots.draw_estimates, panels)
 
 
 def _shown(metric: str) -> str:
