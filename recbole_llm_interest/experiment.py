@@ -160,10 +160,6 @@ class _Experiment:
 
     def train(self, saved: bool = True) -> float | None:
         """Train to the best epoch, and return its score; None where nothing was validated."""
-        if world_size() > 1:
-            # a row of RecBole's own loaders is one target
-            targets = getattr(self.train_data, "targets", lambda batch: torch.ones(len(batch)))
-            share_training(self.trainer, self.train_data, targets)
         saved = saved and is_first()
         best, _ = self.trainer.fit(self.train_data, self.valid_data, saved=saved, show_progress=False)
         return float(best) if best is not None and math.isfinite(best) else None
@@ -190,7 +186,11 @@ def _experiment(title: str, config: Config) -> Iterator[_Experiment]:
         trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
         trainer.saved_model_file = _not_taken(Path(trainer.saved_model_file))
         logger.info(model)
-        with EpochWatch(trainer, title, config) as watch:
+        if world_size() > 1:
+            # a row of RecBole's own loaders is one target
+            targets = getattr(train_data, "targets", lambda batch: torch.ones(len(batch)))
+            share_training(trainer, train_data, targets)
+        with EpochWatch(trainer, title, config) as watch:  # and so what it sees is of all processes
             yield _Experiment(dataset, train_data, valid_data, test_data, trainer, watch, log)
 
 

@@ -309,7 +309,7 @@ def draw_map(found: ItemMap, width: float) -> Figure:
         _without_scale(alone)
     path = found.path[-_STEPS:]
     if path:
-        _path(whole, found.coordinates[path])
+        _path(whole, found.coordinates[path], 8 if is_narrow else 11)
         steps = enumerate(found.labels[-_STEPS:], start=1)
         listed = "\n".join(f"{number}  {_plain(label, 44)}" for number, label in steps)
         figure.supxlabel(listed, x=0.02, ha="left", fontsize=8)
@@ -345,12 +345,22 @@ def _without_scale(axes: Axes) -> None:
     axes.set_yticks([])
 
 
-def _path(axes: Axes, steps: NDArray[np.float64]) -> None:
+def _path(axes: Axes, steps: NDArray[np.float64], size: float) -> None:
     outline = [withStroke(linewidth=3, foreground="white")]
     axes.plot(steps[:, 0], steps[:, 1], "-", color="black", linewidth=1.3, path_effects=outline, zorder=4)
     for number, (x, y) in enumerate(steps, start=1):
-        axes.plot(x, y, "o", color="black", markersize=11, markeredgecolor="white", zorder=5)
-        axes.text(x, y, str(number), color="white", ha="center", va="center", fontsize=7, fontweight="bold", zorder=6)
+        axes.plot(x, y, "o", color="black", markersize=size, markeredgecolor="white", zorder=5)
+        axes.text(
+            x,
+            y,
+            str(number),
+            color="white",
+            ha="center",
+            va="center",
+            fontsize=0.64 * size,
+            fontweight="bold",
+            zorder=6,
+        )
 
 
 def _plain(text: str, length: int) -> str:

@@ -161,7 +161,9 @@ def _numbers(panels: Mapping[str, Mapping[str, Estimate | None]]) -> list[list[s
 def _number(value: Estimate | None) -> str:
     if value is None:
         return "-"
-    return f"{value.mean:.4f}" + ("" if value.half is None else f" ± {value.half:.4f}")
+    return f"{value.mean:.4f}" + (
+        "" if value.half is None else f"\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}{value.half:.4f}"
+    )
 
 
 def _in_words(panels: Mapping[str, Mapping[str, Estimate | None]]) -> str:
