@@ -341,9 +341,15 @@ def start_encoding(folder):
 @pytest.mark.slow
 def test_kill_in_mid_encoding_then_resume_gives_the_same_features(tmp_path):
     """A process that is killed without warning, at several moments: a resume ends where an undisturbed run does."""
-    for delay in random.Random(0).choices([0.02, 0.05, 0.1, 0.15], k=4):
+
+    def shards():
+        return sum(1 for _ in tmp_path.rglob("*.safetensors"))
+
+    for more in random.Random(0).choices([0, 1, 2, 3], k=4) + [1]:
+        enough = shards() + more
         process = start_encoding(tmp_path)
-        time.sleep(delay)
+        while shards() < enough:
+            time.sleep(0.002)
         process.send_signal(signal.SIGKILL)
         process.wait()
     texts = {str(n): "x" * (n + 1) for n in range(400)}

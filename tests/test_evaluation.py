@@ -425,7 +425,8 @@ def test_control_loses_what_content_gives(here, settings):
               for new in ("", "new ")}  # fmt: skip
     write_dataset(here / "data", "kinds", events, titles)
     plain = {**settings, "epochs": 40, "learning_rate": 0.01, "use_item_id": False, "topk": [2 * count],
-             "feature_conditioning": "none", "content_neighbours": 0, "valid_metric": f"NDCG@{2 * count}"}  # fmt: skip
+             "feature_conditioning": "none", "content_neighbours": 0, "modality_dropout": 0.0, "score": "dot",
+             "valid_metric": f"NDCG@{2 * count}"}  # fmt: skip
     rows = [Row("content", "LLMInterest"), Row("shuffled", "LLMInterest", {"content_control": "shuffled"})]
     content, shuffled = (done.test[f"recall@{2 * count}"] for done in run(rows, "kinds", config_dict=plain))
     assert content > 0.9

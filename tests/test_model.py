@@ -688,6 +688,16 @@ def test_item_table_is_computed_anew_when_what_it_is_made_of_changes(built, chan
 
 
 @torch.no_grad()
+def test_padding_is_never_recommended(built):
+    """Not even where a history is shorter than what the bonuses look back to."""
+    _, model, _, _, _, test = built()
+    model.eval()
+    model.repeat_bias.bonus.fill_(5.0)
+    model.neighbour_bias.bonus.fill_(5.0)
+    assert (model.full_sort_predict(next(iter(test))[0]).argmax(dim=1) > 0).all()
+
+
+@torch.no_grad()
 def test_scores_are_the_callers_own(built):
     """RecBole writes to them: the padding's score becomes -inf."""
     _, model, _, _, _, test = built()

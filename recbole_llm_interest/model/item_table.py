@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -30,12 +31,16 @@ class ItemTable(NamedTuple):
         return cls(items, items if temperature is None else F.normalize(items, dim=-1) / temperature, temperature)
 
     def scores(self, interest: Tensor, history: HistoryBonus | None) -> Tensor:
-        """Score of every item for interests ``[B, D]``, with what their histories add: ``[B, N]``, newly made."""
+        """Score of every item for interests ``[B, D]``, with what their histories add: ``[B, N]``, newly made.
+
+        That of 0, the padding, is -inf.
+        """
         interest, history = self._factor(interest, history)
         scores = interest @ self.factors.T
-        return (
-            scores if history is None else scores.scatter_add_(1, history.items, history.bonus.expand_as(history.items))
-        )
+        if history is not None:
+            scores.scatter_add_(1, history.items, history.bonus.expand_as(history.items))
+        scores[:, 0] = -torch.inf
+        return scores
 
     def scores_of(self, item: Tensor, interest: Tensor, history: HistoryBonus | None) -> Tensor:
         """Score of one item, ``[B]``, for each interest, ``[B, D]``, with what its history adds: ``[B]``."""
