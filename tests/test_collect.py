@@ -345,7 +345,7 @@ def test_kill_in_mid_encoding_then_resume_gives_the_same_features(tmp_path):
     def shards():
         return sum(1 for _ in tmp_path.rglob("*.safetensors"))
 
-    for more in random.Random(0).choices([0, 1, 2, 3], k=4) + [1]:
+    for more in [*random.Random(0).choices([0, 1, 2, 3], k=4), 1]:
         enough = shards() + more
         process = start_encoding(tmp_path)
         while shards() < enough:
