@@ -19,6 +19,7 @@ LEVELS = [
     {"__init__"},
     {"registration"},
     {"evaluation"},
+    {"resuming"},
     {"trainer", "dataloader"},
     {"dataset", "model"},
     {"content"},
