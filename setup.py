@@ -14,7 +14,7 @@ CONTENT = {
     "parquet": ["pyarrow>=15"],
     "index": ["faiss-cpu>=1.8"],  # approximate search, and content_neighbours, in large catalogues
 }
-SUBPACKAGES = ["", ".content", ".content.encoders", ".evaluation", ".model", ".recommender"]
+SUBPACKAGES = ["", ".content", ".content.encoders", ".evaluation", ".model", ".recommender", ".report"]
 
 setup(
     name=PACKAGE,
@@ -26,16 +26,22 @@ setup(
     python_requires=">=3.11",
     packages=[*(PACKAGE + name for name in SUBPACKAGES), f"{PACKAGE}.properties"],
     package_dir={f"{PACKAGE}.properties": "properties"},
-    package_data={PACKAGE: ["py.typed"], f"{PACKAGE}.properties": ["*.yaml", "*/*.yaml", "*/*.hyper"]},
+    package_data={
+        PACKAGE: ["py.typed"],
+        f"{PACKAGE}.properties": ["*.yaml", "*/*.yaml", "*/*.hyper"],
+        f"{PACKAGE}.report": ["*.j2"],
+    },
     install_requires=[
         "recbole==1.2.1",
         "torch>=2.6",
+        "jinja2>=3",
         "matplotlib>=3.8",
         "numpy>=1.26",
         "pandas>=2,<3",  # RecBole relies on what pandas 3 removed
         "pydantic>=2.7",
         "pyyaml>=6",
         "safetensors>=0.4",
+        "scikit-learn>=1.2",
         "scipy>=1.11",
         "setuptools<82",  # ray 2.6.3, which RecBole requires, imports pkg_resources
         "statsmodels>=0.14",

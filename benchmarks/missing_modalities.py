@@ -29,8 +29,9 @@ def main() -> None:
     parser.add_argument("--metric", default="recall@10", help="with one item to be found a user, this is HR@10")
     options = parser.parse_args()
     sys.argv = sys.argv[:1]  # RecBole reads the command line too
-    config, model, _, _, _, test_data = load_data_and_model(options.checkpoint)
+    config, model, _, train_data, _, test_data = load_data_and_model(options.checkpoint)
     trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
+    trainer.eval_collector.data_collect(train_data)  # what metrics count; RecBole does so as it trains
     fusions = [fusion for fusion in (model.item_fusion, model.user_fusion) if fusion is not None]
     whole = [fusion.get_buffer("present").clone() for fusion in fusions]
     modalities = model.item_fusion.modalities

@@ -16,7 +16,7 @@ from recbole.utils import FeatureSource, FeatureType
 from torch import Tensor
 
 from recbole_llm_interest.atomic_files import Layout, read_header, read_rows, some
-from recbole_llm_interest.content.catalogue import Catalogue, read_catalogue
+from recbole_llm_interest.content.catalogue import Catalogue, read_catalogue, read_column
 from recbole_llm_interest.content.collect import collect_content
 from recbole_llm_interest.content.features import Content, control
 from recbole_llm_interest.errors import DataError, SettingsError
@@ -198,6 +198,19 @@ def catalogue_of(config: Config, kind: str, settings: ContentSettings) -> Catalo
         config["ITEM_ID_FIELD"] if kind == "item" else config["USER_ID_FIELD"],
         text_fields=getattr(settings, f"{kind}_text_fields"),
         text_template=getattr(settings, f"{kind}_text_template"),
+        layout=Layout.of(config),
+        strict=bool(config["strict_data"]),
+    )
+
+
+def item_column(config: Config, column: str) -> dict[str, list[str]]:
+    """What one column says of each item, by token; several values where it is a list."""
+    return read_column(
+        Path(config["data_path"]),
+        config["dataset"],
+        "item",
+        config["ITEM_ID_FIELD"],
+        column,
         layout=Layout.of(config),
         strict=bool(config["strict_data"]),
     )

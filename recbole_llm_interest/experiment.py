@@ -38,6 +38,7 @@ from recbole_llm_interest.distributed import (
 from recbole_llm_interest.errors import CheckpointError, SettingsError
 from recbole_llm_interest.evaluation.comparison import RunResult
 from recbole_llm_interest.evaluation.rows import Row
+from recbole_llm_interest.event_counts import training_events
 from recbole_llm_interest.model.llm_interest import LLMInterest
 from recbole_llm_interest.provenance import made_by
 from recbole_llm_interest.resuming import StateKeeper, open_state, state_of
@@ -98,6 +99,7 @@ def _test(
     candidates = _candidates(config, it.dataset.item_num - 1)
     asked = it.test_data._dataset
     events = _named(it.dataset, asked.inter_feat[it.dataset.uid_field], asked.inter_feat[it.dataset.iid_field])
+    places, item_events = _places(it.dataset, it.train_data, it.trainer.eval_collector.last_events)
     seconds = it.watch.seconds
     return RunResult(
         row=row.name,
@@ -115,7 +117,10 @@ def _test(
         test_events=len(events),
         candidates=candidates,
         test_digest=digest([candidates, *sorted(events)]),
-        places=_places(it.dataset, it.trainer.eval_collector.last_events),
+        places=places,
+        item_events=item_events,
+        losses=it.watch.losses,
+        valid_scores=it.watch.valid_scores,
         checkpoint=checkpoint or str(it.trainer.saved_model_file),
         log=it.log,
         in_effect=settings_in_effect(config),
@@ -170,13 +175,9 @@ class _Experiment:
         keeper, state = None, None
         if saved and StateKeeper.can_be_resumed(self.trainer):
             path = state_file or state_of(Path(self.trainer.saved_model_file))
-            keeper = StateKeeper(self.trainer, self.train_data, self.watch.seconds, path, self._record())
+            keeper = StateKeeper(self.trainer, self.train_data, self.watch.record, path, self._run())
             if path.exists():
                 state = self._take_up(keeper)
-        if world_size() > 1:
-            # a row of RecBole's own loaders is one target
-            targets = getattr(self.train_data, "targets", lambda batch: torch.ones(len(batch)))
-            share_training(self.trainer, self.train_data, targets)
         if keeper is not None:
             best = keeper.fit(self.valid_data, state, saved=is_first())
         else:
@@ -185,7 +186,7 @@ class _Experiment:
             )
         return float(best) if best is not None and math.isfinite(best) else None
 
-    def _record(self) -> dict[str, Any]:
+    def _run(self) -> dict[str, Any]:
         """What a state is of: the settings, the data and the processes."""
         config = self.trainer.config
         return run_record(config) | {"data": _data_digests(config, self.dataset), "processes": world_size()}
@@ -206,7 +207,7 @@ class _Experiment:
                 f"--nproc={then['processes']}, or delete it to start anew"
             )
         keeper.restore(state)
-        self.watch.show_resumed(state["best_valid_score"])
+        self.watch.go_on(state["record"], state["best_valid_score"])
         logging.getLogger().info("resumed after epoch %d from %s", state["epoch"], path)
         return state
 
@@ -232,7 +233,11 @@ def _experiment(title: str, config: Config) -> Iterator[_Experiment]:
         trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
         trainer.saved_model_file = _not_taken(Path(trainer.saved_model_file))
         logger.info(model)
-        with EpochWatch(trainer, title, config) as watch:
+        if world_size() > 1:
+            # a row of RecBole's own loaders is one target
+            targets = getattr(train_data, "targets", lambda batch: torch.ones(len(batch)))
+            share_training(trainer, train_data, targets)
+        with EpochWatch(trainer, title, config) as watch:  # and so what it sees is of all processes
             yield _Experiment(dataset, train_data, valid_data, test_data, trainer, watch, log)
 
 
@@ -318,14 +323,19 @@ def _not_taken(path: Path) -> Path:
 
 
 class EpochWatch:
-    """Times the training epochs of any RecBole trainer and shows them as one progress bar.
+    """Watches the training epochs of any RecBole trainer and shows them as one progress bar.
 
     Attributes:
         seconds: duration of each training epoch, validation not counted.
+        losses: the training loss of each epoch, the mean over its batches, by its parts.
+        valid_scores: epochs trained by then, and the validation score, in pairs.
     """
 
     def __init__(self, trainer: Any, title: str, config: Config) -> None:
         self.seconds: list[float] = []
+        self.losses: dict[str, list[float]] = {}
+        self.valid_scores: list[list[float]] = []
+        self._names = getattr(trainer.model, "loss_names", None)
         self._best = -float("inf")
         self._metric = config["valid_metric"]
         self._bar = tqdm(total=trainer.epochs, desc=title, unit="epoch", disable=not config["show_progress"], ncols=100)
@@ -333,8 +343,13 @@ class EpochWatch:
             trainer._train_epoch = self._timed(trainer._train_epoch)
             trainer._valid_epoch = self._scored(trainer._valid_epoch)
 
-    def show_resumed(self, best: float) -> None:
-        """Go on with what ``seconds`` and the best score are by now."""
+    def record(self) -> dict[str, Any]:
+        """What it has seen so far, for ``go_on``."""
+        return {"seconds": self.seconds, "losses": self.losses, "valid_scores": self.valid_scores}
+
+    def go_on(self, record: dict[str, Any], best: float) -> None:
+        """Go on where another watch was when it gave ``record``."""
+        self.seconds, self.losses, self.valid_scores = (record[name] for name in ("seconds", "losses", "valid_scores"))
         self._best = best
         self._bar.update(len(self.seconds))
 
@@ -345,10 +360,14 @@ class EpochWatch:
         self._bar.close()
 
     def _timed(self, train_epoch: Callable[..., Any]) -> Callable[..., Any]:
-        def timed(*args: Any, **kwargs: Any) -> Any:
+        def timed(train_data: Any, *args: Any, **kwargs: Any) -> Any:
             start = time.perf_counter()
-            loss = train_epoch(*args, **kwargs)
+            loss = train_epoch(train_data, *args, **kwargs)
             self.seconds.append(time.perf_counter() - start)
+            parts = loss if isinstance(loss, tuple) else (loss,)
+            unnamed = [f"part {number}" for number in range(1, len(parts) + 1)] if len(parts) > 1 else ["loss"]
+            for name, part in zip(self._names or unnamed, parts, strict=False):
+                self.losses.setdefault(name, []).append(float(part) / len(train_data))
             self._bar.update()
             return loss
 
@@ -358,6 +377,7 @@ class EpochWatch:
         def scored(*args: Any, **kwargs: Any) -> Any:
             score, result = valid_epoch(*args, **kwargs)
             self._best = max(self._best, score)
+            self.valid_scores.append([len(self.seconds), float(score)])
             self._bar.set_postfix_str(f"{self._metric} {score:.4f}, best {self._best:.4f}")
             return score, result
 
@@ -403,13 +423,17 @@ def _named(dataset: Any, users: Any, items: Any) -> list[str]:
     return [f"{user}\t{item}" for user, item in zip(*names, strict=True)]
 
 
-def _places(dataset: Any, events: Tensor | None) -> list[int]:
-    """The places of the tested events in the order of their names, which is the same for every model."""
+def _places(dataset: Any, train_data: Any, events: Tensor | None) -> tuple[list[int], list[int]]:
+    """The places of the tested events, and how many training events their items have.
+
+    Both in the order of the events' names, which is the same for every model.
+    """
     if events is None:
-        return []
+        return [], []
     users, items, places = events.unbind(dim=1)
-    by_name = sorted(zip(_named(dataset, users, items), places.tolist(), strict=True))
-    return [place for _, place in by_name]
+    known, _ = training_events(train_data.dataset)
+    by_name = sorted(zip(_named(dataset, users, items), places.tolist(), known[items].tolist(), strict=True))
+    return [place for _, place, _ in by_name], [count for _, _, count in by_name]
 
 
 def digest(words: Iterable[Any]) -> str:

@@ -8,7 +8,7 @@ test result of one that nobody disturbed.
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,14 +59,14 @@ class StateKeeper:
     Attributes:
         trainer: a trainer for which ``can_be_resumed``.
         train_data: what it is trained on.
-        seconds: of each epoch so far.
+        record: gives what is told of the epochs so far, in plain values; it comes back in a state as ``record``.
         path: where the state is written.
         run: what it is the state of, in plain values.
     """
 
     trainer: Any
     train_data: Any
-    seconds: list[float]
+    record: Callable[[], dict[str, Any]]
     path: Path
     run: Mapping[str, Any]
 
@@ -98,7 +98,7 @@ class StateKeeper:
             return float(trainer.best_valid_score)
         trainer._train_epoch = train_epoch_from_state
         best, _ = trainer.fit(self.train_data, valid_data, saved=saved, show_progress=False)
-        self._write(len(self.seconds) - 1, is_trained=True)
+        self._write(max(trainer.train_loss_dict, default=-1), is_trained=True)
         return float(best)
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -122,7 +122,6 @@ class StateKeeper:
         trainer.start_epoch = state["epoch"] + 1
         for name in ("cur_step", "best_valid_score", "best_valid_result", "train_loss_dict"):
             setattr(trainer, name, state[name])
-        self.seconds[:] = state["seconds"]
 
     def _write(self, epoch: int, *, is_trained: bool) -> None:
         draws = from_all(self._draws())
@@ -148,7 +147,7 @@ class StateKeeper:
             },
             "best_valid_result": best_result and {name: float(value) for name, value in best_result.items()},
             "train_loss_dict": {number: float(loss) for number, loss in trainer.train_loss_dict.items()},
-            "seconds": list(self.seconds),
+            "record": self.record(),
             "draws": draws,
         }
         del state["optimizer"]

@@ -556,7 +556,7 @@ def test_hub_that_never_answers_is_not_waited_for(monkeypatch):
         started = time.perf_counter()
         with pytest.raises(EncoderError, match="no weights for the audio encoder 'nobody/silent'"):
             find_model("audio", "nobody/silent", download=True)
-        assert time.perf_counter() - started < 4
+        assert time.perf_counter() - started < 20  # on a busy machine; unlimited, it would wait forever
 
 
 def take_from_checkpoint(weights, word):

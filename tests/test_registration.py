@@ -102,6 +102,7 @@ def test_wheel_brings_everything_it_needs(here, settings):
     (wheel,) = here.glob("*.whl")
     install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", "site", str(wheel)]
     subprocess.run(install, check=True, capture_output=True)
+    assert (here / "site" / "recbole_llm_interest" / "report" / "report.html.j2").is_file()
     program = """
         import sys
         sys.path.insert(0, "site")

@@ -111,7 +111,7 @@ def test_a_run_that_goes_on_is_one_that_nobody_disturbed(given, here, stop_befor
     (resumed,) = run([model], "cycle", config_dict=given, resume=str(state))
     assert curve(here, model) == expected
     assert len(expected) > EPOCHS
-    for name in ("test", "best_valid", "epochs", "places", "test_digest"):
+    for name in ("test", "best_valid", "epochs", "places", "test_digest", "losses", "valid_scores"):
         assert getattr(resumed, name) == getattr(undisturbed, name), name
     assert resumed.seconds_per_epoch > 0
     for name, weights in weights_of(undisturbed.checkpoint).items():

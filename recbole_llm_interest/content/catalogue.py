@@ -112,6 +112,47 @@ def read_catalogue(
     return catalogue
 
 
+def read_column(
+    folder: Path,
+    dataset: str,
+    kind: str,
+    id_field: str,
+    column: str,
+    layout: Layout = Layout(),  # noqa: B008  (it is frozen)
+    strict: bool = False,
+) -> dict[str, list[str]]:
+    """What one column says of each item or user, by token: one value, or the parts of a list or a ``token_seq``.
+
+    What is empty is left out. Arguments are those of ``read_catalogue``. A title that is a ``token_seq`` is its words,
+    with the layout's sequence separator in between.
+
+    Raises:
+        DataError: there is no such column, or as ``read_catalogue``.
+    """
+    jsonl, atomic = folder / "content" / f"{kind}s.jsonl", folder / f"{dataset}.{kind}"
+    source = jsonl if jsonl.is_file() else atomic
+    if not source.is_file():
+        raise DataError(f"column {column!r} of {kind}s: there is no {jsonl} and no {atomic}")
+    is_sequence = source is atomic and read_header(atomic, layout).get(column) == "token_seq"
+    rows = _json_rows(jsonl, id_field, strict) if source is jsonl else _atomic_rows(atomic, id_field, layout, strict)
+    columns: dict[str, None] = {}
+    values: dict[str, list[str]] = {}
+    for row in rows:
+        columns.update(dict.fromkeys(row))
+        value = row.get(column)
+        parts = (
+            value.split(layout.sequence_separator)
+            if is_sequence and value
+            else value
+            if isinstance(value, list)
+            else [value]
+        )
+        if found := list(filter(None, map(_as_text, parts))):
+            values[_as_is(row.get(id_field))] = found
+    _check_columns("the report", [column], columns, source)
+    return values
+
+
 def _check_columns(setting: str, named: Iterable[str], columns: Mapping[str, None], source: Path) -> None:
     for name in named:
         if columns and name not in columns:

@@ -16,9 +16,12 @@ from numpy.typing import NDArray
 from tabulate import tabulate
 
 from recbole_llm_interest.errors import DataError
-from recbole_llm_interest.evaluation.groups import gains
+from recbole_llm_interest.evaluation.groups import GROUPS, gains
 from recbole_llm_interest.evaluation.significance import paired_p_values
 from recbole_llm_interest.files import write_atomically, write_text
+
+#: metrics that are means of what each event adds
+_GAINS = ("recall", "ndcg", "mrr")
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,9 @@ class RunResult:
         test_digest: a hash of the events and candidates; models with the same one were asked the same questions.
         places: where each tested event's item was ranked, 0 for not among the first ``max(topk)``, in an order that is
             the same for every model; empty where items were ranked among sampled ones.
+        item_events: how many training events each tested event's item has, in the order of ``places``.
+        losses: the training loss of each epoch, the mean over its batches, by its parts.
+        valid_scores: epochs trained by then, and the validation score, in pairs.
         checkpoint: where the best model lies.
         log: the run's log file.
         in_effect: for ``LLMInterest``, the plug-in's settings as they were, defaults included.
@@ -67,6 +73,9 @@ class RunResult:
     settings: dict[str, Any] = field(default_factory=dict)
     note: str = ""
     places: list[int] = field(default_factory=list)
+    item_events: list[int] = field(default_factory=list)
+    losses: dict[str, list[float]] = field(default_factory=dict)
+    valid_scores: list[list[float]] = field(default_factory=list)
     in_effect: dict[str, Any] = field(default_factory=dict)
     made_by: dict[str, Any] = field(default_factory=dict)
 
@@ -111,7 +120,7 @@ def _can_be_tested(first: Sequence[RunResult], other: Sequence[RunResult]) -> bo
 
 def _has_gains(runs: Sequence[RunResult]) -> bool:
     metric = runs[0].valid_metric.lower().partition("@")[0]
-    return all(run.places for run in runs) and metric in ("recall", "ndcg", "mrr")
+    return all(run.places for run in runs) and metric in _GAINS
 
 
 def mean_gain(runs: Sequence[RunResult]) -> NDArray[np.float64]:
@@ -119,6 +128,44 @@ def mean_gain(runs: Sequence[RunResult]) -> NDArray[np.float64]:
     metric, _, k = runs[0].valid_metric.lower().partition("@")
     values = [gains(metric, torch.tensor(run.places), int(k)).numpy() for run in runs]
     return np.mean(values, axis=0)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A row's value of a metric, over all tested events or those of a group.
+
+    Attributes:
+        mean: over seeds.
+        values: of each seed.
+        half: half the width of the 95 % interval of the mean over the events; None where their places are not kept, or
+            the events are all alike, as where nothing was found: that says little of how far the mean may be off.
+        events: how many there are; None where that is not kept.
+    """
+
+    mean: float
+    values: list[float]
+    half: float | None
+    events: int | None
+
+
+def estimate(runs: Sequence[RunResult], metric: str, group: str = "") -> Estimate | None:
+    """A metric of one row's runs, ``ndcg@10``, over all tested events or over a group of ``GROUPS`` that goes by items.
+
+    It is None where the runs say nothing of it, or the group has no events.
+    """
+    name, _, k = metric.lower().partition("@")
+    of_group = f"{name}{group.lower()}@{k}"
+    reported = [run.test[of_group] for run in runs if of_group in run.test]
+    is_kept = name in _GAINS and all(run.places and (run.item_events or not group) for run in runs)
+    if not is_kept:
+        return Estimate(statistics.fmean(reported), reported, None, None) if reported else None
+    gain = np.stack([gains(name, torch.tensor(run.places), int(k)).numpy() for run in runs])
+    if group:
+        gain = gain[:, GROUPS[group][1](torch.tensor(runs[0].item_events)).numpy()]
+    if not gain.size:
+        return None
+    half = 1.96 * float(gain.mean(axis=0).std()) / math.sqrt(gain.shape[1])
+    return Estimate(float(gain.mean()), gain.mean(axis=1).tolist(), half or None, gain.shape[1])
 
 
 def as_table(results: Sequence[RunResult], style: str = "github") -> str:
@@ -250,13 +297,10 @@ def draw_comparison(results: Sequence[RunResult], path: Path) -> Path:
     figure = Figure(figsize=(7, 1.1 + 0.42 * len(rows)), layout="constrained")
     axes = figure.subplots()
     for place, row in enumerate(rows):
-        values = row.values(metric)
-        axes.plot(values, [place] * len(values), "o", color="0.65", markersize=4, zorder=2)
-        mean = statistics.fmean(values)
-        has_gains = _has_gains(row.runs) and row.runs[0].valid_metric.lower() == metric
-        gain = mean_gain(row.runs) if has_gains else np.empty(0)
-        half = 1.96 * float(gain.std()) / math.sqrt(len(gain)) if len(gain) else 0.0
-        axes.errorbar(mean, place, xerr=half or None, fmt="D", color="C0", capsize=3, markersize=5, zorder=3)
+        if (found := estimate(row.runs, metric)) is None:
+            continue
+        axes.plot(found.values, [place] * len(found.values), "o", color="0.65", markersize=4, zorder=2)
+        axes.errorbar(found.mean, place, xerr=found.half, fmt="D", color="C0", capsize=3, markersize=5, zorder=3)
     axes.set_yticks(range(len(rows)), [row.name for row in rows])
     axes.set_ylim(-0.6, len(rows) - 0.4)
     axes.set_xlabel(f"test {metric.upper()}\ndiamond: mean, bar: 95 % interval over test events, dots: seeds")

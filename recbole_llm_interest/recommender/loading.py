@@ -63,14 +63,8 @@ def load_trained(checkpoint: Path, settings: dict[str, Any]) -> Trained:
     Raises:
         LLMInterestError: the checkpoint or the data set is missing, damaged, or not what it was in training.
     """
-    saved = open_checkpoint(checkpoint)
+    saved, config = read_configuration(checkpoint, settings)
     trained = saved["config"]
-    if trained["model"] != LLMInterest.__name__:
-        raise CheckpointError(f"checkpoint {checkpoint} is of model {trained['model']!r}, not LLMInterest")
-    in_effect = {key: trained[key] for key in settings_keys() if key in trained}
-    overrides = {**trained.external_config_dict, **in_effect, **settings}
-    with _without_words():
-        config = configure(LLMInterest.__name__, trained["dataset"], overrides=overrides)
     with as_user_error("the data or the settings"):
         init_seed(config["seed"], config["reproducibility"])
         dataset = create_dataset(config)
@@ -99,6 +93,26 @@ def load_trained(checkpoint: Path, settings: dict[str, Any]) -> Trained:
         _reader(config, "user", content, model.user_fusion),
         lambda user: recorded_history(config, user),
     )
+
+
+def read_configuration(checkpoint: Path, settings: dict[str, Any]) -> tuple[dict[str, Any], Config]:
+    """A checkpoint of this package's model, and RecBole's configuration that it was trained under.
+
+    Args:
+        checkpoint: as ``run_recbole.py`` writes them. No code in it is run.
+        settings: what is otherwise than in training.
+
+    Raises:
+        LLMInterestError: the checkpoint is missing, damaged or of another model, or a setting cannot be used.
+    """
+    saved = open_checkpoint(checkpoint)
+    trained = saved["config"]
+    if trained["model"] != LLMInterest.__name__:
+        raise CheckpointError(f"checkpoint {checkpoint} is of model {trained['model']!r}, not LLMInterest")
+    in_effect = {key: trained[key] for key in settings_keys() if key in trained}
+    overrides = {**trained.external_config_dict, **in_effect, **settings}
+    with _without_words():
+        return saved, configure(LLMInterest.__name__, trained["dataset"], overrides=overrides)
 
 
 @contextmanager

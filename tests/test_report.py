@@ -1,0 +1,434 @@
+"""The report: its numbers are the model's, its page needs nothing else, and it says no more than it was asked to."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import shutil
+import subprocess
+import sys
+import warnings
+from html.parser import HTMLParser
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+import torch
+from conftest import QUICK, SUBJECTS, cycle_events, write_dataset
+from PIL import Image
+from sklearn.decomposition import PCA
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from recbole_llm_interest import runner
+from recbole_llm_interest.content.catalogue import read_column
+from recbole_llm_interest.errors import DataError
+from recbole_llm_interest.evaluation.comparison import RunResult, estimate, read_results, write_comparison
+from recbole_llm_interest.evaluation.groups import gains
+from recbole_llm_interest.recommender import Recommender
+from recbole_llm_interest.report import plots
+from recbole_llm_interest.report.__main__ import main
+from recbole_llm_interest.report.findings import (
+    ItemMap,
+    Journey,
+    ModalityWeight,
+    item_map,
+    journey,
+    modality_weights,
+    principal_components,
+)
+
+SECTIONS = ["training", "metrics", "popularity", "modalities", "interest", "map"]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory, feature_cache):
+    """A folder in which two models were trained on ``cycle``, two seeds each, and compared."""
+    folder = tmp_path_factory.mktemp("report")
+    titles = {f"i{n}": f"A film about {subject}" for n, subject in enumerate(SUBJECTS)}
+    write_dataset(folder / "data", "cycle", cycle_events(), titles, {f"u{n}": "librarian" for n in range(0, 24, 2)})
+    settings = {**QUICK, "data_path": "data", "feature_cache": feature_cache, "ssl_views_weight": 0.1}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        words = [f"--{key}={value}" for key, value in settings.items()]
+        assert runner.main(["--model=LLMInterest,Pop", "--dataset=cycle", "--seeds=2", "--table=table", *words]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def full(home):
+    """The page of a report with everything in it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(home)
+        return write(read_results(home / "table.json"), "--user=u3", "--titles=title", output="full")
+
+
+@pytest.fixture
+def at_home(home, monkeypatch):
+    monkeypatch.chdir(home)
+    return home
+
+
+@pytest.fixture
+def results(at_home):
+    return read_results(at_home / "table.json")
+
+
+@pytest.fixture
+def recommender(results):
+    return Recommender.load(results[0].checkpoint)
+
+
+def write(results, *words, output):
+    """Write a report on the first run's checkpoint, and return its page."""
+    assert main([f"--checkpoint={results[0].checkpoint}", "--table=table.json", f"--output={output}", *words]) == 0
+    with open(f"{output}/report.html", encoding="utf-8") as page:
+        return page.read()
+
+
+class Page(HTMLParser):
+    """What a page shows and refers to."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.addresses = [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        self.addresses += [value for name, value in attributes if name in ("src", "srcset", "href", "action", "data")]
+
+    def all(self, tag):
+        return [attributes for name, attributes in self.tags if name == tag]
+
+    def drawings(self):
+        """The SVG of each image."""
+        heads, bodies = zip(*(address.split(",", 1) for address in self.addresses if "," in address[:40]), strict=True)
+        assert set(heads) == {"data:image/svg+xml;base64", "data:"} or set(heads) == {"data:image/svg+xml;base64"}
+        return [base64.b64decode(body, validate=True).decode() for body in bodies if body]
+
+
+# --- the page
+
+
+def test_page_is_whole_and_needs_nothing_else(full, at_home):
+    page = Page(full)
+    assert [section["id"] for section in page.all("section")] == SECTIONS
+    assert all(address.startswith("data:") for address in page.addresses)
+    assert not re.search(r"https?:|//\w|@import|url\(|<script|<iframe", full)
+    assert len(page.all("img")) == len(page.all("source")) == len(SECTIONS)
+    assert all(len(image["alt"]) > 20 for image in page.all("img"))
+    drawings = page.drawings()
+    assert len(drawings) == 2 * len(SECTIONS)
+    for drawing in drawings:
+        root = ElementTree.fromstring(drawing)
+        assert root.tag.endswith("svg")
+        for element in root.iter():
+            addresses = [value for name, value in element.attrib.items() if name.rpartition("}")[2] in ("href", "src")]
+            assert all(address.startswith(("#", "data:image/png;base64,")) for address in addresses)
+    for name in SECTIONS:
+        with Image.open(at_home / "full" / f"{name}.png") as picture:
+            assert picture.width == round(150 * plots.WIDE)
+            assert picture.convert("L").getextrema()[0] < 64
+
+
+def words_of(text):
+    """All that a page says: its text, and what its drawings have in letters, which matplotlib repeats as comments."""
+    drawn = [word for drawing in Page(text).drawings() for word in re.findall(r"<!-- (.*?) -->", drawing)]
+    return "\n".join([re.sub(r"base64,[\w+/=]+", "", text), *drawn])
+
+
+def test_report_says_no_more_than_it_is_asked_to(results, full):
+    plain = words_of(write(results, output="plain"))
+    assert not re.search(r"\bu\d+\b", plain)
+    assert "A film about" not in plain
+    by_id = words_of(write(results, "--user=u3", output="ids"))
+    assert set(re.findall(r"\bu\d+\b", by_id)) == {"u3"}
+    assert "A film about" not in by_id
+    assert set(re.findall(r"\bu\d+\b", words_of(full))) == {"u3"}
+    assert words_of(full).count("A film about whales") > 2
+
+
+def test_words_are_escaped(results, at_home):
+    odd = [RunResult(**{**vars(run), "row": "<b>$a_$ & b</b>", "note": "<script>alert(1)</script>"}) for run in results]
+    write_comparison(odd, at_home / "odd.json")
+    assert main(["--table=odd.json", "--output=odd"]) == 0
+    page = (at_home / "odd" / "report.html").read_text()
+    assert "<script" not in page
+    assert "&lt;b&gt;$a_$ &amp; b&lt;/b&gt;" in page
+
+
+def test_report_of_a_table_alone_says_what_is_not_in_it(results, at_home):
+    for folder in ("alone", "again"):
+        assert main(["--table=table.json", f"--output={folder}"]) == 0
+    page = (at_home / "alone" / "report.html").read_text()
+    assert (at_home / "again" / "report.html").read_text() == page
+    assert [section["id"] for section in Page(page).all("section")] == ["training", "metrics", "popularity", "absent"]
+    assert "name a checkpoint by --checkpoint" in page
+
+
+def test_report_of_a_checkpoint_alone(results, at_home):
+    assert main([f"--checkpoint={results[0].checkpoint}", "--map=tsne", "--category=title"]) == 0
+    (folder,) = at_home.glob("saved/report-LLMInterest*")
+    page = (folder / "report.html").read_text()
+    assert [section["id"] for section in Page(page).all("section")] == ["modalities", "map", "absent"]
+
+
+def test_old_table_shows_what_it_has(results, at_home):
+    old = [RunResult(**{**vars(run), "places": [], "item_events": [], "losses": {}, "valid_scores": []})
+           for run in results]  # fmt: skip
+    write_comparison(old, at_home / "old.json")
+    assert main(["--table=old.json", "--output=old"]) == 0
+    page = (at_home / "old" / "report.html").read_text()
+    assert [section["id"] for section in Page(page).all("section")] == ["metrics", "absent"]
+    assert "training curves: the table keeps none" in page
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "there is nothing to show"),
+        (["--checkpoint=saved/none.pth"], "saved/none.pth does not exist"),
+        (["--checkpoint=table.json"], "is damaged"),
+        (["--table=none.json"], "there are no results in none.json"),
+        (["--table=table.json", "--user=u3"], "--user needs a model"),
+        (["--table=table.json", "--data_path=data"], "--data_path needs a model"),
+        (["--checkpoint=CHECKPOINT", "--user=nobody"], "unknown user 'nobody': it is not among the 24 users"),
+        (
+            ["--checkpoint=CHECKPOINT", "--titles=titel"],
+            "names 'titel', which data/cycle/cycle.item does not have: did",
+        ),
+        (["--checkpoint=CHECKPOINT", "--table=other.json"], "is of data set 'other', and"),
+        (["--checkpoint=CHECKPOINT", "--user=u3", "--events=1"], "--events=1"),
+        (["--checkpoint=CHECKPOINT", "--map=round"], "invalid choice: 'round'"),
+        (["--table=empty.json"], "holds no runs"),
+        (["--table=table.json", "--output=table.json"], "the report cannot be written to table.json"),
+    ],
+)
+def test_mistake_is_one_line(results, at_home, words, message, capsys):
+    write_comparison([RunResult(**{**vars(results[0]), "dataset": "other"})], at_home / "other.json")
+    (at_home / "empty.json").write_text("[]\n")
+    assert main([word.replace("CHECKPOINT", results[0].checkpoint) for word in words]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.rstrip("\n").splitlines()[-1].startswith("error: ")
+    assert "Traceback" not in error
+
+
+MEASURE = """<!DOCTYPE html><title>measure</title>
+<iframe src="report.html" width="{width}" height="3000" style="border:0"></iframe>
+<script>
+window.addEventListener("load", () => {{
+  const view = document.querySelector("iframe"), page = view.contentDocument;
+  const images = [...page.images].map(image => {{
+    const box = image.getBoundingClientRect();
+    return {{loaded: image.complete && image.naturalWidth > 0, width: box.width, height: box.height, left: box.left,
+            right: box.right, narrow: image.currentSrc !== image.src, alt: image.alt}};
+  }});
+  const asked = view.contentWindow.performance.getEntriesByType("resource").map(entry => entry.name);
+  const result = {{images, asked: asked.filter(name => !name.startsWith("data:")),
+                  overflow: page.documentElement.scrollWidth - page.documentElement.clientWidth}};
+  document.body.innerHTML = "<pre>" + btoa(unescape(encodeURIComponent(JSON.stringify(result)))) + "</pre>";
+}});
+</script>
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [1280, 400])
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed")
+def test_chromium_shows_every_figure(full, at_home, tmp_path, width):
+    """No message on the console, no request, and each figure whole within the page."""
+    (at_home / "full" / "measure.html").write_text(MEASURE.format(width=width))
+    command = [
+        *("chromium", "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"),
+        *("--disable-background-networking", "--allow-file-access-from-files", "--enable-logging=stderr"),
+        *(f"--user-data-dir={tmp_path}", "--virtual-time-budget=10000", "--window-size=1400,3200", "--dump-dom"),
+        (at_home / "full" / "measure.html").as_uri(),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    measured = json.loads(base64.b64decode(re.search(r"<pre>(.*)</pre>", done.stdout)[1]))
+    assert "CONSOLE" not in done.stderr, done.stderr
+    assert measured["asked"] == []
+    assert measured["overflow"] <= 0
+    assert len(measured["images"]) == len(SECTIONS)
+    for image in measured["images"]:
+        assert image["loaded"], image["alt"]
+        assert image["narrow"] == (width == 400)
+        assert image["width"] > 0.6 * min(width, 1000)
+        assert image["height"] > 80
+        assert image["left"] >= 0
+        assert image["right"] <= width
+
+
+# --- the numbers
+
+
+def test_losses_are_those_in_tensorboard(results):
+    run = results[0]
+    events = EventAccumulator(str(run.log).removesuffix(".log"))
+    events.Reload()
+    batches = {tag: [event.value for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+    assert list(run.losses) == ["next_item", "future", "views"]
+    for name, values in run.losses.items():
+        ratio = np.array(batches[f"Loss/Train/{name}"]) / np.array(values)
+        assert ratio == pytest.approx(np.full(run.epochs, round(ratio[0])), rel=1e-5)  # a sum over batches there
+    assert [epoch for epoch, _ in run.valid_scores] == list(range(1, run.epochs + 1))
+    assert max(score for _, score in run.valid_scores) == pytest.approx(run.best_valid)
+
+
+def test_estimate_is_the_mean_of_gains_and_its_interval(results):
+    runs = [run for run in results if run.row == "LLMInterest"]
+    of_runs = [gains("ndcg", torch.tensor(run.places), 3).numpy() for run in runs]
+    found = estimate(runs, "NDCG@3")
+    assert found.values == pytest.approx([run.test["ndcg@3"] for run in runs], abs=1e-4)
+    assert found.mean == pytest.approx(np.mean(of_runs))
+    mean = np.mean(of_runs, axis=0)
+    assert found.half == pytest.approx(1.96 * np.sqrt(((mean - mean.mean()) ** 2).mean() / len(mean)))
+    assert found.events == 24
+
+
+def test_estimate_of_a_group_is_that_of_its_events(results):
+    run = RunResult(**{**vars(results[0]), "places": [1, 0, 3, 2], "item_events": [0, 0, 9, 10]})
+    assert estimate([run], "Recall@3", "Unseen").values == [0.5]
+    assert estimate([run], "Recall@3", "Few").values == [1.0]
+    assert estimate([run], "MRR@3", "Many").mean == 0.5
+    assert estimate([RunResult(**{**vars(run), "item_events": [0] * 4})], "MRR@3", "Many") is None
+    reported = RunResult(**{**vars(run), "places": [], "test": {"ndcgfew@3": 0.25}})
+    assert estimate([reported], "NDCG@3", "Few").mean == 0.25
+    assert estimate([reported], "NDCG@3", "Few").half is None
+
+
+def test_groups_are_those_of_the_metrics(settings):
+    """What the table keeps of each event gives what RecBole's evaluator says of the group."""
+    (run,) = runner.run(["LLMInterest"], "cycle", config_dict={**settings, "metrics": ["NDCG", "NDCGMany"]})
+    assert estimate([run], "NDCG@3", "Many").mean == pytest.approx(run.test["ndcgmany@3"], abs=1e-4)
+
+
+def test_journey_is_what_the_recommender_says(recommender):
+    found = journey(recommender, "u3", 5)
+    assert found.weights.shape == (5, len(found.names))
+    assert found.weights.sum(axis=1) == pytest.approx(np.ones(5), abs=1e-5)
+    assert found.items == [f"i{(3 + step) % len(SUBJECTS)}" for step in range(4, 9)]
+    assert found.before == 4
+    after = {interest.name: interest.weight for interest in
+             recommender.interests(recommender.start("u3", history="recorded"))}  # fmt: skip
+    assert dict(zip(found.names, found.weights[-1], strict=True)) == pytest.approx(after, abs=1e-5)
+
+
+def test_stacked_areas_reach_one(recommender):
+    found = journey(recommender, "u3", 5)
+    many = Journey([f"interest {n}" for n in range(9)], np.random.default_rng(0).dirichlet(np.ones(9), 20),
+                   ["i"] * 20, ["item"] * 20, [n % 9 for n in range(20)], 3, [float("nan")] * 20)  # fmt: skip
+    for one in (found, many):
+        names, weights = plots.told_apart(one)
+        assert len(names) <= 7
+        assert weights.sum(axis=1) == pytest.approx(np.ones(len(weights)), abs=1e-5)
+        for width, events in ((plots.WIDE, len(weights)), (plots.NARROW, min(len(weights), 15))):
+            areas = plots.draw_journey(one, width).axes[0]
+            bands = [band.get_paths()[0].get_extents() for band in areas.collections]
+            assert len(bands) == len(names)
+            assert bands[-1].y1 == pytest.approx(1, abs=1e-5)
+            assert bands[0].y0 == 0
+            assert areas.get_xlim()[1] - areas.get_xlim()[0] == events
+
+
+def test_map_is_the_principal_components_of_unit_vectors(recommender):
+    found = item_map(recommender, {"i0": ["first", "second"]}, ["i3", "i4"], "pca")
+    unit = torch.nn.functional.normalize(recommender.items.representations[1:], dim=1).double().numpy()
+    reference = PCA(2).fit(unit)
+    expected = reference.transform(unit)
+    signs = np.sign((found.coordinates * expected).sum(axis=0))
+    assert found.coordinates == pytest.approx(expected * signs, abs=1e-6)
+    shares = [f"({share:.0%} of variance)" for share in reference.explained_variance_ratio_]
+    assert [axis.partition("1 ")[2] or axis.partition("2 ")[2] for axis in found.axes] == shares
+    assert sorted(found.categories) == ["first", *["unknown"] * 7]
+    tokens = recommender.items.tokens[1:]
+    assert [tokens[place] for place in found.path] == ["i3", "i4"]
+
+
+def test_components_do_not_turn_with_the_order_of_rows():
+    rows = np.random.default_rng(0).normal(size=(40, 5)) * np.arange(1, 6)
+    coordinates, shares = principal_components(rows)
+    again, _ = principal_components(rows[::-1])
+    assert coordinates == pytest.approx(again[::-1])
+    assert shares[0] >= shares[1]
+    flat, _ = principal_components(np.ones((3, 4)))
+    assert flat == pytest.approx(np.zeros((3, 2)))
+
+
+def test_modality_weights_are_means_over_those_that_have_it(recommender):
+    fusion = recommender._trained.model.item_fusion
+    weights, present = fusion.weights()[1:], fusion.get_buffer("present")[1:]
+    found = modality_weights(fusion)
+    assert [weight.name for weight in found] == ["text", "id"]
+    for column, weight in enumerate(found):
+        own = weights[present[:, column], column].double().numpy()
+        assert weight.mean == pytest.approx(own.mean())
+        assert (weight.present, weight.rows) == (len(own), 8)
+        assert weight.low <= weight.mean <= weight.high
+
+
+def test_columns_of_items(tmp_path):
+    write_dataset(tmp_path, "d", [("u", "a", 1.0)], {"a": "Toy  Story", "b": ""})
+    column = read_column(tmp_path / "d", "d", "item", "item_id", "title")
+    assert column == {"a": ["Toy", "Story"]}
+    (tmp_path / "d" / "content").mkdir()
+    (tmp_path / "d" / "content" / "items.jsonl").write_text(
+        '{"item_id": "a", "genres": ["Sci Fi", "War"], "year": 1}\n'
+    )
+    assert read_column(tmp_path / "d", "d", "item", "item_id", "genres") == {"a": ["Sci Fi", "War"]}
+    assert read_column(tmp_path / "d", "d", "item", "item_id", "year") == {"a": ["1"]}
+    with pytest.raises(DataError, match=r"genre.*did you mean 'genres'"):
+        read_column(tmp_path / "d", "d", "item", "item_id", "genre")
+
+
+# --- the pictures
+
+
+@pytest.mark.parametrize("width", [plots.WIDE, plots.NARROW])
+def test_figures_stand_whatever_the_numbers_and_names(width, tmp_path):
+    """One of each and very many, long names and names with dollar signs; warnings are those of a crowded layout."""
+    long = "a very long name of $ome row that $omebody thought of_ at night " * 2
+    runs = [RunResult("r", "m", "d", 1, {"ndcg@10": 0.5}, "NDCG@10", 0.5, 1, 1.0, 1, 3, "all", "x", "c", "l")]
+    one = estimate(runs, "NDCG@10")
+    two = Journey(["a", "b"], np.array([[0.2, 0.8], [1.0, 0.0]]), ["i", "j"], [long, "$"], [0, 1], 0, [8e8, 9e8])
+    figures = [
+        plots.draw_training({"loss": [1.0]}, [], "NDCG@10", width),
+        plots.draw_training({f"part {n}": [1.0] * 40 for n in range(7)}, [[1, 0.1], [2, 0.1]], "NDCG@10", width),
+        plots.draw_estimates({long: {long: one, "b": None}}, width),
+        plots.draw_estimates({f"metric {n}": {f"row {n}": one for n in range(12)} for n in range(5)}, width),
+        plots.draw_modalities({"items": [ModalityWeight("id", 1.0, 1.0, 1.0, 3, 3)]}, width),
+        plots.draw_journey(two, width),
+        plots.draw_map(ItemMap(np.zeros((1, 2)), [long], [], [], ("x", "y"), 1), width),
+        plots.draw_map(ItemMap(np.random.default_rng(0).normal(size=(90, 2)), [f"{n % 30}" for n in range(90)],
+                               [3, 3, 4], ["$a", "b$", long], ("x", "y"), 90), width),
+    ]  # fmt: skip
+    for figure in figures:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            figure.savefig(tmp_path / "figure.png")
+        assert figure.get_size_inches()[0] == width
+
+
+def test_bands_and_marks_differ_without_colour():
+    names = [f"interest {n}" for n in range(9)]
+    many = Journey(names, np.full((4, 9), 1 / 9), ["i"] * 4, ["item"] * 4, [0, 1, 2, 3], 0, [float("nan")] * 4)
+    areas, events = plots.draw_journey(many, plots.WIDE).axes
+    looks = {(band.get_hatch(), tuple(band.get_facecolor()[0]) == (1, 1, 1, 1)) for band in areas.collections}
+    assert len(looks) == len(areas.collections) == 7
+    assert len({line.get_marker() for line in events.lines}) == 4
+
+
+def test_help_says_what_gets_into_a_report(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    words = " ".join(capsys.readouterr().out.split())
+    assert "names a user only if --user does, and has items' titles only if --titles says which column" in words
+
+
+def test_command_of_its_own(at_home, results):
+    command = [sys.executable, "-m", "recbole_llm_interest.report", "--table=table.json", "--output=own"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("report: own/report.html | pictures: own/training.png")
