@@ -64,6 +64,15 @@ def on_first(job: Callable[[], _Result]) -> _Result:
     return result[0]  # type: ignore[return-value]
 
 
+def from_all(value: _Result) -> list[_Result]:
+    """What each process gave, in their order."""
+    if world_size() == 1:
+        return [value]
+    values: list[Any] = [None] * world_size()
+    torch.distributed.all_gather_object(values, value)
+    return values
+
+
 @contextlib.contextmanager
 def first_goes_first() -> Iterator[None]:
     """The others do what is within when the first process has done it, and find what it stored."""

@@ -6,12 +6,13 @@ and a record of what exactly was tested.
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,12 +35,13 @@ from recbole_llm_interest.distributed import (
     share_training,
     world_size,
 )
-from recbole_llm_interest.errors import SettingsError
+from recbole_llm_interest.errors import CheckpointError, SettingsError
 from recbole_llm_interest.evaluation.comparison import RunResult
 from recbole_llm_interest.evaluation.rows import Row
 from recbole_llm_interest.event_counts import training_events
 from recbole_llm_interest.model.llm_interest import LLMInterest
 from recbole_llm_interest.provenance import made_by
+from recbole_llm_interest.resuming import StateKeeper, open_state, state_of
 from recbole_llm_interest.settings import settings_keys
 from recbole_llm_interest.trainer import LLMInterestTrainer, read_checkpoint, restore_model
 
@@ -48,9 +50,17 @@ _NO_PART_OF_THE_RESULT = {
     *("seed", "data_path", "checkpoint_dir", "feature_cache", "show_progress", "state", "gpu_id", "use_gpu", "worker"),
     *("encoder_device", "eval_scores_mb"),
 }
+#: settings in which a checkpoint, or a run of a table, may differ: they change how fast a result comes, not which
+FREE_TO_DIFFER = {
+    *("text_batch_size", "image_batch_size", "audio_batch_size", "encoder_device"),
+    *("feature_cache", "strict_content", "strict_data", "allow_pickle", "download_weights", "name_users"),
+    "eval_scores_mb",
+}
 
 
-def run_experiment(row: Row, config: Config, checkpoint: str | None = None) -> RunResult:
+def run_experiment(
+    row: Row, config: Config, checkpoint: str | None = None, state_file: Path | None = None
+) -> RunResult:
     """Train a row's model and test its best epoch, or test ``checkpoint``.
 
     Where several processes call it, they train together, and all get the result.
@@ -59,15 +69,17 @@ def run_experiment(row: Row, config: Config, checkpoint: str | None = None) -> R
         row: what is run.
         config: RecBole's configuration of it.
         checkpoint: evaluated instead of training.
+        state_file: where the state of training is kept, from which an interrupted run goes on if it is there; None
+            for beside the new checkpoint. It is left for the caller to remove once the result is kept.
 
     Raises:
-        LLMInterestError: the settings, the data or the checkpoint cannot be used.
+        LLMInterestError: the settings, the data, the checkpoint or the state cannot be used.
     """
     with _experiment(row.name, config) as it:
         made = made_by(config["device"])
         best_valid = None
         if checkpoint is None:
-            best_valid = it.train()
+            best_valid = it.train(state_file)
         else:
             restore_model(it.trainer.model, read_checkpoint(Path(checkpoint), config))
             it.trainer.eval_collector.data_collect(it.train_data)  # what metrics count; RecBole does so as it trains
@@ -158,11 +170,46 @@ class _Experiment:
     watch: EpochWatch
     log: str
 
-    def train(self, saved: bool = True) -> float | None:
+    def train(self, state_file: Path | None = None, *, saved: bool = True) -> float | None:
         """Train to the best epoch, and return its score; None where nothing was validated."""
-        saved = saved and is_first()
-        best, _ = self.trainer.fit(self.train_data, self.valid_data, saved=saved, show_progress=False)
+        keeper, state = None, None
+        if saved and StateKeeper.can_be_resumed(self.trainer):
+            path = state_file or state_of(Path(self.trainer.saved_model_file))
+            keeper = StateKeeper(self.trainer, self.train_data, self.watch.record, path, self._run())
+            if path.exists():
+                state = self._take_up(keeper)
+        if keeper is not None:
+            best = keeper.fit(self.valid_data, state, saved=is_first())
+        else:
+            best, _ = self.trainer.fit(
+                self.train_data, self.valid_data, saved=saved and is_first(), show_progress=False
+            )
         return float(best) if best is not None and math.isfinite(best) else None
+
+    def _run(self) -> dict[str, Any]:
+        """What a state is of: the settings, the data and the processes."""
+        config = self.trainer.config
+        return run_record(config) | {"data": _data_digests(config, self.dataset), "processes": world_size()}
+
+    def _take_up(self, keeper: StateKeeper) -> dict[str, Any]:
+        path, now = keeper.path, keeper.run
+        state = open_state(path)
+        then = state["run"]
+        check_state(path, state, self.trainer.config)
+        for name in sorted({*then["data"], *now["data"]}):
+            if then["data"].get(name) != now["data"].get(name):
+                raise CheckpointError(
+                    f"{path} was begun with other data: {name} has changed since; delete it to start anew"
+                )
+        if then["processes"] != now["processes"]:
+            raise CheckpointError(
+                f"{path} was begun by {then['processes']} processes, not {now['processes']}: give "
+                f"--nproc={then['processes']}, or delete it to start anew"
+            )
+        keeper.restore(state)
+        self.watch.go_on(state["record"], state["best_valid_score"])
+        logging.getLogger().info("resumed after epoch %d from %s", state["epoch"], path)
+        return state
 
 
 @contextmanager
@@ -209,6 +256,56 @@ def settings_in_effect(config: Config) -> dict[str, Any]:
     return as_json_holds({key: config[key] for key in keys})
 
 
+def run_record(config: Config) -> dict[str, Any]:
+    """What tells a run from others, for ``changed_setting``."""
+    names = {key: config[key] for key in ("model", "dataset", "seed")}
+    return names | {"settings": given_settings(config), "in_effect": settings_in_effect(config)}
+
+
+def changed_setting(then: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[str, Any, Any] | None:
+    """A setting that two runs' records differ in, with its two values; None where their results are the same."""
+    both = then["in_effect"].keys() & now["in_effect"].keys()  # a record of another version may have others, or none
+    old, new = (
+        {
+            **record["settings"],
+            **{key: record["in_effect"][key] for key in both},
+            **{key: record[key] for key in ("model", "dataset", "seed")},
+        }
+        for record in (then, now)
+    )
+    for key in sorted({*old, *new} - FREE_TO_DIFFER):
+        if old.get(key) != new.get(key):
+            return key, old.get(key), new.get(key)
+    return None
+
+
+def check_state(path: Path, state: Mapping[str, Any], config: Config) -> None:
+    """Make sure that the state of an interrupted run is of one with these settings.
+
+    Raises:
+        CheckpointError: it is not.
+    """
+    if (changed := changed_setting(state["run"], run_record(config))) is not None:
+        key, then, now = changed
+        raise CheckpointError(
+            f"{path} was begun with {key}={then!r}, now {now!r}: give that again, or delete it to start anew"
+        )
+
+
+def _data_digests(config: Config, dataset: Any) -> dict[str, str]:
+    """Hashes of the data set's files and of the content that the model is given."""
+    digests = {}
+    for path in sorted(Path(config["data_path"]).glob(f"{glob.escape(config['dataset'])}.*")):
+        if path.is_file():
+            with path.open("rb") as file:
+                digests[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+    for kind in ("item", "user"):
+        for modality, features in getattr(dataset, f"{kind}_content", {}).items():
+            values = features.values.contiguous().view(torch.uint8).numpy()
+            digests[f"{kind} {modality}"] = hashlib.sha256(values).hexdigest()
+    return digests
+
+
 def as_json_holds(values: dict[str, Any]) -> dict[str, Any]:
     """``values`` as they come back from a JSON file."""
     plain: dict[str, Any] = json.loads(json.dumps(values, default=str))
@@ -219,7 +316,7 @@ def _not_taken(path: Path) -> Path:
     """``path``, or another where a checkpoint lies there: RecBole names them by the second in which a run begins."""
     free = path
     number = 2
-    while free.exists():
+    while free.exists() or state_of(free).exists():
         free = path.with_stem(f"{path.stem}-{number}")
         number += 1
     return free
@@ -245,6 +342,16 @@ class EpochWatch:
         if hasattr(trainer, "_train_epoch"):
             trainer._train_epoch = self._timed(trainer._train_epoch)
             trainer._valid_epoch = self._scored(trainer._valid_epoch)
+
+    def record(self) -> dict[str, Any]:
+        """What it has seen so far, for ``go_on``."""
+        return {"seconds": self.seconds, "losses": self.losses, "valid_scores": self.valid_scores}
+
+    def go_on(self, record: dict[str, Any], best: float) -> None:
+        """Go on where another watch was when it gave ``record``."""
+        self.seconds, self.losses, self.valid_scores = (record[name] for name in ("seconds", "losses", "valid_scores"))
+        self._best = best
+        self._bar.update(len(self.seconds))
 
     def __enter__(self) -> EpochWatch:
         return self

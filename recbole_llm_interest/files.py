@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import tempfile
 from collections.abc import Callable
@@ -37,6 +38,12 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
         os.fsync(folder)  # makes the new name durable too
     finally:
         os.close(folder)
+
+
+def remove_unfinished(path: Path) -> None:
+    """Remove what ``write_atomically`` left of ``path`` where it was killed. Nobody else may be writing it."""
+    for temporary in path.parent.glob(f".{glob.escape(path.name)}.*"):
+        temporary.unlink()
 
 
 def write_text(path: Path, text: str) -> None:

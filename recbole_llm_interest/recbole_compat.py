@@ -419,7 +419,8 @@ def write_loadable_checkpoints() -> None:
 
     Stock checkpoints use a pickle protocol that ``weights_only`` loading does not know and hold a model class and
     a YAML loader, so that every run dies when it reloads its best model. Written to a temporary file first and
-    renamed, a checkpoint is either the old one or the new one. Not needed once upstream saves plain values.
+    renamed, a checkpoint is either the old one or the new one. RecBole also writes one, of epoch -1, when no epoch is
+    left to train, over that of the run that is resumed. Not needed once upstream saves plain values.
     """
     from recbole.config import Config
     from recbole.trainer import Trainer
@@ -439,19 +440,10 @@ def write_loadable_checkpoints() -> None:
         if not self.config["single_spec"] and self.config["local_rank"] != 0:
             return
         path = kwargs.pop("saved_model_file", self.saved_model_file)
-        state = {
-            "config": self.config,
-            "epoch": epoch,
-            "cur_step": self.cur_step,
-            "best_valid_score": float(self.best_valid_score),
-            "state_dict": self.model.state_dict(),
-            "other_parameter": {
-                name: value
-                for name, value in self.model.other_parameter().items()
-                if not isinstance(value, torch.nn.Module)  # its weights are in the state_dict; it holds the data set
-            },
-            "optimizer": self.optimizer.state_dict(),
-        }
+        if epoch < 0 and Path(path).exists():
+            self.logger.warning(f"{path} is finished: there is no epoch left to train, and it stays as it is")
+            return
+        state = checkpoint_of(self, epoch)
         write_atomically(Path(path), lambda file: torch.save(state, file, pickle_protocol=2))
         if verbose:
             self.logger.info(set_color("Saving current", "blue") + f": {path}")
@@ -459,6 +451,23 @@ def write_loadable_checkpoints() -> None:
     Config.__getstate__, Config.__setstate__ = state_without_classes, restore_state
     Trainer._save_checkpoint = _save_checkpoint
     torch.serialization.add_safe_globals([Config, EvaluatorType, InputType, ModelType, *_array_types()])
+
+
+def checkpoint_of(trainer: Any, epoch: int) -> dict[str, Any]:
+    """What RecBole saves of a trainer, in values that torch's safe loader reads."""
+    return {
+        "config": trainer.config,
+        "epoch": epoch,
+        "cur_step": trainer.cur_step,
+        "best_valid_score": float(trainer.best_valid_score),
+        "state_dict": trainer.model.state_dict(),
+        "other_parameter": {
+            name: value
+            for name, value in trainer.model.other_parameter().items()
+            if not isinstance(value, torch.nn.Module)  # its weights are in the state_dict; it holds the data set
+        },
+        "optimizer": trainer.optimizer.state_dict(),
+    }
 
 
 def _array_types() -> list[Any]:

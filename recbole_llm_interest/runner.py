@@ -28,16 +28,18 @@ from recbole_llm_interest.evaluation.comparison import (
     write_comparison,
 )
 from recbole_llm_interest.evaluation.rows import Row, read_rows
-from recbole_llm_interest.experiment import can_share_training, given_settings, run_experiment, settings_in_effect
+from recbole_llm_interest.experiment import (
+    FREE_TO_DIFFER,
+    can_share_training,
+    changed_setting,
+    check_state,
+    digest,
+    run_experiment,
+    run_record,
+)
+from recbole_llm_interest.resuming import open_state, state_of
 from recbole_llm_interest.settings import settings_keys
 from recbole_llm_interest.trainer import read_checkpoint
-
-#: settings in which a checkpoint, or a run of a table, may differ: they change how fast a result comes, not which
-_FREE_TO_DIFFER = {
-    *("text_batch_size", "image_batch_size", "audio_batch_size", "encoder_device"),
-    *("feature_cache", "strict_content", "strict_data", "allow_pickle", "download_weights", "name_users"),
-    "eval_scores_mb",
-}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -49,8 +51,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rows", help="YAML file of rows: a name, and below it model, settings and note")
     parser.add_argument("--seeds", type=int, default=1, help="how many seeds, counted up from the setting seed")
     parser.add_argument("--nproc", type=int, default=1, help="how many processes or GPUs train a model together [1]")
-    parser.add_argument("--table", help="write the table here; runs that it holds already are not run again")
+    parser.add_argument(
+        "--table", help="write the table here; what it holds is not run again, what was interrupted goes on"
+    )
     parser.add_argument("--checkpoint", help="evaluate this checkpoint instead of training")
+    parser.add_argument("--resume", help="go on with the interrupted run of this checkpoint, as in saved/….pth")
     results: list[RunResult] = []
     files: list[Path] = []
 
@@ -75,11 +80,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             options.checkpoint,
             seeds=options.seeds,
             nproc=options.nproc,
+            resume=options.resume,
+            table=table,
             known=known,
             on_result=keep,
         )
 
-    code = exit_code(job, kept="encoded features, finished runs and the best checkpoint so far are kept")
+    code = exit_code(
+        job,
+        kept="encoded features, finished runs and epochs are kept: the same --table goes on there, or --resume",
+    )
     if results:
         _report(results, files)
     return code
@@ -117,6 +127,8 @@ def run(
     *,
     seeds: int = 1,
     nproc: int = 1,
+    resume: str | None = None,
+    table: Path | None = None,
     known: Sequence[RunResult] = (),
     on_result: Callable[[RunResult], object] | None = None,
 ) -> list[RunResult]:
@@ -130,6 +142,8 @@ def run(
         checkpoint: evaluated instead of training.
         seeds: how often each row is run, with ``seed`` counted up from the setting.
         nproc: processes that train a model together; one for models that they cannot share (``can_share_training``).
+        resume: the checkpoint of the only run, which was interrupted and goes on, or the state beside it.
+        table: the file that results are written to: what was interrupted on its way there goes on.
         known: runs that need not be run again, where row, seed and settings are the same.
         on_result: is given each result as soon as it is there, known ones included.
 
@@ -139,7 +153,7 @@ def run(
     """
     rows = [Row(model, model) if isinstance(model, str) else model for model in models]
     overrides = dict(config_dict or {})
-    _check_plan(rows, checkpoint, seeds, nproc)
+    _check_plan(rows, checkpoint, resume, seeds, nproc)
     plan: list[tuple[Row, Config]] = []
     for row in rows:
         first = configure(row.model, dataset, config_file_list, {**overrides, **row.settings})
@@ -153,20 +167,38 @@ def run(
     if checkpoint is not None:
         _check_settings_of(checkpoint, plan[0][1])
     finished = {(result.row, result.seed): result for result in known}
+    states = [_state_file(row, config, resume, table) for row, config in plan]
+    for (_, config), state in zip(plan, states, strict=True):
+        if state is not None and (resume is not None or state.exists()):
+            check_state(state, open_state(state), config)
     results = []
-    for row, config in plan:
+    for (row, config), state in zip(plan, states, strict=True):
         result = finished.get((row.name, config["seed"]))
         if result is None:
-            result = in_processes(_processes(nproc, config, checkpoint), run_experiment, row, config, checkpoint)
+            processes = _processes(nproc, config, checkpoint)
+            result = in_processes(processes, run_experiment, row, config, checkpoint, state)
         else:
             _check_is_the_same(result, config)
         results.append(result)
         if on_result is not None:
             on_result(result)
+        if checkpoint is None:
+            (state or state_of(Path(result.checkpoint))).unlink(missing_ok=True)
     return results
 
 
-def _check_plan(rows: Sequence[Row], checkpoint: str | None, seeds: int, nproc: int) -> None:
+def _state_file(row: Row, config: Config, resume: str | None, table: Path | None) -> Path | None:
+    """Where the state of a run is kept: by a name that the same command finds again, if it has a table."""
+    if resume is not None:
+        return state_of(Path(resume))
+    if table is None:
+        return None
+    run_is = digest([table.resolve(), row.name, config["seed"]])[:8]
+    name = f"{config['model']}-{table.stem}-{config['seed']}-{run_is}.pth"
+    return state_of(Path(config["checkpoint_dir"]) / name)
+
+
+def _check_plan(rows: Sequence[Row], checkpoint: str | None, resume: str | None, seeds: int, nproc: int) -> None:
     if torch.distributed.is_torchelastic_launched():
         raise SettingsError("under torchrun, each process would do all of this by itself: give --nproc=2 instead")
     if nproc < 1:
@@ -175,6 +207,11 @@ def _check_plan(rows: Sequence[Row], checkpoint: str | None, seeds: int, nproc: 
         raise SettingsError(f"seeds={seeds}: a row has to be run at least once")
     if checkpoint is not None and len(rows) * seeds > 1:
         raise SettingsError(f"checkpoint is for one model and seed, not for {len(rows) * seeds}: name one by --model")
+    if resume is not None and (checkpoint is not None or len(rows) * seeds > 1):
+        raise SettingsError(
+            "resume is for one model and seed, and not for a checkpoint that is evaluated; several go on by the same "
+            "--table"
+        )
     names = [row.name for row in rows]
     for name in names:
         if names.count(name) > 1:
@@ -192,18 +229,12 @@ def _processes(nproc: int, config: Config, checkpoint: str | None) -> int:
 
 
 def _check_is_the_same(known: RunResult, config: Config) -> None:
-    in_effect = settings_in_effect(config)
-    both = known.in_effect.keys() & in_effect.keys()  # a table of another version may have others, or none
-    then = {**known.settings, **{key: known.in_effect[key] for key in both}}
-    now = {**given_settings(config), **{key: in_effect[key] for key in both}}
-    then |= {"model": known.model, "dataset": known.dataset}
-    now |= {"model": config["model"], "dataset": config["dataset"]}
-    for key in sorted({*then, *now} - _FREE_TO_DIFFER):
-        if then.get(key) != now.get(key):
-            raise SettingsError(
-                f"row {known.row!r}, seed {known.seed}, was run with {key}={then.get(key)!r}, now {now.get(key)!r}: "
-                "give the row another name, or the table another file"
-            )
+    if (changed := changed_setting(vars(known), run_record(config))) is not None:
+        key, then, now = changed
+        raise SettingsError(
+            f"row {known.row!r}, seed {known.seed}, was run with {key}={then!r}, now {now!r}: give the row another "
+            "name, or the table another file"
+        )
 
 
 def _check_settings_of(checkpoint: str, config: Config) -> None:
@@ -212,7 +243,7 @@ def _check_settings_of(checkpoint: str, config: Config) -> None:
     if "content_control" in saved and saved["content_control"] != "none":
         keys.append("seed")  # it says which content an item was given
     for key in keys:
-        if key in saved and saved[key] != config[key] and key not in _FREE_TO_DIFFER:
+        if key in saved and saved[key] != config[key] and key not in FREE_TO_DIFFER:
             raise CheckpointError(
                 f"checkpoint {checkpoint} was trained with other settings: {key}={saved[key]!r}, now {config[key]!r}; "
                 f"give --{key}={saved[key]}"

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 import pickle
-from collections.abc import Callable, Iterable
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,9 @@ from torch import Tensor
 
 from recbole_llm_interest.errors import CheckpointError, SettingsError
 from recbole_llm_interest.settings import ModelSettings, read_settings
+
+#: what reading an archive may raise that is none, or no longer
+_OF_DAMAGED_ARCHIVES = (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error, zlib.error)
 
 
 class LLMInterestTrainer(Trainer):
@@ -160,8 +166,19 @@ def open_checkpoint(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"checkpoint {path} does not exist")
     damaged = f"checkpoint {path} is damaged, or not one that this package wrote"
     try:
+        with zipfile.ZipFile(path) as file:  # torch reads past a flipped bit; each part has a checksum, though
+            if file.testzip() is not None:
+                raise CheckpointError(damaged)
         checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, OSError) as error:
+    except (
+        *_OF_DAMAGED_ARCHIVES,
+        pickle.UnpicklingError,
+        RuntimeError,
+        EOFError,
+        KeyError,
+        TypeError,
+        OSError,
+    ) as error:
         raise CheckpointError(damaged) from error
     if not isinstance(checkpoint, dict) or "config" not in checkpoint:
         raise CheckpointError(damaged)
@@ -191,7 +208,7 @@ def read_checkpoint(path: Path, config: Config) -> dict[str, Any]:
     return checkpoint
 
 
-def restore_model(model: torch.nn.Module, checkpoint: dict[str, Any]) -> None:
+def restore_model(model: torch.nn.Module, checkpoint: Mapping[str, Any]) -> None:
     """Give ``model`` the weights of a checkpoint.
 
     Raises:

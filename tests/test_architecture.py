@@ -20,6 +20,7 @@ LEVELS = [
     {"__init__"},
     {"registration"},
     {"evaluation"},
+    {"resuming"},
     {"trainer", "dataloader"},
     {"dataset", "model"},
     {"content"},

@@ -1,0 +1,315 @@
+"""An interrupted run goes on to the very result of one that nobody disturbed, or is refused in one line."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import REPOSITORY
+
+from recbole_llm_interest.errors import CheckpointError, SettingsError
+from recbole_llm_interest.evaluation.comparison import read_results
+from recbole_llm_interest.experiment import EpochWatch
+from recbole_llm_interest.resuming import StateKeeper
+from recbole_llm_interest.runner import main, run
+
+EPOCHS = 5
+#: whatever a state could lose
+DEMANDING = {
+    "learning_rate_schedule": "cosine",
+    "warmup_epochs": 1,
+    "clip_grad_norm": {"max_norm": 1.0},
+    "ssl_views_weight": 0.1,
+}
+
+
+@pytest.fixture
+def given(settings):
+    return settings | {"epochs": EPOCHS, "text_encoder": "hashing"}
+
+
+@pytest.fixture
+def stop_before(monkeypatch):
+    """Ends runs as a kill would when an epoch begins; called without a number, no longer."""
+    train_epoch = EpochWatch._timed
+
+    def stop(number=None):
+        def timed(self, original):
+            inner = train_epoch(self, original)
+
+            def train(data, epoch, *args, **kwargs):
+                if epoch == number:
+                    raise KeyboardInterrupt
+                return inner(data, epoch, *args, **kwargs)
+
+            return train
+
+        monkeypatch.setattr(EpochWatch, "_timed", timed)
+
+    return stop
+
+
+def curve(here, model):
+    """Losses and validation scores of each epoch, from all the logs of a model, the times of their lines apart."""
+    found = {}
+    for log in sorted((here / "log" / model).glob("*.log"), key=lambda path: path.stat().st_mtime_ns):
+        text = re.sub(r"\x1b\[\d+m", "", log.read_text())
+        for kind, pattern in (("loss", r"epoch (\d+) training \[time: [\d.]+s, (.*)\]"),
+                              ("score", r"epoch (\d+) evaluating \[time: [\d.]+s, (.*)\]")):  # fmt: skip
+            found |= {(kind, int(epoch)): values for epoch, values in re.findall(pattern, text)}
+    return found
+
+
+def forget_logs(here):
+    for log in (here / "log").rglob("*.log"):
+        log.unlink()
+
+
+def states(here):
+    return sorted((here / "saved").glob("*.resume.pth"))
+
+
+def interrupted(here, model, given, stop_before, epoch=2):
+    """The state of a run that ended when ``epoch`` began."""
+    stop_before(epoch)
+    with pytest.raises(KeyboardInterrupt):
+        run([model], "cycle", config_dict=given)
+    stop_before()
+    (state,) = states(here)
+    return state
+
+
+def weights_of(path):
+    return torch.load(path, weights_only=True)["state_dict"]
+
+
+@pytest.mark.parametrize(
+    ("model", "more", "epoch"),
+    [
+        ("LLMInterest", DEMANDING, 3),
+        ("LLMInterest", {"loss_candidates": 3, "eval_step": 2}, 3),
+        ("GRU4Rec", {}, 1),
+        ("GRU4Rec", {"eval_args": {"split": {"LS": "valid_and_test"}, "order": "TO", "mode": "uni3"}}, 2),
+        ("MultiVAE", {"anneal_cap": 0.9, "total_anneal_steps": 30}, 2),
+        ("RecVAE", {}, 2),
+    ],
+)
+def test_a_run_that_goes_on_is_one_that_nobody_disturbed(given, here, stop_before, model, more, epoch):
+    given = given | more
+    (undisturbed,) = run([model], "cycle", config_dict=given)
+    expected = curve(here, model)
+    forget_logs(here)
+    state = interrupted(here, model, given, stop_before, epoch)
+    (resumed,) = run([model], "cycle", config_dict=given, resume=str(state))
+    assert curve(here, model) == expected
+    assert len(expected) > EPOCHS
+    for name in ("test", "best_valid", "epochs", "places", "test_digest", "losses", "valid_scores"):
+        assert getattr(resumed, name) == getattr(undisturbed, name), name
+    assert resumed.seconds_per_epoch > 0
+    for name, weights in weights_of(undisturbed.checkpoint).items():
+        assert torch.equal(weights, weights_of(resumed.checkpoint)[name]), name
+    assert states(here) == []
+    assert Path(resumed.checkpoint) == state.with_name(state.name.replace(".resume", ""))
+
+
+def test_a_table_goes_on_by_the_same_command(given, here, stop_before, capfd):
+    words = ["--dataset=cycle", *(f"--{key}={value}" for key, value in given.items())]
+    assert main(["--model=GRU4Rec,Pop", *words, "--table=left-alone"]) == 0
+    stop_before(3)
+    command = ["--model=Pop,GRU4Rec", *words, "--table=mine"]
+    assert main(command) == 130
+    assert "the same --table goes on there, or --resume" in capfd.readouterr().err
+    assert len(states(here)) == 1
+    stop_before()
+    trained = []
+    original = StateKeeper.restore
+    StateKeeper.restore = lambda self, state: trained.append(state["epoch"]) or original(self, state)
+    try:
+        assert main(command) == 0
+    finally:
+        StateKeeper.restore = original
+    assert trained == [2]
+    assert states(here) == []
+    by_row = {result.row: result for result in read_results(here / "mine.json")}
+    for result in read_results(here / "left-alone.json"):
+        assert by_row[result.row].test == result.test
+        assert by_row[result.row].epochs == result.epochs
+
+
+def test_a_finished_run_stays_as_it_is(given, here, capsys):
+    (finished,) = run(["GRU4Rec"], "cycle", config_dict=given)
+    before = Path(finished.checkpoint).read_bytes()
+    words = ["--model=GRU4Rec", "--dataset=cycle", *(f"--{key}={value}" for key, value in given.items())]
+    assert main([*words, f"--resume={finished.checkpoint}"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "there is nothing to resume" in line
+    assert f"--checkpoint={finished.checkpoint} evaluates it" in line
+    assert Path(finished.checkpoint).read_bytes() == before
+
+
+def test_recboles_own_resuming_leaves_a_finished_run_as_it_is(given, built):
+    from recbole.utils import get_trainer
+
+    config, model, _, train, valid, _ = built("GRU4Rec", **given)
+    trainer = get_trainer(config["MODEL_TYPE"], "GRU4Rec")(config, model)
+    trainer.fit(train, valid, verbose=False)
+    before = Path(trainer.saved_model_file).read_bytes()
+    again = get_trainer(config["MODEL_TYPE"], "GRU4Rec")(config, built("GRU4Rec", **given)[1])
+    again.resume_checkpoint(trainer.saved_model_file)
+    again.start_epoch = config["epochs"]
+    again.fit(train, valid, verbose=False)
+    assert Path(trainer.saved_model_file).read_bytes() == before
+
+
+def test_a_run_interrupted_in_its_test_is_only_tested_again(given, here, monkeypatch):
+    import recbole_llm_interest.experiment as experiment
+
+    (undisturbed,) = run(["GRU4Rec"], "cycle", config_dict=given)
+    forget_logs(here)
+    with monkeypatch.context() as patch:
+        patch.setattr(experiment, "_test", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            run(["GRU4Rec"], "cycle", config_dict=given)
+    forget_logs(here)
+    (state,) = states(here)
+    (resumed,) = run(["GRU4Rec"], "cycle", config_dict=given, resume=str(state))
+    assert curve(here, "GRU4Rec") == {}
+    assert (resumed.test, resumed.epochs, resumed.best_valid) == (
+        undisturbed.test, undisturbed.epochs, undisturbed.best_valid)  # fmt: skip
+
+
+def test_other_settings_and_data_are_refused_in_one_line(given, here, stop_before, capsys):
+    state = interrupted(here, "LLMInterest", given, stop_before)
+    checkpoint = str(state).replace(".resume", "")
+    before = {path: path.read_bytes() for path in (state, Path(checkpoint))}
+
+    def refusal(model="LLMInterest", resume=checkpoint, **other):
+        words = [f"--{key}={value}" for key, value in {**given, **other}.items()]
+        assert main([f"--model={model}", "--dataset=cycle", *words, f"--resume={resume}"]) == 2
+        *_, line = capsys.readouterr().err.splitlines()  # before it, bars of encoding
+        assert line.startswith("error: ")
+        assert {path: path.read_bytes() for path in before} == before
+        return line
+
+    assert "was begun with learning_rate=0.003, now 0.1: give that again" in refusal(learning_rate=0.1)
+    assert "was begun with epochs=5, now 9" in refusal(epochs=9)
+    assert "was begun with seed=2020, now 1" in refusal(seed=1)
+    assert "was begun with text_max_length=None, now 3" in refusal(text_max_length=3)
+    assert "was begun with model='LLMInterest', now 'GRU4Rec'" in refusal(model="GRU4Rec")
+    assert "was begun with text_encoder='hashing', now 'all-MiniLM-L6-v2'" in refusal(text_encoder="all-MiniLM-L6-v2")
+    assert "does not exist; no epoch had ended" in refusal(resume="saved/nothing.pth")
+    with pytest.raises(SettingsError, match="several go on by the same --table"):
+        run(["Pop", "GRU4Rec"], "cycle", config_dict=given, resume=checkpoint)
+    items = here / "data" / "cycle" / "cycle.item"
+    events = here / "data" / "cycle" / "cycle.inter"
+    for path, old, new in ((items, "whales", "sharks"), (events, "u3\ti7", "u3\ti6")):
+        text = path.read_text()
+        path.write_text(text.replace(old, new, 1))
+        assert f"was begun with other data: {path.name} has changed since" in refusal()
+        path.write_text(text)
+    Path(checkpoint).write_bytes(before[Path(checkpoint)][:-99])
+    before[Path(checkpoint)] = Path(checkpoint).read_bytes()
+    assert f"checkpoint {checkpoint} is damaged" in refusal()
+
+
+def test_damaged_states_are_refused_in_one_line(given, here, stop_before, capsys):
+    state = interrupted(here, "GRU4Rec", given, stop_before)
+    whole, chance = state.read_bytes(), random.Random(0)
+    words = ["--model=GRU4Rec", "--dataset=cycle", *(f"--{key}={value}" for key, value in given.items())]
+    content = torch.load(state, weights_only=True)["state_dict"]["item_embedding.weight"].numpy().tobytes()
+    in_weights = whole.index(content) + len(content) // 2
+    damaged = [whole[:cut] for cut in (0, 1, len(whole) // 2, len(whole) - 1)]
+    places = (in_weights, whole.index(b"best_valid_result"))
+    damaged += [whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :] for place in places]
+    for number, data in enumerate(damaged):
+        state.write_bytes(data)
+        assert main([*words, f"--resume={state}"]) == 2, number
+        (line,) = capsys.readouterr().err.splitlines()
+        assert f"{state} is damaged" in line
+    from recbole_llm_interest.resuming import open_state
+
+    state.write_bytes(whole)
+    expected = repr(open_state(state))
+    for _ in range(150):
+        place = chance.randrange(len(whole))
+        state.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << chance.randrange(8)]) + whole[place + 1 :])
+        try:
+            found = repr(open_state(state))
+        except CheckpointError:
+            continue
+        assert re.sub("0x[0-9a-f]+", "", found) == re.sub("0x[0-9a-f]+", "", expected)  # padding
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("model", "kills"), [("LLMInterest", 4), ("GRU4Rec", 4)])
+def test_killed_at_random_it_ends_in_the_same_result(given, here, model, kills):
+    given = (
+        given | {"epochs": 60, "learning_rate_schedule": "linear"} if model == "LLMInterest" else given | {"epochs": 60}
+    )
+    given |= {"stopping_step": 100}
+    words = [f"--model={model}", "--dataset=cycle", *(f"--{key}={value}" for key, value in given.items())]
+    (undisturbed,) = run([model], "cycle", config_dict=given)
+    expected = curve(here, model)
+    forget_logs(here)
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    command = [sys.executable, "-m", "recbole_llm_interest", *words, "--table=mine"]
+    chance, reached = random.Random(model), []
+    for _ in range(kills):
+        job = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        logged = len(curve(here, model))
+        wanted = logged + chance.randrange(2, 2 * 60 // kills)
+        while job.poll() is None and len(curve(here, model)) < wanted:
+            time.sleep(0.02)
+        time.sleep(chance.uniform(0, 0.02))
+        job.send_signal(signal.SIGKILL)
+        job.wait()
+        reached.append(len(curve(here, model)))
+        for path in (here / "saved").glob("[!.]*.pth"):
+            torch.load(path, weights_only=True)
+    assert subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=False).returncode == 0
+    assert curve(here, model) == expected
+    assert reached == sorted(set(reached))
+    (resumed,) = read_results(here / "mine.json")
+    assert (resumed.test, resumed.best_valid, resumed.epochs) == (
+        undisturbed.test, undisturbed.best_valid, undisturbed.epochs)  # fmt: skip
+    for name, weights in weights_of(undisturbed.checkpoint).items():
+        assert torch.equal(weights, weights_of(resumed.checkpoint)[name]), name
+    assert list((here / "saved").glob(".*")) == []
+    assert states(here) == []
+
+
+@pytest.mark.slow
+def test_two_processes_go_on_as_they_were(given, here, monkeypatch):
+    """Each has random numbers of its own."""
+    given = given | {"train_batch_size": 40}
+    (undisturbed,) = run(["LLMInterest"], "cycle", config_dict=given, nproc=2)
+    expected = curve(here, "LLMInterest")
+    forget_logs(here)
+    words = ["--model=LLMInterest", "--dataset=cycle", *(f"--{key}={value}" for key, value in given.items())]
+    job = subprocess.Popen(
+        [sys.executable, "-m", "recbole_llm_interest", *words, "--nproc=2", "--epochs=5"],
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        stdout=subprocess.DEVNULL,
+    )
+    while job.poll() is None and not states(here):
+        time.sleep(0.01)
+    job.send_signal(signal.SIGKILL)
+    job.wait()
+    (state,) = states(here)
+    with pytest.raises(CheckpointError, match="begun by 2 processes, not 1: give --nproc=2"):
+        run(["LLMInterest"], "cycle", config_dict=given, resume=str(state))
+    forget_logs(here)
+    (resumed,) = run(["LLMInterest"], "cycle", config_dict=given, resume=str(state), nproc=2)
+    rest = curve(here, "LLMInterest")
+    assert rest
+    assert rest == {key: values for key, values in expected.items() if key in rest}
+    assert resumed.test == undisturbed.test
+    assert resumed.epochs == EPOCHS
