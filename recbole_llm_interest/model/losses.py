@@ -22,21 +22,14 @@ _CHUNK_TARGETS = 64
 _CHUNK_SCORES_AT_MOST = 2**25
 
 
-def item_scores(
-    interest: Tensor, items: Tensor, temperature: float | None, history: HistoryBonus | None = None
-) -> Tensor:
+def item_scores(interest: Tensor, items: Tensor, temperature: float | None) -> Tensor:
     """Score of each item for each interest, ``[B, D], [N, D] -> [B, N]``.
 
-    It is their cosine, and what the history adds to that, divided by the temperature; their dot product, and what the
-    history adds to that, where the temperature is None.
+    It is their cosine, divided by the temperature; their dot product where the temperature is None.
     """
     if temperature is not None:
         interest, items = F.normalize(interest, dim=-1), F.normalize(items, dim=-1) / temperature
-    scores = interest @ items.T
-    if history is None:
-        return scores
-    bonus = history.bonus / (temperature or 1.0)
-    return scores.scatter_add_(1, history.items, bonus.expand_as(history.items))
+    return interest @ items.T
 
 
 def next_item_loss(
