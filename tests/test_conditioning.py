@@ -97,3 +97,16 @@ def test_what_comes_later_is_conditioned_as_the_table_was(kind):
 def test_one_row_is_enough(kind):
     present = torch.tensor([False, True])
     assert condition(Features(torch.randn(2, 6), present), kind).values.isfinite().all()
+
+
+@pytest.mark.parametrize("kind", ["pca", "zca"])
+def test_directions_that_no_row_shows_stay_as_small_as_rounding_leaves_them(kind):
+    """Eight rows of 384 columns: what is left of the other directions must not be blown up, nor taken for content."""
+    generator = torch.Generator().manual_seed(0)
+    features = Features(torch.randn(8, 384, generator=generator), torch.ones(8, dtype=torch.bool))
+    fitted = fit_conditioning(features, kind)
+    centred = features.values - fitted.mean
+    outside = torch.randn(384, generator=generator)
+    outside -= centred.T @ torch.linalg.pinv(centred.T) @ outside
+    share = (outside @ fitted.weight).norm() / (centred @ fitted.weight).norm(dim=1).mean()
+    assert share < 1e-4

@@ -107,7 +107,12 @@ def test_faiss_finds_most_and_says_how_many(features, monkeypatch, caplog):
     found = nearest_neighbours(values, present, 5)
     assert "faiss found 100.0 % of them" in caplog.text
     monkeypatch.setattr(neighbours, "EXACT_ROWS", 300)
-    assert torch.equal(found, nearest_neighbours(values, present, 5))
+    unit = torch.nn.functional.normalize(values, dim=-1)
+    near, expected = (
+        torch.einsum("nd,nkd->nk", unit, unit[places.long()])[present]
+        for places in (found, nearest_neighbours(values, present, 5))
+    )
+    assert torch.allclose(near, expected, atol=2e-5)  # those that are equally near may come in another order
     monkeypatch.setattr(neighbours, "EXACT_ROWS", 200)
     monkeypatch.setattr(neighbours, "_CELLS", 1)
     few = nearest_neighbours(values, present, 20)
@@ -115,3 +120,12 @@ def test_faiss_finds_most_and_says_how_many(features, monkeypatch, caplog):
     places = torch.arange(300)[:, None]
     assert not (few == places).where(few > 0, torch.tensor(False)).any()
     assert present[few.long()].where(few > 0, torch.tensor(True)).all()
+
+
+def test_rounding_errors_do_not_decide_between_those_equally_near():
+    """Each of the corners of a simplex is as far from any other."""
+    corners = torch.eye(40, dtype=torch.double) - 1 / 40
+    turn = torch.linalg.qr(torch.randn(40, 40, generator=torch.Generator().manual_seed(0), dtype=torch.double)).Q
+    present = torch.ones(40, dtype=torch.bool)
+    found = nearest_neighbours(corners.float(), present, 5)
+    assert torch.equal(nearest_neighbours((corners @ turn).float(), present, 5), found)

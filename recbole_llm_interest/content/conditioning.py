@@ -71,6 +71,7 @@ def _zca(covariance: Tensor) -> Tensor:
 
 
 def _inverse_root(variance: Tensor) -> Tensor:
-    """``variance ** -0.5``, with a floor; columns that do not vary at all become zero."""
+    """``variance ** -0.5``, with a floor; what varies by rounding errors only becomes zero."""
     floor = variance.mean() * _VARIANCE_FLOOR
-    return torch.where(variance > 0, variance.clamp(min=floor).rsqrt(), 0.0)
+    nothing = variance.max() * len(variance) * torch.finfo(variance.dtype).eps
+    return torch.where(variance > nothing, variance.clamp(min=floor).rsqrt(), 0.0)

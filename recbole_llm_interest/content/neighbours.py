@@ -26,6 +26,8 @@ EXACT_ROWS = 200_000
 _KEPT_ROWS = 10_000
 #: cells that faiss looks for a row's neighbours in, of about 4 * sqrt(N)
 _CELLS = 64
+#: steps of similarity that are told apart between 0 and 1: each is some dozen rounding errors wide
+_STEPS = 1e5
 #: rows whose neighbours are also found exactly, to say how many of them are missed
 _SAMPLE = 500
 
@@ -106,7 +108,8 @@ def nearest_neighbours(values: Tensor, present: Tensor, count: int) -> Tensor:
 
 def _exactly(unit: Tensor, block: Tensor, count: int) -> Tensor:
     """Of the rows in ``block``, ``[B]``, the places of the nearest, ``[B, count]``."""
-    similarity = unit[block] @ unit.T
+    # rounded, so that the number of threads does not decide between those that are equally near
+    similarity = (unit[block] @ unit.T).mul_(_STEPS).round_()
     similarity[torch.arange(len(block), device=unit.device), block] = -torch.inf
     return similarity.topk(count, dim=1).indices
 
