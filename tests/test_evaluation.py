@@ -35,6 +35,7 @@ from recbole_llm_interest.evaluation.significance import paired_p_values
 from recbole_llm_interest.event_counts import training_events
 from recbole_llm_interest.provenance import commit_of
 from recbole_llm_interest.runner import main, run
+from recbole_llm_interest.settings import check_keys
 
 GROUPED = [f"{metric}{group}" for metric in ("Recall", "NDCG") for group in GROUPS]
 
@@ -272,6 +273,17 @@ def test_rows_file(tmp_path):
     path.write_text("- a\n- b\n")
     with pytest.raises(SettingsError, match="rows' names"):
         read_rows(path)
+    path.write_text("text, images: {model: LLMInterest}\n")
+    with pytest.raises(SettingsError, match="'text, images' needs a name without a comma"):
+        read_rows(path)
+
+
+@pytest.mark.parametrize(
+    "path", sorted((REPOSITORY / "benchmarks" / "rows").glob("*.yaml")), ids=lambda path: path.stem
+)
+def test_rows_of_the_benchmarks_can_be_read(path):
+    for row in read_rows(path):
+        check_keys(row.settings)
 
 
 def test_comparison_over_seeds_from_the_command_line_and_again(here, settings, capsys):

@@ -50,6 +50,8 @@ def read_rows(path: Path, names: Sequence[str] = ()) -> list[Row]:
         raise SettingsError(f"rows file {path} has to hold rows' names, and below each its settings as 'key: value'")
     rows = {}
     for name, given in described.items():
+        if "," in str(name):  # rows are named on the command line with commas between them
+            raise SettingsError(f"rows file {path}: the row {name!r} needs a name without a comma")
         settings = dict(given or {})
         model, note = settings.pop("model", name), settings.pop("note", "")
         rows[str(name)] = Row(str(name), str(model), settings, str(note))
