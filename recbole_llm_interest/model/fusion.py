@@ -138,6 +138,11 @@ class ContentFusion(nn.Module):
         return representation
 
     @property
+    def content(self) -> Content:
+        """The rows' features by modality, as they were encoded, and how they are conditioned."""
+        return {name: features.encoded for name, features in self.features.items()}  # type: ignore[misc]
+
+    @property
     def encoded_sizes(self) -> dict[str, int]:
         """How wide each modality's features are, before they are conditioned."""
         return {name: int(features.encoded_size) for name, features in self.features.items()}  # type: ignore[arg-type]
@@ -186,7 +191,7 @@ class FrozenFeatures(nn.Module):
 
     def __init__(self, features: Features) -> None:
         super().__init__()
-        self._features = features
+        self.encoded = features
         if features.conditioning is not None:
             self.register_buffer("mean", features.conditioning.mean.clone())
             self.register_buffer("weight", features.conditioning.weight.clone())
@@ -201,24 +206,24 @@ class FrozenFeatures(nn.Module):
 
     def condition(self, features: Features) -> Tensor:
         """Features of rows that are not in the table, ``[B, D]``, conditioned as the table's are, ``[B, K]``."""
-        conditioned = replace(features, conditioning=self._features.conditioning).conditioned()
+        conditioned = replace(features, conditioning=self.encoded.conditioning).conditioned()
         return conditioned.to(self.get_buffer("values").device)
 
     def condition_again(self) -> bool:
         """Condition as a checkpoint says that has just been loaded; whether that is otherwise than before."""
-        before = self._features.conditioning
+        before = self.encoded.conditioning
         if before is None:
             return False
         fitted = Conditioning(self.get_buffer("mean").cpu(), self.get_buffer("weight").cpu())
         if torch.equal(fitted.mean, before.mean) and torch.equal(fitted.weight, before.weight):
             return False
-        self._features = replace(self._features, conditioning=fitted)
-        self.values = self._features.conditioned().to(self.get_buffer("values").device)
+        self.encoded = replace(self.encoded, conditioning=fitted)
+        self.values = self.encoded.conditioned().to(self.get_buffer("values").device)
         return True
 
     def __deepcopy__(self, memo: dict[int, Any]) -> FrozenFeatures:
         """A copy that shares what is never written to: RecBole copies the whole model to count its operations."""
-        for frozen in (self._features, self.get_buffer("values")):
+        for frozen in (self.encoded, self.get_buffer("values")):
             memo[id(frozen)] = frozen
         clone = type(self).__new__(type(self))
         memo[id(self)] = clone
