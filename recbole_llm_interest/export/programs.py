@@ -94,7 +94,9 @@ class Profile(nn.Module):
         self.fields = {}
         for name, width in fusion.encoded_sizes.items():
             self.fields[f"user_{name}"] = Field(("batch", width), f"users' {name} features, as encoded")
-            self.fields[f"has_user_{name}"] = Field(("batch",), f"whether a user has {name}; without, it is not read", 2)
+            self.fields[f"has_user_{name}"] = Field(
+                ("batch",), f"whether a user has {name}; without, it is not read", 2
+            )
 
     def forward(self, inputs: Tensors) -> Tensor:
         """Representations, ``[B, U]``."""

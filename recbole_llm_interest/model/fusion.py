@@ -36,7 +36,8 @@ class ContentFusion(nn.Module):
         modality_dropout: probability by which a row's modality is taken away in training.
         with_id: ``[N]``, the rows whose ID has a learnt embedding that takes part; None for content alone.
         sparse_id: whether the ID embedding's gradient holds only the rows that were asked for.
-        neighbours: how many nearest neighbours of each row are looked up in each modality.
+        neighbours: how many nearest neighbours of each row are looked up in each modality; or those that were found
+            before.
         neighbour_cache: the folder in which those of many rows are kept; None for nowhere.
 
     Attributes:
@@ -54,7 +55,7 @@ class ContentFusion(nn.Module):
         modality_dropout: float = 0.0,
         with_id: Tensor | None = None,
         sparse_id: bool = False,
-        neighbours: int = 0,
+        neighbours: int | Tensor = 0,
         neighbour_cache: Path | None = None,
     ) -> None:
         super().__init__()
@@ -84,7 +85,9 @@ class ContentFusion(nn.Module):
         self.missing = nn.Parameter(torch.empty(len(self.modalities), embedding_size).normal_(std=0.02))
         self.combine = FUSIONS[fusion](len(self.modalities), embedding_size)
         self.output_size: int = self.combine.output_size
-        self.register_buffer("neighbours", self._neighbours(neighbours, neighbour_cache), persistent=False)
+        if not isinstance(neighbours, Tensor):
+            neighbours = self._neighbours(neighbours, neighbour_cache)
+        self.register_buffer("neighbours", neighbours, persistent=False)
         self.register_load_state_dict_post_hook(ContentFusion._condition_again)  # type: ignore[no-untyped-call]
 
     def forward(self, rows: Tensor | None = None) -> Tensor:

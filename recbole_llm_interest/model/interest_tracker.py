@@ -93,7 +93,7 @@ class InterestTracker(nn.Module):
         """
         if self.user_to_state is None:
             raise ValueError("this tracker has no user_size: start from neutral_state")
-        state = torch.tanh(self.user_to_state(user)).unflatten(1, (-1, self.hidden_size))
+        state = torch.tanh(self.user_to_state(user)).view(user.shape[0], -1, self.hidden_size)
         neutral = self.neutral_state(user.shape[0])  # len() is a constant where the model is exported
         return neutral._replace(carried=state.transpose(0, 1).contiguous(), user=user)
 

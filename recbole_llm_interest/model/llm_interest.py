@@ -74,7 +74,7 @@ class LLMInterest(SequentialRecommender):
         }
         self.loss_names = ("next_item", *self.ssl_weights)
         self.NEXT_ITEM_SEQ = dataset.next_item_list_field
-        self.TIME_SEQ = {name: f"time_{name}{config['LIST_SUFFIX']}" for name in settings.time_features}
+        self.TIME_SEQ: dict[str, str] = {name: f"time_{name}{config['LIST_SUFFIX']}" for name in settings.time_features}
         if not dataset.item_content and not settings.use_item_id:
             raise DataError(
                 f"the items of {config['dataset']!r} have no content and use_item_id is off: nothing tells them apart; "
@@ -103,7 +103,7 @@ class LLMInterest(SequentialRecommender):
             modality_dropout=settings.modality_dropout,
             with_id=has_id if settings.use_item_id else None,
             sparse_id=self.candidates.draws is not None,
-            neighbours=settings.content_neighbours,
+            neighbours=settings.content_neighbours if dataset.item_neighbours is None else dataset.item_neighbours,
             neighbour_cache=dataset.neighbour_cache,
         )
         self.user_fusion = None
@@ -248,11 +248,16 @@ class LLMInterest(SequentialRecommender):
 
     def history_bonus(self, item_seq: Tensor, last: Tensor) -> HistoryBonus | None:
         """What histories ``[B, L]`` say of a few items after their events at ``last``, ``[B]``; None for nothing."""
-        repeats = self.repeat_bias.after(_until(item_seq, last, item_seq.shape[1])) if self.repeat_bias is not None else None
+        repeats = (
+            self.repeat_bias.after(_until(item_seq, last, item_seq.shape[1])) if self.repeat_bias is not None else None
+        )
         likes = None
         if self.neighbour_bias is not None:
             recent = _until(item_seq, last, NeighbourBias.reach)
-            row, at_the_end = torch.arange(last.shape[0], device=last.device), torch.full_like(last, NeighbourBias.reach - 1)
+            row, at_the_end = (
+                torch.arange(last.shape[0], device=last.device),
+                torch.full_like(last, NeighbourBias.reach - 1),
+            )
             likes = self.neighbour_bias(self._neighbours(recent), row, at_the_end)
         return together(repeats, likes)
 

@@ -120,4 +120,5 @@ class AttentionReadout(nn.Module):
 
 def latest(events: Tensor, count: int) -> Tensor:
     """The last ``count`` of events ``[B, L, D]``, or as many as there are, in a way that a program is exported by."""
-    return events[:, torch.sym_max(events.shape[1] - count, 0) :]
+    surplus = torch.sym_max(events.shape[1] - count, 0)  # type: ignore[no-untyped-call]
+    return events[:, surplus:]
