@@ -16,8 +16,8 @@ from recbole_llm_interest.export.saving import Written, write_programs
 from recbole_llm_interest.recommender import Recommender
 from recbole_llm_interest.recommender.loading import load_trained
 
-_DESCRIPTION = """Write a trained model to a folder in the Hub's conventions, with its card, and programs of it that need
-no encoder and no Python. Any setting that is otherwise than in training, as data_path: --key=value.
+_DESCRIPTION = """Write a trained model to a folder in the Hub's conventions, with its card, and programs of it that
+need no encoder and no Python. Any setting that is otherwise than in training, as data_path: --key=value.
 """
 
 
@@ -32,12 +32,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise SettingsError(f"command line: --output={folder} is a file: name a folder")
         result = _result(checkpoint, options.table)
         trained = load_trained(checkpoint, {"use_gpu": False, **overrides})  # programs are of the CPU
-        files = Recommender(trained).save_pretrained(folder, result=result, license=options.license)
-        if result is None:
-            print("the card has no test result: name the comparison's JSON file by --table", file=sys.stderr)
         programs = write_programs(
             trained.model, trained.max_length, folder / "programs", k=options.k, onnx=options.onnx
         )
+        files = Recommender(trained).save_pretrained(folder, result=result, license=options.license)
+        if result is None:
+            print("the card has no test result: name the comparison's JSON file by --table", file=sys.stderr)
         print(_as_text(programs))
         size = sum(file.stat().st_size for file in files) / 2**20
         print(f"\nmodel: {folder} ({size:.1f} MB), card: {folder / 'README.md'} | programs: {folder / 'programs'}")

@@ -7,6 +7,7 @@ Users come as features, as the encoders make them: there is nobody's content, an
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -331,11 +332,13 @@ def trace(program: Program, max_length: int) -> ExportedProgram:
 
 @contextmanager
 def traceable() -> Iterator[None]:
-    """Let torch follow recurrent layers and attention whatever the length, also where a size happens to be 0 or 1."""
+    """Let torch follow recurrent layers and attention whatever the length, and on any machine alike."""
     from torch.export._patches import register_gru_while_loop_decomposition, register_lstm_while_loop_decomposition
 
     fast = torch.backends.mha.get_fastpath_enabled()
     with ExitStack() as stack:
+        stack.enter_context(warnings.catch_warnings())
+        warnings.simplefilter("ignore")  # of torch about itself
         stack.enter_context(register_lstm_while_loop_decomposition())
         stack.enter_context(register_gru_while_loop_decomposition())
         stack.callback(torch.backends.mha.set_fastpath_enabled, fast)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -67,7 +66,7 @@ def write_programs(
             exported = trace(program, max_length)
             for suffix, found in run.items():
                 path = folder / f"{name}{suffix}"
-                found[name] = _torch(exported, path) if suffix == ".pt2" else _onnx(exported, program, path)
+                found[name] = _torch(exported, program, path) if suffix == ".pt2" else _onnx(exported, program, path)
                 bar.update()
     written = []
     for suffix, found in run.items():
@@ -92,11 +91,11 @@ def _check_packages(onnx: bool) -> None:
             raise ExportError(f"--onnx needs the package {package}: pip install 'recbole_llm_interest[export]'")
 
 
-def _torch(exported: ExportedProgram, path: Path) -> Run:
+def _torch(exported: ExportedProgram, program: Program, path: Path) -> Run:
     """Write a program for torch; what it does, read back."""
     _write(path, lambda file: torch.export.save(exported, file))
-    again: Run = torch.export.load(path).module()
-    return again
+    again = torch.export.load(path).module()
+    return lambda inputs: again({name: inputs[name] for name in program.fields})  # they are told apart by their order
 
 
 def _onnx(exported: ExportedProgram, program: Program, path: Path) -> Run:
@@ -136,18 +135,16 @@ def _onnx(exported: ExportedProgram, program: Program, path: Path) -> Run:
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """Keep to the log what the converter says to developers."""
+    """Keep away what the converter says to developers."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        try:
-            yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _write(path: Path, write: Callable[[BinaryIO], object]) -> None:
