@@ -27,6 +27,7 @@ from recbole_llm_interest.runner import run
 START = 1_700_000_000.0
 LENGTH = QUICK["MAX_ITEM_LIST_LENGTH"]
 TIMES = ["gap", "hour", "weekday"]
+BARE = {"repeat_bias": False, "content_neighbours": 0, "use_user_content": False}
 
 
 def write_shelf(folder):
@@ -78,7 +79,7 @@ def traced(model, k=None):
         ({"tracker": "gru", "num_layers": 2, "score": "dot"}, 4),
         ({"tracker": "transformer", "num_layers": 2, "time_features": ["gap"]}, None),
         ({"attention_readout": True, "last_item_skip": True, "fusion": "late"}, None),
-        ({"use_item_id": False, "repeat_bias": False, "content_neighbours": 0, "use_user_content": False}, None),
+        ({"use_item_id": False, **BARE}, None),
     ],
     ids=["lstm", "gru", "transformer", "readout", "bare"],
 )
@@ -108,7 +109,7 @@ def test_programs_do_what_the_model_does(model, changes, k):
 
 @torch.no_grad()
 def test_the_check_tells_models_apart(model):
-    made = model(use_user_content=False, repeat_bias=False, content_neighbours=0)
+    made = model(**BARE)
     other = copy.deepcopy(made)
     other.tracker.output.bias.add_(0.05)
     assert min(largest_differences(traced(made), other, LENGTH).values()) > 1e-3
@@ -117,16 +118,20 @@ def test_the_check_tells_models_apart(model):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
-    [{"time_features": TIMES}, {"tracker": "transformer"}, {"tracker": "gru", "attention_readout": True}],
+    [
+        {"time_features": TIMES},
+        {"tracker": "transformer", **BARE},
+        {"tracker": "gru", "attention_readout": True, **BARE},
+    ],
     ids=["lstm", "transformer", "gru with readout"],
 )
 def test_programs_for_onnx_do_what_the_model_does(model, changes, here):
     """``write_programs`` raises where one differs; the limits of its own check are those of the test above."""
     pytest.importorskip("onnxruntime")
-    written = write_programs(model(**changes), LENGTH, here / "programs", k=5, onnx=True)
-    assert {(it.program, it.file.suffix) for it in written} == {
-        (name, suffix) for name in ("score", "start", "step") for suffix in (".pt2", ".onnx")
-    }
+    made = model(**changes)
+    written = write_programs(made, LENGTH, here / "programs", k=5, onnx=True)
+    names = ["score", "step", *(["start"] if made.user_fusion is not None else [])]
+    assert {(it.program, it.file.suffix) for it in written} == {(n, s) for n in names for s in (".pt2", ".onnx")}
     assert max(it.difference for it in written) <= 1e-5
 
 

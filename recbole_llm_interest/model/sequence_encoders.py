@@ -112,8 +112,8 @@ class AttentionReadout(nn.Module):
     def forward(self, hidden: Tensor, past: Tensor) -> Tensor:
         """What is read at each of the last ``L`` states, ``[B, L, D]``, from all ``past`` ones, ``[B, T + L, H]``."""
         length, total = hidden.shape[1], past.shape[1]
-        place = torch.arange(total, device=hidden.device)
-        is_past = place <= place[total - length :, None]
+        now = torch.arange(length, device=hidden.device) + total - length
+        is_past = torch.arange(total, device=hidden.device) <= now[:, None]
         query, key, value = (of[:, None] for of in (self.query(hidden), self.key(past), self.value(past)))  # one head
         return F.scaled_dot_product_attention(query, key, value, is_past)[:, 0]
 
