@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from conftest import QUICK, SUBJECTS, write_dataset
+from conftest import QUICK, REPOSITORY, SUBJECTS, write_dataset
 from safetensors.torch import load_file, save_file
 
 from recbole_llm_interest.errors import CheckpointError, LLMInterestError, RequestError, SettingsError
@@ -22,6 +22,7 @@ from recbole_llm_interest.export.equality import largest_differences
 from recbole_llm_interest.export.programs import programs_of, trace
 from recbole_llm_interest.export.saving import write_programs
 from recbole_llm_interest.recommender import Recommender
+from recbole_llm_interest.recommender.__main__ import main as ask
 from recbole_llm_interest.runner import run
 
 START = 1_700_000_000.0
@@ -133,6 +134,8 @@ def test_programs_for_onnx_do_what_the_model_does(model, changes, here):
     names = ["score", "step", *(["start"] if made.user_fusion is not None else [])]
     assert {(it.program, it.file.suffix) for it in written} == {(n, s) for n in names for s in (".pt2", ".onnx")}
     assert max(it.difference for it in written) <= 1e-5
+    for it in written:
+        assert str(REPOSITORY).encode() not in it.file.read_bytes(), it.file
 
 
 # --- the folder
@@ -212,7 +215,8 @@ def test_nothing_of_a_folder_is_a_pickle_or_names_a_user(trained):
             with zipfile.ZipFile(path) as archive:
                 parts = {name: archive.read(name) for name in archive.namelist()}
             assert not any(data.startswith((b"\x80", b"PK")) for data in parts.values()), path
-            assert not any(b"reader-" in data for data in parts.values()), path
+            words = (b"reader-", str(REPOSITORY).encode(), torch.__path__[0].encode())
+            assert not any(word in data for data in parts.values() for word in words), path
     users = load_file(folder / "features.safetensors")
     assert len(users["user_text"]) == 1
     assert not users["user_text"].any()
@@ -250,6 +254,16 @@ def test_written_programs_say_how_they_are_used(trained):
     best = recommender.recommend(recommender.start(history=["i1", "i7"], at=[START, START + 100]), 5)
     assert [vocabulary[row] for row in found["items"][0].tolist()] == [item for item, _ in best]
     assert found["scores"][0].tolist() == pytest.approx([score for _, score in best], abs=1e-4)
+
+
+def test_a_folder_is_asked_from_the_command_line(trained, here, capsys):
+    assert ask([f"--checkpoint={trained[1]}", "--history=i1,i7", "--k=3", "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    recommender = Recommender.from_pretrained(trained[1])
+    best = recommender.recommend(recommender.start(history=["i1", "i7"]), 3)
+    assert [one["item"] for one in answer["recommendations"]] == [item for item, _ in best]
+    assert ask([f"--checkpoint={trained[1]}", "--hidden_size=3"]) == 2
+    assert "hidden_size is no setting of the encoders" in capsys.readouterr().err
 
 
 # --- hostile folders
@@ -300,6 +314,7 @@ HOSTILE = {
     "of another kind": (lambda f: change_config(f, model_type="bert"), "is not of LLMInterest"),
     "of another format": (lambda f: change_config(f, format=99), "is of format 99, and this version reads 1"),
     "config lacks parts": (lambda f: change_config(f, id_fields={}), "it lacks what says how the model is built"),
+    "counts that are none": (lambda f: change_config(f, counts={"users": "x"}), "it lacks what says how"),
     "opens the network": (lambda f: change_settings(f, download_weights=True), "sets 'download_weights', which is not"),
     "allows pickles": (lambda f: change_settings(f, allow_pickle=True), "sets 'allow_pickle', which is not"),
     "unknown setting": (lambda f: change_settings(f, trust_remote_code=True), "sets 'trust_remote_code', which is not"),

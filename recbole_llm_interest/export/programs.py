@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
+from torch.fx import GraphModule
 
 from recbole_llm_interest.errors import SettingsError
 from recbole_llm_interest.event_times import TIME_FEATURES
@@ -327,6 +328,9 @@ def trace(program: Program, max_length: int) -> ExportedProgram:
     with torch.no_grad(), traceable():
         exported = torch.export.export(program, (example,), dynamic_shapes=(shapes,))
     exported.example_inputs = None  # they would be written as a pickle
+    for module in exported.graph_module.modules():
+        for node in module.graph.nodes if isinstance(module, GraphModule) else ():
+            node.meta.pop("stack_trace", None)  # it names this machine's folders
     return exported
 
 

@@ -241,6 +241,7 @@ def _described(folder: Path) -> dict[str, Any]:
         isinstance(described["id_fields"].get(kind), str) and isinstance(described["encoders"].get(kind), dict)
         for kind in ("item", "user")
     )
+    is_whole = is_whole and all(type(count) is int for count in described["counts"].values())
     if not is_whole or described["max_length"] < 1:
         raise CheckpointError(f"{path} is damaged: it lacks what says how the model is built")
     for key in described["settings"].keys() - _SETTINGS:
