@@ -17,6 +17,7 @@ from conftest import QUICK, REPOSITORY, SUBJECTS, write_dataset
 from safetensors.torch import load_file, save_file
 
 from recbole_llm_interest.errors import CheckpointError, LLMInterestError, RequestError, SettingsError
+from recbole_llm_interest.evaluation.comparison import write_comparison
 from recbole_llm_interest.export.__main__ import main
 from recbole_llm_interest.export.equality import largest_differences
 from recbole_llm_interest.export.programs import programs_of, trace
@@ -153,8 +154,6 @@ def trained(tmp_path_factory, feature_cache):
         patch.chdir(folder)
         patch.setattr("sys.argv", ["test"])
         kept = []
-        from recbole_llm_interest.evaluation.comparison import write_comparison
-
         run(["LLMInterest"], "shelf", config_dict=settings, on_result=kept.append)
         write_comparison(kept, folder / "saved" / "shelf.json")
         checkpoint = folder / kept[0].checkpoint
@@ -404,7 +403,7 @@ def test_mistakes_are_one_line(trained, here, capsys):
     for words, complaint in (
         (["--checkpoint=nothing.pth", "--output=x"], "checkpoint nothing.pth does not exist"),
         ([f"--checkpoint={checkpoint}", "--output=file"], "--output=file is a file"),
-        ([f"--checkpoint={checkpoint}", "--output=x", "--k=31"], "--k=31: the model has 30 items"),
+        ([f"--checkpoint={checkpoint}", "--output=x", "--k=31"], "k=31: the model has 30 items"),
         ([f"--checkpoint={checkpoint}", "--output=x", "--table=other.json"], "other.json has no run that wrote"),
         ([f"--checkpoint={checkpoint}", "--output=x", "--nonsense=1"], "unknown setting 'nonsense'"),
     ):

@@ -44,26 +44,19 @@ class Field:
     Attributes:
         shape: its sizes; a name for one that may vary.
         meaning: in words.
-        values: of whole numbers, how many there are, from 0; None for real numbers, 2 for yes or no.
+        dtype: of its numbers.
+        values: of whole numbers, how many there are, from 0 on.
     """
 
     shape: tuple[str | int, ...]
     meaning: str
-    values: int | None = None
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Of the tensor."""
-        if self.values is None:
-            return torch.float32
-        return torch.bool if self.values == 2 else torch.int64
+    dtype: torch.dtype = torch.float32
+    values: int = 2
 
     def draw(self, sizes: Mapping[str, int]) -> Tensor:
         """Random values of this kind."""
         shape = [sizes[size] if isinstance(size, str) else size for size in self.shape]
-        if self.values is None:
-            return torch.randn(shape)
-        return torch.randint(self.values, shape).to(self.dtype)
+        return torch.randn(shape) if self.dtype.is_floating_point else torch.randint(self.values, shape).to(self.dtype)
 
 
 class Program(nn.Module):
@@ -97,7 +90,7 @@ class Profile(nn.Module):
         for name, width in fusion.encoded_sizes.items():
             self.fields[f"user_{name}"] = Field(("batch", width), f"users' {name} features, as encoded")
             self.fields[f"has_user_{name}"] = Field(
-                ("batch",), f"whether a user has {name}; without, it is not read", 2
+                ("batch",), f"whether a user has {name}; without, it is not read", torch.bool
             )
 
     def forward(self, inputs: Tensors) -> Tensor:
@@ -139,7 +132,9 @@ class Reader(nn.Module):
         super().__init__()
         self.register_buffer("representations", model.item_table().representations)
         self.embeddings = model.time_embeddings
-        self.fields = {f"time_{name}": Field(shape, _TIMES[name], TIME_FEATURES[name]) for name in self.embeddings}
+        self.fields = {
+            f"time_{name}": Field(shape, _TIMES[name], torch.int64, TIME_FEATURES[name]) for name in self.embeddings
+        }
 
     def forward(self, items: Tensor, inputs: Tensors) -> Tensor:
         """Representations of events, with one more dimension than ``items`` has."""
@@ -195,15 +190,20 @@ class Score(Program):
         self.reader, self.tracker, self.scorer = Reader(model, ("batch", "length")), model.tracker, Scorer(model, k)
         self.fields = {
             "item_seq": Field(
-                ("batch", "length"), "rows of the items chosen, in order, 0 behind the end; the last ones of a long "
-                "history", model.n_items
+                ("batch", "length"),
+                "rows of the items chosen, in order, 0 behind the end; the last ones of a long history",
+                torch.int64,
+                model.n_items,
             ),
             "item_seq_len": Field(
-                ("batch",), "how many there are; for nobody's history, a single 0 of length 1", _EXAMPLE["length"]
+                ("batch",),
+                "how many there are; for nobody's history, a single 0 of length 1",
+                torch.int64,
+                _EXAMPLE["length"],
             ),
             **self.reader.fields,
             **({} if self.profile is None else self.profile.fields),
-        }  # fmt: skip
+        }
         self.meanings = self.scorer.meanings
 
     def example(self) -> Tensors:
@@ -258,10 +258,13 @@ class Step(Program):
         self.has_attention = tracker.readout is not None
         rows = "carried" if isinstance(tracker.encoder, TransformerEncoder) else tracker.encoder.initial_size
         self.fields = {
-            "item": Field(("batch",), "row of the item that is chosen", model.n_items),
+            "item": Field(("batch",), "row of the item that is chosen", torch.int64, model.n_items),
             **self.reader.fields,
             "history": Field(
-                ("batch", "events"), "rows of the items chosen before, 0 in front of shorter histories", model.n_items
+                ("batch", "events"),
+                "rows of the items chosen before, 0 in front of shorter histories",
+                torch.int64,
+                model.n_items,
             ),
             "carried": Field((rows, "batch", hidden), "what the tracker carries: from start, or next_carried"),
         }
@@ -300,7 +303,7 @@ def programs_of(model: LLMInterest, k: int | None = None) -> dict[str, Program]:
         SettingsError: there are not so many items.
     """
     if k is not None and not 0 < k < model.n_items:
-        raise SettingsError(f"command line: --k={k}: the model has {model.n_items - 1} items")
+        raise SettingsError(f"k={k}: the model has {model.n_items - 1} items")
     model.eval()
     with torch.no_grad():
         found: dict[str, Program] = {"score": Score(model, k), "step": Step(model, k)}
