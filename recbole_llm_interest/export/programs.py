@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 from torch.fx import GraphModule
 
-from recbole_llm_interest.errors import SettingsError
+from recbole_llm_interest.errors import ExportError, SettingsError
 from recbole_llm_interest.event_times import TIME_FEATURES
 from recbole_llm_interest.model.fusion import ContentFusion
 from recbole_llm_interest.model.interest_tracker import InterestState
@@ -27,7 +27,7 @@ from recbole_llm_interest.model.sequence_encoders import TransformerEncoder
 
 Tensors = dict[str, Tensor]
 
-#: sizes that a program is traced with; they all may vary
+#: sizes that a program is traced with, where attention reaches as far; they all may vary
 _EXAMPLE = {"batch": 3, "length": 5, "events": 4, "carried": 4, "past": 4}
 _TIMES = {
     "gap": "time since the event before, in the data set's unit: 0 not known, 1 first event, 2 under one unit, else "
@@ -70,9 +70,10 @@ class Program(nn.Module):
     fields: dict[str, Field]
     meanings: dict[str, str]
 
-    def example(self) -> Tensors:
-        """Inputs to trace it with."""
-        return {name: field.draw(_EXAMPLE) for name, field in self.fields.items()}
+    def example(self, max_length: int) -> Tensors:
+        """Inputs to trace it with, of histories of at most so many events."""
+        sizes = {name: size if name == "batch" else min(size, max_length) for name, size in _EXAMPLE.items()}
+        return {name: field.draw(sizes) for name, field in self.fields.items()}
 
 
 class Profile(nn.Module):
@@ -199,17 +200,16 @@ class Score(Program):
                 ("batch",),
                 "how many there are; for nobody's history, a single 0 of length 1",
                 torch.int64,
-                _EXAMPLE["length"],
             ),
             **self.reader.fields,
             **({} if self.profile is None else self.profile.fields),
         }
         self.meanings = self.scorer.meanings
 
-    def example(self) -> Tensors:
+    def example(self, max_length: int) -> Tensors:
         """As for any program; no history is empty."""
-        drawn = super().example()
-        return drawn | {"item_seq_len": drawn["item_seq_len"] + 1}
+        drawn = super().example(max_length)
+        return drawn | {"item_seq_len": torch.ones_like(drawn["item_seq_len"])}
 
     def forward(self, inputs: Tensors) -> Tensors:
         item_seq, last = inputs["item_seq"], inputs["item_seq_len"] - 1
@@ -318,6 +318,9 @@ def trace(program: Program, max_length: int) -> ExportedProgram:
     Args:
         program: of ``programs_of``.
         max_length: events that a tracker with attention reads at once.
+
+    Raises:
+        ExportError: torch cannot follow it.
     """
     tracker = getattr(program, "tracker", None)
     has_attention = tracker is not None and isinstance(tracker.encoder, TransformerEncoder)
@@ -327,9 +330,15 @@ def trace(program: Program, max_length: int) -> ExportedProgram:
         name: {place: sizes[size] for place, size in enumerate(field.shape) if isinstance(size, str)}
         for name, field in program.fields.items()
     }
-    example = program.example()
-    with torch.no_grad(), traceable():
-        exported = torch.export.export(program, (example,), dynamic_shapes=(shapes,))
+    example = program.example(max_length)
+    try:
+        with torch.no_grad(), traceable():
+            exported = torch.export.export(program, (example,), dynamic_shapes=(shapes,))
+    except Exception as error:  # torch has a dozen kinds for what it cannot follow, in pages
+        reason = str(error).strip().split("\n")[0]
+        raise ExportError(
+            f"{type(program).__name__.lower()} cannot be exported by torch {torch.__version__}: {reason}"
+        ) from error
     exported.example_inputs = None  # they would be written as a pickle
     for module in exported.graph_module.modules():
         for node in module.graph.nodes if isinstance(module, GraphModule) else ():
@@ -339,7 +348,10 @@ def trace(program: Program, max_length: int) -> ExportedProgram:
 
 @contextmanager
 def traceable() -> Iterator[None]:
-    """Let torch follow recurrent layers and attention whatever the length, and on any machine alike."""
+    """Let torch keep recurrent layers whole, whatever the length, by its own patches, which torch.onnx uses as well.
+
+    And attention in plain operations, of which every runtime knows some, not in the one that is fast on this machine.
+    """
     from torch.export._patches import register_gru_while_loop_decomposition, register_lstm_while_loop_decomposition
 
     fast = torch.backends.mha.get_fastpath_enabled()

@@ -66,7 +66,9 @@ def write_programs(
             exported = trace(program, max_length)
             for suffix, found in run.items():
                 path = folder / f"{name}{suffix}"
-                found[name] = _torch(exported, program, path) if suffix == ".pt2" else _onnx(exported, program, path)
+                found[name] = (
+                    _torch(exported, program, path) if suffix == ".pt2" else _onnx(exported, program, max_length, path)
+                )
                 bar.update()
     written = []
     for suffix, found in run.items():
@@ -98,11 +100,11 @@ def _torch(exported: ExportedProgram, program: Program, path: Path) -> Run:
     return lambda inputs: again({name: inputs[name] for name in program.fields})  # they are told apart by their order
 
 
-def _onnx(exported: ExportedProgram, program: Program, path: Path) -> Run:
+def _onnx(exported: ExportedProgram, program: Program, max_length: int, path: Path) -> Run:
     """Write a program for ONNX; what it does, read back."""
     from onnxruntime import InferenceSession, SessionOptions
 
-    example = program.example()
+    example = program.example(max_length)
     with torch.no_grad(), traceable(), _quietly():
         converted = torch.onnx.export(
             exported,

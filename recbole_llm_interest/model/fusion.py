@@ -190,6 +190,9 @@ class FrozenFeatures(nn.Module):
     """One modality's conditioned features. The conditioning is saved with the model, the features are not.
 
     So a checkpoint meets new content, too, as it was trained to see it.
+
+    Attributes:
+        encoded: the features before that.
     """
 
     def __init__(self, features: Features) -> None:
