@@ -61,6 +61,7 @@ def test_links_lead_somewhere():
     for document in (
         REPOSITORY / "README.md",
         REPOSITORY / "benchmarks" / "README.md",
+        REPOSITORY / "docs" / "export.md",
         REPOSITORY / "docs" / "live.md",
     ):
         for target in re.findall(r"\]\(([^)#]+)\)", document.read_text()):

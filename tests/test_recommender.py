@@ -428,7 +428,7 @@ def test_a_new_item_is_what_training_would_have_made_of_it_without_an_id(serve):
     """An item is added again under another name, from its features: without IDs, nothing tells the two apart."""
     recommender = serve(use_item_id=False)
     fusion, row = recommender._trained.model.item_fusion, recommender.items.rows["i1"]
-    values = fusion.features["text"]._features.values[row]
+    values = fusion.content["text"].values[row]
     from recbole_llm_interest.content.catalogue import text_writer
     from recbole_llm_interest.recommender.encoding import ContentReader
     from recbole_llm_interest.settings import ContentSettings

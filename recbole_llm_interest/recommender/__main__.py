@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from tabulate import tabulate
@@ -25,7 +26,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def job() -> None:
         options, overrides = parse_arguments(parser, arguments)
-        recommender = Recommender.load(options.checkpoint, **overrides)
+        is_folder = Path(options.checkpoint).is_dir()
+        load = Recommender.from_pretrained if is_folder else Recommender.load
+        recommender = load(options.checkpoint, **overrides)
         state = _state(recommender, options)
         answer = _answer(recommender, state, options)
         if options.save_state:
@@ -42,7 +45,7 @@ def _parser() -> argparse.ArgumentParser:
         "python -m recbole_llm_interest.recommender",
         "What a user wants next. Any setting that is otherwise than in training, as data_path: --key=value.",
     )
-    parser.add_argument("--checkpoint", required=True, help="of LLMInterest, as run_recbole.py writes them")
+    parser.add_argument("--checkpoint", required=True, help="of LLMInterest; or a folder that was exported")
     parser.add_argument("--user", help="a user of the data set; without --history, with the events recorded there")
     parser.add_argument("--history", help="items in order, with commas between")
     parser.add_argument("--times", help="when they were chosen, with commas between")
