@@ -15,7 +15,8 @@ import yaml
 from recbole.config import Config
 
 from recbole_llm_interest.dataset import check_interaction_file
-from recbole_llm_interest.errors import DataError, SettingsError
+from recbole_llm_interest.errors import DataError, SettingsError, TrainingError, is_out_of_memory
+from recbole_llm_interest.files import is_of_writing, storage_error
 from recbole_llm_interest.model.llm_interest import LLMInterest
 from recbole_llm_interest.registration import PROPERTIES
 from recbole_llm_interest.settings import ALL_SETTINGS, check_keys, read_settings
@@ -70,10 +71,23 @@ def configure(model: str, dataset: str, files: Sequence[str] = (), overrides: di
 
 @contextmanager
 def as_user_error(what: str, log: str | None = None) -> Iterator[None]:
-    """Say in one line what RecBole found wrong with what the user gave. The traceback goes to the log file."""
+    """Say in one line what RecBole found wrong with what the user gave. The traceback goes to the log file.
+
+    Raises:
+        SettingsError: what RecBole says.
+        StorageError: it could not write.
+        TrainingError: memory ran out.
+    """
     try:
         yield
-    except RECBOLE_ERRORS as error:
+    except (MemoryError, *RECBOLE_ERRORS) as error:
+        if is_out_of_memory(error):
+            raise TrainingError(
+                "memory ran out while data was read or the model built: lower MAX_ITEM_LIST_LENGTH or embedding_size, "
+                "or give the process more"
+            ) from error
+        if isinstance(error, OSError) and is_of_writing(error):
+            raise storage_error(Path(error.filename or log or "log"), error) from error
         # RecBole logs at this level to the file, and the runner keeps the console above it
         logging.getLogger().info("RecBole stopped", exc_info=True)
         details = f" (the traceback is in {log})" if log else ""

@@ -25,17 +25,19 @@ from recbole_llm_interest.configuration import configure, keys_of_files
 from recbole_llm_interest.errors import SettingsError
 from recbole_llm_interest.evaluation.rows import Row
 from recbole_llm_interest.experiment import as_json_holds, best_validation_score, given_settings
-from recbole_llm_interest.files import write_text
+from recbole_llm_interest.files import alone_with, write_text
 from recbole_llm_interest.registration import PROPERTIES
 from recbole_llm_interest.settings import check_keys
 
 _ALGORITHMS = ("random", "bayes", "exhaustive")
+#: where the row or its trials cannot be written
+_OTHERWISE = "give another place by --output"
 #: given settings that a row leaves to the comparison: what is tested and reported, not how it is trained and chosen
 _LEFT_TO_THE_COMPARISON = {"model", "dataset", "metrics", "topk"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line. Returns the exit code: 0, 2 for a mistake of the user's, 130 when interrupted."""
+    """The command line. Returns the exit code: 0, 2 for a mistake of the user's, 130 when interrupted, 143 when terminated."""
     parser = settings_parser("python -m recbole_llm_interest.tuning", "Search a model's settings on validation data.")
     parser.add_argument("--model", "-m", default="LLMInterest", help="a model's name [LLMInterest]")
     parser.add_argument("--space", help="search space in RecBole's form [properties/search/MODEL.hyper]")
@@ -48,19 +50,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.trials < 1:
             raise SettingsError(f"trials={options.trials}: a search needs at least one")
         output = Path(options.output or f"tuned/{options.model}-{options.dataset}.yaml")
-        row = tune(
-            options.model,
-            options.dataset,
-            options.config_files,
-            overrides,
-            space=Path(options.space or PROPERTIES / "search" / f"{options.model}.hyper"),
-            output=output,
-            algorithm=options.algorithm,
-            trials=options.trials,
-        )
+        with alone_with(output, _OTHERWISE):
+            row = tune(
+                options.model,
+                options.dataset,
+                options.config_files,
+                overrides,
+                space=Path(options.space or PROPERTIES / "search" / f"{options.model}.hyper"),
+                output=output,
+                algorithm=options.algorithm,
+                trials=options.trials,
+            )
         print(f"{row.note}\nrow: {output} | trials: {output.with_suffix('.json')}")
 
-    return exit_code(job, kept="finished trials are kept, and not run again")
+    return exit_code(job, kept="finished trials are kept: the same command goes on with the others")
 
 
 def tune(
@@ -146,7 +149,8 @@ def tune(
     )
     given = {*keys_of_files(config_file_list), *shared} - _LEFT_TO_THE_COMPARISON
     settings = {key: value for key, value in given_settings(first).items() if key in given} | drawn
-    write_text(output, yaml.safe_dump({model: {"model": model, **settings, "note": note}}, sort_keys=False, width=120))
+    described = {model: {"model": model, **settings, "note": note}}
+    write_text(output, yaml.safe_dump(described, sort_keys=False, width=120), _OTHERWISE)
     return Row(model, model, settings, note)
 
 
@@ -205,7 +209,7 @@ class TrialLog:
                 return trial["score"]
         score, epochs = best_validation_score(config)
         self.trials.append({"drawn": drawn, "score": score, "epochs": epochs})
-        write_text(self.path, json.dumps({"shared": self.shared, "trials": self.trials}, indent=1) + "\n")
+        write_text(self.path, json.dumps({"shared": self.shared, "trials": self.trials}, indent=1) + "\n", _OTHERWISE)
         return score
 
     def best(self, bigger: bool) -> dict[str, Any] | None:

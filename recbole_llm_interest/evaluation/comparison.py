@@ -22,6 +22,8 @@ from recbole_llm_interest.files import write_atomically, write_text
 
 #: metrics that are means of what each event adds
 _GAINS = ("recall", "ndcg", "mrr")
+#: where a table cannot be written
+_OTHERWISE = "give another place by --table"
 
 
 @dataclass(frozen=True)
@@ -260,9 +262,10 @@ def write_comparison(results: Sequence[RunResult], path: Path) -> list[Path]:
     """Write the table to ``path`` as Markdown, LaTeX and JSON, and say where. The JSON file has everything."""
     as_json = json.dumps([asdict(result) for result in results], ensure_ascii=False)
     markdown, latex, data = (path.with_suffix(suffix) for suffix in (".md", ".tex", ".json"))
-    write_text(data, as_json.replace("}, {", "},\n{") + "\n")  # first: the runs are kept, whatever happens to the texts
-    write_text(markdown, as_table(results))
-    write_text(latex, as_table(results, "latex_booktabs"))
+    # first: the runs are kept, whatever happens to the texts
+    write_text(data, as_json.replace("}, {", "},\n{") + "\n", _OTHERWISE)
+    write_text(markdown, as_table(results), _OTHERWISE)
+    write_text(latex, as_table(results, "latex_booktabs"), _OTHERWISE)
     return [markdown, latex, data]
 
 
@@ -308,5 +311,5 @@ def draw_comparison(results: Sequence[RunResult], path: Path) -> Path:
     axes.grid(axis="x", color="0.9")
     axes.spines[["top", "right"]].set_visible(False)
     file = path.with_suffix(".png")
-    write_atomically(file, lambda out: figure.savefig(out, format="png", dpi=150))
+    write_atomically(file, lambda out: figure.savefig(out, format="png", dpi=150), _OTHERWISE)
     return file
