@@ -45,7 +45,7 @@ from recbole_llm_interest.trainer import read_checkpoint
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line. Returns the exit code: 0, 2 for a mistake of the user's, 130 when interrupted, 143 when terminated."""
+    """The command line. Returns the exit code: 0, 2 for a mistake, 130 when interrupted, 143 when terminated."""
     parser = settings_parser(
         "run_recbole.py", "Train and compare RecBole models. Any setting of RecBole or the plug-in: --key=value."
     )

@@ -37,7 +37,7 @@ _LEFT_TO_THE_COMPARISON = {"model", "dataset", "metrics", "topk"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line. Returns the exit code: 0, 2 for a mistake of the user's, 130 when interrupted, 143 when terminated."""
+    """The command line. Returns the exit code: 0, 2 for a mistake, 130 when interrupted, 143 when terminated."""
     parser = settings_parser("python -m recbole_llm_interest.tuning", "Search a model's settings on validation data.")
     parser.add_argument("--model", "-m", default="LLMInterest", help="a model's name [LLMInterest]")
     parser.add_argument("--space", help="search space in RecBole's form [properties/search/MODEL.hyper]")
