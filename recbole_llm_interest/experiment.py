@@ -7,12 +7,14 @@ and a record of what exactly was tested.
 from __future__ import annotations
 
 import contextlib
+import functools
 import glob
 import hashlib
 import itertools
 import json
 import logging
 import math
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -46,7 +48,7 @@ from recbole_llm_interest.errors import (
 from recbole_llm_interest.evaluation.comparison import RunResult
 from recbole_llm_interest.evaluation.rows import Row
 from recbole_llm_interest.event_counts import training_events
-from recbole_llm_interest.files import held, remove_abandoned
+from recbole_llm_interest.files import held, is_of_writing, remove_abandoned
 from recbole_llm_interest.model.llm_interest import LLMInterest
 from recbole_llm_interest.provenance import made_by
 from recbole_llm_interest.resuming import StateKeeper, open_state, state_of
@@ -475,10 +477,12 @@ def _log_file(config: Config) -> Iterator[str]:
     """A log file of its own for each run; the console gets warnings only, unless ``state`` is set.
 
     RecBole sets logging up once a process, so that a second run's lines would go to the first one's file. Of processes
-    that train together, only the first logs; the others have no file, ``""``.
+    that train together, only the first logs; the others have no file, ``""``. A log that cannot be written ends the
+    run: a checkpoint could not be, either.
     """
     root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
+    handlers, level, in_threads = root.handlers[:], root.level, threading.excepthook
+    threading.excepthook = functools.partial(_but_of_full_disks, in_threads)
     root.handlers = []
     if is_first():
         init_logger(config)
@@ -488,13 +492,28 @@ def _log_file(config: Config) -> Iterator[str]:
         for handler in root.handlers:
             if not isinstance(handler, logging.FileHandler) and "state" not in config.external_config_dict:
                 handler.setLevel(logging.WARNING)
+            if isinstance(handler, logging.FileHandler):
+                handler.handleError = _end_the_run  # type: ignore[method-assign]
         files = [handler.baseFilename for handler in root.handlers if isinstance(handler, logging.FileHandler)]
         yield str(Path(files[0]).relative_to(Path.cwd())) if files else ""
     finally:
         for handler in root.handlers:
-            handler.close()
+            with contextlib.suppress(OSError):  # what of it could not be written has been said
+                handler.close()
         root.handlers = handlers
+        threading.excepthook = in_threads
         root.setLevel(level)
+
+
+def _end_the_run(_: logging.LogRecord) -> None:
+    """Raise what kept a line from being logged, where logging would print it and go on."""
+    raise
+
+
+def _but_of_full_disks(in_threads: Callable[..., object], error: threading.ExceptHookArgs) -> None:
+    """Print what ends a thread, unless it is that TensorBoard's cannot write: the run ends by the same error."""
+    if not (isinstance(error.exc_value, OSError) and is_of_writing(error.exc_value)):
+        in_threads(error)
 
 
 def _candidates(config: Config, items: int) -> str:
