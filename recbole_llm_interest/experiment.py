@@ -226,11 +226,12 @@ class _Experiment:
             raise
         except (MemoryError, RuntimeError, ValueError) as error:
             if is_out_of_memory(error):
+                names = ("train_batch_size", "eval_batch_size", "eval_scores_mb", "MAX_ITEM_LIST_LENGTH")
+                sizes = ", ".join(name if config[name] is None else f"{name} ({config[name]})" for name in names)
+                sampled = ", or set loss_candidates" if config["model"] == LLMInterest.__name__ else ""
                 raise TrainingError(
-                    f"{watch.title}: memory ran out in epoch {watch.epoch}: lower train_batch_size "
-                    f"({config['train_batch_size']}) or MAX_ITEM_LIST_LENGTH ({config['MAX_ITEM_LIST_LENGTH']}), set "
-                    f"loss_candidates, or, for evaluations, lower eval_batch_size ({config['eval_batch_size']}) or "
-                    f"eval_scores_mb ({config['eval_scores_mb']}){self._kept(state_file)}"
+                    f"{watch.title}: memory ran out in epoch {watch.epoch}: lower one of {sizes}{sampled}"
+                    f"{self._kept(state_file)}"
                 ) from error
             if str(error) == "Training loss is nan":  # RecBole's words, which are all that tells it from a mistake
                 raise DivergedError(

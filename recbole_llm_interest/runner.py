@@ -113,11 +113,11 @@ def _report(results: Sequence[RunResult], files: list[Path]) -> None:
     """Print the table and say where everything is. Several seeds or rows are drawn, too."""
     print(f"\n{as_table(results)}")
     written = list(map(str, files))
-    if len(results) > 1:
+    if files and len(results) > 1:
         written.append(str(draw_comparison(results, files[0])))
     checkpoints = ", ".join(result.checkpoint for result in results)
     logs = ", ".join(sorted({str(Path(result.log).parent) for result in results}))
-    print(f"table: {', '.join(written)} | checkpoints: {checkpoints} | logs and TensorBoard: {logs}")
+    print(f"table: {', '.join(written) or 'not written'} | checkpoints: {checkpoints} | logs and TensorBoard: {logs}")
 
 
 def run(
