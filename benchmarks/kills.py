@@ -2,13 +2,13 @@
 
     python benchmarks/kills.py --what=all --kills=50
 
-Four kinds: ``encoding``; ``training`` of two models into one table; ``checkpointing``, the same with kills in the
+Four kinds: ``encoding``; ``training`` of a model into a table; ``checkpointing``, the same with kills in the
 moments in which a checkpoint, state or table is being written; and ``reporting``, tables and a report written over
 those of another run. Each is killed (SIGKILL) and started again until it ends by itself, then from the beginning, until
 there were enough kills. Data is the set that data/make_daily.py makes, with encoders that need no weights.
 
 A job is forked from this process, which has imported everything and computed nothing, so that no thread and no state of
-a library goes along: that takes no time, where a process of its own imports for six seconds. Every tenth is such a
+a library goes along: that takes no time, where a process of its own imports for six seconds. Every twentieth is such a
 process all the same.
 """
 
@@ -47,7 +47,7 @@ from recbole_llm_interest.trainer import open_checkpoint
 
 REPOSITORY = Path(__file__).parent.parent
 #: one in so many jobs is a process of its own
-APART = 10
+APART = 20
 #: so that a job has many shards to be killed in
 SHARD_ROWS = 8
 #: what jobs import when they first need it
@@ -61,12 +61,14 @@ _LATE = (
 )
 _DATA = ["--dataset=daily", "--data_path=../data", "--text_encoder=hashing", "--show_progress=False"]
 _TRAINING = [
-    *("--model=LLMInterest,GRU4Rec", "--table=table", "--modalities=[text]", "--feature_cache=../features"),
+    *("--table=table", "--modalities=[text]", "--feature_cache=../features", "--feature_conditioning=none"),
     *("--learning_rate_schedule=cosine", "--stopping_step=100", "--embedding_size=16"),
 ]
+#: trained in turn
+MODELS = ["LLMInterest", "GRU4Rec"]
 #: a kind's command line
 WORDS = {
-    "encoding": [*_DATA, "--feature_cache=features", "--audio_seconds=1"],
+    "encoding": [*_DATA, "--feature_cache=features", "--modalities=[text,image]"],
     "training": [*_DATA, *_TRAINING, "--epochs=6", "--hidden_size=16"],
     # small steps, and states of some megabytes
     "checkpointing": [*_DATA, *_TRAINING, "--epochs=4", "--hidden_size=300", "--MAX_ITEM_LIST_LENGTH=3"],
@@ -90,8 +92,7 @@ def report(words: list[str]) -> int:
     (version,) = words
     results = read_results(Path(version))
     draw_comparison(results, write_comparison(results, Path("table"))[0])
-    named = [f"--checkpoint={results[0].checkpoint}", "--table=table.json", "--output=report"]
-    return recbole_llm_interest.report.__main__.main([*named, "--data_path=../data"])
+    return recbole_llm_interest.report.__main__.main(["--table=table.json", "--output=report"])
 
 
 JOBS: dict[str, Callable[[list[str]], int]] = {
@@ -178,6 +179,8 @@ class Killing:
         self.versions: list[list[str]] = [self.words]
         if what == "reporting":
             self.versions = [[str(path)] for path in self._tables()]
+        elif what != "encoding":
+            self.versions = [[*self.words, f"--model={model}"] for model in MODELS]
         self.expected, self.seconds = [], 0.0
         for number, words in enumerate(self.versions):
             folder = self._new_folder(f"{what}-undisturbed-{number}")
@@ -240,7 +243,7 @@ class Killing:
     def _tables(self) -> Iterator[Path]:
         """Two tables of the same runs, which differ."""
         folder = self._new_folder("reported")
-        if Fork("training", folder, WORDS["training"]).join() != 0:
+        if Fork("training", folder, [*WORDS["training"], f"--model={','.join(MODELS)}"]).join() != 0:
             sys.exit(f"error: the run that is reported did not end well: {_log(folder)}")
         runs = read_results(folder / "table.json")
         runs = [replace(run, checkpoint=str(folder / run.checkpoint), note="as it was") for run in runs]

@@ -175,6 +175,12 @@ def test_torchrun_is_refused(settings, monkeypatch, capsys):
     assert "under torchrun, each process would do all of this by itself: give --nproc=2" in capsys.readouterr().err
 
 
+def signal_until_nobody_is_left(group):
+    for _ in range(600):
+        os.killpg(group, 0)
+        time.sleep(0.05)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("signal_sent", "code", "word"), [
     (signal.SIGINT, 130, "interrupted"),
@@ -196,10 +202,8 @@ def test_interrupt_ends_all_in_one_line(settings, here, signal_sent, code, word)
     resumed = r"the same command with --resume=(\S+) goes on from \1; encoded .* kept"
     assert re.fullmatch(rf"{word}: LLMInterest in epoch \d+: {resumed}", said[-1])
     assert "Traceback" not in err
-    with pytest.raises(ProcessLookupError):  # soon nobody is left
-        for _ in range(600):
-            os.killpg(job.pid, 0)
-            time.sleep(0.05)
+    with pytest.raises(ProcessLookupError):
+        signal_until_nobody_is_left(job.pid)
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 7])
