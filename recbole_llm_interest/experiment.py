@@ -381,7 +381,7 @@ def _name_of_its_own(file: str) -> Iterator[str]:
     RecBole names checkpoints by the second in which a run begins.
     """
     path = free = Path(file)
-    remove_abandoned(path.parent.glob(".*.lock"))
+    remove_abandoned(path.parent.glob(".*.pth.*"))  # of runs that were killed before they had a state to go on from
     for number in itertools.count(2):
         with held(free) as is_ours:
             if is_ours and not free.exists() and not state_of(free).exists():
@@ -506,7 +506,7 @@ def _log_file(config: Config) -> Iterator[str]:
         root.setLevel(level)
 
 
-def _end_the_run(_: logging.LogRecord) -> None:
+def _end_the_run(record: logging.LogRecord) -> None:
     """Raise what kept a line from being logged, where logging would print it and go on."""
     raise
 

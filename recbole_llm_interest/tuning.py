@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import TypeAdapter
 from recbole.config import Config
 from tqdm import tqdm
+from typing_extensions import TypedDict  # the one that pydantic takes before Python 3.12
 
 from recbole_llm_interest.commandline import exit_code, parse_arguments, settings_parser
 from recbole_llm_interest.configuration import configure, keys_of_files
@@ -169,6 +171,14 @@ def _shown(score: float | None) -> str:
     return "-" if score is None else f"{score:.4f}"
 
 
+class _Trial(TypedDict):
+    """What was drawn, the score, None where training diverged, and the epochs."""
+
+    drawn: dict[str, Any]
+    score: float | None
+    epochs: int
+
+
 class TrialLog:
     """The trials of a search, in a JSON file that is written anew after each.
 
@@ -186,14 +196,14 @@ class TrialLog:
     def __init__(self, path: Path, shared: dict[str, Any]) -> None:
         self.path = path
         self.shared = shared
-        self.trials: list[dict[str, Any]] = []
+        self.trials: list[_Trial] = []
         if not path.exists():
             return
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
-            self.trials = found["trials"]
-            before = found["shared"]
-        except (OSError, ValueError, TypeError, KeyError) as error:
+            self.trials = TypeAdapter(list[_Trial]).validate_python(found["trials"])
+            before = TypeAdapter(dict[str, Any]).validate_python(found["shared"])
+        except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
             raise SettingsError(f"{path} does not hold the trials of a search: give another --output") from error
         for key in sorted({*before, *shared}):
             if before.get(key) != shared.get(key):
@@ -212,10 +222,10 @@ class TrialLog:
         write_text(self.path, json.dumps({"shared": self.shared, "trials": self.trials}, indent=1) + "\n", _OTHERWISE)
         return score
 
-    def best(self, bigger: bool) -> dict[str, Any] | None:
+    def best(self, bigger: bool) -> _Trial | None:
         """The trial with the best score, the first of equal ones; None where no trial has one."""
-        scored = [trial for trial in self.trials if trial["score"] is not None]
-        return (max if bigger else min)(scored, key=lambda trial: trial["score"], default=None)
+        scored = [(trial["score"], trial) for trial in self.trials if trial["score"] is not None]
+        return (max if bigger else min)(scored, key=lambda pair: pair[0], default=(None, None))[1]
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import re
 import resource
 import signal
@@ -11,7 +12,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ from conftest import REPOSITORY
 
 from recbole_llm_interest.content import encode
 from recbole_llm_interest.content.store import FeatureStore
-from recbole_llm_interest.errors import StorageError
+from recbole_llm_interest.errors import CheckpointError, LLMInterestError, StorageError
 from recbole_llm_interest.evaluation.comparison import read_results
 from recbole_llm_interest.experiment import EpochWatch, _name_of_its_own
 from recbole_llm_interest.files import held, write_atomically
@@ -30,6 +31,7 @@ from recbole_llm_interest.report import page
 from recbole_llm_interest.resuming import open_state
 from recbole_llm_interest.runner import main, run
 from recbole_llm_interest.trainer import open_checkpoint
+from recbole_llm_interest.tuning import TrialLog
 from recbole_llm_interest.tuning import main as tune
 
 #: models, and bytes that a checkpoint of theirs does not fit in
@@ -184,6 +186,52 @@ def test_what_is_raised_first_is_raised(here):
     with full_disk(1000), pytest.raises(StorageError, match="a cannot be written"):
         write_atomically(here / "a", lambda file: torch.save({"a": torch.zeros(100_000)}, file))
     assert {path.name: path.read_text() for path in here.iterdir()} == {"a": "before"}
+
+
+@pytest.mark.parametrize("name", ["mine.json", "row.json"])
+def test_damage_of_a_table_or_of_trials_is_one_line_or_harmless(stock, here, capsys, name):
+    words = command(stock | {"epochs": 1}, "--model=GRU4Rec")
+    (here / "small.hyper").write_text("learning_rate choice [0.01]\n")
+    jobs = {
+        "mine.json": lambda: report.main(["--table=mine.json", "--output=report"]),
+        "row.json": lambda: tune([*words, "--space=small.hyper", "--trials=1", "--output=row.yaml"]),
+    }
+    assert main([*words, "--table=mine"]) == 0
+    assert jobs["row.json"]() == 0
+    whole, chance = (here / name).read_bytes(), random.Random(0)
+    damaged = [whole[: len(whole) * part // 4] for part in range(4)]
+    damaged += [b"[" * 100_000, b"[5]", b"{}", b'{"trials": [5], "shared": {}}', b'{"trials": [], "shared": 5}']
+    capsys.readouterr()
+    for data in damaged:
+        (here / name).write_bytes(data)
+        assert jobs[name]() == 2, data
+        err = capsys.readouterr().err.strip()
+        assert err.startswith("error: ")
+        assert err.count("\n") == 0
+    reading = {"mine.json": read_results, "row.json": lambda path: TrialLog(path, {})}[name]
+    for _ in range(300):
+        place = chance.randrange(len(whole))
+        (here / name).write_bytes(whole[:place] + bytes([whole[place] ^ 1 << chance.randrange(8)]) + whole[place + 1 :])
+        with suppress(LLMInterestError):
+            reading(here / name)
+
+
+def test_a_flipped_bit_of_a_checkpoint_is_refused(stock, here):
+    (trained,) = run(["GRU4Rec"], "cycle", config_dict=stock)
+    path, chance = Path(trained.checkpoint), random.Random(0)
+    whole = path.read_bytes()
+    expected = re.sub("0x[0-9a-f]+", "", repr(open_checkpoint(path)))
+    refused = 0
+    for _ in range(200):
+        place = chance.randrange(len(whole))
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << chance.randrange(8)]) + whole[place + 1 :])
+        try:
+            found = repr(open_checkpoint(path))
+        except CheckpointError:
+            refused += 1
+        else:
+            assert re.sub("0x[0-9a-f]+", "", found) == expected  # padding
+    assert refused > 100
 
 
 # --- two at once

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 from tabulate import tabulate
 
 from recbole_llm_interest.errors import DataError
@@ -278,10 +279,11 @@ def read_results(path: Path) -> list[RunResult]:
     names = {column.name for column in fields(RunResult)}
     try:
         found: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
-        return [RunResult(**found[place]) for place in range(len(found))]
+        TypeAdapter(list[RunResult]).validate_python(found)
+        return [RunResult(**run) for run in found]
     except FileNotFoundError as error:
         raise DataError(f"there are no results in {path}: it does not exist") from error
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise DataError(
             f"{path} does not hold results of this version, a JSON list of runs with {', '.join(sorted(names))}"
         ) from error
