@@ -2,9 +2,9 @@
 
     python benchmarks/kills.py --what=all --kills=50
 
-Four kinds: ``encoding``; ``training`` of a model into a table; ``checkpointing``, the same with kills in the
-moments in which a checkpoint, state or table is being written; and ``reporting``, tables and a report written over
-those of another run. Each is killed (SIGKILL) and started again until it ends by itself, then from the beginning, until
+Four kinds: ``encoding``; ``training`` of a model into a table; ``checkpointing``, the same with every kill in a moment in
+which a checkpoint, state or table is being written; and ``reporting``, tables and a report written over those of
+another run. Of the other kinds, every second kill comes while a file is being written. Each is killed (SIGKILL) and started again until it ends by itself, then from the beginning, until
 there were enough kills. Data is the set that data/make_daily.py makes, with encoders that need no weights.
 
 A job is forked from this process, which has imported everything and computed nothing, so that no thread and no state of
@@ -229,7 +229,7 @@ class Killing:
         until = time.monotonic() + self.chance.uniform(0, self.seconds)
         while job.is_alive() and time.monotonic() < until:
             time.sleep(0.002)
-        if self.what == "checkpointing":
+        if self.what == "checkpointing" or self.outcome.kills % 2:
             while job.is_alive() and not _unfinished(folder):
                 time.sleep(0.0002)
             time.sleep(self.chance.uniform(0, 0.03))

@@ -15,7 +15,10 @@ from conftest import REPOSITORY
 def test_killed_jobs_lose_nothing_and_end_as_undisturbed_ones():
     command = [sys.executable, str(REPOSITORY / "benchmarks" / "kills.py"), "--what=all", "--kills=3"]
     done = subprocess.run(
-        command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+        command,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == 0, done.stderr
     figure = json.loads(done.stdout.splitlines()[-1])
