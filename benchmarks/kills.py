@@ -2,10 +2,11 @@
 
     python benchmarks/kills.py --what=all --kills=50
 
-Four kinds: ``encoding``; ``training`` of a model into a table; ``checkpointing``, the same with every kill in a moment in
-which a checkpoint, state or table is being written; and ``reporting``, tables and a report written over those of
-another run. Of the other kinds, every second kill comes while a file is being written. Each is killed (SIGKILL) and started again until it ends by itself, then from the beginning, until
-there were enough kills. Data is the set that data/make_daily.py makes, with encoders that need no weights.
+Four kinds: ``encoding``; ``training`` of a model into a table; ``checkpointing``, the same with every kill in a moment
+in which a file is being written; and ``reporting``, tables and a report written over those of another run. Of the other
+kinds, every second kill comes in such a moment. Each is killed (SIGKILL) and started again until it ends by itself,
+then from the beginning, until there were enough kills. Data is the set that data/make_daily.py makes, with encoders
+that need no weights.
 
 A job is forked from this process, which has imported everything and computed nothing, so that no thread and no state of
 a library goes along: that takes no time, where a process of its own imports for six seconds. Every twentieth is such a
