@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
-from recbole_llm_interest.errors import LLMInterestError, SettingsError
+from recbole_llm_interest.errors import LLMInterestError, SettingsError, Terminated
 
 
 def bare_parser(prog: str, description: str) -> argparse.ArgumentParser:
@@ -66,18 +69,38 @@ def parse_arguments(
 
 
 def exit_code(job: Callable[[], object], kept: str) -> int:
-    """Do ``job``; 0 if it ends well, 2 for a mistake of the user's, 130 when interrupted.
+    """Do ``job``; 0 if it ends well, 2 for a mistake of the user's, 130 when interrupted, 143 when terminated.
 
     Args:
         job: the command's work.
-        kept: what an interrupted job leaves, for the closing line.
+        kept: what an interrupted job leaves, for the closing line, behind the notes of the interrupt.
     """
     try:
-        job()
+        with _terminated_in_order():
+            job()
     except LLMInterestError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print(f"\ninterrupted: {kept}", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as interrupt:
+        is_terminated = isinstance(interrupt, Terminated)
+        said = "; ".join([*getattr(interrupt, "__notes__", []), kept])
+        print(f"\n{'terminated' if is_terminated else 'interrupted'}: {said}", file=sys.stderr)
+        return 128 + (signal.SIGTERM if is_terminated else signal.SIGINT)
     return 0
+
+
+@contextmanager
+def _terminated_in_order() -> Iterator[None]:
+    """Let SIGTERM, by which machines and schedulers end a job, end what is within as an interrupt does."""
+
+    def end(*_: object) -> None:
+        raise Terminated
+
+    if threading.current_thread() is not threading.main_thread():  # where Python takes no signals
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import recbole
-import yaml
 from recbole.config import Config
 
 from recbole_llm_interest.dataset import check_interaction_file
-from recbole_llm_interest.errors import DataError, SettingsError
+from recbole_llm_interest.errors import DataError, SettingsError, TrainingError, is_out_of_memory
+from recbole_llm_interest.files import is_of_writing, storage_error
 from recbole_llm_interest.model.llm_interest import LLMInterest
 from recbole_llm_interest.registration import PROPERTIES
 from recbole_llm_interest.settings import ALL_SETTINGS, check_keys, read_settings
+from recbole_llm_interest.yaml_files import read_yaml
 
 #: what RecBole raises for settings and data that it cannot use
 RECBOLE_ERRORS = (
@@ -70,10 +71,23 @@ def configure(model: str, dataset: str, files: Sequence[str] = (), overrides: di
 
 @contextmanager
 def as_user_error(what: str, log: str | None = None) -> Iterator[None]:
-    """Say in one line what RecBole found wrong with what the user gave. The traceback goes to the log file."""
+    """Say in one line what RecBole found wrong with what the user gave. The traceback goes to the log file.
+
+    Raises:
+        SettingsError: what RecBole says.
+        StorageError: it could not write.
+        TrainingError: memory ran out.
+    """
     try:
         yield
-    except RECBOLE_ERRORS as error:
+    except (MemoryError, *RECBOLE_ERRORS) as error:
+        if is_out_of_memory(error):
+            raise TrainingError(
+                "memory ran out while data was read or the model built: lower MAX_ITEM_LIST_LENGTH or embedding_size, "
+                "or give the process more"
+            ) from error
+        if isinstance(error, OSError) and is_of_writing(error):
+            raise storage_error(Path(error.filename or log or "log"), error) from error
         # RecBole logs at this level to the file, and the runner keeps the console above it
         logging.getLogger().info("RecBole stopped", exc_info=True)
         details = f" (the traceback is in {log})" if log else ""
@@ -101,19 +115,11 @@ def keys_of_files(files: Sequence[str]) -> list[str]:
     """
     keys: list[str] = []
     for file in files:
-        try:
-            text = Path(file).read_text(encoding="utf-8")
-            settings, node = yaml.safe_load(text), yaml.compose(text, yaml.SafeLoader)
-        except FileNotFoundError as error:
-            raise SettingsError(f"config file {file} does not exist") from error
-        except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
-            reason = " ".join(str(error).split())
-            raise SettingsError(f"config file {file} is not readable YAML: {reason}") from error
+        settings, named = read_yaml(Path(file), "config file")
         if settings is None:
             raise SettingsError(f"config file {file} is empty: it has to hold 'key: value' lines")
-        if not isinstance(settings, dict) or not isinstance(node, yaml.MappingNode):
+        if not isinstance(settings, dict):
             raise SettingsError(f"config file {file} does not hold 'key: value' lines")
-        named = [str(key.value) for key, _ in node.value]
         for key in named:
             if named.count(key) > 1:
                 raise SettingsError(f"config file {file} names {key!r} twice: one of the two would have no effect")

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.multiprocessing.spawn import ProcessException, start_processes
 from torch.nn.parallel import DistributedDataParallel
 
-from recbole_llm_interest.errors import LLMInterestError, ProcessError, SettingsError
+from recbole_llm_interest.errors import LLMInterestError, ProcessError, SettingsError, Terminated
 
 _Result = TypeVar("_Result")
 
@@ -36,6 +36,7 @@ _Result = TypeVar("_Result")
 _PATIENCE = timedelta(days=30)
 #: seconds in which processes may end by themselves after one has failed
 _GRACE = 5.0
+_INTERRUPTS = {signal.SIGINT, signal.SIGTERM}
 #: the column of a batch that says how much a process' share counts; 1 where all have the same number of targets
 SHARE_WEIGHT = "share_weight"
 
@@ -122,7 +123,7 @@ def in_processes(count: int, job: Callable[..., _Result], *arguments: Any) -> _R
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         # An interrupt that comes while they start waits until they can end in order.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPTS)
         try:
             started = (count, Path(folder), job, arguments)
             context = start_processes(_process, started, count, join=False)  # type: ignore[no-untyped-call]
@@ -132,6 +133,10 @@ def in_processes(count: int, job: Callable[..., _Result], *arguments: Any) -> _R
         try:
             while not context.join(grace_period=_GRACE):
                 pass
+        except KeyboardInterrupt as interrupt:
+            for note in _notes_of_processes(context.processes, Path(folder), interrupt):
+                interrupt.add_note(note)
+            raise
         except ProcessException as ended:
             raise _cause(ended, Path(folder), [process.exitcode for process in context.processes]) from None
         return pickle.loads((Path(folder) / "result").read_bytes())
@@ -139,7 +144,7 @@ def in_processes(count: int, job: Callable[..., _Result], *arguments: Any) -> _R
 
 def _process(rank: int, count: int, folder: Path, job: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
     try:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _INTERRUPTS)
         threading.Thread(target=_end_with_the_parent, daemon=True).start()
         torch.set_num_threads(max(1, torch.get_num_threads() // count))
         torch.distributed.init_process_group(
@@ -188,6 +193,18 @@ def _cause(ended: Exception, folder: Path, exit_codes: list[int | None]) -> Base
         error: BaseException = pickle.loads((folder / "error").read_bytes())
         return error
     return ProcessError(str(ended))
+
+
+def _notes_of_processes(processes: list[Any], folder: Path, interrupt: KeyboardInterrupt) -> list[str]:
+    """What the processes say that were interrupted as this one was: where they were."""
+    if isinstance(interrupt, Terminated):  # Ctrl-C reaches every process of the terminal
+        for process in processes:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process.pid, signal.SIGINT)
+    _end(processes)
+    if not (folder / "error").exists():
+        return []
+    return list(getattr(pickle.loads((folder / "error").read_bytes()), "__notes__", []))
 
 
 def _end(processes: list[Any]) -> None:

@@ -33,6 +33,14 @@ class StorageError(LLMInterestError):
     """A file cannot be written: the disk is full or the folder is read-only. What was there before is still there."""
 
 
+class TrainingError(LLMInterestError):
+    """Training cannot go on, as where memory runs out. What there was before is kept, the best checkpoint included."""
+
+
+class DivergedError(TrainingError):
+    """The training loss became NaN."""
+
+
 class CheckpointError(LLMInterestError):
     """A checkpoint is missing, damaged, or belongs to another model or data set."""
 
@@ -51,3 +59,15 @@ class StateError(LLMInterestError):
 
 class ExportError(LLMInterestError):
     """A model cannot be exported: a package is missing, or a program does not do what the model does."""
+
+
+class Terminated(KeyboardInterrupt):
+    """The process was told to end by SIGTERM: an interrupt that no user made."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out: torch has a class for a GPU's memory alone, and says the rest in words."""
+    words = ("out of memory", "not enough memory", "can't allocate memory")
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+    )

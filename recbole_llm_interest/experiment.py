@@ -6,14 +6,17 @@ and a record of what exactly was tested.
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import glob
 import hashlib
+import itertools
 import json
 import logging
 import math
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,10 +38,17 @@ from recbole_llm_interest.distributed import (
     share_training,
     world_size,
 )
-from recbole_llm_interest.errors import CheckpointError, SettingsError
+from recbole_llm_interest.errors import (
+    CheckpointError,
+    DivergedError,
+    SettingsError,
+    TrainingError,
+    is_out_of_memory,
+)
 from recbole_llm_interest.evaluation.comparison import RunResult
 from recbole_llm_interest.evaluation.rows import Row
 from recbole_llm_interest.event_counts import training_events
+from recbole_llm_interest.files import held, is_of_writing, remove_abandoned
 from recbole_llm_interest.model.llm_interest import LLMInterest
 from recbole_llm_interest.provenance import made_by
 from recbole_llm_interest.resuming import StateKeeper, open_state, state_of
@@ -149,9 +159,7 @@ def best_validation_score(config: Config) -> tuple[float | None, int]:
     with _experiment(config["model"], config) as it:
         try:
             score = it.train(saved=False)
-        except ValueError as error:
-            if str(error) != "Training loss is nan":  # RecBole's words, which are all that tells it from a mistake
-                raise
+        except DivergedError:
             return None, len(it.watch.seconds)
         if score is None:
             raise SettingsError(f"{config['model']}: nothing was validated, so that there is nothing to choose by")
@@ -171,7 +179,23 @@ class _Experiment:
     log: str
 
     def train(self, state_file: Path | None = None, *, saved: bool = True) -> float | None:
-        """Train to the best epoch, and return its score; None where nothing was validated."""
+        """Train to the best epoch, and return its score; None where nothing was validated.
+
+        Raises:
+            DivergedError: the loss became NaN.
+            TrainingError: memory ran out.
+            CheckpointError: the state is of another run.
+            StorageError: a checkpoint or state cannot be written.
+        """
+        with contextlib.ExitStack() as stack:
+            if saved:
+                file = self.trainer.saved_model_file
+                own = stack.enter_context(_name_of_its_own(file)) if is_first() else file
+                self.trainer.saved_model_file = on_first(lambda: own)
+            stack.enter_context(self._told_where(state_file, saved))
+            return self._train(state_file, saved)
+
+    def _train(self, state_file: Path | None, saved: bool) -> float | None:
         keeper, state = None, None
         if saved and StateKeeper.can_be_resumed(self.trainer):
             path = state_file or state_of(Path(self.trainer.saved_model_file))
@@ -185,6 +209,45 @@ class _Experiment:
                 self.train_data, self.valid_data, saved=saved and is_first(), show_progress=False
             )
         return float(best) if best is not None and math.isfinite(best) else None
+
+    @contextlib.contextmanager
+    def _told_where(self, state_file: Path | None, saved: bool) -> Iterator[None]:
+        """Say of what ends a training where it was, what is kept, and what to do."""
+        config, watch = self.trainer.config, self.watch
+        try:
+            yield
+        except KeyboardInterrupt as interrupt:
+            path = state_file or state_of(Path(self.trainer.saved_model_file))
+            if saved and path.exists():
+                how = "" if state_file else f" with --resume={path}"
+                interrupt.add_note(f"{watch.title} in epoch {watch.epoch}: the same command{how} goes on from {path}")
+            elif saved:
+                interrupt.add_note(f"{watch.title} in epoch {watch.epoch}: the same command starts anew")
+            raise
+        except (MemoryError, RuntimeError, ValueError) as error:
+            if is_out_of_memory(error):
+                names = ("train_batch_size", "eval_batch_size", "eval_scores_mb", "MAX_ITEM_LIST_LENGTH")
+                sizes = ", ".join(name if config[name] is None else f"{name} ({config[name]})" for name in names)
+                sampled = ", or set loss_candidates" if config["model"] == LLMInterest.__name__ else ""
+                raise TrainingError(
+                    f"{watch.title}: memory ran out in epoch {watch.epoch}: lower one of {sizes}{sampled}"
+                    f"{self._kept(state_file)}"
+                ) from error
+            if str(error) == "Training loss is nan":  # RecBole's words, which are all that tells it from a mistake
+                raise DivergedError(
+                    f"{watch.title}: the training loss became NaN in epoch {watch.epoch}{watch.nan_parts()}: lower "
+                    f"learning_rate ({config['learning_rate']}), set clip_grad_norm={{'max_norm': 1.0}}, or compute in "
+                    f"float32 (enable_amp, loss_precision){self._kept(state_file)}"
+                ) from error
+            raise
+
+    def _kept(self, state_file: Path | None) -> str:
+        """What a training has left that did not end well."""
+        checkpoint = Path(self.trainer.saved_model_file)
+        state = state_file or state_of(checkpoint)
+        kept = [f"the best checkpoint so far is {checkpoint}"] if checkpoint.exists() else []
+        kept += [f"{state} holds the epochs before"] if state.exists() else []
+        return "; " + " and ".join(kept) if kept else ""
 
     def _run(self) -> dict[str, Any]:
         """What a state is of: the settings, the data and the processes."""
@@ -212,7 +275,7 @@ class _Experiment:
         return state
 
 
-@contextmanager
+@contextlib.contextmanager
 def _experiment(title: str, config: Config) -> Iterator[_Experiment]:
     """Read the data and build the model; errors of all that is done within become such that a person can act on."""
     with as_user_error("the settings"), _log_file(config) as log, as_user_error("the data or the settings", log):
@@ -231,7 +294,6 @@ def _experiment(title: str, config: Config) -> Iterator[_Experiment]:
         init_seed(config["seed"], config["reproducibility"])
         model = get_model(config["model"])(config, train_data._dataset).to(config["device"])
         trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
-        trainer.saved_model_file = _not_taken(Path(trainer.saved_model_file))
         logger.info(model)
         if world_size() > 1:
             # a row of RecBole's own loaders is one target
@@ -312,20 +374,28 @@ def as_json_holds(values: dict[str, Any]) -> dict[str, Any]:
     return plain
 
 
-def _not_taken(path: Path) -> Path:
-    """``path``, or another where a checkpoint lies there: RecBole names them by the second in which a run begins."""
-    free = path
-    number = 2
-    while free.exists() or state_of(free).exists():
+@contextlib.contextmanager
+def _name_of_its_own(file: str) -> Iterator[str]:
+    """``file``, or another where a checkpoint lies there or a run is about to write one, while this one holds it.
+
+    RecBole names checkpoints by the second in which a run begins.
+    """
+    path = free = Path(file)
+    remove_abandoned(path.parent.glob(".*.pth.*"))  # of runs that were killed before they had a state to go on from
+    for number in itertools.count(2):
+        with held(free) as is_ours:
+            if is_ours and not free.exists() and not state_of(free).exists():
+                yield str(free)
+                return
         free = path.with_stem(f"{path.stem}-{number}")
-        number += 1
-    return free
 
 
 class EpochWatch:
     """Watches the training epochs of any RecBole trainer and shows them as one progress bar.
 
     Attributes:
+        title: whose epochs they are.
+        epoch: the one that is trained or validated, from 1.
         seconds: duration of each training epoch, validation not counted.
         losses: the training loss of each epoch, the mean over its batches, by its parts.
         valid_scores: epochs trained by then, and the validation score, in pairs.
@@ -335,10 +405,15 @@ class EpochWatch:
         self.seconds: list[float] = []
         self.losses: dict[str, list[float]] = {}
         self.valid_scores: list[list[float]] = []
+        self.title = title
+        self.epoch = 1
         self._names = getattr(trainer.model, "loss_names", None)
+        self._parts: tuple[Tensor, ...] = ()
         self._best = -float("inf")
         self._metric = config["valid_metric"]
         self._bar = tqdm(total=trainer.epochs, desc=title, unit="epoch", disable=not config["show_progress"], ncols=100)
+        if hasattr(trainer.model, "calculate_loss"):
+            trainer.model.calculate_loss = self._remembered(trainer.model.calculate_loss)
         if hasattr(trainer, "_train_epoch"):
             trainer._train_epoch = self._timed(trainer._train_epoch)
             trainer._valid_epoch = self._scored(trainer._valid_epoch)
@@ -359,9 +434,23 @@ class EpochWatch:
     def __exit__(self, *exception: object) -> None:
         self._bar.close()
 
+    def nan_parts(self) -> str:
+        """Which parts of the last batch's loss are NaN, in words; none where the loss has no parts."""
+        names = [name for name, part in zip(self._names or (), self._parts, strict=False) if part.isnan()]
+        return f" ({', '.join(names)})" if names else ""
+
+    def _remembered(self, calculate_loss: Callable[..., Any]) -> Callable[..., Any]:
+        def remembered(*args: Any, **kwargs: Any) -> Any:
+            loss = calculate_loss(*args, **kwargs)
+            self._parts = tuple(part.detach() for part in loss) if isinstance(loss, tuple) else ()
+            return loss
+
+        return remembered
+
     def _timed(self, train_epoch: Callable[..., Any]) -> Callable[..., Any]:
         def timed(train_data: Any, *args: Any, **kwargs: Any) -> Any:
             start = time.perf_counter()
+            self.epoch, self._parts = len(self.seconds) + 1, ()
             loss = train_epoch(train_data, *args, **kwargs)
             self.seconds.append(time.perf_counter() - start)
             parts = loss if isinstance(loss, tuple) else (loss,)
@@ -384,15 +473,17 @@ class EpochWatch:
         return scored
 
 
-@contextmanager
+@contextlib.contextmanager
 def _log_file(config: Config) -> Iterator[str]:
     """A log file of its own for each run; the console gets warnings only, unless ``state`` is set.
 
     RecBole sets logging up once a process, so that a second run's lines would go to the first one's file. Of processes
-    that train together, only the first logs; the others have no file, ``""``.
+    that train together, only the first logs; the others have no file, ``""``. A log that cannot be written ends the
+    run: a checkpoint could not be, either.
     """
     root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
+    handlers, level, in_threads = root.handlers[:], root.level, threading.excepthook
+    threading.excepthook = functools.partial(_but_of_full_disks, in_threads)
     root.handlers = []
     if is_first():
         init_logger(config)
@@ -402,13 +493,28 @@ def _log_file(config: Config) -> Iterator[str]:
         for handler in root.handlers:
             if not isinstance(handler, logging.FileHandler) and "state" not in config.external_config_dict:
                 handler.setLevel(logging.WARNING)
+            if isinstance(handler, logging.FileHandler):
+                handler.handleError = _end_the_run  # type: ignore[method-assign]
         files = [handler.baseFilename for handler in root.handlers if isinstance(handler, logging.FileHandler)]
         yield str(Path(files[0]).relative_to(Path.cwd())) if files else ""
     finally:
         for handler in root.handlers:
-            handler.close()
+            with contextlib.suppress(OSError):  # what of it could not be written has been said
+                handler.close()
         root.handlers = handlers
+        threading.excepthook = in_threads
         root.setLevel(level)
+
+
+def _end_the_run(record: logging.LogRecord) -> None:
+    """Raise what kept a line from being logged, where logging would print it and go on."""
+    raise
+
+
+def _but_of_full_disks(in_threads: Callable[..., object], error: threading.ExceptHookArgs) -> None:
+    """Print what ends a thread, unless it is that TensorBoard's cannot write: the run ends by the same error."""
+    if not (isinstance(error.exc_value, OSError) and is_of_writing(error.exc_value)):
+        in_threads(error)
 
 
 def _candidates(config: Config, items: int) -> str:

@@ -51,7 +51,7 @@ class Forgotten:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line. Returns the exit code: 0, 2 for a mistake of the user's, 130 when interrupted."""
+    """The command line. Returns the exit code: 0, 2 for a mistake, 130 when interrupted, 143 when terminated."""
     parser = settings_parser(
         "python -m recbole_llm_interest.forget", "Take users or items out of all that is stored of a data set."
     )

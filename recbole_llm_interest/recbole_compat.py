@@ -444,13 +444,23 @@ def write_loadable_checkpoints() -> None:
             self.logger.warning(f"{path} is finished: there is no epoch left to train, and it stays as it is")
             return
         state = checkpoint_of(self, epoch)
-        write_atomically(Path(path), lambda file: torch.save(state, file, pickle_protocol=2))
+        write_checkpoint(Path(path), state)
         if verbose:
             self.logger.info(set_color("Saving current", "blue") + f": {path}")
 
     Config.__getstate__, Config.__setstate__ = state_without_classes, restore_state
     Trainer._save_checkpoint = _save_checkpoint
     torch.serialization.add_safe_globals([Config, EvaluatorType, InputType, ModelType, *_array_types()])
+
+
+def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write a checkpoint that torch's safe loader reads.
+
+    Raises:
+        StorageError: it cannot be written; what was there before is still there.
+    """
+    otherwise = "set checkpoint_dir to another folder"
+    write_atomically(path, lambda file: torch.save(state, file, pickle_protocol=2), otherwise)
 
 
 def checkpoint_of(trainer: Any, epoch: int) -> dict[str, Any]:

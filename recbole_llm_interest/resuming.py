@@ -20,8 +20,8 @@ from recbole.trainer import Trainer
 
 from recbole_llm_interest.distributed import from_all, is_first, on_first, rank
 from recbole_llm_interest.errors import CheckpointError
-from recbole_llm_interest.files import remove_unfinished, write_atomically
-from recbole_llm_interest.recbole_compat import checkpoint_of
+from recbole_llm_interest.files import remove_unfinished
+from recbole_llm_interest.recbole_compat import checkpoint_of, write_checkpoint
 from recbole_llm_interest.trainer import LLMInterestTrainer, open_checkpoint, restore_model
 
 _SUFFIX = ".resume.pth"
@@ -151,7 +151,7 @@ class StateKeeper:
             "draws": draws,
         }
         del state["optimizer"]
-        write_atomically(self.path, lambda file: torch.save(state, file, pickle_protocol=2))
+        write_checkpoint(self.path, state)
 
     def _generators(self) -> list[torch.Generator]:
         """Those of the loader and, for knowledge graphs, of the loaders within it."""

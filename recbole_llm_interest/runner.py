@@ -10,6 +10,7 @@ import argparse
 import logging
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -37,13 +38,14 @@ from recbole_llm_interest.experiment import (
     run_experiment,
     run_record,
 )
+from recbole_llm_interest.files import alone_with
 from recbole_llm_interest.resuming import open_state, state_of
 from recbole_llm_interest.settings import settings_keys
 from recbole_llm_interest.trainer import read_checkpoint
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line. Returns the exit code: 0, 2 for a mistake of the user's, 130 when interrupted."""
+    """The command line. Returns the exit code: 0, 2 for a mistake, 130 when interrupted, 143 when terminated."""
     parser = settings_parser(
         "run_recbole.py", "Train and compare RecBole models. Any setting of RecBole or the plug-in: --key=value."
     )
@@ -62,6 +64,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def job() -> None:
         options, overrides = parse_arguments(parser, arguments)
         table = Path(options.table).with_suffix(".json") if options.table else None
+        with alone_with(table, "give another --table") if table else nullcontext():
+            fill(table, options, overrides)
+
+    def fill(table: Path | None, options: argparse.Namespace, overrides: dict[str, Any]) -> None:
         known = read_results(table) if table and table.exists() else []
         # what the table holds stays in it and in its order, whatever is asked for now and wherever an interruption
         # comes: its first row is the one that p-values are against
@@ -86,13 +92,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             on_result=keep,
         )
 
-    code = exit_code(
-        job,
-        kept="encoded features, finished runs and epochs are kept: the same --table goes on there, or --resume",
-    )
-    if results:
-        _report(results, files)
-    return code
+    code = exit_code(job, kept="encoded features and finished runs are kept")
+    reported = exit_code(lambda: _report(results, files), kept="all runs are kept") if results else 0
+    return code or reported
 
 
 def _rows(options: argparse.Namespace) -> list[str | Row]:
@@ -111,11 +113,11 @@ def _report(results: Sequence[RunResult], files: list[Path]) -> None:
     """Print the table and say where everything is. Several seeds or rows are drawn, too."""
     print(f"\n{as_table(results)}")
     written = list(map(str, files))
-    if len(results) > 1:
+    if files and len(results) > 1:
         written.append(str(draw_comparison(results, files[0])))
     checkpoints = ", ".join(result.checkpoint for result in results)
     logs = ", ".join(sorted({str(Path(result.log).parent) for result in results}))
-    print(f"table: {', '.join(written)} | checkpoints: {checkpoints} | logs and TensorBoard: {logs}")
+    print(f"table: {', '.join(written) or 'not written'} | checkpoints: {checkpoints} | logs and TensorBoard: {logs}")
 
 
 def run(
@@ -172,18 +174,19 @@ def run(
         if state is not None and (resume is not None or state.exists()):
             check_state(state, open_state(state), config)
     results = []
-    for (row, config), state in zip(plan, states, strict=True):
-        result = finished.get((row.name, config["seed"]))
-        if result is None:
-            processes = _processes(nproc, config, checkpoint)
-            result = in_processes(processes, run_experiment, row, config, checkpoint, state)
-        else:
-            _check_is_the_same(result, config)
-        results.append(result)
-        if on_result is not None:
-            on_result(result)
-        if checkpoint is None:
-            (state or state_of(Path(result.checkpoint))).unlink(missing_ok=True)
+    with alone_with(states[0], "start a run of its own, without --resume") if resume and states[0] else nullcontext():
+        for (row, config), state in zip(plan, states, strict=True):
+            result = finished.get((row.name, config["seed"]))
+            if result is None:
+                processes = _processes(nproc, config, checkpoint)
+                result = in_processes(processes, run_experiment, row, config, checkpoint, state)
+            else:
+                _check_is_the_same(result, config)
+            results.append(result)
+            if on_result is not None:
+                on_result(result)
+            if checkpoint is None:
+                (state or state_of(Path(result.checkpoint))).unlink(missing_ok=True)
     return results
 
 

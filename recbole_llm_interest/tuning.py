@@ -17,25 +17,29 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import TypeAdapter
 from recbole.config import Config
 from tqdm import tqdm
+from typing_extensions import TypedDict  # the one that pydantic takes before Python 3.12
 
 from recbole_llm_interest.commandline import exit_code, parse_arguments, settings_parser
 from recbole_llm_interest.configuration import configure, keys_of_files
 from recbole_llm_interest.errors import SettingsError
 from recbole_llm_interest.evaluation.rows import Row
 from recbole_llm_interest.experiment import as_json_holds, best_validation_score, given_settings
-from recbole_llm_interest.files import write_text
+from recbole_llm_interest.files import alone_with, write_text
 from recbole_llm_interest.registration import PROPERTIES
 from recbole_llm_interest.settings import check_keys
 
 _ALGORITHMS = ("random", "bayes", "exhaustive")
+#: where the row or its trials cannot be written
+_OTHERWISE = "give another place by --output"
 #: given settings that a row leaves to the comparison: what is tested and reported, not how it is trained and chosen
 _LEFT_TO_THE_COMPARISON = {"model", "dataset", "metrics", "topk"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line. Returns the exit code: 0, 2 for a mistake of the user's, 130 when interrupted."""
+    """The command line. Returns the exit code: 0, 2 for a mistake, 130 when interrupted, 143 when terminated."""
     parser = settings_parser("python -m recbole_llm_interest.tuning", "Search a model's settings on validation data.")
     parser.add_argument("--model", "-m", default="LLMInterest", help="a model's name [LLMInterest]")
     parser.add_argument("--space", help="search space in RecBole's form [properties/search/MODEL.hyper]")
@@ -48,19 +52,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.trials < 1:
             raise SettingsError(f"trials={options.trials}: a search needs at least one")
         output = Path(options.output or f"tuned/{options.model}-{options.dataset}.yaml")
-        row = tune(
-            options.model,
-            options.dataset,
-            options.config_files,
-            overrides,
-            space=Path(options.space or PROPERTIES / "search" / f"{options.model}.hyper"),
-            output=output,
-            algorithm=options.algorithm,
-            trials=options.trials,
-        )
+        with alone_with(output, _OTHERWISE):
+            row = tune(
+                options.model,
+                options.dataset,
+                options.config_files,
+                overrides,
+                space=Path(options.space or PROPERTIES / "search" / f"{options.model}.hyper"),
+                output=output,
+                algorithm=options.algorithm,
+                trials=options.trials,
+            )
         print(f"{row.note}\nrow: {output} | trials: {output.with_suffix('.json')}")
 
-    return exit_code(job, kept="finished trials are kept, and not run again")
+    return exit_code(job, kept="finished trials are kept: the same command goes on with the others")
 
 
 def tune(
@@ -146,7 +151,8 @@ def tune(
     )
     given = {*keys_of_files(config_file_list), *shared} - _LEFT_TO_THE_COMPARISON
     settings = {key: value for key, value in given_settings(first).items() if key in given} | drawn
-    write_text(output, yaml.safe_dump({model: {"model": model, **settings, "note": note}}, sort_keys=False, width=120))
+    described = {model: {"model": model, **settings, "note": note}}
+    write_text(output, yaml.safe_dump(described, sort_keys=False, width=120), _OTHERWISE)
     return Row(model, model, settings, note)
 
 
@@ -163,6 +169,14 @@ def _lines(space: Path) -> list[str]:
 
 def _shown(score: float | None) -> str:
     return "-" if score is None else f"{score:.4f}"
+
+
+class _Trial(TypedDict):
+    """What was drawn, the score, None where training diverged, and the epochs."""
+
+    drawn: dict[str, Any]
+    score: float | None
+    epochs: int
 
 
 class TrialLog:
@@ -182,14 +196,14 @@ class TrialLog:
     def __init__(self, path: Path, shared: dict[str, Any]) -> None:
         self.path = path
         self.shared = shared
-        self.trials: list[dict[str, Any]] = []
+        self.trials: list[_Trial] = []
         if not path.exists():
             return
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
-            self.trials = found["trials"]
-            before = found["shared"]
-        except (OSError, ValueError, TypeError, KeyError) as error:
+            self.trials = TypeAdapter(list[_Trial]).validate_python(found["trials"])
+            before = TypeAdapter(dict[str, Any]).validate_python(found["shared"])
+        except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
             raise SettingsError(f"{path} does not hold the trials of a search: give another --output") from error
         for key in sorted({*before, *shared}):
             if before.get(key) != shared.get(key):
@@ -205,13 +219,13 @@ class TrialLog:
                 return trial["score"]
         score, epochs = best_validation_score(config)
         self.trials.append({"drawn": drawn, "score": score, "epochs": epochs})
-        write_text(self.path, json.dumps({"shared": self.shared, "trials": self.trials}, indent=1) + "\n")
+        write_text(self.path, json.dumps({"shared": self.shared, "trials": self.trials}, indent=1) + "\n", _OTHERWISE)
         return score
 
-    def best(self, bigger: bool) -> dict[str, Any] | None:
+    def best(self, bigger: bool) -> _Trial | None:
         """The trial with the best score, the first of equal ones; None where no trial has one."""
-        scored = [trial for trial in self.trials if trial["score"] is not None]
-        return (max if bigger else min)(scored, key=lambda trial: trial["score"], default=None)
+        scored = [(trial["score"], trial) for trial in self.trials if trial["score"] is not None]
+        return (max if bigger else min)(scored, key=lambda pair: pair[0], default=(None, None))[1]
 
 
 if __name__ == "__main__":

@@ -26,8 +26,8 @@ LEVELS = [
     {"content"},
     {"settings", "recbole_compat", "commandline", "event_counts", "event_times"},
     {"atomic_files", "distributed"},
-    {"refusals"},
-    {"errors", "files", "pseudonyms"},
+    {"refusals", "files", "yaml_files"},
+    {"errors", "pseudonyms"},
 ]
 FORBIDDEN = {"model": {"dataset", "content.encoders", "content.store", "content.catalogue"}, "content": {"recbole"}}
 

@@ -175,22 +175,35 @@ def test_torchrun_is_refused(settings, monkeypatch, capsys):
     assert "under torchrun, each process would do all of this by itself: give --nproc=2" in capsys.readouterr().err
 
 
+def signal_until_nobody_is_left(group):
+    for _ in range(600):
+        os.killpg(group, 0)
+        time.sleep(0.05)
+
+
 @pytest.mark.slow
-def test_interrupt_ends_all_in_one_line(settings, here):
-    """As by Ctrl-C, which reaches every process of the terminal."""
+@pytest.mark.parametrize(("signal_sent", "code", "word"), [
+    (signal.SIGINT, 130, "interrupted"),
+    (signal.SIGTERM, 143, "terminated"),
+])  # fmt: skip
+def test_interrupt_ends_all_in_one_line(settings, here, signal_sent, code, word):
+    """As by Ctrl-C, which reaches every process of the terminal, or by a scheduler, which tells the first one."""
     given = [*words({**settings, "epochs": 100_000, "stopping_step": 100_000}), "--nproc=2"]
     command = [sys.executable, str(REPOSITORY / "run_recbole.py"), *given]
     with subprocess.Popen(command, cwd=here, stderr=subprocess.PIPE, text=True, start_new_session=True) as job:
-        while not list(here.rglob("*.pth")) and job.poll() is None:
+        while not list(here.rglob("*.resume.pth")) and job.poll() is None:
             time.sleep(0.1)
-        os.killpg(job.pid, signal.SIGINT)
+        (os.killpg if signal_sent == signal.SIGINT else os.kill)(job.pid, signal_sent)
         _, err = job.communicate()
-    assert job.returncode == 130
+    assert job.returncode == code
     said = [
         line for line in err.strip().splitlines() if "resource_tracker" not in line
     ]  # Python's own word, on a busy machine
-    assert said[0].startswith("interrupted: encoded features, finished runs and epochs are kept: the same --table")
+    resumed = r"the same command with --resume=(\S+) goes on from \1; encoded .* kept"
+    assert re.fullmatch(rf"{word}: LLMInterest in epoch \d+: {resumed}", said[-1])
     assert "Traceback" not in err
+    with pytest.raises(ProcessLookupError):
+        signal_until_nobody_is_left(job.pid)
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 7])

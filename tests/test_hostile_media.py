@@ -138,6 +138,8 @@ def pictures():
     yield "bomb-pole.png", png(1, 60_000, 1, 0, rows=bytes(2 * 60_000))
     yield "bomb-header.png", png(2**31 - 1, 2**31 - 1, 8, 6)
     yield "bomb-no-width.png", png(0, 9, 8, 6)
+    once = saved(Image.new("RGB", (4000, 4000), "teal"), "JPEG", progressive=True)
+    yield "bomb-10,000-scans.jpg", once[:-2] + 10_000 * once[once.rindex(b"\xff\xda") : -2] + once[-2:]
     yield "bomb-64-million.png", png(8000, 8000, 8, 6, rows=bytes(32_001 * 8000))
     yield "bomb-beyond.png", png(8001, 8000, 8, 6)
     yield "bomb-16-bits.png", png(8000, 8000, 16, 0, rows=bytes(16_001 * 8000))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+import time
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from recbole_llm_interest.configuration import keys_of_files
 from recbole_llm_interest.content.catalogue import read_catalogue
 from recbole_llm_interest.content.imported import read_features
 from recbole_llm_interest.errors import DataError, SettingsError
+from recbole_llm_interest.evaluation.rows import read_rows as read_rows_of_a_table
 
 #: what has been read as something else, somewhere, by something: each is an id, a title and a line of ids below
 VALUES = {
@@ -479,6 +481,11 @@ def test_file_of_json_that_cannot_be_used_is_one_error(data, message, tmp_path):
 
 # --- settings files
 
+#: a few lines that stand for a billion words
+LAUGHS = b"a0: &a0 [lol]\n" + b"".join(
+    f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n".encode() for n in range(1, 10)
+)
+
 
 @pytest.mark.parametrize(
     ("data", "message"),
@@ -501,13 +508,28 @@ def test_file_of_json_that_cannot_be_used_is_one_error(data, message, tmp_path):
         (b"--- 1\n--- 2\n", "is not readable YAML"),
         (b"epochs: 5\n---\nepochs: 6\n", "is not readable YAML"),
         (b"? [a, b]\n: 5\n", "is not readable YAML|does not hold"),
+        (LAUGHS, "holds more than 10,000 values, with what its aliases stand for"),
+        (
+            LAUGHS.replace(b"[", b"{<<: [").replace(b"]", b"]}").replace(b"{<<: [lol]}", b"{lol: 1}"),
+            "more than 10,000 val",
+        ),
+        (b"a: &a [*a]\n", "is not readable YAML: what stands in line 1 is part of itself"),
+        (b"a: &a {b: *a}\n", "is not readable YAML: what stands in line 1 is part of itself"),
+        (b"seed: 2001-99-99\n", "is not readable YAML"),
+        (b"text_prompt: " + LONG.encode(), "is of 1,000,013 bytes: it may have 250,000"),
+        (b"metrics: [" + b"1," * 12_000 + b"1]", "holds more than 10,000 values"),
     ],
 )
-def test_settings_file_that_cannot_be_used_is_one_error(data, message, tmp_path, monkeypatch):
+@pytest.mark.parametrize("read", [lambda path: keys_of_files([str(path)]), read_rows_of_a_table])
+def test_settings_file_that_cannot_be_used_is_one_error(data, message, read, tmp_path, monkeypatch):
+    if read is read_rows_of_a_table and not re.search("YAML|bytes|values", message):
+        pytest.skip("rows have a form of their own")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "s.yaml").write_bytes(data)
+    started = time.process_time()
     with pytest.raises(SettingsError, match=message) as caught:
-        keys_of_files([str(tmp_path / "s.yaml")])
+        read(tmp_path / "s.yaml")
+    assert time.process_time() - started < 10
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "executed").exists()
 

@@ -24,7 +24,7 @@ from recbole_llm_interest.content.features import Content, Features
 from recbole_llm_interest.content.imported import read_features
 from recbole_llm_interest.content.pieces import Piece
 from recbole_llm_interest.content.store import FeatureStore
-from recbole_llm_interest.errors import ContentError, DataError, EncoderError
+from recbole_llm_interest.errors import ContentError, DataError, EncoderError, is_out_of_memory
 from recbole_llm_interest.pseudonyms import pseudonym
 from recbole_llm_interest.settings import MODALITIES, ContentSettings, Modality
 
@@ -283,6 +283,7 @@ class EncodingJob:
                     self._store.write(list(shard), np.stack(list(shard.values())))
                     self._rows.update(shard)
             self._store.write_manifest(self._description, self._refused)
+        self._store.sweep_up()
         self._pool.shutdown()
         found = {token: self._rows[key] for token, key in self._keys.items() if key in self._rows}
         reasons = {**self._not_now, **self._refused}
@@ -305,7 +306,7 @@ class EncodingJob:
                 loaded = self._load(batch)
                 features = self._encoder.encode(list(loaded.values())) if loaded else ()
             except (MemoryError, RuntimeError) as error:
-                if not _is_out_of_memory(error):
+                if not is_out_of_memory(error):
                     raise
                 if shard:
                     yield shard
@@ -342,12 +343,6 @@ class EncodingJob:
             if isinstance(result, ContentError):
                 (self._refused if result.is_lasting else self._not_now)[key] = str(result)
         return {key: result for key, result in results.items() if not isinstance(result, ContentError)}
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """Whether memory ran out: torch has a class for a GPU's memory alone, and says the rest in words."""
-    words = ("out of memory", "not enough memory", "can't allocate memory")
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(word in str(error) for word in words)
 
 
 def _versions() -> dict[str, str]:

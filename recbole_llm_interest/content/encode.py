@@ -29,7 +29,7 @@ _REFUSALS_SHOWN = 20
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line. Returns the exit code: 0, 2 for a mistake of the user's, 130 when interrupted."""
+    """The command line. Returns the exit code: 0, 2 for a mistake, 130 when interrupted, 143 when terminated."""
     parser = settings_parser(
         "python -m recbole_llm_interest.content.encode",
         "Encode the content of a data set's items and users. Any setting: --key=value.",

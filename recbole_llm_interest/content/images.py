@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 #: Pillow knows more, some of which run other programs (EPS) or were never meant for pictures.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM")
 MAX_PIXELS = 64_000_000
+#: of a progressive JPEG, whose every scan goes over all of them: some ten scans are usual, and a byte or two can ask
+#: for one more
+MAX_SCANNED_PIXELS = 32 * MAX_PIXELS
 MAX_ASPECT_RATIO = 8
 _LONGEST_EDGE_OF_A_STRIP = 2048
 #: bits that scanners and cameras give a grey pixel, whatever number of them the file has room for
@@ -35,7 +38,8 @@ def read_image(file: BinaryIO) -> Image:
     preprocessing does, would take gigabytes for 60,000 x 1 pixels.
 
     Raises:
-        ContentError: the file is no image of a known format, is damaged, or has more than 64 million pixels.
+        ContentError: the file is no image of a known format, is damaged, has more than 64 million pixels, or is
+            made to take minutes.
     """
     from PIL import Image
 
@@ -46,6 +50,8 @@ def read_image(file: BinaryIO) -> Image:
             image.draft("RGB", (1024, 1024))  # a JPEG can be decoded at an eighth of its size
         if _pixels(image) > MAX_PIXELS:
             _refuse(f"has {image.width} x {image.height} pixels, more than {MAX_PIXELS // 10**6} million")
+        if image.format in ("JPEG", "MPO") and _scans(file) * _pixels(image) > MAX_SCANNED_PIXELS:
+            _refuse("is a JPEG of more scans than anyone would draw it in, which take minutes to decode")
         with _one_large_image if _pixels(image) > _LARGE else nullcontext():
             image.load()
             return _padded(_in_rgb(_upright(image)))
@@ -69,6 +75,18 @@ def _prepare_pillow() -> None:
 
 def _pixels(image: Image) -> int:
     return image.width * image.height
+
+
+def _scans(file: BinaryIO) -> int:
+    """How many scans a JPEG says to have. The two bytes that begin one stand nowhere within the data of another."""
+    place = file.tell()
+    file.seek(0)
+    scans, end = 0, b""
+    while piece := file.read(2**20):
+        scans += (end + piece).count(b"\xff\xda")
+        end = piece[-1:]
+    file.seek(place)
+    return scans
 
 
 def _refuse(reason: str) -> NoReturn:

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from recbole_llm_interest.errors import DataError, StorageError
+from recbole_llm_interest.errors import DataError
 from recbole_llm_interest.files import write_atomically
 
 _logger = logging.getLogger(__name__)
@@ -51,13 +51,8 @@ def kept_neighbours(values: Tensor, present: Tensor, count: int, folder: Path | 
     if found is None:
         found = nearest_neighbours(values, present, count)
         data = save({"neighbours": found.cpu()})
-        try:
-            write_atomically(path, lambda file: file.write(data))
-        except OSError as error:
-            raise StorageError(
-                f"neighbours cannot be written to {path}: {error.strerror}. Free some space, set feature_cache to "
-                "another folder, or set content_neighbours=0"
-            ) from error
+        otherwise = "set feature_cache to another folder, or content_neighbours=0"
+        write_atomically(path, lambda file: file.write(data), otherwise)
     return found.to(values.device)
 
 

@@ -12,9 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import time
 from collections.abc import Mapping, Sequence, Set
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +21,10 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from recbole_llm_interest.errors import StorageError
-from recbole_llm_interest.files import write_atomically
+from recbole_llm_interest.files import remove_abandoned, write_atomically
 
 _logger = logging.getLogger(__name__)
 _KEY_BYTES = hashlib.sha256().digest_size
-_ABANDONED_AFTER_SECONDS = 3600
 
 
 class FeatureStore:
@@ -124,13 +120,9 @@ class FeatureStore:
         return touched
 
     def _write_file(self, name: str, data: bytes) -> None:
-        try:
-            write_atomically(self.folder / name, lambda file: file.write(data))
-        except OSError as error:
-            raise StorageError(
-                f"features cannot be written to {self.folder}: {error.strerror}. Free some space, or set feature_cache "
-                "to another folder; what was encoded before this is kept"
-            ) from error
+        write_atomically(
+            self.folder / name, lambda file: file.write(data), "set feature_cache to another folder for features"
+        )
 
     def read_refusals(self, encoder: Mapping[str, Any]) -> dict[bytes, str]:
         """Content that could not be used, by key, with the reason: it need not be tried again.
@@ -149,7 +141,7 @@ class FeatureStore:
             return {}
 
     def write_manifest(self, encoder: Mapping[str, Any], refused: Mapping[bytes, str]) -> None:
-        """Say what made the features, and sweep up what killed writers left.
+        """Say what made the features.
 
         Args:
             encoder: its name, settings and the versions of its libraries.
@@ -166,10 +158,10 @@ class FeatureStore:
             "refused": {key.hex(): reason for key, reason in refused.items()},
         }
         self._write_file("manifest.json", json.dumps(manifest, indent=1).encode())
-        for path in self.folder.glob(".*"):
-            with suppress(FileNotFoundError):  # other writers put theirs in place meanwhile
-                if time.time() - path.stat().st_mtime > _ABANDONED_AFTER_SECONDS:
-                    path.unlink()
+
+    def sweep_up(self) -> None:
+        """Remove the files that killed writers left unfinished."""
+        remove_abandoned(self.folder.glob(".*"))
 
 
 def _is_whole(shard: Mapping[str, NDArray[Any]]) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 from tabulate import tabulate
 
 from recbole_llm_interest.errors import DataError
@@ -22,6 +23,8 @@ from recbole_llm_interest.files import write_atomically, write_text
 
 #: metrics that are means of what each event adds
 _GAINS = ("recall", "ndcg", "mrr")
+#: where a table cannot be written
+_OTHERWISE = "give another place by --table"
 
 
 @dataclass(frozen=True)
@@ -260,9 +263,10 @@ def write_comparison(results: Sequence[RunResult], path: Path) -> list[Path]:
     """Write the table to ``path`` as Markdown, LaTeX and JSON, and say where. The JSON file has everything."""
     as_json = json.dumps([asdict(result) for result in results], ensure_ascii=False)
     markdown, latex, data = (path.with_suffix(suffix) for suffix in (".md", ".tex", ".json"))
-    write_text(data, as_json.replace("}, {", "},\n{") + "\n")  # first: the runs are kept, whatever happens to the texts
-    write_text(markdown, as_table(results))
-    write_text(latex, as_table(results, "latex_booktabs"))
+    # first: the runs are kept, whatever happens to the texts
+    write_text(data, as_json.replace("}, {", "},\n{") + "\n", _OTHERWISE)
+    write_text(markdown, as_table(results), _OTHERWISE)
+    write_text(latex, as_table(results, "latex_booktabs"), _OTHERWISE)
     return [markdown, latex, data]
 
 
@@ -275,10 +279,11 @@ def read_results(path: Path) -> list[RunResult]:
     names = {column.name for column in fields(RunResult)}
     try:
         found: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
-        return [RunResult(**found[place]) for place in range(len(found))]
+        TypeAdapter(list[RunResult]).validate_python(found)
+        return [RunResult(**run) for run in found]
     except FileNotFoundError as error:
         raise DataError(f"there are no results in {path}: it does not exist") from error
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise DataError(
             f"{path} does not hold results of this version, a JSON list of runs with {', '.join(sorted(names))}"
         ) from error
@@ -308,5 +313,5 @@ def draw_comparison(results: Sequence[RunResult], path: Path) -> Path:
     axes.grid(axis="x", color="0.9")
     axes.spines[["top", "right"]].set_visible(False)
     file = path.with_suffix(".png")
-    write_atomically(file, lambda out: figure.savefig(out, format="png", dpi=150))
+    write_atomically(file, lambda out: figure.savefig(out, format="png", dpi=150), _OTHERWISE)
     return file

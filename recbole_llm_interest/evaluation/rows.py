@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from recbole_llm_interest.errors import SettingsError
+from recbole_llm_interest.yaml_files import read_yaml
 
 
 @dataclass(frozen=True)
@@ -40,14 +39,12 @@ def read_rows(path: Path, names: Sequence[str] = ()) -> list[Row]:
     Raises:
         SettingsError: the file cannot be read, or is not of that form.
     """
-    try:
-        described = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise SettingsError(f"rows file {path} does not exist") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise SettingsError(f"rows file {path} is not readable YAML: {' '.join(str(error).split())}") from error
+    described, keys = read_yaml(path, "rows file")
     if not isinstance(described, dict) or not all(isinstance(row, dict | None) for row in described.values()):
         raise SettingsError(f"rows file {path} has to hold rows' names, and below each its settings as 'key: value'")
+    for key in keys:
+        if keys.count(key) > 1:
+            raise SettingsError(f"rows file {path} names the row {key!r} twice: one of the two would be lost")
     rows = {}
     for name, given in described.items():
         if "," in str(name):  # rows are named on the command line with commas between them

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 from torch.export import ExportedProgram
 from tqdm import tqdm
 
-from recbole_llm_interest.errors import ExportError, StorageError
+from recbole_llm_interest.errors import ExportError
 from recbole_llm_interest.export.equality import Run, largest_differences
 from recbole_llm_interest.export.programs import Program, Tensors, programs_of, trace, traceable
 from recbole_llm_interest.files import write_atomically
@@ -79,7 +79,7 @@ def write_programs(
         if not it.difference <= _TOLERANCE:
             raise ExportError(f"{it.file} differs from the model by {it.difference:.3g}: do not use it, and tell us")
     described = json.dumps(_described(programs, model, max_length, written), indent=1, ensure_ascii=False) + "\n"
-    _write(folder / "programs.json", lambda file: file.write(described.encode()))
+    write_atomically(folder / "programs.json", lambda file: file.write(described.encode()))
     return written
 
 
@@ -95,7 +95,7 @@ def _check_packages(onnx: bool) -> None:
 
 def _torch(exported: ExportedProgram, program: Program, path: Path) -> Run:
     """Write a program for torch; what it does, read back."""
-    _write(path, lambda file: torch.export.save(exported, file))
+    write_atomically(path, lambda file: torch.export.save(exported, file))
     again = torch.export.load(path).module()
     return lambda inputs: again({name: inputs[name] for name in program.fields})  # they are told apart by their order
 
@@ -122,7 +122,7 @@ def _onnx(exported: ExportedProgram, program: Program, max_length: int, path: Pa
         raise ExportError(
             f"{path} cannot be written: an ONNX file holds at most 2 GB, and the items take more"
         ) from error
-    _write(path, lambda file: file.write(data))
+    write_atomically(path, lambda file: file.write(data))
     options = SessionOptions()
     options.log_severity_level = 3
     session = InferenceSession(path, options, providers=["CPUExecutionProvider"])
@@ -147,13 +147,6 @@ def _quietly() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
-
-
-def _write(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    try:
-        write_atomically(path, write)
-    except OSError as error:
-        raise StorageError(f"{path} cannot be written: {error.strerror}") from error
 
 
 def _described(

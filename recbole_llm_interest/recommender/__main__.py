@@ -21,7 +21,7 @@ _PARTS = 10
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line. Returns the exit code: 0, 2 for a mistake of the user's, 130 when interrupted."""
+    """The command line. Returns the exit code: 0, 2 for a mistake, 130 when interrupted, 143 when terminated."""
     parser = _parser()
 
     def job() -> None:

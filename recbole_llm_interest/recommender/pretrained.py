@@ -20,7 +20,7 @@ from torch import Tensor
 
 import recbole_llm_interest
 from recbole_llm_interest.content.features import Conditioning, Content, Features
-from recbole_llm_interest.errors import CheckpointError, LLMInterestError, RequestError, SettingsError, StorageError
+from recbole_llm_interest.errors import CheckpointError, LLMInterestError, RequestError, SettingsError
 from recbole_llm_interest.experiment import FREE_TO_DIFFER
 from recbole_llm_interest.files import write_atomically
 from recbole_llm_interest.model.fusion import ContentFusion
@@ -32,6 +32,8 @@ CONFIG, WEIGHTS, FEATURES = "config.json", "model.safetensors", "features.safete
 VOCABULARY, TEXTS, CARD = "vocabulary.json", "texts.json", "README.md"
 #: of the folder; another one is refused
 _FORMAT = 1
+#: what else to do where a file cannot be written
+_OTHERWISE = "name another folder"
 #: seconds to wait for the hub's first word
 _HUB_PATIENCE = 2
 #: settings that name an encoder, or the weights of one
@@ -91,10 +93,7 @@ def write_pretrained(trained: Trained, folder: Path, card: str) -> list[Path]:
     }
     parts[CONFIG] = json.dumps(described, indent=1, ensure_ascii=False).encode()
     for name, data in parts.items():
-        try:
-            write_atomically(folder / name, lambda file, data=data: file.write(data))  # type: ignore[misc]
-        except OSError as error:
-            raise StorageError(f"{folder / name} cannot be written: {error.strerror}") from error
+        write_atomically(folder / name, lambda file, data=data: file.write(data), _OTHERWISE)  # type: ignore[misc]
     return [folder / name for name in parts]
 
 

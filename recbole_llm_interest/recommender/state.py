@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from recbole_llm_interest.errors import StateError, StorageError
+from recbole_llm_interest.errors import StateError
 from recbole_llm_interest.files import write_atomically
 from recbole_llm_interest.model.interest_tracker import InterestState
 
@@ -197,10 +197,7 @@ def save_state(state: State, path: Path, tokens: Sequence[str], users: Sequence[
     tensors = {name: values.cpu().contiguous() for name, values in tensors.items()}
     words = json.dumps(described)
     data = save(tensors, {"state": words, "sha256": _digest(words, tensors)})
-    try:
-        write_atomically(path, lambda file: file.write(data))
-    except OSError as error:
-        raise StorageError(f"the state cannot be written to {path}: {error.strerror}") from error
+    write_atomically(path, lambda file: file.write(data), "name another file for the state")
 
 
 def load_state(path: Path, model: str, rows: dict[str, int], device: torch.device) -> tuple[State, list[str]]:

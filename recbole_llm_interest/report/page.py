@@ -12,10 +12,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from recbole_llm_interest.errors import StorageError
 from recbole_llm_interest.files import write_atomically, write_text
 from recbole_llm_interest.report import plots
 from recbole_llm_interest.report.sections import Section
+
+_OTHERWISE = "give another folder by --output"
 
 
 def write_report(
@@ -38,20 +39,17 @@ def write_report(
     """
     page = folder / "report.html"
     shown, pictures = [], []
-    try:
-        for section in tqdm(sections, desc="figures", unit="figure", leave=False):
-            with plots.style():
-                wide, narrow = section.draw(plots.WIDE), section.draw(plots.NARROW)
-                picture = folder / f"{section.name}.png"
-                write_atomically(picture, partial(wide.savefig, format="png", dpi=150))
-                pictures.append(picture)
-                shown.append({**vars(section), "wide": _as_data(wide), "narrow": _as_data(narrow)})
-        template = Environment(
-            loader=PackageLoader(__package__, "."), autoescape=True, undefined=StrictUndefined
-        ).get_template("report.html.j2")
-        write_text(page, template.render(title=title, facts=facts, sections=shown, absent=absent))
-    except OSError as error:
-        raise StorageError(f"the report cannot be written to {folder}: {error.strerror}") from error
+    for section in tqdm(sections, desc="figures", unit="figure", leave=False):
+        with plots.style():
+            wide, narrow = section.draw(plots.WIDE), section.draw(plots.NARROW)
+            picture = folder / f"{section.name}.png"
+            write_atomically(picture, partial(wide.savefig, format="png", dpi=150), _OTHERWISE)
+            pictures.append(picture)
+            shown.append({**vars(section), "wide": _as_data(wide), "narrow": _as_data(narrow)})
+    template = Environment(
+        loader=PackageLoader(__package__, "."), autoescape=True, undefined=StrictUndefined
+    ).get_template("report.html.j2")
+    write_text(page, template.render(title=title, facts=facts, sections=shown, absent=absent), _OTHERWISE)
     return [page, *pictures]
 
 
