@@ -93,7 +93,9 @@ def _print_probabilities(
 ) -> None:
     said = calibration.probability(scores)
     parts = calibration.reliability(scores, clicked)
-    print(f"\nThe probability of a click, tested on {len(said):,} ads shown at random, in ten parts by what was said:\n")
+    print(
+        f"\nThe probability of a click, tested on {len(said):,} ads shown at random, in ten parts by what was said:\n"
+    )
     print(tabulate([(part.count, part.probability, part.clicked) for part in parts],
                    ["shown", "said", "clicked"], tablefmt="github", floatfmt=("", ".3f", ".3f")))  # fmt: skip
     anyway = np.full_like(said, clicked.mean())

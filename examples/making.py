@@ -37,7 +37,9 @@ def command(
     parser.add_argument("--data_path", type=Path, default=Path("data"), help="where the data set is written [data]")
     for name, size in sizes.items():
         parser.add_argument(f"--{name}", type=int, default=size, help=f"how many [{size}]")
-    return exit_code(lambda: job(*parse_arguments(parser, arguments)), kept="the data set and encoded features are kept")
+    return exit_code(
+        lambda: job(*parse_arguments(parser, arguments)), kept="the data set and encoded features are kept"
+    )
 
 
 def write_dataset(

@@ -18,46 +18,93 @@ from numpy.typing import NDArray
 
 #: topic -> subjects, of which the last is new: no viewer of the training data has seen a video on it
 SUBJECTS = {
-    "baking": ["sourdough bread", "choux pastry", "layer cakes", "croissants", "rye loaves", "macarons", "fruit tarts",
-               "cinnamon buns"],
-    "astronomy": ["the moons of Jupiter", "black holes", "amateur telescopes", "the Mars rovers", "supernovae",
-                  "the birth of stars", "meteor showers", "planets of other suns"],
-    "gardening": ["growing tomatoes", "pruning roses", "compost heaps", "raised beds", "wildflower meadows", "herb pots",
-                  "slugs and snails", "planting tulip bulbs"],
-    "investing": ["index funds", "government bonds", "dividend shares", "pension plans", "inflation and savings",
-                  "property trusts", "the gold price", "stock market crashes"],
-    "cycling": ["puncture repair", "gravel bikes", "climbing the Alps by bike", "winter commuting", "disc brakes",
-                "the Tour de France", "bike fitting", "electric bicycles"],
-    "antiquity": ["the Roman legions", "the pyramids of Giza", "Athenian democracy", "Carthage and Hannibal",
-                  "Cleopatra", "the Persian kings", "Pompeii", "Alexander's campaigns"],
-    "programming": ["Python decorators", "memory safety in Rust", "database indexes", "unit tests", "web servers",
-                    "sorting algorithms", "version control with git", "debugging race conditions"],
-    "chess": ["the Sicilian defence", "rook endgames", "the queen's gambit", "mating patterns", "world championships",
-              "pawn structures", "blitz tactics", "knight sacrifices"],
-    "yoga": ["sun salutations", "breathing exercises", "morning stretches", "balance poses", "back pain relief",
-             "evening relaxation", "headstands", "hip openers"],
-    "jazz": ["bebop solos", "Miles Davis", "walking bass lines", "swing drumming", "the blues scale", "big bands",
-             "piano trios", "improvising on the saxophone"],
-    "birdwatching": ["owls at night", "the swallow's migration", "garden feeders", "seabird colonies", "birdsong",
-                     "eagles and hawks", "wading birds", "kingfishers by the river"],
-    "rail travel": ["the night train to Vienna", "the Trans-Siberian railway", "Swiss mountain lines",
-                    "Japanese bullet trains", "steam engines", "station cafés", "the Orient Express",
-                    "interrail passes"],
+    "baking": [
+        "sourdough bread", "choux pastry", "layer cakes", "croissants", "rye loaves", "macarons", "fruit tarts",
+        "cinnamon buns",
+    ],
+    "astronomy": [
+        "the moons of Jupiter", "black holes", "amateur telescopes", "the Mars rovers", "supernovae",
+        "the birth of stars", "meteor showers", "planets of other suns",
+    ],
+    "gardening": [
+        "growing tomatoes", "pruning roses", "compost heaps", "raised beds", "wildflower meadows", "herb pots",
+        "slugs and snails", "planting tulip bulbs",
+    ],
+    "investing": [
+        "index funds", "government bonds", "dividend shares", "pension plans", "inflation and savings",
+        "property trusts", "the gold price", "stock market crashes",
+    ],
+    "cycling": [
+        "puncture repair", "gravel bikes", "climbing the Alps by bike", "winter commuting", "disc brakes",
+        "the Tour de France", "bike fitting", "electric bicycles",
+    ],
+    "antiquity": [
+        "the Roman legions", "the pyramids of Giza", "Athenian democracy", "Carthage and Hannibal", "Cleopatra",
+        "the Persian kings", "Pompeii", "Alexander's campaigns",
+    ],
+    "programming": [
+        "Python decorators", "memory safety in Rust", "database indexes", "unit tests", "web servers",
+        "sorting algorithms", "version control with git", "debugging race conditions",
+    ],
+    "chess": [
+        "the Sicilian defence", "rook endgames", "the queen's gambit", "mating patterns", "world championships",
+        "pawn structures", "blitz tactics", "knight sacrifices",
+    ],
+    "yoga": [
+        "sun salutations", "breathing exercises", "morning stretches", "balance poses", "back pain relief",
+        "evening relaxation", "headstands", "hip openers",
+    ],
+    "jazz": [
+        "bebop solos", "Miles Davis", "walking bass lines", "swing drumming", "the blues scale", "big bands",
+        "piano trios", "improvising on the saxophone",
+    ],
+    "birdwatching": [
+        "owls at night", "the swallow's migration", "garden feeders", "seabird colonies", "birdsong",
+        "eagles and hawks", "wading birds", "kingfishers by the river",
+    ],
+    "rail travel": [
+        "the night train to Vienna", "the Trans-Siberian railway", "Swiss mountain lines", "Japanese bullet trains",
+        "steam engines", "station cafés", "the Orient Express", "interrail passes",
+    ],
 }  # fmt: skip
 #: topic -> what its videos also speak of; the last two, those on its new subject
 DETAILS = {
-    "baking": ["the oven's heat", "butter and flour", "kneading", "the crust", "how dough rises", "sugar glaze", "yeast"],
-    "astronomy": ["light years", "gravity", "the Hubble pictures", "orbits", "the night sky", "NASA", "dark matter"],
-    "gardening": ["good soil", "watering", "pests", "seedlings", "the first frost", "bees", "a spade and a rake"],
-    "investing": ["risk", "the stock exchange", "yearly returns", "fees", "interest rates", "a portfolio", "brokers"],
-    "cycling": ["tyre pressure", "chains and gears", "helmets", "steep roads", "handlebars", "pedals", "saddles"],
-    "antiquity": ["ancient sources", "ruins", "emperors", "temples", "old battles", "archaeologists", "papyrus"],
-    "programming": ["source code", "a compiler", "bugs", "functions", "the command line", "variables", "software teams"],
-    "chess": ["grandmasters", "openings", "checkmate", "the bishop", "a lost position", "the clock", "the board"],
-    "yoga": ["the mat", "the spine", "slow breath", "flexibility", "calm", "tight muscles", "meditation"],
-    "jazz": ["old records", "a quartet", "chords", "the trumpet", "rhythm", "club nights", "melodies"],
-    "birdwatching": ["binoculars", "nests", "feathers", "a hide in the reeds", "the dawn", "wings", "field guides"],
-    "rail travel": ["sleeping cars", "tickets", "timetables", "the window seat", "locomotives", "platforms", "luggage"],
+    "baking": [
+        "the oven's heat", "butter and flour", "kneading", "the crust", "how dough rises", "sugar glaze", "yeast",
+    ],
+    "astronomy": [
+        "light years", "gravity", "the Hubble pictures", "orbits", "the night sky", "NASA", "dark matter",
+    ],
+    "gardening": [
+        "good soil", "watering", "pests", "seedlings", "the first frost", "bees", "a spade and a rake",
+    ],
+    "investing": [
+        "risk", "the stock exchange", "yearly returns", "fees", "interest rates", "a portfolio", "brokers",
+    ],
+    "cycling": [
+        "tyre pressure", "chains and gears", "helmets", "steep roads", "handlebars", "pedals", "saddles",
+    ],
+    "antiquity": [
+        "ancient sources", "ruins", "emperors", "temples", "old battles", "archaeologists", "papyrus",
+    ],
+    "programming": [
+        "source code", "a compiler", "bugs", "functions", "the command line", "variables", "software teams",
+    ],
+    "chess": [
+        "grandmasters", "openings", "checkmate", "the bishop", "a lost position", "the clock", "the board",
+    ],
+    "yoga": [
+        "the mat", "the spine", "slow breath", "flexibility", "calm", "tight muscles", "meditation",
+    ],
+    "jazz": [
+        "old records", "a quartet", "chords", "the trumpet", "rhythm", "club nights", "melodies",
+    ],
+    "birdwatching": [
+        "binoculars", "nests", "feathers", "a hide in the reeds", "the dawn", "wings", "field guides",
+    ],
+    "rail travel": [
+        "sleeping cars", "tickets", "timetables", "the window seat", "locomotives", "platforms", "luggage",
+    ],
 }  # fmt: skip
 TITLES = [
     "{}: where to begin", "What I got wrong about {}", "{} in ten minutes", "A closer look at {}", "Why I love {}",
@@ -78,30 +125,55 @@ ROUTINES = [
 ]
 #: topic -> ads; no word of theirs is written with the videos in mind, and none is ever part of a history
 ADS = {
-    "baking": ["A stand mixer that makes light work of heavy batter.", "Stoneground wheat, milled last week, at your door.",
-               "Proofing baskets and a razor-sharp lame, now as a set."],
-    "astronomy": ["A planetarium evening: fly through the solar system.", "Stargazing binoculars on a steady tripod.",
-                  "See Saturn's rings tonight: beginner refractors on sale."],
-    "gardening": ["Organic seeds for vegetables, shipped in spring.", "Secateurs that stay sharp for a lifetime.",
-                  "A greenhouse for small backyards, built in a day."],
-    "investing": ["Open a brokerage account in five minutes.", "ETFs without commission: put your money to work.",
-                  "Ask our advisers about wealth and retirement."],
-    "cycling": ["Waterproof panniers for the daily ride.", "Lightweight carbon wheels, tested in the mountains.",
-                "Have your brakes and derailleur serviced at home."],
-    "antiquity": ["Museum exhibition: treasures of the pharaohs.", "A new biography of Julius Caesar, in hardback.",
-                  "Guided tours through the Forum and the Colosseum."],
-    "programming": ["Cloud hosting for developers, free for a year.", "An editor that completes your functions.",
-                    "Learn to build apps: our coding bootcamp starts in May."],
-    "chess": ["A wooden set, hand-carved, with weighted pawns.", "Train with a grandmaster: lessons online.",
-              "An engine that explains each of your blunders."],
-    "yoga": ["Non-slip mats of natural rubber.", "A weekend retreat for body and mind.",
-             "Leggings that move with every pose."],
-    "jazz": ["Festival tickets: three nights of swing and soul.", "Trumpets and clarinets for rent.",
-             "Remastered Coltrane on heavy vinyl."],
-    "birdwatching": ["Nesting boxes for tits and robins.", "A spotting scope for the marsh, light to carry.",
-                     "Sunflower hearts and suet for winter visitors."],
-    "rail travel": ["Sleeper compartments to thirty capitals, from 39 euros.", "First class for the price of second, all June.",
-                    "Scenic journeys by locomotive: book your seat."],
+    "baking": [
+        "A stand mixer that makes light work of heavy batter.",
+        "Stoneground wheat, milled last week, at your door.",
+        "Proofing baskets and a razor-sharp lame, now as a set.",
+    ],
+    "astronomy": [
+        "A planetarium evening: fly through the solar system.", "Stargazing binoculars on a steady tripod.",
+        "See Saturn's rings tonight: beginner refractors on sale.",
+    ],
+    "gardening": [
+        "Organic seeds for vegetables, shipped in spring.", "Secateurs that stay sharp for a lifetime.",
+        "A greenhouse for small backyards, built in a day.",
+    ],
+    "investing": [
+        "Open a brokerage account in five minutes.", "ETFs without commission: put your money to work.",
+        "Ask our advisers about wealth and retirement.",
+    ],
+    "cycling": [
+        "Waterproof panniers for the daily ride.", "Lightweight carbon wheels, tested in the mountains.",
+        "Have your brakes and derailleur serviced at home.",
+    ],
+    "antiquity": [
+        "Museum exhibition: treasures of the pharaohs.", "A new biography of Julius Caesar, in hardback.",
+        "Guided tours through the Forum and the Colosseum.",
+    ],
+    "programming": [
+        "Cloud hosting for developers, free for a year.", "An editor that completes your functions.",
+        "Learn to build apps: our coding bootcamp starts in May.",
+    ],
+    "chess": [
+        "A wooden set, hand-carved, with weighted pawns.", "Train with a grandmaster: lessons online.",
+        "An engine that explains each of your blunders.",
+    ],
+    "yoga": [
+        "Non-slip mats of natural rubber.", "A weekend retreat for body and mind.",
+        "Leggings that move with every pose.",
+    ],
+    "jazz": [
+        "Festival tickets: three nights of swing and soul.", "Trumpets and clarinets for rent.",
+        "Remastered Coltrane on heavy vinyl.",
+    ],
+    "birdwatching": [
+        "Nesting boxes for tits and robins.", "A spotting scope for the marsh, light to carry.",
+        "Sunflower hearts and suet for winter visitors.",
+    ],
+    "rail travel": [
+        "Sleeper compartments to thirty capitals, from 39 euros.", "First class for the price of second, all June.",
+        "Scenic journeys by locomotive: book your seat.",
+    ],
 }  # fmt: skip
 #: how the next video is chosen
 SECOND_ON_SUBJECT = 0.5
