@@ -23,6 +23,7 @@ from recbole_llm_interest.settings import ContentSettings
 
 #: how many ads each viewer was shown, at random, before anything was chosen for them
 _SHOWN = 15
+_PRINTED = 6
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -68,7 +69,7 @@ def _ads(options: argparse.Namespace, overrides: dict[str, Any]) -> None:
     )
     _print_probabilities(calibration, logged[test].ravel(), chance[test].ravel(), clicked[test].ravel())
     _print_of_chosen(calibration, scores[test], truth[test])
-    _print_viewer(site, viewers[test[0]], calibration, ranked[test[0]], truth[test[0]])
+    _print_viewers(site, [viewers[row] for row in test[:_PRINTED]], calibration, scores[test], truth[test])
     print(f"\ndata: {folder} | ads: {folder / 'ads.jsonl'} | checkpoint: {checkpoint}")
 
 
@@ -114,15 +115,22 @@ def _print_of_chosen(calibration: Calibration, scores: NDArray[np.float64], trut
     print(f"of the ads that LLMInterest chose, it says that {said:.3f} are clicked, and {true:.3f} are")
 
 
-def _print_viewer(
-    site: Site, viewer: Visit, calibration: Calibration, ranked: dict[str, float], truth: NDArray[np.float64]
+def _print_viewers(
+    site: Site,
+    viewers: Sequence[Visit],
+    calibration: Calibration,
+    scores: NDArray[np.float64],
+    truth: NDArray[np.float64],
 ) -> None:
-    true = dict(zip(site.ads, truth, strict=True))
-    print(f"\nOne viewer, who watched {'; '.join(site.videos[video].title for video in viewer.watched[-4:])}:\n")
-    rows = [
-        (site.ads[ad][0], float(calibration.probability(score)), true[ad]) for ad, score in list(ranked.items())[:4]
-    ]
-    print(tabulate(rows, ["ad", "probability of a click", "true"], tablefmt="github", floatfmt=".3f"))
+    texts = [text for text, _ in site.ads.values()]
+    rows = []
+    for viewer, score, true in zip(viewers, scores, truth, strict=False):
+        ad = score.argmax()
+        said = float(calibration.probability(score[ad]))
+        rows.append((site.videos[viewer.watched[-1]].title, texts[ad], said, true[ad], texts[true.argmax()]))
+    print("\nThe first few of them:\n")
+    header = ["watched last", "ad chosen", "said", "true", "best ad"]
+    print(tabulate(rows, header, tablefmt="github", floatfmt=".2f"))
 
 
 if __name__ == "__main__":
