@@ -18,7 +18,7 @@ install: $(INSTALLED)
 
 $(INSTALLED): setup.py constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[content,index,tune,test]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[content,index,tune,export,test]'
 	@touch $(INSTALLED)
 
 run: install

@@ -14,7 +14,7 @@ CONTENT = {
     "parquet": ["pyarrow>=15"],
     "index": ["faiss-cpu>=1.8"],  # approximate search, and content_neighbours, in large catalogues
 }
-SUBPACKAGES = ["", ".content", ".content.encoders", ".evaluation", ".model", ".recommender", ".report"]
+SUBPACKAGES = ["", ".content", ".content.encoders", ".evaluation", ".export", ".model", ".recommender", ".report"]
 
 setup(
     name=PACKAGE,
@@ -53,6 +53,8 @@ setup(
         **CONTENT,
         "content": [package for extra, packages in CONTENT.items() if extra != "index" for package in packages],
         "tune": ["hyperopt==0.2.5"],
+        # the card, and the Hub; programs for ONNX. Programs of any kind take torch 2.13
+        "export": ["huggingface_hub>=0.30", "onnx>=1.18", "onnxruntime>=1.20", "onnxscript>=0.5"],
         "fuzz": ["atheris>=3"],
         "test": [
             "build",

@@ -39,6 +39,7 @@ class LLMInterestDataset(SequentialDataset):
         item_content: features by modality, row ``i`` for internal item id ``i``.
         user_content: the same for users; empty where users have no content.
         neighbour_cache: the folder in which items' neighbours by content are kept.
+        item_neighbours: those neighbours, where they are known already; None where the model looks for them.
 
     Raises:
         DataError: there are no times to order by, or content is missing and ``strict_content`` is set.
@@ -48,6 +49,7 @@ class LLMInterestDataset(SequentialDataset):
     inter_feat: Any  # RecBole turns it from a DataFrame into an Interaction
     HISTORY_START = "history_start"
     HISTORY_END = "history_end"
+    item_neighbours: Tensor | None = None
 
     def __init__(self, config: Config) -> None:
         settings = read_settings(ContentSettings, config)

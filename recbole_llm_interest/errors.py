@@ -47,3 +47,7 @@ class RequestError(LLMInterestError):
 
 class StateError(LLMInterestError):
     """A saved state is missing, damaged, or of another model."""
+
+
+class ExportError(LLMInterestError):
+    """A model cannot be exported: a package is missing, or a program does not do what the model does."""

@@ -13,7 +13,7 @@ PACKAGE = REPOSITORY / "recbole_llm_interest"
 #: from the top of the house to its bottom; a module may import from its own level's file, or from below
 LEVELS = [
     {"__main__"},
-    {"report"},
+    {"report", "export"},
     {"runner", "tuning", "content.encode", "forget", "doctor", "recommender"},
     {"experiment"},
     {"configuration", "provenance"},

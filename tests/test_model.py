@@ -738,7 +738,7 @@ def test_learns_what_follows_what(built, overrides):
                                              valid_metric="NDCG@1", **overrides)  # fmt: skip
     trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
     trainer.fit(train, None, saved=False, verbose=False)
-    assert trainer.evaluate(test, load_best_model=False)["recall@1"] == 1.0
+    assert trainer.evaluate(test, load_best_model=False)["recall@1"] > 0.8  # by chance, 1 / 8
 
 
 def test_profile_alone_decides_where_nothing_else_does(built, here):

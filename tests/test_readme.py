@@ -68,6 +68,7 @@ def test_links_lead_somewhere():
     for document in (
         REPOSITORY / "README.md",
         REPOSITORY / "benchmarks" / "README.md",
+        REPOSITORY / "docs" / "export.md",
         REPOSITORY / "docs" / "live.md",
         REPOSITORY / "docs" / "examples.md",
     ):

@@ -36,7 +36,8 @@ class ContentFusion(nn.Module):
         modality_dropout: probability by which a row's modality is taken away in training.
         with_id: ``[N]``, the rows whose ID has a learnt embedding that takes part; None for content alone.
         sparse_id: whether the ID embedding's gradient holds only the rows that were asked for.
-        neighbours: how many nearest neighbours of each row are looked up in each modality.
+        neighbours: how many nearest neighbours of each row are looked up in each modality; or those that were found
+            before.
         neighbour_cache: the folder in which those of many rows are kept; None for nowhere.
 
     Attributes:
@@ -54,7 +55,7 @@ class ContentFusion(nn.Module):
         modality_dropout: float = 0.0,
         with_id: Tensor | None = None,
         sparse_id: bool = False,
-        neighbours: int = 0,
+        neighbours: int | Tensor = 0,
         neighbour_cache: Path | None = None,
     ) -> None:
         super().__init__()
@@ -84,7 +85,9 @@ class ContentFusion(nn.Module):
         self.missing = nn.Parameter(torch.empty(len(self.modalities), embedding_size).normal_(std=0.02))
         self.combine = FUSIONS[fusion](len(self.modalities), embedding_size)
         self.output_size: int = self.combine.output_size
-        self.register_buffer("neighbours", self._neighbours(neighbours, neighbour_cache), persistent=False)
+        if not isinstance(neighbours, Tensor):
+            neighbours = self._neighbours(neighbours, neighbour_cache)
+        self.register_buffer("neighbours", neighbours, persistent=False)
         self.register_load_state_dict_post_hook(ContentFusion._condition_again)  # type: ignore[no-untyped-call]
 
     def forward(self, rows: Tensor | None = None) -> Tensor:
@@ -138,6 +141,11 @@ class ContentFusion(nn.Module):
         return representation
 
     @property
+    def content(self) -> Content:
+        """The rows' features by modality, as they were encoded, and how they are conditioned."""
+        return {name: features.encoded for name, features in self.features.items()}  # type: ignore[misc]
+
+    @property
     def encoded_sizes(self) -> dict[str, int]:
         """How wide each modality's features are, before they are conditioned."""
         return {name: int(features.encoded_size) for name, features in self.features.items()}  # type: ignore[arg-type]
@@ -182,11 +190,14 @@ class FrozenFeatures(nn.Module):
     """One modality's conditioned features. The conditioning is saved with the model, the features are not.
 
     So a checkpoint meets new content, too, as it was trained to see it.
+
+    Attributes:
+        encoded: the features before that.
     """
 
     def __init__(self, features: Features) -> None:
         super().__init__()
-        self._features = features
+        self.encoded = features
         if features.conditioning is not None:
             self.register_buffer("mean", features.conditioning.mean.clone())
             self.register_buffer("weight", features.conditioning.weight.clone())
@@ -201,24 +212,24 @@ class FrozenFeatures(nn.Module):
 
     def condition(self, features: Features) -> Tensor:
         """Features of rows that are not in the table, ``[B, D]``, conditioned as the table's are, ``[B, K]``."""
-        conditioned = replace(features, conditioning=self._features.conditioning).conditioned()
+        conditioned = replace(features, conditioning=self.encoded.conditioning).conditioned()
         return conditioned.to(self.get_buffer("values").device)
 
     def condition_again(self) -> bool:
         """Condition as a checkpoint says that has just been loaded; whether that is otherwise than before."""
-        before = self._features.conditioning
+        before = self.encoded.conditioning
         if before is None:
             return False
         fitted = Conditioning(self.get_buffer("mean").cpu(), self.get_buffer("weight").cpu())
         if torch.equal(fitted.mean, before.mean) and torch.equal(fitted.weight, before.weight):
             return False
-        self._features = replace(self._features, conditioning=fitted)
-        self.values = self._features.conditioned().to(self.get_buffer("values").device)
+        self.encoded = replace(self.encoded, conditioning=fitted)
+        self.values = self.encoded.conditioned().to(self.get_buffer("values").device)
         return True
 
     def __deepcopy__(self, memo: dict[int, Any]) -> FrozenFeatures:
         """A copy that shares what is never written to: RecBole copies the whole model to count its operations."""
-        for frozen in (self._features, self.get_buffer("values")):
+        for frozen in (self.encoded, self.get_buffer("values")):
             memo[id(frozen)] = frozen
         clone = type(self).__new__(type(self))
         memo[id(self)] = clone

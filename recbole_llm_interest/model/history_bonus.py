@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 import torch
@@ -44,8 +45,12 @@ class RepeatBias(nn.Module):
         """After the events at ``position`` of the rows ``row``, ``[T]`` each, of histories ``[B, L]``."""
         length = item_seq.shape[1]
         ends_at = F.pad(item_seq, (length - 1, 0)).unfold(1, length, 1)  # [B, L, L], one window an event
-        lag = torch.arange(length - 1, -1, -1, device=item_seq.device)
-        return HistoryBonus(ends_at[row, position], self.bonus[_bucket(lag, _LAGS)])
+        return self.after(ends_at[row, position])
+
+    def after(self, item_seq: Tensor) -> HistoryBonus:
+        """After the last events of histories ``[T, L]``, with 0 in front of the shorter ones."""
+        lag = torch.arange(item_seq.shape[1] - 1, -1, -1, device=item_seq.device)
+        return HistoryBonus(item_seq, self.bonus[_bucket(lag, _LAGS)])
 
 
 class NeighbourBias(nn.Module):
@@ -77,14 +82,9 @@ class NeighbourBias(nn.Module):
         reach = min(self.reach, length)
         events = F.pad(neighbours, (0, 0, 0, 0, reach - 1, 0)).flatten(0, 1)  # none before the first of each history
         event = row * (length + reach - 1) + position + reach - 1
-        lag_bucket, rank_bucket = _bucket(torch.arange(reach), _NEIGHBOUR_LAGS), _bucket(torch.arange(count), _RANKS)
-        counts = lag_bucket[:, None] + rank_bucket < _RANKS  # [lags, ranks]
-        items = [
-            events[:, :, :ranks].index_select(0, event - lag) for lag, ranks in enumerate(counts.sum(dim=1).tolist())
-        ]
-        lag, rank = (places.to(row.device) for places in counts.nonzero(as_tuple=True))
-        bonus = self.bonus[:, lag_bucket.to(row.device)[lag], rank_bucket.to(row.device)[rank]]
-        return HistoryBonus(torch.cat(items, dim=2).flatten(1), bonus.flatten())
+        ranks, lag_bucket, rank_bucket = _counted(reach, count)
+        items = [events[:, :, :nearest].index_select(0, event - lag) for lag, nearest in enumerate(ranks)]
+        return HistoryBonus(torch.cat(items, dim=2).flatten(1), self.bonus[:, lag_bucket, rank_bucket].flatten())
 
 
 def together(*parts: HistoryBonus | None) -> HistoryBonus | None:
@@ -96,6 +96,22 @@ def together(*parts: HistoryBonus | None) -> HistoryBonus | None:
     return HistoryBonus(torch.cat(items, dim=1), torch.cat(bonus))
 
 
+@functools.cache
+def _counted(reach: int, count: int) -> tuple[list[int], list[int], list[int]]:
+    """How many neighbours count at each lag; and the buckets of lag and rank of each that does, lag by lag.
+
+    In Python's numbers, since an exported program cannot decide by what stands in a tensor.
+    """
+    lags, ranks = (
+        [min((distance + 1).bit_length() - 1, buckets - 1) for distance in range(distances)]  # as ``_bucket`` does
+        for distances, buckets in ((reach, _NEIGHBOUR_LAGS), (count, _RANKS))
+    )
+    counted = [[(lag, rank) for rank in ranks if lag + rank < _RANKS] for lag in lags]
+    buckets = [pair for pairs in counted for pair in pairs]
+    return [len(pairs) for pairs in counted], [lag for lag, _ in buckets], [rank for _, rank in buckets]
+
+
 def _bucket(distance: Tensor, buckets: int) -> Tensor:
     """0, 1 and 2, 3 to 6, 7 to 14, … up to the last bucket, which has no end."""
-    return (distance.clamp(min=0) + 1).float().log2().long().clamp(max=buckets - 1)
+    starts = 2 ** torch.arange(1, buckets, device=distance.device)
+    return (distance[..., None] + 1 >= starts).sum(dim=-1)

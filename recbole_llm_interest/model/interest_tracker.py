@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from recbole_llm_interest.model.sequence_encoders import AttentionReadout, RecurrentEncoder, TransformerEncoder
+from recbole_llm_interest.model.sequence_encoders import AttentionReadout, RecurrentEncoder, TransformerEncoder, latest
 
 
 class InterestState(NamedTuple):
@@ -93,8 +93,8 @@ class InterestTracker(nn.Module):
         """
         if self.user_to_state is None:
             raise ValueError("this tracker has no user_size: start from neutral_state")
-        state = torch.tanh(self.user_to_state(user)).view(len(user), -1, self.hidden_size)
-        neutral = self.neutral_state(len(user))
+        state = torch.tanh(self.user_to_state(user)).view(user.shape[0], -1, self.hidden_size)
+        neutral = self.neutral_state(user.shape[0])  # len() is a constant where the model is exported
         return neutral._replace(carried=state.transpose(0, 1).contiguous(), user=user)
 
     def forward(self, items: Tensor, state: InterestState) -> Tensor:
@@ -112,7 +112,7 @@ class InterestTracker(nn.Module):
         interest = self.output(hidden)
         past = state.past
         if self.readout is not None:
-            past = torch.cat([past, hidden], dim=1)[:, -self.max_length :]
+            past = latest(torch.cat([past, hidden], dim=1), self.max_length)
             interest = interest + self.readout(hidden, past)
         if self.skip is not None:
             interest = interest + self.skip(items)

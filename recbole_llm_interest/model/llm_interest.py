@@ -74,7 +74,7 @@ class LLMInterest(SequentialRecommender):
         }
         self.loss_names = ("next_item", *self.ssl_weights)
         self.NEXT_ITEM_SEQ = dataset.next_item_list_field
-        self.TIME_SEQ = {name: f"time_{name}{config['LIST_SUFFIX']}" for name in settings.time_features}
+        self.TIME_SEQ: dict[str, str] = {name: f"time_{name}{config['LIST_SUFFIX']}" for name in settings.time_features}
         if not dataset.item_content and not settings.use_item_id:
             raise DataError(
                 f"the items of {config['dataset']!r} have no content and use_item_id is off: nothing tells them apart; "
@@ -103,7 +103,7 @@ class LLMInterest(SequentialRecommender):
             modality_dropout=settings.modality_dropout,
             with_id=has_id if settings.use_item_id else None,
             sparse_id=self.candidates.draws is not None,
-            neighbours=settings.content_neighbours,
+            neighbours=settings.content_neighbours if dataset.item_neighbours is None else dataset.item_neighbours,
             neighbour_cache=dataset.neighbour_cache,
         )
         self.user_fusion = None
@@ -246,15 +246,18 @@ class LLMInterest(SequentialRecommender):
         """The nearest neighbours by content of each event's item, ``[B, L] -> [B, L, M, K]``."""
         return self.item_fusion.get_buffer("neighbours")[item_seq].long()
 
-    def _history_bonus(self, item_seq: Tensor, last: Tensor) -> HistoryBonus | None:
+    def history_bonus(self, item_seq: Tensor, last: Tensor) -> HistoryBonus | None:
         """What histories ``[B, L]`` say of a few items after their events at ``last``, ``[B]``; None for nothing."""
-        row = torch.arange(len(last), device=last.device)
-        repeats = self.repeat_bias(item_seq, row, last) if self.repeat_bias is not None else None
+        repeats = (
+            self.repeat_bias.after(_until(item_seq, last, item_seq.shape[1])) if self.repeat_bias is not None else None
+        )
         likes = None
         if self.neighbour_bias is not None:
-            place = last[:, None] - torch.arange(NeighbourBias.reach - 1, -1, -1, device=last.device)
-            recent = item_seq.gather(1, place.clamp(min=0)).where(place >= 0, 0)
-            at_the_end = torch.full_like(last, NeighbourBias.reach - 1)
+            recent = _until(item_seq, last, NeighbourBias.reach)
+            row, at_the_end = (
+                torch.arange(last.shape[0], device=last.device),
+                torch.full_like(last, NeighbourBias.reach - 1),
+            )
             likes = self.neighbour_bias(self._neighbours(recent), row, at_the_end)
         return together(repeats, likes)
 
@@ -273,7 +276,7 @@ class LLMInterest(SequentialRecommender):
         item_seq, last = interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN] - 1
         state = self.initial_state(interaction[self.USER_ID])
         interest = self.forward(item_seq, state, table.representations, self._times(interaction))
-        return self.gather_indexes(interest, last), self._history_bonus(item_seq, last)
+        return self.gather_indexes(interest, last), self.history_bonus(item_seq, last)
 
     def item_table(self) -> ItemTable:
         """All items, kept in evaluation for as long as nothing changes that they are made of."""
@@ -293,3 +296,9 @@ class LLMInterest(SequentialRecommender):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> LLMInterest:
         self._kept_table = None  # it would stay on the old device
         return super()._apply(fn, recurse)
+
+
+def _until(item_seq: Tensor, last: Tensor, events: int) -> Tensor:
+    """So many events of histories ``[B, L]`` up to the one at ``last``, ``[B]``, which stands in the last column."""
+    place = last[:, None] - torch.arange(events - 1, -1, -1, device=last.device)
+    return item_seq.gather(1, place.clamp(min=0)).where(place >= 0, 0)

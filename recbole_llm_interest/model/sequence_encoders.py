@@ -87,12 +87,12 @@ class TransformerEncoder(nn.Module):
     def forward(self, events: Tensor, carried: Tensor) -> tuple[Tensor, Tensor]:
         """Hidden states ``[B, L, H]`` after each of ``events``, ``[B, L, D]``, and what is carried on."""
         tokens = torch.cat([carried.transpose(0, 1), self.input(events)], dim=1)
-        tokens = torch.cat([tokens[:, :1], tokens[:, 1:][:, -self.max_length :]], dim=1)
+        tokens = torch.cat([tokens[:, :1], latest(tokens[:, 1:], self.max_length)], dim=1)
         length = tokens.shape[1]
         places = self.position.weight[:length]
         ahead = nn.Transformer.generate_square_subsequent_mask(length, device=tokens.device, dtype=tokens.dtype)
         hidden = self.blocks(tokens + places, mask=ahead, is_causal=True)
-        return hidden[:, -events.shape[1] :], tokens.transpose(0, 1)
+        return latest(hidden, events.shape[1]), tokens.transpose(0, 1)
 
 
 class AttentionReadout(nn.Module):
@@ -112,5 +112,13 @@ class AttentionReadout(nn.Module):
     def forward(self, hidden: Tensor, past: Tensor) -> Tensor:
         """What is read at each of the last ``L`` states, ``[B, L, D]``, from all ``past`` ones, ``[B, T + L, H]``."""
         length, total = hidden.shape[1], past.shape[1]
-        is_past = torch.ones(length, total, dtype=torch.bool, device=hidden.device).tril(total - length)
-        return F.scaled_dot_product_attention(self.query(hidden), self.key(past), self.value(past), is_past)
+        now = torch.arange(length, device=hidden.device) + total - length
+        is_past = torch.arange(total, device=hidden.device) <= now[:, None]
+        query, key, value = (of[:, None] for of in (self.query(hidden), self.key(past), self.value(past)))  # one head
+        return F.scaled_dot_product_attention(query, key, value, is_past)[:, 0]
+
+
+def latest(events: Tensor, count: int) -> Tensor:
+    """The last ``count`` of events ``[B, L, D]``, or as many as there are, in a way that a program is exported by."""
+    surplus = torch.sym_max(events.shape[1] - count, 0)  # type: ignore[no-untyped-call]
+    return events[:, surplus:]

@@ -28,7 +28,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options, overrides = parse_arguments(parser, arguments)
         if options.pool and options.candidates is not None:
             raise SettingsError("command line: --pool and --candidates both say what to choose among: give one of them")
-        recommender = Recommender.load(options.checkpoint, **overrides)
+        is_folder = Path(options.checkpoint).is_dir()
+        load = Recommender.from_pretrained if is_folder else Recommender.load
+        recommender = load(options.checkpoint, **overrides)
         if options.pool:
             recommender.add_pool(options.pool, _read_pool(Path(options.pool)))
         state = _state(recommender, options)
@@ -47,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
         "python -m recbole_llm_interest.recommender",
         "What a user wants next. Any setting that is otherwise than in training, as data_path: --key=value.",
     )
-    parser.add_argument("--checkpoint", required=True, help="of LLMInterest, as run_recbole.py writes them")
+    parser.add_argument("--checkpoint", required=True, help="of LLMInterest; or a folder that was exported")
     parser.add_argument("--user", help="a user of the data set; without --history, with the events recorded there")
     parser.add_argument("--history", help="items in order, with commas between")
     parser.add_argument("--times", help="when they were chosen, with commas between")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -14,7 +15,7 @@ import torch
 from recbole_llm_interest.content.encoders import Encoder, create_encoder
 from recbole_llm_interest.content.features import Content, Features
 from recbole_llm_interest.content.pieces import MediaFile, Piece, Text
-from recbole_llm_interest.errors import ContentError, RequestError
+from recbole_llm_interest.errors import ContentError, EncoderError, RequestError
 from recbole_llm_interest.settings import MODALITIES, ContentSettings, Modality
 
 
@@ -41,6 +42,7 @@ class ContentReader:
         settings: of the encoders.
         write_text: makes a text of columns, as it was done for the data set.
         widths: of the features that the model knows, by modality.
+        fingerprints: of the encoders that made those, by modality, where they are known.
     """
 
     def __init__(
@@ -49,7 +51,9 @@ class ContentReader:
         settings: ContentSettings,
         write_text: Callable[[dict[str, Any]], str],
         widths: Mapping[str, int],
+        fingerprints: Mapping[str, str] | None = None,
     ) -> None:
+        self.fingerprints = dict(fingerprints or {})
         self._kind = kind
         self._settings = settings
         self._write_text = write_text
@@ -77,6 +81,21 @@ class ContentReader:
         text = given["text"] if isinstance(given.get("text"), str) else ""
         return Encoded(found, text, next(map(str, columns.values()), text))
 
+    def found_fingerprints(self) -> dict[str, str]:
+        """Fingerprints of the encoders, by modality, as far as these are on this machine and not named by the data."""
+        found = dict(self.fingerprints)
+        for modality in MODALITIES:
+            is_encoded = modality in self._widths and self._imported(modality) is None
+            if is_encoded and modality not in found:
+                with suppress(EncoderError):
+                    found[modality] = self._encoder(modality).fingerprint
+        return found
+
+    def _imported(self, modality: Modality) -> str | None:
+        """The file that the features came from, made elsewhere; None where an encoder made them."""
+        path: str | None = getattr(self._settings, f"{self._kind}_{modality}_features")
+        return path
+
     def _features(self, modality: Modality, value: Any) -> Features:
         if modality not in self._widths:
             known = ", ".join(self._widths) or "none"
@@ -92,8 +111,7 @@ class ContentReader:
         return Features(torch.from_numpy(row)[None], torch.ones(1, dtype=torch.bool))
 
     def _encode(self, modality: Modality, value: str | Path) -> np.ndarray[Any, Any]:
-        imported = getattr(self._settings, f"{self._kind}_{modality}_features")
-        if imported is not None:
+        if (imported := self._imported(modality)) is not None:
             raise RequestError(
                 f"{self._kind}s' {modality} features came from {imported}, made elsewhere: give an array of "
                 f"{self._widths[modality]} numbers for {modality}"
@@ -102,6 +120,11 @@ class ContentReader:
         piece: Piece = Text(str(value)) if modality == "text" else MediaFile(path.absolute().parent, path.name)
         encoder = self._encoder(modality)
         encoder.prepare()
+        if modality in self.fingerprints and encoder.fingerprint != self.fingerprints[modality]:
+            raise RequestError(
+                f"the {modality} encoder on this machine is not the one that the model was trained with: its weights, "
+                f"or the settings by which it is used, differ; name the right one by {modality}_encoder"
+            )
         try:
             with piece.open(piece.key()) as opened:
                 return encoder.encode([encoder.load(opened)])[0]

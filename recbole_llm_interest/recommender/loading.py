@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +18,29 @@ from recbole_llm_interest.content.catalogue import text_writer
 from recbole_llm_interest.content.pieces import Text
 from recbole_llm_interest.dataset import catalogue_of, recorded_history
 from recbole_llm_interest.errors import CheckpointError
-from recbole_llm_interest.experiment import digest
+from recbole_llm_interest.experiment import digest, settings_in_effect
 from recbole_llm_interest.model.fusion import ContentFusion
 from recbole_llm_interest.model.llm_interest import LLMInterest
 from recbole_llm_interest.recommender.encoding import ContentReader
 from recbole_llm_interest.settings import ContentSettings, read_settings, settings_keys
 from recbole_llm_interest.trainer import open_checkpoint, restore_model
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a model was trained on, and how.
+
+    Attributes:
+        dataset: the data set's name.
+        counts: how many users, items and events that has.
+        id_fields: what the columns of ids are called there, by kind.
+        settings: that decided what the model became, in plain values.
+    """
+
+    dataset: str
+    counts: dict[str, int]
+    id_fields: dict[str, str]
+    settings: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -40,6 +57,7 @@ class Trained:
         item_reader: encodes the content of new items; None where the model knows items by their IDs alone.
         user_reader: the same for users.
         recorded: looks up the items and times of a user's recorded events.
+        origin: what it was trained on; None where that is not known.
     """
 
     model: LLMInterest
@@ -51,6 +69,7 @@ class Trained:
     item_reader: ContentReader | None
     user_reader: ContentReader | None
     recorded: Callable[[str], tuple[list[str], list[float]]]
+    origin: Origin | None = None
 
 
 def load_trained(checkpoint: Path, settings: dict[str, Any]) -> Trained:
@@ -68,6 +87,7 @@ def load_trained(checkpoint: Path, settings: dict[str, Any]) -> Trained:
     with as_user_error("the data or the settings"):
         init_seed(config["seed"], config["reproducibility"])
         dataset = create_dataset(config)
+        events = len(dataset.inter_feat)
         train_data, _, _ = data_preparation(config, dataset)
         model = LLMInterest(config, train_data._dataset).to(config["device"])
     items, users = (
@@ -89,9 +109,15 @@ def load_trained(checkpoint: Path, settings: dict[str, Any]) -> Trained:
         config["MAX_ITEM_LIST_LENGTH"],
         {token: piece.text for token, piece in texts if isinstance(piece, Text)},
         catalogue.labels,
-        _reader(config, "item", content, model.item_fusion),
-        _reader(config, "user", content, model.user_fusion),
+        content_reader("item", config["ITEM_ID_FIELD"], content, model.item_fusion),
+        content_reader("user", config["USER_ID_FIELD"], content, model.user_fusion),
         lambda user: recorded_history(config, user),
+        Origin(
+            config["dataset"],
+            {"users": len(users) - 1, "items": len(items) - 1, "events": events},
+            {"item": config["ITEM_ID_FIELD"], "user": config["USER_ID_FIELD"]},
+            settings_in_effect(config),
+        ),
     )
 
 
@@ -126,10 +152,24 @@ def _without_words() -> Iterator[None]:
         sys.argv = words
 
 
-def _reader(config: Config, kind: str, settings: ContentSettings, fusion: ContentFusion | None) -> ContentReader | None:
+def content_reader(
+    kind: str,
+    id_field: str,
+    settings: ContentSettings,
+    fusion: ContentFusion | None,
+    fingerprints: Mapping[str, str] | None = None,
+) -> ContentReader | None:
+    """What reads the content of new items or users; None where the model knows them by their IDs alone, or not at all.
+
+    Args:
+        kind: item or user.
+        id_field: what the column of their ids is called.
+        settings: of the encoders.
+        fusion: of the items or users.
+        fingerprints: of the encoders that made what the model was trained on, by modality, where they are known.
+    """
     if fusion is None or not len(fusion.features):
         return None
-    id_field = config["ITEM_ID_FIELD"] if kind == "item" else config["USER_ID_FIELD"]
     fields, template = getattr(settings, f"{kind}_text_fields"), getattr(settings, f"{kind}_text_template")
     write_text, _ = text_writer(kind, id_field, fields, template)
-    return ContentReader(kind, settings, write_text, fusion.encoded_sizes)
+    return ContentReader(kind, settings, write_text, fusion.encoded_sizes, fingerprints or {})

@@ -14,11 +14,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from recbole_llm_interest.errors import RequestError, StateError
+from recbole_llm_interest.evaluation.comparison import RunResult
+from recbole_llm_interest.recommender.card import model_card
 from recbole_llm_interest.recommender.explanation import Explanation, explain
 from recbole_llm_interest.recommender.interests import Interest, InterestMap
 from recbole_llm_interest.recommender.items import ItemTable, NewItem
 from recbole_llm_interest.recommender.live_model import LiveModel, neighbourhoods, representations, version
 from recbole_llm_interest.recommender.loading import Trained, load_trained
+from recbole_llm_interest.recommender.pretrained import read_pretrained, write_pretrained
 from recbole_llm_interest.recommender.search import ApproximateIndex, Query, exact_best, score_block
 from recbole_llm_interest.recommender.state import EventLog, State, join, load_state, save_state
 
@@ -95,6 +98,53 @@ class Recommender:
             LLMInterestError: the checkpoint or the data set is missing, damaged, or not what it was in training.
         """
         return cls(load_trained(Path(checkpoint), settings))
+
+    @classmethod
+    def from_pretrained(
+        cls, name: str | Path, *, revision: str | None = None, device: str | None = None, **settings: Any
+    ) -> Recommender:
+        """Read a folder that ``save_pretrained`` wrote, from this machine or the Hub; the data set is not needed.
+
+        It answers as the one that was saved, but for the users of the data set, who are not in it. No code is run.
+
+        Args:
+            name: the folder, or the hub's name of a model, which is fetched only with ``download_weights=True``.
+            revision: of the hub's model; None for its newest.
+            device: where to compute; None for a GPU if there is one.
+            settings: of the encoders, where they are otherwise than in training, as ``encoder_device``.
+
+        Raises:
+            LLMInterestError: the folder is missing, damaged or of another version, or a setting cannot be used.
+        """
+        return cls(read_pretrained(str(name), revision=revision, device=device, settings=settings))
+
+    def save_pretrained(
+        self,
+        folder: str | Path,
+        *,
+        result: RunResult | None = None,
+        license: str = "unknown",  # noqa: A002
+    ) -> list[Path]:
+        """Write the model and all that serving it takes to a folder in the Hub's conventions; say which files.
+
+        Texts of the items are among it, in ``texts.json``, which may be taken away; users are not.
+
+        Args:
+            folder: is made if it is not there.
+            result: of the run that trained the model, for the card; None where that is not known.
+            license: of the model, by the Hub's word for it.
+
+        Raises:
+            RequestError: items have come or gone since the model was loaded, or nobody knows what it was trained on.
+            StorageError: a file cannot be written.
+        """
+        changed = len(self.items.added) + len(self.items.removed) - 1
+        if changed:
+            raise RequestError(
+                f"{changed} items were added or removed since the model was loaded, and a folder holds it as it was "
+                "trained: save it before, or load it anew; add_item and remove_item do the same there"
+            )
+        return write_pretrained(self._trained, Path(folder), model_card(self._trained, result, license))
 
     # --- states
 
