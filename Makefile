@@ -3,12 +3,13 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help install run daily test bench clean
+.PHONY: help install run daily examples test bench clean
 
 help:
 	@echo "make install  set up .venv"
 	@echo "make run      LLMInterest beside baselines on ml-100k"
 	@echo "make daily    text, images and sound, on a data set made here"
+	@echo "make examples a video list, ads and replies, on data sets made here"
 	@echo "make test     the whole test suite"
 	@echo "make bench    the short benchmarks"
 	@echo "make clean    remove .venv and what runs wrote"
@@ -26,6 +27,11 @@ run: install
 daily: install
 	$(BIN)/python data/make_daily.py
 	$(BIN)/python run_recbole.py --model=LLMInterest,FPMC,Pop --dataset=daily --data_path=data
+
+examples: install
+	$(BIN)/python examples/videos.py
+	$(BIN)/python examples/ads.py
+	$(BIN)/python examples/replies.py
 
 test: install
 	$(BIN)/python -m pytest

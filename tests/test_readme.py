@@ -36,8 +36,15 @@ def test_ada_still_wants_technology(here, feature_cache):
     live = subprocess.run([sys.executable, "-c", program_with("Recommender"), str(checkpoint)], capture_output=True,
                           text=True, cwd=here)  # fmt: skip
     assert live.returncode == 0, live.stderr
-    assert live.stdout.splitlines()[-1].startswith("technology-9 ")
+    best, _, ahead, why = live.stdout.splitlines()
+    assert best.startswith("technology-")
+    assert [item.split("-")[0] for item in ahead.split()[:3]] == ["technology", "history", "finance"]
+    assert "audio 0." in why
     assert (here / "reader.safetensors").is_file()
+
+
+def test_live_use_takes_ten_lines():
+    assert len([line for line in program_with("Recommender").splitlines() if line]) == 10
 
 
 @pytest.mark.slow
@@ -52,7 +59,7 @@ def test_python_example_runs(here, feature_cache):
     assert len(tokens) == 5
 
 
-@pytest.mark.parametrize("target", ["install", "run", "daily", "test", "bench"])
+@pytest.mark.parametrize("target", ["install", "run", "daily", "examples", "test", "bench"])
 def test_make_has_the_target(target):
     assert re.search(rf"^{target}:", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)
 
@@ -63,6 +70,7 @@ def test_links_lead_somewhere():
         REPOSITORY / "benchmarks" / "README.md",
         REPOSITORY / "docs" / "export.md",
         REPOSITORY / "docs" / "live.md",
+        REPOSITORY / "docs" / "examples.md",
     ):
         for target in re.findall(r"\]\(([^)#]+)\)", document.read_text()):
             assert target.startswith("https://") or (document.parent / target).exists(), f"{document.name}: {target}"

@@ -530,6 +530,26 @@ def test_calibrated_probabilities_are_the_shares_that_click():
             Calibration.fit(*given)
 
 
+def test_reliability_is_that_of_a_naive_reference():
+    chance = np.random.default_rng(1)
+    scores, clicked = chance.normal(size=103), chance.random(103) < 0.4
+    calibration = Calibration(slope=-0.8, offset=0.3)  # a higher score is a lower probability
+    found = calibration.reliability(scores, clicked, parts=4)
+    pairs = sorted(zip(calibration.probability(scores), clicked, strict=True))
+    start, gap = 0, 0.0
+    for part in found:
+        expected = pairs[start : start + part.count]
+        assert part.probability == pytest.approx(np.mean([said for said, _ in expected]))
+        assert part.clicked == pytest.approx(np.mean([click for _, click in expected]))
+        start += part.count
+        gap += part.count * abs(part.probability - part.clicked)
+    assert [part.count for part in found] == [26, 26, 26, 25]
+    assert calibration.error(scores, clicked, parts=4) == pytest.approx(gap / 103)
+    assert len(calibration.reliability(scores[:3], clicked[:3])) == 3
+    with pytest.raises(RequestError, match="parts=0"):
+        calibration.reliability(scores, clicked, parts=0)
+
+
 def test_users_are_served_by_profile_by_history_by_both_and_by_neither(serve, with_readers):
     recommender = with_readers(serve())
     kinds = {
@@ -700,6 +720,30 @@ def test_command_line(checkpoint, here, capsys):
         (["--state=state", "--user=u3"], "says who the user is"),
         (["--history=i1", "--nonsense=3"], "unknown setting 'nonsense'"),
     ):
+        assert main([*start, *words]) == 2
+        error = capsys.readouterr().err
+        assert complaint in error
+        assert error.count("\n") == 1
+
+
+def test_command_line_chooses_from_a_pool_in_a_file(checkpoint, here, capsys):
+    start = [f"--checkpoint={checkpoint}", "--history=i0", "--pool=ads.jsonl", "--json"]
+    pool = [{"item_id": f"ad{n}", "title": f"Tickets: {subject}"} for n, subject in enumerate(SUBJECTS)]
+    (here / "ads.jsonl").write_text("\n".join(map(json.dumps, pool)) + "\n")
+    assert main([*start, "--k=8"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert {one["item"] for one in answer["recommendations"]} == {f"ad{n}" for n in range(8)}
+    assert {one["title"] for one in answer["recommendations"]} == {one["title"] for one in pool}
+    for text, words, complaint in (
+        ('{"item_id": "ad1", "title": "x"}\n{"title": "y"}', [], "ads.jsonl, line 2: it is no JSON object with"),
+        ('["ad1"]', [], "line 1: it is no JSON object"),
+        ('{"item_id": "ad1", "title": "x"}\n' * 2, [], "line 2: item_id 'ad1' is no text, or comes twice"),
+        ('{"item_id": "i1", "title": "x"}', [], "'i1' is there already"),
+        ("", [], "the candidates are empty"),
+        ("", ["--candidates=i1"], "--pool and --candidates both say"),
+        (None, [], "pool ads.jsonl cannot be read"),
+    ):
+        (here / "ads.jsonl").unlink() if text is None else (here / "ads.jsonl").write_text(text)
         assert main([*start, *words]) == 2
         error = capsys.readouterr().err
         assert complaint in error

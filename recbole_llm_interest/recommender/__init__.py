@@ -1,6 +1,6 @@
 """Live interest: load a trained model, tell it of events as they come, and ask what comes next, and why."""
 
-from recbole_llm_interest.recommender.calibration import Calibration
+from recbole_llm_interest.recommender.calibration import Calibration, Reliability
 from recbole_llm_interest.recommender.explanation import Explanation, Part
 from recbole_llm_interest.recommender.interests import Interest
 from recbole_llm_interest.recommender.recommender import Forecast, Recommendation, Recommender
@@ -14,6 +14,7 @@ __all__ = [
     "Part",
     "Recommendation",
     "Recommender",
+    "Reliability",
     "State",
     "join",
 ]

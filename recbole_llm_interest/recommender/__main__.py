@@ -13,7 +13,7 @@ from typing import Any
 from tabulate import tabulate
 
 from recbole_llm_interest.commandline import bare_parser, exit_code, parse_arguments
-from recbole_llm_interest.errors import SettingsError
+from recbole_llm_interest.errors import RequestError, SettingsError
 from recbole_llm_interest.recommender import Recommender, State
 
 _INTERESTS = 5
@@ -26,9 +26,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def job() -> None:
         options, overrides = parse_arguments(parser, arguments)
+        if options.pool and options.candidates is not None:
+            raise SettingsError("command line: --pool and --candidates both say what to choose among: give one of them")
         is_folder = Path(options.checkpoint).is_dir()
         load = Recommender.from_pretrained if is_folder else Recommender.load
         recommender = load(options.checkpoint, **overrides)
+        if options.pool:
+            recommender.add_pool(options.pool, _read_pool(Path(options.pool)))
         state = _state(recommender, options)
         answer = _answer(recommender, state, options)
         if options.save_state:
@@ -55,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--save_state", help="file to which the state is written")
     parser.add_argument("--k", type=int, default=10, help="how many items [10]")
     parser.add_argument("--candidates", help="items that may be recommended, with commas between [all]")
+    parser.add_argument("--pool", metavar="FILE", help="new items to choose among: JSON lines of item_id and content")
     parser.add_argument("--exclude", help="items that may not, with commas between")
     parser.add_argument("--exclude_seen", action="store_true", help="leave out what is in the history")
     parser.add_argument(
@@ -85,6 +90,25 @@ def _state(recommender: Recommender, options: argparse.Namespace) -> State:
     return state
 
 
+def _read_pool(path: Path) -> dict[str, dict[str, Any]]:
+    """The content of new items by token, as ``add_pool`` takes it."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise RequestError(f"pool {path} cannot be read: {error}") from error
+    items: dict[str, dict[str, Any]] = {}
+    for number, line in enumerate(lines, start=1):
+        try:
+            content = json.loads(line)
+            item = content.pop("item_id")
+        except (ValueError, KeyError, AttributeError, TypeError) as error:
+            raise RequestError(f"pool {path}, line {number}: it is no JSON object with an item_id") from error
+        if not isinstance(item, str) or item in items:
+            raise RequestError(f"pool {path}, line {number}: item_id {item!r} is no text, or comes twice")
+        items[item] = content
+    return items
+
+
 def _words(value: str | None) -> list[str]:
     return value.split(",") if value else []
 
@@ -100,7 +124,7 @@ def _answer(recommender: Recommender, state: State, options: argparse.Namespace)
     best = recommender.recommend(
         state,
         options.k,
-        candidates=None if options.candidates is None else _words(options.candidates),
+        candidates=options.pool or (None if options.candidates is None else _words(options.candidates)),
         exclude=_words(options.exclude),
         exclude_seen=options.exclude_seen,
         min_diversity=options.min_diversity,

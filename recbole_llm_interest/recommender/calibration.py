@@ -14,7 +14,22 @@ from recbole_llm_interest.errors import RequestError
 
 #: the one on what was seen least keeps slopes finite where scores part clicks from others altogether (Platt)
 _PRIOR = 1.0
-_BINS = 10
+_PARTS = 10
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """What was said of some of the items that were shown, and what came of it.
+
+    Attributes:
+        count: how many these are.
+        probability: the mean of what was said.
+        clicked: the share that was clicked.
+    """
+
+    count: int
+    probability: float
+    clicked: float
 
 
 @dataclass(frozen=True)
@@ -57,20 +72,40 @@ class Calibration:
         """Of a click, at each of some scores."""
         return np.asarray(expit(self.slope * np.asarray(scores, dtype=np.float64) + self.offset))
 
-    def error(self, scores: Sequence[float], clicked: Sequence[bool]) -> float:
-        """Expected calibration error: mean distance of the probability from the share clicked, over ten equal parts.
+    def reliability(self, scores: Sequence[float], clicked: Sequence[bool], parts: int = _PARTS) -> list[Reliability]:
+        """Probabilities against shares clicked, in parts of equal size, from the least probable to the most.
 
         Measure it on others than the calibration was fitted to.
 
+        Args:
+            scores: of the items that were shown, ``[n]``.
+            clicked: whether each was clicked.
+            parts: how many, fewer where there are not as many items.
+
         Raises:
-            RequestError: as in ``fit``.
+            RequestError: as in ``fit``, or there are no parts.
         """
         score, click = _checked(scores, clicked)
-        order = np.argsort(score)
+        if parts < 1:
+            raise RequestError(f"parts={parts}: at least one has to be asked for")
         probability = self.probability(score)
-        parts = [part for part in np.array_split(order, _BINS) if len(part)]
-        gaps = [abs(probability[part].mean() - click[part].mean()) * len(part) for part in parts]
-        return float(sum(gaps) / len(score))
+        order = np.argsort(probability, kind="stable")
+        return [
+            Reliability(len(part), float(probability[part].mean()), float(click[part].mean()))
+            for part in np.array_split(order, min(parts, len(order)))
+        ]
+
+    def error(self, scores: Sequence[float], clicked: Sequence[bool], parts: int = _PARTS) -> float:
+        """Expected calibration error: mean distance of the probability from the share clicked, over ``reliability``.
+
+        With few items, chance alone parts the two.
+
+        Raises:
+            RequestError: as in ``reliability``.
+        """
+        found = self.reliability(scores, clicked, parts)
+        gaps = [part.count * abs(part.probability - part.clicked) for part in found]
+        return sum(gaps) / sum(part.count for part in found)
 
 
 def _checked(scores: Sequence[float], clicked: Sequence[bool]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
