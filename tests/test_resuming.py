@@ -127,7 +127,7 @@ def test_a_table_goes_on_by_the_same_command(given, here, stop_before, capfd):
     command = ["--model=Pop,GRU4Rec", *words, "--table=mine"]
     assert main(command) == 130
     assert (
-        "interrupted: GRU4Rec in epoch 4: the same command goes on from saved/GRU4Rec-mine-" in capfd.readouterr().err
+        "interrupted: GRU4Rec in epoch 3: the same command goes on from saved/GRU4Rec-mine-" in capfd.readouterr().err
     )
     assert len(states(here)) == 1
     stop_before()
