@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import resource
+import signal
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +55,19 @@ def cycle_events(users: int = 24, length: int = 9) -> list[tuple[str, str, float
     """Every user walks the subjects round and round: the next item follows from the last one, always."""
     count = len(SUBJECTS)
     return [(f"u{u}", f"i{(u + step) % count}", float(1000 * u + step)) for u in range(users) for step in range(length)]
+
+
+@contextmanager
+def full_disk(limit: int) -> Iterator[None]:
+    """No file may grow past ``limit`` bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, handler)
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ import time
 import numpy as np
 import pytest
 import torch
+from conftest import full_disk
 
 from recbole_llm_interest.content import collect
 from recbole_llm_interest.content.collect import EncodingJob, Share, Summary, line_up
@@ -148,21 +149,15 @@ def test_file_that_changes_under_way_is_not_stored_under_the_old_key(tmp_path, s
 
 def test_full_disk_is_one_error_and_costs_nothing_that_was_there(store, capsys):
     """No file may grow past a limit, as on a full disk; capsys keeps the progress bar out of one."""
-    import resource
-
     encode({"a": "one"}, CountingEncoder(), store)
     before = sorted(path.name for path in store.folder.iterdir())
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
-    try:
-        with pytest.raises(
-            StorageError, match=r"cannot be written \(File too large\): free some space, or set feature"
-        ):
-            encode({"a": "one", "b": "two"}, CountingEncoder(), store)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-        signal.signal(signal.SIGXFSZ, handler)
+    with (
+        full_disk(100),
+        pytest.raises(
+            StorageError, match=r"cannot be written \(File too large\): free some space, or set feature_cache"
+        ),
+    ):
+        encode({"a": "one", "b": "two"}, CountingEncoder(), store)
     assert sorted(path.name for path in store.folder.iterdir()) == before
     rows, _ = encode({"a": "one", "b": "two"}, CountingEncoder(), store)
     assert set(rows) == {"a", "b"}

@@ -12,12 +12,12 @@ import subprocess
 import sys
 import textwrap
 import time
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import REPOSITORY
+from conftest import REPOSITORY, full_disk
 
 from recbole_llm_interest.content import encode
 from recbole_llm_interest.content.store import FeatureStore
@@ -60,19 +60,6 @@ def closing_line(capsys):
 
 def files_below(folder):
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and "log" not in path.parts}
-
-
-@contextmanager
-def full_disk(limit):
-    """No file may grow past ``limit`` bytes."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-        signal.signal(signal.SIGXFSZ, handler)
 
 
 @pytest.fixture

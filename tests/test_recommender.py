@@ -9,12 +9,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import QUICK, SUBJECTS, cycle_events, write_dataset
+from conftest import QUICK, SUBJECTS, cycle_events, full_disk, write_dataset
 from recbole.data.interaction import Interaction
 
 from recbole_llm_interest.content.features import Features
 from recbole_llm_interest.content.neighbours import nearest_neighbours
-from recbole_llm_interest.errors import CheckpointError, LLMInterestError, RequestError, StateError
+from recbole_llm_interest.errors import CheckpointError, LLMInterestError, RequestError, StateError, StorageError
 from recbole_llm_interest.event_times import time_feature
 from recbole_llm_interest.recommender import Calibration, Recommender, join
 from recbole_llm_interest.recommender.__main__ import main
@@ -267,6 +267,19 @@ def test_a_damaged_state_is_refused_wherever_the_damage_is(serve, here):
         (here / "state").write_bytes(whole[:length])
         with pytest.raises(StateError, match="damaged"):
             recommender.restore(here / "state")
+
+
+def test_a_full_disk_leaves_the_state_that_was_there(serve, here):
+    recommender = serve()
+    recommender.save(recommender.start("u0", history=["i1"]), here / "state")
+    before = (here / "state").read_bytes()
+    with (
+        full_disk(100),
+        pytest.raises(StorageError, match=r"state cannot be written \(File too large\): free some space"),
+    ):
+        recommender.save(recommender.start("u0", history=["i1", "i2"]), here / "state")
+    assert [(path.name, path.read_bytes()) for path in here.glob("*state*")] == [("state", before)]
+    recommender.restore(here / "state")
 
 
 def test_a_state_with_items_that_are_not_there_is_refused(serve, here, with_readers):

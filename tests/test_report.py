@@ -202,7 +202,10 @@ def test_old_table_shows_what_it_has(results, at_home):
         (["--checkpoint=CHECKPOINT", "--user=u3", "--events=1"], "--events=1"),
         (["--checkpoint=CHECKPOINT", "--map=round"], "invalid choice: 'round'"),
         (["--table=empty.json"], "holds no runs"),
-        (["--table=table.json", "--output=table.json"], "the report cannot be written to table.json"),
+        (
+            ["--table=table.json", "--output=table.json"],
+            "cannot be written (File exists): move away the file that is where a folder should be, or give another",
+        ),
     ],
 )
 def test_mistake_is_one_line(results, at_home, words, message, capsys):
