@@ -38,7 +38,10 @@ test: install
 
 bench: install
 	$(BIN)/python benchmarks/epoch_time.py --baseline=GRU4Rec
-	$(BIN)/python benchmarks/epoch_time.py --baseline=SASRec
+	$(BIN)/python benchmarks/epoch_time.py --baseline=SASRec --batches=4 --repeats=3
+	$(BIN)/python benchmarks/step_efficiency.py --threads=1
+	$(BIN)/python benchmarks/evaluation.py
+	$(BIN)/python benchmarks/loss_memory.py --targets=256
 
 clean:
 	rm -rf .venv saved log build *.egg-info

@@ -50,6 +50,8 @@ class Side:
             "feature_cache": options.feature_cache,
             "show_progress": False,
         }
+        if model_name == "LLMInterest" and options.precision == "bfloat16":
+            settings |= {"loss_precision": "bfloat16", "enable_amp": True}
         config = Config(model_name, "ml-100k", config_dict=settings)
         init_seed(config["seed"], config["reproducibility"])
         dataset = create_dataset(config)
@@ -92,6 +94,7 @@ def main() -> None:
     parser.add_argument("--batch_size", type=int, default=2048, help="targets a batch, for both")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--as_shipped", action="store_true", help="leave torch's anomaly detection on for the baseline")
+    parser.add_argument("--precision", choices=["float32", "bfloat16"], default="float32", help="of LLMInterest")
     parser.add_argument("--feature_cache", default=str(Path("saved") / "features"))
     options = parser.parse_args()
 
@@ -120,6 +123,7 @@ def main() -> None:
         "baseline_batches": batches,
         "baseline_batches_timed": min(options.batches or batches, batches),
         "baseline_as_shipped": options.as_shipped,
+        "our_precision": options.precision,
         "threads": options.threads,
         "length": options.length,
         "torch": torch.__version__,
