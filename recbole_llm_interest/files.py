@@ -19,7 +19,7 @@ from typing import BinaryIO
 from recbole_llm_interest.errors import StorageError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_IN_THE_WAY = {errno.EEXIST, errno.ENOTDIR}
+_IN_THE_WAY = {errno.EEXIST, errno.ENOTDIR, errno.EISDIR}
 #: of file systems that have no locks
 _WITHOUT_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
 
@@ -57,7 +57,7 @@ def storage_error(path: Path, error: OSError, otherwise: str = "") -> StorageErr
     remedy = (
         "free some space"
         if error.errno in _FULL
-        else "move away the file that is where a folder should be"
+        else "move away what is in its place or its folder's"
         if error.errno in _IN_THE_WAY
         else f"let this user write in {path.parent}"
     )

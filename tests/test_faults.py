@@ -151,7 +151,7 @@ def test_a_folder_that_cannot_be_made_is_one_line(given, here, capsys, setting):
     assert main(command(given | {setting: "taken/below"}, "--model=LLMInterest")) == 2
     line = closing_line(capsys)
     assert line.startswith("error: taken/below")
-    assert "move away the file that is where a folder should be" in line
+    assert "move away what is in its place or its folder's" in line
     assert main(command(given | {setting: "taken"}, "--model=LLMInterest")) == 2
     assert closing_line(capsys).startswith("error: taken")
     assert (here / "taken").read_text() == "mine"

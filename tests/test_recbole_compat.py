@@ -19,6 +19,7 @@ from recbole.data.interaction import Interaction
 from recbole.quick_start import load_data_and_model, run_recbole
 from recbole.utils import get_model, get_trainer
 
+from recbole_llm_interest.errors import StorageError
 from recbole_llm_interest.files import write_atomically
 
 NEW_YEAR = 1_704_067_200.0  # of 2024, in epoch seconds
@@ -213,7 +214,7 @@ def test_failed_write_leaves_the_old_file(tmp_path):
         file.write(b"half of the n")
         raise OSError(28, "No space left on device")
 
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(StorageError, match=r"No space left on device.*free some space"):
         write_atomically(path, fail)
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]

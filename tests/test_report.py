@@ -204,7 +204,7 @@ def test_old_table_shows_what_it_has(results, at_home):
         (["--table=empty.json"], "holds no runs"),
         (
             ["--table=table.json", "--output=table.json"],
-            "cannot be written (File exists): move away the file that is where a folder should be, or give another",
+            "cannot be written (File exists): move away what is in its place or its folder's, or give another",
         ),
     ],
 )
