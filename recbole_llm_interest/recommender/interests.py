@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from scipy.cluster.vq import kmeans2
+from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 from torch import Tensor
 
 #: groups at most, and items from which they are found
@@ -99,7 +100,7 @@ class InterestMap:
             for word, count in words.items():
                 share = count / sizes[group]
                 lift = share * (len(tokens) - 1) / everywhere[word]
-                if share >= _COMMON and lift >= _LIFT:
+                if share >= _COMMON and lift >= _LIFT and word not in ENGLISH_STOP_WORDS:
                     telling[word] = share * math.log(lift)
             name = ", ".join(sorted(telling, key=lambda word: (-telling[word], word))[:_WORDS])
             items = ", ".join(labels.get(tokens[row], tokens[row]) for row in self.typical[group])

@@ -246,7 +246,7 @@ def _name_at_the_end(areas: Axes, names: Sequence[str], weights: NDArray[np.floa
     margin = end + 0.03 * (end - areas.get_xlim()[0])
     for name, height, placed in zip(names, heights, _apart(heights, 0.085), strict=True):
         areas.annotate(
-            textwrap.fill(_plain(name, 60), 26), (end, height), (margin, placed), va="center", fontsize=8,
+            _plain(name, 28), (end, height), (margin, placed), va="center", fontsize=8,
             annotation_clip=False, arrowprops={"arrowstyle": "-", "color": _GREY, "lw": 0.7},
         )  # fmt: skip
 
