@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ _LOADING = """
 from recbole_llm_interest.recommender import Recommender
 
 recommender = Recommender.from_pretrained("{name}")  # this folder, or its name on the Hub with download_weights=True
-state = recommender.start(history=[{item!r}])
+state = recommender.start(history=[{item}])
 print(recommender.recommend(state, k=10))
 ```
 """
@@ -78,7 +79,7 @@ def model_card(trained: Trained, result: RunResult | None, license: str) -> str:
         f"# LLMInterest on {dataset}",
         "A sequential recommender that knows items and users by their content and follows each user's interest through "
         "time. Loading it needs neither the data set nor a GPU; new items and users are added by what they are.",
-        _LOADING.format(name="folder", item=trained.tokens[1]).strip(),
+        _LOADING.format(name="folder", item=json.dumps(trained.tokens[1], ensure_ascii=False)).strip(),
         "## Data",
         f"{dataset}: {counts}. Licence: {_UNKNOWN}.",
         "No user's id or content is in these files. `vocabulary.json` names the items, `texts.json` has their texts, "
