@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import signal
+import socket
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -108,3 +109,18 @@ def built(settings: dict[str, Any]) -> Callable[..., Any]:
         return config, get_model(model)(config, train._dataset), data, train, valid, test
 
     return build
+
+
+@pytest.fixture
+def network(monkeypatch):
+    """What is asked for over the network, which gives nothing."""
+    asked = []
+
+    def refuse(*arguments, **_):
+        asked.append(arguments)
+        raise OSError("no network in tests")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    return asked

@@ -370,26 +370,15 @@ def test_another_encoder_than_that_of_training_is_not_used(folder):
         Recommender.from_pretrained(folder, hidden_size=3)
 
 
-def test_hub_is_asked_only_where_allowed(here, monkeypatch):
-    import socket
-
-    asked = []
-
-    def refuse(*arguments, **_):
-        asked.append(arguments)
-        raise OSError("no network in tests")
-
-    monkeypatch.setattr(socket.socket, "connect", refuse)
-    monkeypatch.setattr(socket, "getaddrinfo", refuse)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+def test_hub_is_asked_only_where_allowed(here, network):
     with pytest.raises(CheckpointError, match="not asked unless download_weights=True"):
         Recommender.from_pretrained("someone/interest")
     with pytest.raises(CheckpointError, match="no name of a model on the hub"):
         Recommender.from_pretrained("../../someone", download_weights=True)
-    assert not asked
+    assert not network
     with pytest.raises(CheckpointError, match="the hub did not give the model someone/interest"):
         Recommender.from_pretrained("someone/interest", download_weights=True)
-    assert asked
+    assert network
 
 
 # --- the command line

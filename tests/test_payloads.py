@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
-import socket
 from pathlib import Path
 
 import numpy as np
@@ -52,21 +51,6 @@ def of_old_torch(path):
 
 
 WRITERS = [plain_pickle, zipped, of_old_torch]
-
-
-@pytest.fixture
-def network(monkeypatch):
-    """What is asked for over the network, which gives nothing."""
-    asked = []
-
-    def refuse(*arguments, **_):
-        asked.append(arguments)
-        raise OSError("no network in tests")
-
-    monkeypatch.setattr(socket.socket, "connect", refuse)
-    monkeypatch.setattr(socket, "getaddrinfo", refuse)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-    return asked
 
 
 @pytest.mark.parametrize("write", WRITERS)

@@ -96,6 +96,12 @@ def together(*parts: HistoryBonus | None) -> HistoryBonus | None:
     return HistoryBonus(torch.cat(items, dim=1), torch.cat(bonus))
 
 
+def until(item_seq: Tensor, last: Tensor, events: int) -> Tensor:
+    """So many events of histories ``[B, L]`` up to the one at ``last``, ``[B]``, which stands in the last column."""
+    place = last[:, None] - torch.arange(events - 1, -1, -1, device=last.device)
+    return item_seq.gather(1, place.clamp(min=0)).where(place >= 0, 0)
+
+
 @functools.cache
 def _counted(reach: int, count: int) -> tuple[list[int], list[int], list[int]]:
     """How many neighbours count at each lag; and the buckets of lag and rank of each that does, lag by lag.

@@ -19,7 +19,7 @@ from recbole_llm_interest.event_counts import training_events
 from recbole_llm_interest.event_times import TIME_FEATURES
 from recbole_llm_interest.model.candidates import Candidates, CandidateSampler
 from recbole_llm_interest.model.fusion import ContentFusion
-from recbole_llm_interest.model.history_bonus import HistoryBonus, NeighbourBias, RepeatBias, together
+from recbole_llm_interest.model.history_bonus import HistoryBonus, NeighbourBias, RepeatBias, together, until
 from recbole_llm_interest.model.interest_tracker import InterestState, InterestTracker
 from recbole_llm_interest.model.item_table import ItemTable, state_of
 from recbole_llm_interest.model.losses import next_item_loss
@@ -248,16 +248,13 @@ class LLMInterest(SequentialRecommender):
 
     def history_bonus(self, item_seq: Tensor, last: Tensor) -> HistoryBonus | None:
         """What histories ``[B, L]`` say of a few items after their events at ``last``, ``[B]``; None for nothing."""
-        repeats = (
-            self.repeat_bias.after(_until(item_seq, last, item_seq.shape[1])) if self.repeat_bias is not None else None
-        )
-        likes = None
+        repeats = likes = None
+        if self.repeat_bias is not None:
+            repeats = self.repeat_bias.after(until(item_seq, last, item_seq.shape[1]))
         if self.neighbour_bias is not None:
-            recent = _until(item_seq, last, NeighbourBias.reach)
-            row, at_the_end = (
-                torch.arange(last.shape[0], device=last.device),
-                torch.full_like(last, NeighbourBias.reach - 1),
-            )
+            recent = until(item_seq, last, NeighbourBias.reach)
+            row = torch.arange(last.shape[0], device=last.device)
+            at_the_end = torch.full_like(last, NeighbourBias.reach - 1)
             likes = self.neighbour_bias(self._neighbours(recent), row, at_the_end)
         return together(repeats, likes)
 
@@ -296,9 +293,3 @@ class LLMInterest(SequentialRecommender):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> LLMInterest:
         self._kept_table = None  # it would stay on the old device
         return super()._apply(fn, recurse)
-
-
-def _until(item_seq: Tensor, last: Tensor, events: int) -> Tensor:
-    """So many events of histories ``[B, L]`` up to the one at ``last``, ``[B]``, which stands in the last column."""
-    place = last[:, None] - torch.arange(events - 1, -1, -1, device=last.device)
-    return item_seq.gather(1, place.clamp(min=0)).where(place >= 0, 0)

@@ -12,7 +12,7 @@ from torch import Tensor
 from recbole_llm_interest.event_times import time_feature_of
 from recbole_llm_interest.experiment import digest
 from recbole_llm_interest.model.fusion import ID
-from recbole_llm_interest.model.history_bonus import HistoryBonus, together
+from recbole_llm_interest.model.history_bonus import HistoryBonus, together, until
 from recbole_llm_interest.model.interest_tracker import InterestState
 from recbole_llm_interest.model.llm_interest import LLMInterest
 from recbole_llm_interest.model.sequence_encoders import TransformerEncoder
@@ -115,8 +115,7 @@ class LiveModel:
         if self.model.neighbour_bias is not None:
             # the neighbours of recent events are looked up, and no others
             reach = min(items.shape[1], self.model.neighbour_bias.reach)
-            place = last[:, None] - torch.arange(reach, device=self.device).flip(0)
-            recent = items.gather(1, place.clamp(min=0)).where(place >= 0, 0)
+            recent = until(items, last, reach)
             neighbours = self.items.neighbours(recent.flatten()).long()
             ends = torch.full_like(last, reach - 1)
             found["like what was chosen"] = self.model.neighbour_bias(
