@@ -3,10 +3,13 @@
 Both train through RecBole's trainer, loading of batches included, each in a process of its own, taking turns. The
 baseline may be timed on its first ``--batches`` batches, which the output states; its epoch is scaled up from those.
 
+On a GPU, which is used where there is one, the wall clock waits for it at the end of each epoch.
+
 Stock RecBole trains every sequential model under torch's anomaly detection, since looking one up imports SINE, which
 turns it on. Our package turns it off, here for the baseline too; ``--as_shipped`` times the baseline with it on.
 
     python benchmarks/epoch_time.py --baseline=GRU4Rec
+    python benchmarks/epoch_time.py --baseline=SASRec --dataset=ml-1m-mm --data_path=… --length=200 --batches=20
 """
 
 from __future__ import annotations
@@ -30,10 +33,11 @@ from recbole.utils import get_model, get_trainer, init_seed
 from tqdm import tqdm
 
 import recbole_llm_interest  # noqa: F401  (RecBole runs, and knows LLMInterest, once this is imported)
+from recbole_llm_interest.provenance import made_by
 
 
 class Side:
-    """A model, ready to train on ml-100k, in this process."""
+    """A model, ready to train, in this process."""
 
     trainer: Any
     train_data: Any
@@ -43,22 +47,27 @@ class Side:
         """Build the model, its data and RecBole's trainer, and warm them up."""
         sys.argv = sys.argv[:1]  # RecBole reads the command line too
         torch.set_num_threads(options.threads)
+        is_ours = model_name == "LLMInterest"
         settings = {
+            "data_path": options.data_path,
             "MAX_ITEM_LIST_LENGTH": options.length,
-            "train_batch_size": options.batch_size,
+            "train_batch_size": options.our_batch_size if is_ours else options.batch_size,
             "checkpoint_dir": options.checkpoint_dir,
             "feature_cache": options.feature_cache,
             "show_progress": False,
         }
-        if model_name == "LLMInterest" and options.precision == "bfloat16":
+        if options.data_path is None:
+            del settings["data_path"]  # RecBole's own data sets
+        if is_ours and options.precision == "bfloat16":
             settings |= {"loss_precision": "bfloat16", "enable_amp": True}
-        config = Config(model_name, "ml-100k", config_dict=settings)
+        files = options.config_files if is_ours else None
+        config = Config(model_name, options.dataset, config_file_list=files, config_dict=settings)
         init_seed(config["seed"], config["reproducibility"])
         dataset = create_dataset(config)
         cls.train_data, _, _ = data_preparation(config, dataset)
         model = get_model(model_name)(config, cls.train_data._dataset).to(config["device"])
         cls.trainer = get_trainer(config["MODEL_TYPE"], model_name)(config, model)
-        torch.autograd.set_detect_anomaly(options.as_shipped and model_name == options.baseline)
+        torch.autograd.set_detect_anomaly(options.as_shipped and not is_ours)
         cls.time_epoch(2)
 
     @classmethod
@@ -68,6 +77,8 @@ class Side:
         timed = min(batches or total, total)
         start = time.perf_counter()
         cls.trainer._train_epoch(itertools.islice(cls.train_data, timed), 0)
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
         return (time.perf_counter() - start) * total / timed
 
     @classmethod
@@ -88,15 +99,20 @@ def main() -> None:
     """Time both sides and print the figure, in words and then as one line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--baseline", default="GRU4Rec")
+    parser.add_argument("--dataset", default="ml-100k")
+    parser.add_argument("--data_path", help="where the data set's folder is; RecBole's own are found without")
     parser.add_argument("--batches", type=int, default=6, help="batches of the baseline's epoch to time; 0 for all")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--config_files", nargs="*", help="YAML files with further settings of LLMInterest")
     parser.add_argument("--length", type=int, default=50, help="MAX_ITEM_LIST_LENGTH")
     parser.add_argument("--batch_size", type=int, default=2048, help="targets a batch, for both")
+    parser.add_argument("--our_batch_size", type=int, help="the same for LLMInterest alone")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--as_shipped", action="store_true", help="leave torch's anomaly detection on for the baseline")
     parser.add_argument("--precision", choices=["float32", "bfloat16"], default="float32", help="of LLMInterest")
     parser.add_argument("--feature_cache", default=str(Path("saved") / "features"))
     options = parser.parse_args()
+    options.our_batch_size = options.our_batch_size or options.batch_size
 
     with tempfile.TemporaryDirectory() as folder:
         options.checkpoint_dir = folder
@@ -113,7 +129,7 @@ def main() -> None:
     our_time, baseline_time = statistics.median(our_times), statistics.median(baseline_times)
     ratios = [theirs / own for theirs, own in zip(baseline_times, our_times, strict=True)]
     figure = {
-        "figure": f"epoch time, ml-100k, {options.baseline} / LLMInterest",
+        "figure": f"epoch time, {options.dataset}, {options.baseline} / LLMInterest",
         "baseline_seconds": round(baseline_time, 2),
         "our_seconds": round(our_time, 3),
         "ratio": round(baseline_time / our_time, 1),
@@ -124,9 +140,11 @@ def main() -> None:
         "baseline_batches_timed": min(options.batches or batches, batches),
         "baseline_as_shipped": options.as_shipped,
         "our_precision": options.precision,
+        "batch_size": options.batch_size,
+        "our_batch_size": options.our_batch_size,
         "threads": options.threads,
         "length": options.length,
-        "torch": torch.__version__,
+        **made_by(torch.device("cuda" if torch.cuda.is_available() else "cpu")),
     }
     print(
         f"{options.baseline}: {figure['baseline_seconds']} s an epoch ({figure['baseline_batches_timed']} of {batches} "
