@@ -426,7 +426,7 @@ def test_neighbours_that_are_not_there_are_zero():
 def test_neighbours_bonus_equals_a_naive_loop():
     """Two modalities; item 5 has no neighbours in one of them, item 6 fewer than others."""
     torch.manual_seed(0)
-    bias = NeighbourBias(2)
+    bias = NeighbourBias(2, 63)
     bias.bonus.data.normal_()
     neighbours = torch.randint(1, 9, (9, 2, 63))
     neighbours[5, 1] = 0

@@ -6,10 +6,11 @@ import copy
 
 import pytest
 import torch
+from recbole.trainer import Trainer
 from recbole.utils import get_trainer
 
 from recbole_llm_interest.errors import SettingsError
-from recbole_llm_interest.trainer import DenseAndSparse, clip_gradients, learning_rate_schedule
+from recbole_llm_interest.trainer import DenseAndSparse, LLMInterestTrainer, clip_gradients, learning_rate_schedule
 
 
 @pytest.mark.parametrize(
@@ -58,6 +59,32 @@ def test_clipping_is_the_same_with_and_without_a_gradient_scaler(built, learner)
     assert torch.allclose(steps[False], steps[True], atol=1e-5)
     if learner == "sgd":
         assert float(steps[True].norm()) == pytest.approx(0.01, rel=1e-3)
+
+
+@pytest.mark.parametrize("overrides", [{}, {"ssl_backward_weight": 1.0, "ssl_views_weight": 0.1}])
+def test_an_epoch_is_that_of_the_stock_trainer(built, overrides):
+    """Which looks at every loss before it goes on."""
+    config, model, _, train, *_ = built(train_batch_size=64, learning_rate=0.01, **overrides)
+    before = copy.deepcopy(model.state_dict())
+    losses, weights = [], []
+    for kind in (Trainer, LLMInterestTrainer):
+        model.load_state_dict(before)
+        trainer = LLMInterestTrainer(config, model)
+        train.generator.manual_seed(1)
+        torch.manual_seed(1)
+        losses.append(kind._train_epoch(trainer, train, 0))
+        weights.append(torch.cat([parameter.detach().flatten() for parameter in model.parameters()]))
+    assert len(train) > 1
+    assert losses[1] == pytest.approx(losses[0], rel=1e-6)
+    assert torch.allclose(*weights, atol=1e-6)
+
+
+def test_bfloat16_on_a_processor_without_it_is_warned_about(built, monkeypatch, caplog):
+    for is_fast in (True, False):
+        monkeypatch.setattr("recbole_llm_interest.trainer.multiplies_bfloat16", lambda: is_fast)  # noqa: B023
+        config, model, *_ = built(loss_precision="bfloat16")
+        LLMInterestTrainer(config, model)
+        assert ("no instructions for bfloat16" in caplog.text) is not is_fast
 
 
 def test_gradients_are_clipped_in_a_run(built):

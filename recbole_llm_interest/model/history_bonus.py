@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import NamedTuple
 
 import torch
@@ -62,6 +61,7 @@ class NeighbourBias(nn.Module):
 
     Args:
         modalities: whose neighbours have weights of their own.
+        count: how many neighbours of an item are known in each, K.
 
     Attributes:
         reach: how many events back it looks.
@@ -69,22 +69,31 @@ class NeighbourBias(nn.Module):
 
     reach = 2**_NEIGHBOUR_LAGS - 1
 
-    def __init__(self, modalities: int) -> None:
+    def __init__(self, modalities: int, count: int) -> None:
         super().__init__()
         self.bonus = nn.Parameter(torch.zeros(modalities, _NEIGHBOUR_LAGS, _RANKS))
+        lags = _bucket(torch.arange(self.reach), _NEIGHBOUR_LAGS)
+        ranks = _bucket(torch.arange(count), _RANKS)
+        counts = lags[:, None] + ranks < _RANKS  # [reach, K], of which each row is true up to some rank
+        # in Python's numbers, since an exported program cannot decide by what stands in a tensor
+        self._counted: list[int] = counts.sum(dim=1).tolist()
+        lag, rank = counts.nonzero(as_tuple=True)
+        self.register_buffer("lag_bucket", lags[lag], persistent=False)
+        self.register_buffer("rank_bucket", ranks[rank], persistent=False)
 
     def forward(self, neighbours: Tensor, row: Tensor, position: Tensor) -> HistoryBonus:
         """After the events at ``position`` of the rows ``row``, ``[T]`` each, of histories ``[B, L]``.
 
         ``neighbours`` are those of each event, ``[B, L, M, K]``, the nearest first; 0 where there are none.
         """
-        length, _, count = neighbours.shape[1:]
+        length = neighbours.shape[1]
         reach = min(self.reach, length)
         events = F.pad(neighbours, (0, 0, 0, 0, reach - 1, 0)).flatten(0, 1)  # none before the first of each history
         event = row * (length + reach - 1) + position + reach - 1
-        ranks, lag_bucket, rank_bucket = _counted(reach, count)
-        items = [events[:, :, :nearest].index_select(0, event - lag) for lag, nearest in enumerate(ranks)]
-        return HistoryBonus(torch.cat(items, dim=2).flatten(1), self.bonus[:, lag_bucket, rank_bucket].flatten())
+        counted = self._counted[:reach]
+        items = [events[:, :, :nearest].index_select(0, event - lag) for lag, nearest in enumerate(counted)]
+        lags, ranks = (self.get_buffer(name)[: sum(counted)] for name in ("lag_bucket", "rank_bucket"))
+        return HistoryBonus(torch.cat(items, dim=2).flatten(1), self.bonus[:, lags, ranks].flatten())
 
 
 def together(*parts: HistoryBonus | None) -> HistoryBonus | None:
@@ -100,21 +109,6 @@ def until(item_seq: Tensor, last: Tensor, events: int) -> Tensor:
     """So many events of histories ``[B, L]`` up to the one at ``last``, ``[B]``, which stands in the last column."""
     place = last[:, None] - torch.arange(events - 1, -1, -1, device=last.device)
     return item_seq.gather(1, place.clamp(min=0)).where(place >= 0, 0)
-
-
-@functools.cache
-def _counted(reach: int, count: int) -> tuple[list[int], list[int], list[int]]:
-    """How many neighbours count at each lag; and the buckets of lag and rank of each that does, lag by lag.
-
-    In Python's numbers, since an exported program cannot decide by what stands in a tensor.
-    """
-    lags, ranks = (
-        [min((distance + 1).bit_length() - 1, buckets - 1) for distance in range(distances)]  # as ``_bucket`` does
-        for distances, buckets in ((reach, _NEIGHBOUR_LAGS), (count, _RANKS))
-    )
-    counted = [[(lag, rank) for rank in ranks if lag + rank < _RANKS] for lag in lags]
-    buckets = [pair for pairs in counted for pair in pairs]
-    return [len(pairs) for pairs in counted], [lag for lag, _ in buckets], [rank for _, rank in buckets]
 
 
 def _bucket(distance: Tensor, buckets: int) -> Tensor:

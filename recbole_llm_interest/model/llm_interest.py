@@ -136,7 +136,8 @@ class LLMInterest(SequentialRecommender):
         self.repeat_bias = RepeatBias() if settings.repeat_bias else None
         self.neighbour_bias = None
         if settings.content_neighbours and dataset.item_content:
-            self.neighbour_bias = NeighbourBias(len(dataset.item_content))
+            count = self.item_fusion.get_buffer("neighbours").shape[2]
+            self.neighbour_bias = NeighbourBias(len(dataset.item_content), count)
 
         # self-supervised losses
         self.objectives = nn.ModuleDict({name: self._objective(name, settings) for name in self.ssl_weights})
@@ -183,11 +184,13 @@ class LLMInterest(SequentialRecommender):
         """The loss parts named in ``loss_names``, scalars; RecBole sums and logs them."""
         item_seq, next_items = interaction[self.ITEM_SEQ], interaction[self.NEXT_ITEM_SEQ]
         user = interaction[self.USER_ID]
+        # before there is work to do: how many targets there are is what a GPU is waited for
+        targets = next_items.nonzero(as_tuple=True)
         candidates = self.candidates(item_seq, next_items)
         items = self.item_representations(candidates.ids)
         item_seq, next_items = candidates.places[item_seq], candidates.places[next_items]  # C takes the part of N
         interest = self.forward(item_seq, self.initial_state(user), items, self._times(interaction))
-        next_item = self._next_item_loss(interest, item_seq, next_items, items, candidates)
+        next_item = self._next_item_loss(interest, targets, item_seq, next_items, items, candidates)
         if not self.objectives:
             return (next_item,)
         histories = Histories(
@@ -201,17 +204,26 @@ class LLMInterest(SequentialRecommender):
             self.item_fusion,
             lambda item_seq, items: self.forward(item_seq, self.initial_state(user), items),
             lambda interest, item_seq, next_items: self._next_item_loss(
-                interest, item_seq, next_items, items, candidates
+                interest, next_items.nonzero(as_tuple=True), item_seq, next_items, items, candidates
             ),
         )
         weighted = [self.ssl_weights[name] * objective(histories) for name, objective in self.objectives.items()]
         return next_item, *weighted
 
     def _next_item_loss(
-        self, interest: Tensor, item_seq: Tensor, next_items: Tensor, items: Tensor, candidates: Candidates
+        self,
+        interest: Tensor,
+        targets: tuple[Tensor, ...],
+        item_seq: Tensor,
+        next_items: Tensor,
+        items: Tensor,
+        candidates: Candidates,
     ) -> Tensor:
-        """Of the interest after each event, ``[B, L, D]``, where something follows; items by their places."""
-        row, position = next_items.nonzero(as_tuple=True)
+        """Of the interest after each event, ``[B, L, D]``, where something follows: rows and positions ``[T]``.
+
+        Items are given by their places among the candidates.
+        """
+        row, position = targets
         target, share = self._targets(next_items, row, position)
         repeats = self.repeat_bias(item_seq, row, position) if self.repeat_bias is not None else None
         likes = None

@@ -13,13 +13,12 @@ from recbole_llm_interest.model.history_bonus import HistoryBonus
 
 #: the least length by which a class is divided
 _EPSILON = 1e-12
-#: scores that a chunk of the next-item loss holds: on a processor as many as stay in its cache, on a GPU enough work
+#: scores that a chunk of the next-item loss never exceeds, whatever the catalogue: 128 MB
+_CHUNK_SCORES_AT_MOST = 2**25
+#: scores that it holds on a processor, as many as stay in its cache; on a GPU, the fewer chunks the better
 _CHUNK_SCORES = {"cpu": 2**18}
-_CHUNK_SCORES_ELSEWHERE = 2**24
 #: targets that a chunk has at least where the catalogue is large: fewer make thin, slow matrix products
 _CHUNK_TARGETS = 64
-#: scores that a chunk never exceeds, whatever the catalogue: 128 MB
-_CHUNK_SCORES_AT_MOST = 2**25
 
 
 def item_scores(interest: Tensor, items: Tensor, temperature: float | None) -> Tensor:
@@ -78,7 +77,7 @@ def _at_least_float(values: Tensor) -> Tensor:
 
 
 def _chunk_targets(classes: int, device: torch.device) -> int:
-    at_once = max(_CHUNK_SCORES.get(device.type, _CHUNK_SCORES_ELSEWHERE) // classes, _CHUNK_TARGETS)
+    at_once = max(_CHUNK_SCORES.get(device.type, _CHUNK_SCORES_AT_MOST) // classes, _CHUNK_TARGETS)
     return max(min(at_once, _CHUNK_SCORES_AT_MOST // classes), 1)
 
 
