@@ -416,6 +416,15 @@ def test_nearest_neighbours_are_those_of_a_naive_search(block, monkeypatch):
         assert found[row].tolist() == (by_cosine[:4] if row in others else [0, 0, 0, 0])
 
 
+def test_items_are_the_same_in_blocks_as_at_once(built, monkeypatch):
+    _, model, *_ = built()
+    model.eval()
+    at_once = model.item_representations().detach()
+    monkeypatch.setattr("recbole_llm_interest.model.llm_interest._ITEMS_AT_ONCE", 3)
+    with torch.no_grad():
+        assert torch.allclose(model.item_representations(), at_once, atol=1e-6)
+
+
 def test_neighbours_that_are_not_there_are_zero():
     assert nearest_neighbours(torch.randn(3, 2), torch.ones(3, dtype=torch.bool), 4).tolist() == [
         *([0, 0, 0, 0], [2, 0, 0, 0], [1, 0, 0, 0])

@@ -37,6 +37,9 @@ from recbole_llm_interest.settings import ModelSettings, read_settings
 if TYPE_CHECKING:
     from recbole.data.dataset import Dataset
 
+#: items that are represented at once where nothing is learnt from them
+_ITEMS_AT_ONCE = 2**16
+
 
 class LLMInterest(SequentialRecommender):
     r"""Content-aware interest tracking.
@@ -159,7 +162,11 @@ class LLMInterest(SequentialRecommender):
         """``I`` of items, ``[C]``, of which the first is the padding, or of all items: ``[C, D]``. Padding is zero."""
         if torch.is_grad_enabled():
             self._kept_table = None  # an optimiser's step may follow, and fused ones do not count as writes
-        items = self.item_fusion(ids)
+            items = self.item_fusion(ids)
+        else:  # in blocks: on its way, an item takes several times what it takes in the end
+            present = self.item_fusion.get_buffer("present")
+            rows = torch.arange(len(present), device=present.device) if ids is None else ids
+            items = torch.cat([self.item_fusion(part) for part in torch.split(rows, _ITEMS_AT_ONCE)])
         return torch.cat([items.new_zeros(1, items.shape[1]), items[1:]])
 
     def initial_state(self, user: Tensor) -> InterestState:

@@ -16,7 +16,7 @@ from recbole_llm_interest.model.history_bonus import HistoryBonus, together, unt
 from recbole_llm_interest.model.interest_tracker import InterestState
 from recbole_llm_interest.model.llm_interest import LLMInterest
 from recbole_llm_interest.model.sequence_encoders import TransformerEncoder
-from recbole_llm_interest.recommender.items import BLOCK_ITEMS, Block, ItemTable
+from recbole_llm_interest.recommender.items import Block, ItemTable
 from recbole_llm_interest.recommender.neighbourhood import Neighbourhood
 from recbole_llm_interest.recommender.search import Query, score_block
 
@@ -140,16 +140,6 @@ class LiveModel:
             of_blocks = [score_block(part, block).logsumexp(dim=1) for block in self.items.blocks()]
             sums.append(torch.stack(of_blocks).logsumexp(dim=0))
         return torch.cat(sums)
-
-
-def representations(model: LLMInterest) -> Tensor:
-    """``I`` of every item, ``[N, D]``, made in blocks: in between, a large catalogue takes several times its size."""
-    fusion = model.item_fusion
-    rows = torch.arange(len(fusion.get_buffer("present")), device=fusion.get_buffer("present").device)
-    made = torch.zeros(len(rows), fusion.output_size, device=rows.device)
-    for part in torch.split(rows[1:], BLOCK_ITEMS):
-        made[part] = fusion(part)
-    return made
 
 
 def neighbourhoods(model: LLMInterest) -> dict[str, Neighbourhood]:

@@ -19,7 +19,7 @@ from recbole_llm_interest.recommender.card import model_card
 from recbole_llm_interest.recommender.explanation import Explanation, explain
 from recbole_llm_interest.recommender.interests import Interest, InterestMap
 from recbole_llm_interest.recommender.items import ItemTable, NewItem
-from recbole_llm_interest.recommender.live_model import LiveModel, neighbourhoods, representations, version
+from recbole_llm_interest.recommender.live_model import LiveModel, neighbourhoods, version
 from recbole_llm_interest.recommender.loading import Trained, load_trained
 from recbole_llm_interest.recommender.pretrained import read_pretrained, write_pretrained
 from recbole_llm_interest.recommender.search import ApproximateIndex, Query, exact_best, score_block
@@ -77,7 +77,7 @@ class Recommender:
         with torch.no_grad():
             self.items = ItemTable(
                 trained.tokens,
-                representations(trained.model.eval()),
+                trained.model.eval().item_representations(),
                 is_cosine=trained.model.temperature is not None,
                 neighbourhoods=neighbourhoods(trained.model),
                 texts=trained.texts,
