@@ -116,7 +116,7 @@ class ContentSettings:
         None, description="folder of encoded features; ~ for `features` below checkpoint_dir"
     )
     feature_conditioning: Literal["none", "standardize", "pca", "zca", "group_zca", "shrinkage"] = Field(
-        "zca", description="how frozen features are conditioned, fitted once on the table"
+        "shrinkage", description="how frozen features are conditioned, fitted once on the table"
     )
     conditioning_groups: int = Field(4, gt=0, description="blocks of columns that group_zca whitens by themselves")
     conditioning_size: int = Field(64, gt=0, description="principal components that pca keeps")

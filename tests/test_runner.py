@@ -172,7 +172,7 @@ def test_wrong_checkpoint_is_one_line_and_exit_2(words, settings, here, capsys, 
 def test_checkpoint_of_other_content_settings_is_refused(words, settings, capsys):
     (trained,) = run(["LLMInterest"], "cycle", config_dict={**settings, "feature_conditioning": "none"})
     assert main([*words, f"--checkpoint={trained.checkpoint}"]) == 2
-    assert "feature_conditioning='none', now 'zca'; give --feature_conditioning=none" in capsys.readouterr().err
+    assert "feature_conditioning='none', now 'shrinkage'; give --feature_conditioning=none" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("control", ["shuffled", "random"])
