@@ -20,6 +20,7 @@ from recbole.data.interaction import Interaction
 from recbole.trainer import Trainer
 from recbole.utils import set_color
 from torch import Tensor
+from tqdm import tqdm
 
 from recbole_llm_interest.errors import CheckpointError, SettingsError
 from recbole_llm_interest.settings import ModelSettings, read_settings
@@ -95,7 +96,7 @@ class LLMInterestTrainer(Trainer):
 
         RecBole's way looks at each part of each batch's loss before it goes on, and so has the processor wait for the
         GPU several times a step, and the GPU then for the processor. Here the sums stay on the device. (RecBole's own
-        way of training by several processes, where somebody takes it, has no such steps and is left as it is.)
+        way of training by several processes averages gradients within its loop, and is left to that.)
 
         Raises:
             ValueError: the loss is NaN, in RecBole's words.
@@ -107,7 +108,8 @@ class LLMInterestTrainer(Trainer):
         loss_func = loss_func or self.model.calculate_loss
         steps_unseen = 1 if self.device.type == "cpu" else _STEPS_UNSEEN
         total = torch.zeros(len(self.model.loss_names), dtype=torch.float64, device=self.device)
-        for step, batch in enumerate(train_data, start=1):
+        title = set_color(f"Train {epoch_idx:>5}", "pink")
+        for step, batch in enumerate(tqdm(train_data, desc=title, ncols=100, disable=not show_progress), start=1):
             self.optimizer.zero_grad()
             with torch.autocast(self.device.type, enabled=self.enable_amp):
                 parts = torch.stack(loss_func(to_device(batch, self.device)))
