@@ -49,15 +49,14 @@ class Side:
         torch.set_num_threads(options.threads)
         is_ours = model_name == "LLMInterest"
         settings = {
-            "data_path": options.data_path,
             "MAX_ITEM_LIST_LENGTH": options.length,
             "train_batch_size": options.our_batch_size if is_ours else options.batch_size,
             "checkpoint_dir": options.checkpoint_dir,
             "feature_cache": options.feature_cache,
             "show_progress": False,
         }
-        if options.data_path is None:
-            del settings["data_path"]  # RecBole's own data sets
+        if options.data_path is not None:
+            settings["data_path"] = options.data_path
         if is_ours and options.precision == "bfloat16":
             settings |= {"loss_precision": "bfloat16", "enable_amp": True}
         files = options.config_files if is_ours else None

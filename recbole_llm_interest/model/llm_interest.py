@@ -163,11 +163,13 @@ class LLMInterest(SequentialRecommender):
         if torch.is_grad_enabled():
             self._kept_table = None  # an optimiser's step may follow, and fused ones do not count as writes
             items = self.item_fusion(ids)
-        else:  # in blocks: on its way, an item takes several times what it takes in the end
-            present = self.item_fusion.get_buffer("present")
-            rows = torch.arange(len(present), device=present.device) if ids is None else ids
-            items = torch.cat([self.item_fusion(part) for part in torch.split(rows, _ITEMS_AT_ONCE)])
-        return torch.cat([items.new_zeros(1, items.shape[1]), items[1:]])
+            return torch.cat([items.new_zeros(1, items.shape[1]), items[1:]])
+        # in blocks: on its way, an item takes several times what it takes in the end
+        present = self.item_fusion.get_buffer("present")
+        rows = torch.arange(len(present), device=present.device) if ids is None else ids
+        items = torch.cat([self.item_fusion(part) for part in torch.split(rows, _ITEMS_AT_ONCE)])
+        items[0] = 0.0
+        return items
 
     def initial_state(self, user: Tensor) -> InterestState:
         """The state before the first event of users ``[B]``, from what they are; 0 is a user who is not known."""
