@@ -17,7 +17,7 @@ from recbole_llm_interest.content.features import Features
 from recbole_llm_interest.content.neighbours import nearest_neighbours
 from recbole_llm_interest.event_counts import training_events
 from recbole_llm_interest.model.fusion import FUSIONS, ContentFusion
-from recbole_llm_interest.model.history_bonus import HistoryBonus, NeighbourBias, RepeatBias
+from recbole_llm_interest.model.history_bonus import HistoryBonus, NeighbourBias, RepeatBias, until
 from recbole_llm_interest.model.interest_tracker import InterestTracker
 from recbole_llm_interest.model.item_table import ItemTable
 from recbole_llm_interest.model.losses import info_nce, item_scores, next_item_loss
@@ -445,10 +445,12 @@ def test_neighbours_bonus_equals_a_naive_loop():
     history[1, 2:] = 0
     for last in ((0, 1), (3, 0), (19, 1)):
         scores = scores_of(bias(neighbours[history], torch.arange(2), torch.tensor(last)), 9)
-        for user, until in enumerate(last):
+        recent = until(history, torch.tensor(last), NeighbourBias.reach)
+        assert torch.allclose(scores_of(bias.after(neighbours[recent]), 9), scores, atol=1e-4)
+        for user, end in enumerate(last):
             expected = torch.zeros(9)
-            for event in range(max(until - 14, 0), until + 1):
-                lag_bucket = int(math.log2(until - event + 1))
+            for event in range(max(end - 14, 0), end + 1):
+                lag_bucket = int(math.log2(end - event + 1))
                 nearest = 63 >> lag_bucket  # the older the event, the fewer of its neighbours count
                 for modality in range(2):
                     for rank, item in enumerate(neighbours[history[user, event], modality, :nearest].tolist()):

@@ -49,7 +49,7 @@ class RepeatBias(nn.Module):
     def after(self, item_seq: Tensor) -> HistoryBonus:
         """After the last events of histories ``[T, L]``, with 0 in front of the shorter ones."""
         lag = torch.arange(item_seq.shape[1] - 1, -1, -1, device=item_seq.device)
-        return HistoryBonus(item_seq, self.bonus[_bucket(lag, _LAGS)])
+        return HistoryBonus(item_seq, F.embedding(_bucket(lag, _LAGS), self.bonus[:, None]).squeeze(1))
 
 
 class NeighbourBias(nn.Module):
@@ -78,8 +78,7 @@ class NeighbourBias(nn.Module):
         # in Python's numbers, since an exported program cannot decide by what stands in a tensor
         self._counted: list[int] = counts.sum(dim=1).tolist()
         lag, rank = counts.nonzero(as_tuple=True)
-        self.register_buffer("lag_bucket", lags[lag], persistent=False)
-        self.register_buffer("rank_bucket", ranks[rank], persistent=False)
+        self.register_buffer("bucket", lags[lag] * _RANKS + ranks[rank], persistent=False)
 
     def forward(self, neighbours: Tensor, row: Tensor, position: Tensor) -> HistoryBonus:
         """After the events at ``position`` of the rows ``row``, ``[T]`` each, of histories ``[B, L]``.
@@ -88,12 +87,24 @@ class NeighbourBias(nn.Module):
         """
         length = neighbours.shape[1]
         reach = min(self.reach, length)
-        events = F.pad(neighbours, (0, 0, 0, 0, reach - 1, 0)).flatten(0, 1)  # none before the first of each history
-        event = row * (length + reach - 1) + position + reach - 1
-        counted = self._counted[:reach]
-        items = [events[:, :, :nearest].index_select(0, event - lag) for lag, nearest in enumerate(counted)]
-        lags, ranks = (self.get_buffer(name)[: sum(counted)] for name in ("lag_bucket", "rank_bucket"))
-        return HistoryBonus(torch.cat(items, dim=2).flatten(1), self.bonus[:, lags, ranks].flatten())
+        events = F.pad(neighbours, (0, 0, 0, 0, reach - 1, 0))  # none before the first of each history
+        by_lag = [events[:, reach - 1 - lag :][:, :length] for lag in range(reach)]
+        after_each = self._of_all_lags(by_lag)  # [B, L, K']
+        return self._bonus(after_each.flatten(0, 1).index_select(0, row * length + position), reach)
+
+    def after(self, neighbours: Tensor) -> HistoryBonus:
+        """After the last events of histories, ``[T, R, M, K]``, with 0 in front of the shorter ones."""
+        reach = min(self.reach, neighbours.shape[1])
+        return self._bonus(self._of_all_lags([neighbours[:, -1 - lag] for lag in range(reach)]), reach)
+
+    def _of_all_lags(self, by_lag: list[Tensor]) -> Tensor:
+        """Of the neighbours of the event so many events ago, ``[..., M, K]`` each, those that count: ``[..., K']``."""
+        nearest = [neighbours[..., :count] for neighbours, count in zip(by_lag, self._counted, strict=False)]
+        return torch.cat(nearest, dim=-1).flatten(-2)
+
+    def _bonus(self, items: Tensor, reach: int) -> HistoryBonus:
+        bucket = self.get_buffer("bucket")[: sum(self._counted[:reach])]
+        return HistoryBonus(items, F.embedding(bucket, self.bonus.flatten(1).T).T.flatten())
 
 
 def together(*parts: HistoryBonus | None) -> HistoryBonus | None:

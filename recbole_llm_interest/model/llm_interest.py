@@ -240,7 +240,7 @@ class LLMInterest(SequentialRecommender):
             neighbours = candidates.places[self._neighbours(candidates.ids[item_seq])]
             likes = self.neighbour_bias(neighbours, row, position)
         return next_item_loss(
-            interest[row, position],
+            interest.flatten(0, 1).index_select(0, row * interest.shape[1] + position),  # no event is selected twice
             items,
             target,
             self.temperature,
@@ -250,12 +250,15 @@ class LLMInterest(SequentialRecommender):
             self.loss_precision,
         )
 
-    def _targets(self, next_items: Tensor, row: Tensor, position: Tensor) -> tuple[Tensor, Tensor]:
+    def _targets(self, next_items: Tensor, row: Tensor, position: Tensor) -> tuple[Tensor, Tensor | None]:
         """What follows each event, the next item first, and how much each counts, ``[T, K]`` both.
 
-        Behind a history's end, where nothing counts, the next item stands again.
+        Behind a history's end, where nothing counts, the next item stands again. Where the next item alone counts,
+        it is given as ``[T]``, and nothing beside it.
         """
         horizon = self.target_horizon
+        if horizon == 1:
+            return next_items[row, position], None
         following = F.pad(next_items, (0, horizon - 1)).unfold(1, horizon, 1)[row, position]
         share = (following > 0) * self.target_decay ** torch.arange(horizon, device=following.device)
         return following.where(following > 0, following[:, :1]), share / share.sum(dim=1, keepdim=True)
@@ -274,9 +277,7 @@ class LLMInterest(SequentialRecommender):
             repeats = self.repeat_bias.after(until(item_seq, last, item_seq.shape[1]))
         if self.neighbour_bias is not None:
             recent = until(item_seq, last, NeighbourBias.reach)
-            row = torch.arange(last.shape[0], device=last.device)
-            at_the_end = torch.full_like(last, NeighbourBias.reach - 1)
-            likes = self.neighbour_bias(self._neighbours(recent), row, at_the_end)
+            likes = self.neighbour_bias.after(self._neighbours(recent))
         return together(repeats, likes)
 
     def predict(self, interaction: Interaction) -> Tensor:

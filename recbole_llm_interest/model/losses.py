@@ -13,9 +13,10 @@ from recbole_llm_interest.model.history_bonus import HistoryBonus
 
 #: the least length by which a class is divided
 _EPSILON = 1e-12
-#: scores that a chunk of the next-item loss never exceeds, whatever the catalogue: 128 MB
-_CHUNK_SCORES_AT_MOST = 2**25
-#: scores that it holds on a processor, as many as stay in its cache; on a GPU, the fewer chunks the better
+#: scores that a chunk of the next-item loss never exceeds, whatever the catalogue: 128 MB; on a GPU 512 MB, since the
+#: fewer chunks there are, the less it waits for the next
+_CHUNK_SCORES_AT_MOST = {"cpu": 2**25, "cuda": 2**27}
+#: scores that it holds on a processor, as many as stay in its cache
 _CHUNK_SCORES = {"cpu": 2**18}
 #: targets that a chunk has at least where the catalogue is large: fewer make thin, slow matrix products
 _CHUNK_TARGETS = 64
@@ -77,8 +78,9 @@ def _at_least_float(values: Tensor) -> Tensor:
 
 
 def _chunk_targets(classes: int, device: torch.device) -> int:
-    at_once = max(_CHUNK_SCORES.get(device.type, _CHUNK_SCORES_AT_MOST) // classes, _CHUNK_TARGETS)
-    return max(min(at_once, _CHUNK_SCORES_AT_MOST // classes), 1)
+    at_most = _CHUNK_SCORES_AT_MOST.get(device.type, _CHUNK_SCORES_AT_MOST["cpu"])
+    at_once = max(_CHUNK_SCORES.get(device.type, at_most) // classes, _CHUNK_TARGETS)
+    return max(min(at_once, at_most // classes), 1)
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):

@@ -229,7 +229,7 @@ class FeatureAutoencoding(nn.Module):
 
 def _at(interest: Tensor, point: Tensor) -> Tensor:
     """Interest at one point of each history, ``[B, L, D], [B] -> [B, D]``."""
-    return interest[torch.arange(len(point), device=point.device), point]
+    return interest.gather(1, point[:, None, None].expand(-1, 1, interest.shape[2])).squeeze(1)
 
 
 def _same(group: Tensor) -> Tensor:
