@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -21,12 +20,8 @@ from typing import Any
 import numpy as np
 import torch
 from figure import print_figure
-from recbole.config import Config
-from recbole.data import create_dataset, data_preparation
-from recbole.utils import get_model, get_trainer, init_seed
 from tqdm import tqdm
-
-import recbole_llm_interest  # noqa: F401  (RecBole runs, and knows LLMInterest, once this is imported)
+from training import ready_to_train
 
 #: events of each user: what is left for training of the first one's history once two are held out is one window
 _EVENTS_A_USER = {"items": 22, "users": 5}
@@ -64,13 +59,8 @@ class Side:
             "id_min_events": 1,
             "loss_candidates": options.candidates,
             "train_batch_size": options.batch_size,
-            "show_progress": False,
         }
-        config = Config("LLMInterest", name, config_dict=settings)
-        init_seed(config["seed"], config["reproducibility"])
-        self.data, *_ = data_preparation(config, create_dataset(config))
-        model = get_model("LLMInterest")(config, self.data._dataset).to(config["device"])
-        self.trainer: Any = get_trainer(config["MODEL_TYPE"], "LLMInterest")(config, model)
+        self.trainer, self.data, *_ = ready_to_train("LLMInterest", name, settings)
         self.batches = iter(self.data)
         self.time(3, time.process_time)
 
@@ -100,7 +90,6 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="with 1, CPU time is what counts")
     options = parser.parse_args()
-    sys.argv = sys.argv[:1]  # RecBole reads the command line too
     torch.set_num_threads(options.threads)
     clock = time.process_time if options.threads == 1 else time.perf_counter
 

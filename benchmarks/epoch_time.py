@@ -27,12 +27,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from recbole.config import Config
-from recbole.data import create_dataset, data_preparation
-from recbole.utils import get_model, get_trainer, init_seed
+from figure import device
 from tqdm import tqdm
+from training import ready_to_train
 
-import recbole_llm_interest  # noqa: F401  (RecBole runs, and knows LLMInterest, once this is imported)
 from recbole_llm_interest.provenance import made_by
 
 
@@ -45,7 +43,6 @@ class Side:
     @classmethod
     def prepare(cls, model_name: str, options: argparse.Namespace) -> None:
         """Build the model, its data and RecBole's trainer, and warm them up."""
-        sys.argv = sys.argv[:1]  # RecBole reads the command line too
         torch.set_num_threads(options.threads)
         is_ours = model_name == "LLMInterest"
         settings = {
@@ -53,19 +50,13 @@ class Side:
             "train_batch_size": options.our_batch_size if is_ours else options.batch_size,
             "checkpoint_dir": options.checkpoint_dir,
             "feature_cache": options.feature_cache,
-            "show_progress": False,
         }
         if options.data_path is not None:
             settings["data_path"] = options.data_path
         if is_ours and options.precision == "bfloat16":
             settings |= {"loss_precision": "bfloat16", "enable_amp": True}
-        files = options.config_files if is_ours else None
-        config = Config(model_name, options.dataset, config_file_list=files, config_dict=settings)
-        init_seed(config["seed"], config["reproducibility"])
-        dataset = create_dataset(config)
-        cls.train_data, _, _ = data_preparation(config, dataset)
-        model = get_model(model_name)(config, cls.train_data._dataset).to(config["device"])
-        cls.trainer = get_trainer(config["MODEL_TYPE"], model_name)(config, model)
+        files = options.config_files if is_ours else ()
+        cls.trainer, cls.train_data, *_ = ready_to_train(model_name, options.dataset, settings, files)
         torch.autograd.set_detect_anomaly(options.as_shipped and not is_ours)
         cls.time_epoch(2)
 
@@ -102,7 +93,7 @@ def main() -> None:
     parser.add_argument("--data_path", help="where the data set's folder is; RecBole's own are found without")
     parser.add_argument("--batches", type=int, default=6, help="batches of the baseline's epoch to time; 0 for all")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--config_files", nargs="*", help="YAML files with further settings of LLMInterest")
+    parser.add_argument("--config_files", nargs="*", default=[], help="YAML files with further settings of LLMInterest")
     parser.add_argument("--length", type=int, default=50, help="MAX_ITEM_LIST_LENGTH")
     parser.add_argument("--batch_size", type=int, default=2048, help="targets a batch, for both")
     parser.add_argument("--our_batch_size", type=int, help="the same for LLMInterest alone")
@@ -143,7 +134,7 @@ def main() -> None:
         "our_batch_size": options.our_batch_size,
         "threads": options.threads,
         "length": options.length,
-        **made_by(torch.device("cuda" if torch.cuda.is_available() else "cpu")),
+        **made_by(device()),
     }
     print(
         f"{options.baseline}: {figure['baseline_seconds']} s an epoch ({figure['baseline_batches_timed']} of {batches} "

@@ -22,13 +22,9 @@ import numpy as np
 import pandas as pd
 import torch
 from figure import memory, print_figure, seconds
-from recbole.config import Config
-from recbole.data import create_dataset, data_preparation
 from recbole.evaluator import Collector
-from recbole.utils import get_model, get_trainer, init_seed
 from tqdm import tqdm
-
-import recbole_llm_interest  # noqa: F401  (RecBole runs, and knows LLMInterest, once this is imported)
+from training import LEAVE_ONE_OUT, ready_to_train
 
 LENGTH = 20
 
@@ -70,16 +66,12 @@ class Side:
         settings = {
             **{"data_path": str(folder), "checkpoint_dir": str(folder), "MAX_ITEM_LIST_LENGTH": LENGTH},
             **{"eval_batch_size": options.batch_size, "eval_scores_mb": scores_mb, "metric_decimal_place": 15},
-            **{"metrics": ["Recall", "NDCG", "MRR"], "topk": [10], "valid_metric": "NDCG@10", "show_progress": False},
+            **{"metrics": ["Recall", "NDCG", "MRR"], "topk": [10], "valid_metric": "NDCG@10"},
             **{"loss_type": "CE", "train_neg_sample_args": None, "modalities": [], "use_gpu": options.use_gpu},
-            "eval_args": {"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user", "mode": "full"},
+            "eval_args": LEAVE_ONE_OUT,
         }
-        config = Config(options.model, "random", config_dict=settings)
-        init_seed(config["seed"], config["reproducibility"])
-        train, _, self.test = data_preparation(config, create_dataset(config))
-        model = get_model(options.model)(config, train._dataset).to(config["device"])
-        self.trainer = get_trainer(config["MODEL_TYPE"], options.model)(config, model)
-        self.trainer.eval_collector = collector(config)
+        self.trainer, _, _, self.test = ready_to_train(options.model, "random", settings)
+        self.trainer.eval_collector = collector(self.trainer.config)
         self.trainer.eval_collector.eval_batch_collect = self._timed(self.trainer.eval_collector.eval_batch_collect)
         self.collecting: list[float] = []
         self.processor: list[float] = []
@@ -117,7 +109,6 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1, help="CPU seconds count those of all threads")
     parser.add_argument("--use_gpu", action="store_true")
     options = parser.parse_args()
-    sys.argv = sys.argv[:1]  # RecBole reads the command line too
     torch.set_num_threads(options.threads)
 
     with tempfile.TemporaryDirectory() as name:

@@ -16,6 +16,11 @@ import torch
 from recbole_llm_interest.provenance import made_by
 
 
+def device() -> torch.device:
+    """Where RecBole computes by default: on a GPU, if there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def print_figure(name: str, unit: str, baseline: Sequence[float], ours: Sequence[float], **more: Any) -> None:
     """Print the medians of both sides, their ratio and its spread over the repeats, and what made them.
 
@@ -27,7 +32,6 @@ def print_figure(name: str, unit: str, baseline: Sequence[float], ours: Sequence
         more: what else is to be said.
     """
     ratios = [theirs / own for theirs, own in zip(baseline, ours, strict=True)]
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     figure = {
         "figure": name,
         "unit": unit,
@@ -37,7 +41,7 @@ def print_figure(name: str, unit: str, baseline: Sequence[float], ours: Sequence
         "repeats": len(ratios),
         "spread": [_short(min(ratios)), _short(max(ratios))],
         **more,
-        **made_by(device),
+        **made_by(device()),
         "threads": torch.get_num_threads(),
     }
     print(json.dumps(figure))

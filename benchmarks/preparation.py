@@ -26,8 +26,7 @@ from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
 from recbole.utils import init_seed
 from tqdm import tqdm
-
-import recbole_llm_interest  # noqa: F401  (RecBole runs, and knows LLMInterest, once this is imported)
+from training import LEAVE_ONE_OUT
 
 
 def prepare(model: str, options: argparse.Namespace) -> dict[str, float]:
@@ -40,7 +39,7 @@ def prepare(model: str, options: argparse.Namespace) -> dict[str, float]:
         settings = {
             **{"MAX_ITEM_LIST_LENGTH": options.length, "checkpoint_dir": folder, "show_progress": False},
             **{"loss_type": "CE", "train_neg_sample_args": None, "modalities": []},
-            "eval_args": {"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user", "mode": "full"},
+            "eval_args": LEAVE_ONE_OUT,
             **({"data_path": options.data_path} if options.data_path else {}),
         }
         config = Config(model, options.dataset, config_dict=settings)

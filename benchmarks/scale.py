@@ -36,8 +36,8 @@ from recbole.data import create_dataset, data_preparation
 from recbole.data.dataloader import FullSortEvalDataLoader
 from recbole.utils import get_model, get_trainer, init_seed
 from tqdm import tqdm
+from training import LEAVE_ONE_OUT
 
-import recbole_llm_interest  # noqa: F401  (RecBole runs, and knows LLMInterest, once this is imported)
 from recbole_llm_interest.recbole_compat import literal
 
 STAGES = ("prepare", "build", "train", "evaluate")
@@ -121,7 +121,7 @@ class Run:
             **{"data_path": str(folder), "checkpoint_dir": str(folder), "MAX_ITEM_LIST_LENGTH": self.size.length},
             **{"modalities": [], "show_progress": False, "metrics": ["Recall", "NDCG"], "topk": [10]},
             **{"valid_metric": "NDCG@10", "epochs": 1},
-            "eval_args": {"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user", "mode": "full"},
+            "eval_args": LEAVE_ONE_OUT,
         }
         if self.options.feature_size:
             file = write_features(folder / "zipf", self.size.items, self.options.feature_size)

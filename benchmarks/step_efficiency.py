@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -20,13 +19,9 @@ from typing import Any
 
 import torch
 from figure import print_figure
-from recbole.config import Config
-from recbole.data import create_dataset, data_preparation
-from recbole.utils import get_model, get_trainer, init_seed
 from torch.utils._python_dispatch import TorchDispatchMode
 from tqdm import tqdm
-
-import recbole_llm_interest  # noqa: F401  (RecBole runs, and knows LLMInterest, once this is imported)
+from training import ready_to_train
 
 aten = torch.ops.aten
 
@@ -70,7 +65,6 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="with 1, CPU time is what counts")
     parser.add_argument("--feature_cache", default=str(Path("saved") / "features"))
     options = parser.parse_args()
-    sys.argv = sys.argv[:1]  # RecBole reads the command line too
     torch.set_num_threads(options.threads)
     clock = time.process_time if options.threads == 1 else time.perf_counter
 
@@ -80,13 +74,8 @@ def main() -> None:
             "train_batch_size": options.batch_size,
             "checkpoint_dir": folder,
             "feature_cache": options.feature_cache,
-            "show_progress": False,
         }
-        config = Config("LLMInterest", "ml-100k", config_dict=settings)
-        init_seed(config["seed"], config["reproducibility"])
-        train_data, *_ = data_preparation(config, create_dataset(config))
-        model = get_model("LLMInterest")(config, train_data._dataset).to(config["device"])
-        trainer: Any = get_trainer(config["MODEL_TYPE"], "LLMInterest")(config, model)
+        trainer, train_data, *_ = ready_to_train("LLMInterest", "ml-100k", settings)
         batches = list(itertools.islice(train_data, options.batches))
         trainer._train_epoch(batches, 0)
         with MatrixProducts() as products:

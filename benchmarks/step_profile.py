@@ -13,20 +13,15 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 import torch
-from recbole.config import Config
-from recbole.data import create_dataset, data_preparation
-from recbole.utils import get_model, get_trainer, init_seed
 from tabulate import tabulate
 from torch.profiler import ProfilerActivity, profile
+from training import ready_to_train
 
-import recbole_llm_interest  # noqa: F401  (RecBole runs, and knows LLMInterest, once this is imported)
 from recbole_llm_interest.provenance import made_by
 
 #: how the processor waits for the device, or copies from it, in a profile
@@ -46,7 +41,6 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=15, help="operations to list")
     parser.add_argument("--feature_cache", default=str(Path("saved") / "features"))
     options = parser.parse_args()
-    sys.argv = sys.argv[:1]  # RecBole reads the command line too
 
     with tempfile.TemporaryDirectory() as folder:
         settings = {
@@ -56,19 +50,11 @@ def main() -> None:
             "train_neg_sample_args": None,
             "checkpoint_dir": folder,
             "feature_cache": options.feature_cache,
-            "show_progress": False,
         }
         if options.data_path is not None:
             settings["data_path"] = options.data_path
-        config = Config(
-            options.model, options.dataset, config_file_list=options.config_files or None, config_dict=settings
-        )
-        init_seed(config["seed"], config["reproducibility"])
-        train_data, *_ = data_preparation(config, create_dataset(config))
-        model = get_model(options.model)(config, train_data._dataset).to(config["device"])
-        trainer: Any = get_trainer(config["MODEL_TYPE"], options.model)(config, model)
-    torch.autograd.set_detect_anomaly(False)  # which RecBole would leave on for its own models
-    has_gpu = config["device"].type == "cuda"
+        trainer, train_data, *_ = ready_to_train(options.model, options.dataset, settings, options.config_files)
+    has_gpu = trainer.device.type == "cuda"
     batches = min(options.batches, len(train_data))
 
     def steps() -> float:
@@ -118,7 +104,7 @@ def main() -> None:
         "batches_an_epoch": len(train_data),
         "length": options.length,
         "batch_size": options.batch_size,
-        **made_by(config["device"]),
+        **made_by(trainer.device),
     }
     print(json.dumps(figure))
 

@@ -14,16 +14,11 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 import torch
 from figure import print_figure
-from recbole.config import Config
-from recbole.data import create_dataset, data_preparation
-from recbole.utils import get_model, get_trainer, init_seed
 from tqdm import tqdm
-
-import recbole_llm_interest  # noqa: F401  (RecBole runs, and knows LLMInterest, once this is imported)
+from training import LEAVE_ONE_OUT, ready_to_train
 
 METRIC = "ndcg@10"
 
@@ -36,7 +31,7 @@ def curve(model_name: str, options: argparse.Namespace, folder: str, *, wanted: 
         "train_batch_size": options.batch_size,
         "epochs": options.epochs,
         "seed": options.seed,
-        "eval_args": {"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user", "mode": "full"},
+        "eval_args": LEAVE_ONE_OUT,
         "valid_metric": METRIC,
         "metrics": ["NDCG"],
         "topk": [10],
@@ -45,14 +40,8 @@ def curve(model_name: str, options: argparse.Namespace, folder: str, *, wanted: 
         "train_neg_sample_args": None,
         "feature_cache": options.feature_cache,
         "checkpoint_dir": folder,
-        "show_progress": False,
     }
-    config = Config(model_name, options.dataset, config_dict=settings)
-    init_seed(config["seed"], config["reproducibility"])
-    train_data, valid_data, _ = data_preparation(config, create_dataset(config))
-    model = get_model(model_name)(config, train_data._dataset).to(config["device"])
-    trainer: Any = get_trainer(config["MODEL_TYPE"], model_name)(config, model)
-    torch.autograd.set_detect_anomaly(False)  # which RecBole would leave on for its own models
+    trainer, train_data, valid_data, _ = ready_to_train(model_name, options.dataset, settings)
     trainer.eval_collector.data_collect(train_data)
     points: list[tuple[float, float]] = []
     trained, best_epoch = 0.0, 0
@@ -86,7 +75,6 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1, help="with 1, CPU time is what counts")
     parser.add_argument("--feature_cache", default=str(Path("saved") / "features"))
     options = parser.parse_args()
-    sys.argv = sys.argv[:1]  # RecBole reads the command line too
     torch.set_num_threads(options.threads)
 
     with tempfile.TemporaryDirectory() as folder:
