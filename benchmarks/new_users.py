@@ -1,0 +1,119 @@
+"""What a profile is worth before the first event, for users whom training never saw: those that hold_out.py left out.
+
+Everybody is asked about three times: by their own profile, by that of somebody else of them, and as somebody of whom
+nothing is known. The items that are chosen most often in training stand beside that.
+
+    python benchmarks/hold_out.py --what=users --dataset=ml-1m-mm --data_path=… --output=data
+    python run_recbole.py --model=LLMInterest --dataset=ml-1m-mm-new-users --data_path=data
+    python benchmarks/new_users.py --checkpoint=saved/LLMInterest-….pth --dataset=ml-1m-mm-new-users --data_path=data
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from hold_out import read_events
+from scipy.stats import ttest_rel
+from tabulate import tabulate
+
+from recbole_llm_interest.provenance import made_by
+from recbole_llm_interest.recommender import Recommender, State, join
+
+K = 10
+OWN, ANOTHER, NONE, POPULAR = "own profile", "somebody else's", "nothing known", "most popular items"
+
+
+def histories(path: Path) -> dict[str, list[str]]:
+    """The items of each user in the order in which they were chosen."""
+    table, user, item, time = read_events(path)
+    table = table.assign(time=table[time].astype(float)).sort_values("time", kind="stable")
+    return {str(name): list(group) for name, group in table.groupby(user)[item]}
+
+
+def profiles(path: Path) -> dict[str, dict[str, str]]:
+    """What is known of each user."""
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    return {str(row.pop("user_id")): row for row in rows}
+
+
+def states(recommender: Recommender, profiles_of_users: Sequence[Mapping[str, str]]) -> State:
+    """Everybody before the first event; each of a few different profiles is encoded once."""
+    different = list({json.dumps(profile): profile for profile in profiles_of_users}.items())
+    place = {name: number for number, (name, _) in enumerate(different)}
+    known = join([recommender.start(profile=profile) for _, profile in different])
+    return known.select(torch.tensor([place[json.dumps(profile)] for profile in profiles_of_users]))
+
+
+def scores(found: Sequence[Sequence[str]], chosen: Sequence[Sequence[str]]) -> dict[str, np.ndarray]:
+    """Of each user: whether the first choice was found, how far up, and the share of the first ten that was found."""
+    places = [
+        ranked.index(items[0]) if items[0] in ranked else None for ranked, items in zip(found, chosen, strict=True)
+    ]
+    return {
+        f"recall@{K}": np.array([place is not None for place in places], dtype=float),
+        f"ndcg@{K}": np.array([0.0 if place is None else 1 / math.log2(place + 2) for place in places]),
+        f"of the first {K} events": np.array(
+            [len(set(ranked) & set(items[:K])) / K for ranked, items in zip(found, chosen, strict=True)]
+        ),
+    }
+
+
+def main() -> None:
+    """Ask, print the table, and then one line of JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--checkpoint", required=True)
+    parser.add_argument("--dataset", required=True, help="one that hold_out.py made")
+    parser.add_argument("--data_path", type=Path, required=True)
+    parser.add_argument("--feature_cache", help="folder of encoded features; by default beside the checkpoint")
+    parser.add_argument("--seed", type=int, default=1, help="of whose profile somebody else's is")
+    options = parser.parse_args()
+    folder = options.data_path / options.dataset
+    settings = {"data_path": str(options.data_path), "feature_cache": options.feature_cache}
+    recommender = Recommender.load(options.checkpoint, **{key: value for key, value in settings.items() if value})
+    known = profiles(folder / "content" / "users.jsonl")
+    held_out = {user: items for user, items in histories(folder / "held_out.tsv").items() if user in known}
+    chosen = list(held_out.values())
+    own = [known[user] for user in held_out]
+    another = [own[place] for place in np.random.default_rng(options.seed).permutation(len(own))]
+    events = read_events(folder / f"{options.dataset}.inter")
+    popular = list(events.table[events.item].value_counts().index[:K])
+
+    unknown = recommender.start().select(torch.zeros(len(own), dtype=torch.long))
+    asked = {OWN: states(recommender, own), ANOTHER: states(recommender, another), NONE: unknown}
+    found = {
+        name: [[one.item for one in ranked] for ranked in recommender.recommend_many(state, K)]
+        for name, state in asked.items()
+    } | {POPULAR: [popular] * len(own)}
+    result = {name: scores(ranked, chosen) for name, ranked in found.items()}
+    table = [
+        {
+            "what is known": name,
+            **{metric: f"{values.mean():.4f}" for metric, values in metrics.items()},
+            **{
+                f"p, {metric}": "-" if name == OWN else f"{ttest_rel(result[OWN][metric], values).pvalue:.2g}"
+                for metric, values in metrics.items()
+            },
+        }
+        for name, metrics in result.items()
+    ]
+    print(tabulate(table, headers="keys", tablefmt="github", disable_numparse=True))
+    figure = {
+        "figure": f"users that training never saw, {options.dataset}",
+        "users": len(own),
+        "metrics": {
+            name: {metric: round(float(values.mean()), 4) for metric, values in metrics.items()}
+            for name, metrics in result.items()
+        },
+        **made_by(torch.device("cpu")),
+    }
+    print(json.dumps(figure))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,101 @@
+"""Data sets with new items or users: what is left can be compared on, and what is held out is new."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY, write_dataset
+
+from recbole_llm_interest.runner import run
+
+
+def script(name: str, *options: str, cwd: Path) -> str:
+    """What a benchmark prints."""
+    command = [sys.executable, str(REPOSITORY / "benchmarks" / name), *options]
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture
+def held_out(here):
+    """What the script printed of a data set of short histories, and the lines before and after: (user, item) each."""
+    chance = random.Random(1)
+    events = [
+        (f"u{user}", f"i{item}", 100.0 * user + step)
+        for user in range(40)
+        for step, item in enumerate(chance.sample(range(12), k=4 + user % 4))
+    ]
+    write_dataset(here / "data", "short", events)
+    said = script("hold_out.py", "--what=items", "--dataset=short", "--data_path=data", "--output=data", "--share=0.3",
+                  cwd=here)  # fmt: skip
+    lines = (here / "data" / "short-new-items" / "short-new-items.inter").read_text().splitlines()[1:]
+    return said, [event[:2] for event in events], [tuple(line.split("\t")[:2]) for line in lines]
+
+
+def test_every_kind_of_model_is_tested_on_the_same_events(held_out, settings):
+    first, second = run(["GRU4Rec", "Pop"], "short-new-items", config_dict=settings)
+    assert first.test_digest == second.test_digest
+
+
+def test_held_out_items_are_last_events_only_and_the_dropped_are_counted(held_out):
+    said, before, after = held_out
+    counts = json.loads(said.splitlines()[-1])
+    left = Counter(user for user, _ in after)
+    assert min(left.values()) == 4
+    assert counts["users_dropped"] == 40 - len(left) > 0
+    assert f"; {counts['users_dropped']} users with fewer than 4 events left were dropped" in said
+    last = dict(after)
+    new = {item for _, item in before} - {item for place, (_, item) in enumerate(after[:-1])
+                                          if after[place + 1][0] == after[place][0]}  # fmt: skip
+    assert len(new) == counts["items_held_out"] == 3
+    assert sum(item in new for item in last.values()) == counts["tested_events"] > 0
+    assert counts["events"] == len(after)
+
+
+@pytest.mark.slow
+def test_profiles_tell_what_users_whom_training_never_saw_begin_with(here, settings):
+    """Farmers read about bread and librarians about chess, each in an order of their own."""
+    chance = random.Random(1)
+    subjects = {"farmer": "bread", "librarian": "chess"}
+    books = {f"{subject}{n}": f"{subject}, volume {n}" for subject in subjects.values() for n in range(12)}
+    users = {f"u{n}": "librarian" if n % 2 else "farmer" for n in range(80)}
+    events = [
+        (user, f"{subjects[who]}{n}", float(step))
+        for user, who in users.items()
+        for step, n in enumerate(chance.sample(range(12), 8))
+    ]
+    write_dataset(here / "data", "readers", events, books)
+    (here / "data" / "readers" / "content").mkdir()
+    (here / "data" / "readers" / "content" / "users.jsonl").write_text(
+        "".join(json.dumps({"user_id": user, "occupation": who}) + "\n" for user, who in users.items())
+    )
+    options = ["--dataset=readers", "--data_path=data", "--output=data"]
+    held_out = json.loads(script("hold_out.py", "--what=users", *options, cwd=here).splitlines()[-1])
+    assert held_out == {"dataset": "readers-new-users", "events": 64 * 8, "users_held_out": 16}
+    kept, left_out = (
+        (here / "data" / "readers-new-users" / name).read_text().splitlines()[1:]
+        for name in ("readers-new-users.inter", "held_out.tsv")
+    )
+    whole = (here / "data" / "readers" / "readers.inter").read_text().splitlines()[1:]
+    assert sorted(kept + left_out) == sorted(whole)
+    assert not {line.split("\t")[0] for line in kept} & {line.split("\t")[0] for line in left_out}
+
+    trained, *_ = run(["LLMInterest"], "readers-new-users", config_dict={**settings, "epochs": 30})
+    said = script(
+        "new_users.py", f"--checkpoint={trained.checkpoint}", "--dataset=readers-new-users", "--data_path=data",
+        f"--feature_cache={settings['feature_cache']}", cwd=here,
+    )  # fmt: skip
+    figure = json.loads(said.splitlines()[-1])
+    assert figure["users"] == 16
+    found = {known: metrics["of the first 10 events"] for known, metrics in figure["metrics"].items()}
+    assert found["own profile"] > 0.5  # of eight, by ten of twelve, are some .67
+    assert found["nothing known"] < 0.45
+    assert found["somebody else's"] < 0.5
+    assert found["most popular items"] < 0.45
