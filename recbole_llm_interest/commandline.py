@@ -8,13 +8,21 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import NoReturn
 
 from recbole_llm_interest.errors import LLMInterestError, SettingsError, Terminated
 
 
+class _Parser(argparse.ArgumentParser):
+    """One that says what is wrong in one line, as everything here does."""
+
+    def error(self, message: str) -> NoReturn:
+        raise SettingsError(f"command line: {message}; --help names the options")
+
+
 def bare_parser(prog: str, description: str) -> argparse.ArgumentParser:
     """A parser of no options yet."""
-    return argparse.ArgumentParser(prog=prog, description=description, allow_abbrev=False, exit_on_error=False)
+    return _Parser(prog=prog, description=description, allow_abbrev=False)
 
 
 def settings_parser(prog: str, description: str) -> argparse.ArgumentParser:
@@ -43,15 +51,13 @@ def parse_arguments(
             read it once more, and pass over what it cannot parse.
 
     Raises:
-        SettingsError: a word is not of that form (RecBole would ignore it), or a setting comes twice.
+        SettingsError: a word is not of that form (RecBole would ignore it), a setting comes twice, or an option is
+            missing or has no such value.
     """
     if arguments is None:
         arguments = sys.argv[1:]
     sys.argv = sys.argv[:1]
-    try:
-        options, rest = parser.parse_known_args(arguments)
-    except argparse.ArgumentError as error:
-        raise SettingsError(f"command line: {error}") from error
+    options, rest = parser.parse_known_args(arguments)
     if "config_files" in options:
         options.config_files = options.config_files.split() if options.config_files else []
     overrides: dict[str, str] = {}

@@ -732,11 +732,19 @@ def test_command_line(checkpoint, here, capsys):
         (["--times=soon"], "--times=soon is no list of numbers"),
         (["--state=state", "--user=u3"], "says who the user is"),
         (["--history=i1", "--nonsense=3"], "unknown setting 'nonsense'"),
+        (["--k=two"], "argument --k: invalid int value: 'two'"),
     ):
         assert main([*start, *words]) == 2
         error = capsys.readouterr().err
         assert complaint in error
         assert error.count("\n") == 1
+
+
+def test_command_line_names_what_it_lacks_in_one_line(here, capsys):
+    assert main([]) == 2
+    assert capsys.readouterr().err == (
+        "error: command line: the following arguments are required: --checkpoint; --help names the options\n"
+    )
 
 
 def test_command_line_chooses_from_a_pool_in_a_file(checkpoint, here, capsys):
