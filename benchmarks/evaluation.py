@@ -132,6 +132,7 @@ def main() -> None:
         "CPU seconds",
         stock.collecting,
         ours.collecting,
+        on=stock.trainer.device,
         whole_evaluation={
             "cpu_seconds": [round(min(stock.processor), 2), round(min(ours.processor), 2)],
             "wall_clock_seconds": [round(min(stock.wall), 2), round(min(ours.wall), 2)],

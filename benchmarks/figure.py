@@ -21,7 +21,15 @@ def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def print_figure(name: str, unit: str, baseline: Sequence[float], ours: Sequence[float], **more: Any) -> None:
+def print_figure(
+    name: str,
+    unit: str,
+    baseline: Sequence[float],
+    ours: Sequence[float],
+    *,
+    on: torch.device | None = None,
+    **more: Any,
+) -> None:
     """Print the medians of both sides, their ratio and its spread over the repeats, and what made them.
 
     Args:
@@ -29,6 +37,7 @@ def print_figure(name: str, unit: str, baseline: Sequence[float], ours: Sequence
         unit: of the values.
         baseline: one value a repeat.
         ours: the same, measured in turn with the baseline's.
+        on: where it ran; None for ``device()``.
         more: what else is to be said.
     """
     ratios = [theirs / own for theirs, own in zip(baseline, ours, strict=True)]
@@ -41,7 +50,7 @@ def print_figure(name: str, unit: str, baseline: Sequence[float], ours: Sequence
         "repeats": len(ratios),
         "spread": [_short(min(ratios)), _short(max(ratios))],
         **more,
-        **made_by(device()),
+        **made_by(on or device()),
         "threads": torch.get_num_threads(),
     }
     print(json.dumps(figure))

@@ -20,6 +20,7 @@ import argparse
 import csv
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -58,8 +59,15 @@ def write_text(table: pd.DataFrame, path: Path) -> None:
 def read_events(path: Path) -> Events:
     """Read an interaction file."""
     table = read_text(path)
-    columns = (next(c for c in table if c.startswith(kind)) for kind in ("user_id:", "item_id:", "timestamp:"))
-    return Events(table, *columns)
+    return Events(table, *(column(table, field) for field in ("user_id", "item_id", "timestamp")))
+
+
+def column(table: pd.DataFrame, field: str) -> str:
+    """The column of a field, whose name ends in its type."""
+    found = [name for name in table if name.startswith(f"{field}:")]
+    if not found:
+        sys.exit(f"error: no column {field}: among {', '.join(table)}")
+    return str(found[0])
 
 
 def without_items(events: Events, is_new: pd.Series) -> tuple[pd.DataFrame, str, dict[str, int]]:

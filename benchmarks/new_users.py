@@ -1,7 +1,8 @@
 """What a profile is worth before the first event, for users whom training never saw: those that hold_out.py left out.
 
 Everybody is asked about three times: by their own profile, by that of somebody else of them, and as somebody of whom
-nothing is known. The items that are chosen most often in training stand beside that.
+nothing is known. The items that the other users chose most often stand beside that. Profiles are read from the data
+set's ``content/users.jsonl``.
 
     python benchmarks/hold_out.py --what=users --dataset=ml-1m-mm --data_path=… --output=data
     python run_recbole.py --model=LLMInterest --dataset=ml-1m-mm-new-users --data_path=data
@@ -18,15 +19,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from figure import device
 from hold_out import read_events
 from scipy.stats import ttest_rel
+from statsmodels.stats.multitest import multipletests
 from tabulate import tabulate
 
 from recbole_llm_interest.provenance import made_by
 from recbole_llm_interest.recommender import Recommender, State, join
 
 K = 10
-OWN, ANOTHER, NONE, POPULAR = "own profile", "somebody else's", "nothing known", "most popular items"
+OWN = "own profile"
+OTHERS = ANOTHER, NONE, POPULAR = "somebody else's", "nothing known", "most popular items"
 
 
 def histories(path: Path) -> dict[str, list[str]]:
@@ -38,7 +42,8 @@ def histories(path: Path) -> dict[str, list[str]]:
 
 def profiles(path: Path) -> dict[str, dict[str, str]]:
     """What is known of each user."""
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    with path.open(encoding="utf-8") as lines:
+        rows = [json.loads(line) for line in lines]
     return {str(row.pop("user_id")): row for row in rows}
 
 
@@ -51,7 +56,7 @@ def states(recommender: Recommender, profiles_of_users: Sequence[Mapping[str, st
 
 
 def scores(found: Sequence[Sequence[str]], chosen: Sequence[Sequence[str]]) -> dict[str, np.ndarray]:
-    """Of each user: whether the first choice was found, how far up, and the share of the first ten that was found."""
+    """Of each user: whether the first choice was found, how far up, and what share of the first ten choices."""
     places = [
         ranked.index(items[0]) if items[0] in ranked else None for ranked, items in zip(found, chosen, strict=True)
     ]
@@ -59,9 +64,18 @@ def scores(found: Sequence[Sequence[str]], chosen: Sequence[Sequence[str]]) -> d
         f"recall@{K}": np.array([place is not None for place in places], dtype=float),
         f"ndcg@{K}": np.array([0.0 if place is None else 1 / math.log2(place + 2) for place in places]),
         f"of the first {K} events": np.array(
-            [len(set(ranked) & set(items[:K])) / K for ranked, items in zip(found, chosen, strict=True)]
+            [len({*ranked} & {*items[:K]}) / len({*items[:K]}) for ranked, items in zip(found, chosen, strict=True)]
         ),
     }
+
+
+def p_values(result: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, dict[str, float]]:
+    """Paired t-tests of the own profile against the others, with Holm's correction for those of one metric."""
+    corrected = {}
+    for metric, own in result[OWN].items():
+        found = [ttest_rel(own, result[name][metric]).pvalue for name in OTHERS]
+        corrected[metric] = dict(zip(OTHERS, multipletests(found, method="holm")[1], strict=True))
+    return corrected
 
 
 def main() -> None:
@@ -80,7 +94,8 @@ def main() -> None:
     held_out = {user: items for user, items in histories(folder / "held_out.tsv").items() if user in known}
     chosen = list(held_out.values())
     own = [known[user] for user in held_out]
-    another = [own[place] for place in np.random.default_rng(options.seed).permutation(len(own))]
+    in_a_ring = np.random.default_rng(options.seed).permutation(len(own))
+    another = [own[place] for place in np.roll(in_a_ring, 1)[in_a_ring.argsort()]]
     events = read_events(folder / f"{options.dataset}.inter")
     popular = list(events.table[events.item].value_counts().index[:K])
 
@@ -91,26 +106,25 @@ def main() -> None:
         for name, state in asked.items()
     } | {POPULAR: [popular] * len(own)}
     result = {name: scores(ranked, chosen) for name, ranked in found.items()}
+    metrics, p = list(result[OWN]), p_values(result)
     table = [
         {
             "what is known": name,
-            **{metric: f"{values.mean():.4f}" for metric, values in metrics.items()},
-            **{
-                f"p, {metric}": "-" if name == OWN else f"{ttest_rel(result[OWN][metric], values).pvalue:.2g}"
-                for metric, values in metrics.items()
-            },
+            **{metric: f"{result[name][metric].mean():.4f}" for metric in metrics},
+            **{f"p, {metric}": "-" if name == OWN else f"{p[metric][name]:.2g}" for metric in metrics},
         }
-        for name, metrics in result.items()
+        for name in result
     ]
     print(tabulate(table, headers="keys", tablefmt="github", disable_numparse=True))
     figure = {
         "figure": f"users that training never saw, {options.dataset}",
         "users": len(own),
         "metrics": {
-            name: {metric: round(float(values.mean()), 4) for metric, values in metrics.items()}
-            for name, metrics in result.items()
+            name: {metric: round(float(values.mean()), 4) for metric, values in of_users.items()}
+            for name, of_users in result.items()
         },
-        **made_by(torch.device("cpu")),
+        "p_holm": {metric: {name: float(f"{value:.2g}") for name, value in of.items()} for metric, of in p.items()},
+        **made_by(device()),
     }
     print(json.dumps(figure))
 

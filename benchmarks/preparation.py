@@ -28,6 +28,8 @@ from recbole.utils import init_seed
 from tqdm import tqdm
 from training import LEAVE_ONE_OUT
 
+import recbole_llm_interest  # noqa: F401  (RecBole runs, and knows LLMInterest, once this is imported)
+
 
 def prepare(model: str, options: argparse.Namespace) -> dict[str, float]:
     """Prepare the data for a model: seconds, MB at the peak, and MB of tensors in the end."""

@@ -6,7 +6,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import torch
 from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
 from recbole.utils import get_model, get_trainer, init_seed
@@ -22,7 +21,9 @@ class Training(NamedTuple):
 
     Attributes:
         trainer: RecBole's, with the model and its configuration.
-        train_data: batches to train on; and those to evaluate on.
+        train_data: batches to train on.
+        valid_data: events to choose an epoch by.
+        test_data: events to report.
     """
 
     trainer: Any
@@ -34,10 +35,7 @@ class Training(NamedTuple):
 def ready_to_train(
     model_name: str, dataset: str, settings: Mapping[str, Any], config_files: Sequence[str] = ()
 ) -> Training:
-    """Read the data set, and build the model and its trainer, as RecBole does.
-
-    torch's anomaly detection, which RecBole leaves on for its own models, is off then.
-    """
+    """Read the data set, and build the model and its trainer, as RecBole does."""
     sys.argv = sys.argv[:1]  # RecBole reads the command line too
     config = Config(
         model_name,
@@ -49,5 +47,4 @@ def ready_to_train(
     train_data, valid_data, test_data = data_preparation(config, create_dataset(config))
     model = get_model(model_name)(config, train_data._dataset).to(config["device"])
     trainer = get_trainer(config["MODEL_TYPE"], model_name)(config, model)
-    torch.autograd.set_detect_anomaly(False)
     return Training(trainer, train_data, valid_data, test_data)

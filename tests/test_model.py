@@ -122,6 +122,8 @@ def test_next_item_loss_of_several_targets_is_their_weighted_sum():
     ])  # fmt: skip
     expected = (single * share).sum(dim=1).mean()
     assert torch.allclose(next_item_loss(interest, candidates, target, 0.1, share=share), expected, rtol=1e-5)
+    in_double = next_item_loss(interest.double(), candidates.double(), target, 0.1, share=share)
+    assert torch.allclose(in_double.float(), expected, rtol=1e-5)
 
 
 def test_next_item_loss_in_bfloat16_is_near_and_so_are_its_gradients():

@@ -49,7 +49,7 @@ class RepeatBias(nn.Module):
     def after(self, item_seq: Tensor) -> HistoryBonus:
         """After the last events of histories ``[T, L]``, with 0 in front of the shorter ones."""
         lag = torch.arange(item_seq.shape[1] - 1, -1, -1, device=item_seq.device)
-        return HistoryBonus(item_seq, F.embedding(_bucket(lag, _LAGS), self.bonus[:, None]).squeeze(1))
+        return HistoryBonus(item_seq, _of_buckets(self.bonus[:, None], _bucket(lag, _LAGS)).squeeze(1))
 
 
 class NeighbourBias(nn.Module):
@@ -104,7 +104,7 @@ class NeighbourBias(nn.Module):
 
     def _bonus(self, items: Tensor, reach: int) -> HistoryBonus:
         bucket = self.get_buffer("bucket")[: sum(self._counted[:reach])]
-        return HistoryBonus(items, F.embedding(bucket, self.bonus.flatten(1).T).T.flatten())
+        return HistoryBonus(items, _of_buckets(self.bonus.flatten(1).T, bucket).T.flatten())
 
 
 def together(*parts: HistoryBonus | None) -> HistoryBonus | None:
@@ -120,6 +120,11 @@ def until(item_seq: Tensor, last: Tensor, events: int) -> Tensor:
     """So many events of histories ``[B, L]`` up to the one at ``last``, ``[B]``, which stands in the last column."""
     place = last[:, None] - torch.arange(events - 1, -1, -1, device=last.device)
     return item_seq.gather(1, place.clamp(min=0)).where(place >= 0, 0)
+
+
+def _of_buckets(weights: Tensor, bucket: Tensor) -> Tensor:
+    """The weights of buckets, ``[buckets, M], [K] -> [K, M]``, with a gradient that sorts nothing, as indexing's would."""
+    return F.embedding(bucket, weights)
 
 
 def _bucket(distance: Tensor, buckets: int) -> Tensor:

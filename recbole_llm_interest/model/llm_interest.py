@@ -233,6 +233,8 @@ class LLMInterest(SequentialRecommender):
         Items are given by their places among the candidates.
         """
         row, position = targets
+        # no event is selected twice, so that gradients need not be sorted to be added up, as indexing's are
+        interest_there = interest.flatten(0, 1).index_select(0, row * interest.shape[1] + position)
         target, share = self._targets(next_items, row, position)
         repeats = self.repeat_bias(item_seq, row, position) if self.repeat_bias is not None else None
         likes = None
@@ -240,7 +242,7 @@ class LLMInterest(SequentialRecommender):
             neighbours = candidates.places[self._neighbours(candidates.ids[item_seq])]
             likes = self.neighbour_bias(neighbours, row, position)
         return next_item_loss(
-            interest.flatten(0, 1).index_select(0, row * interest.shape[1] + position),  # no event is selected twice
+            interest_there,
             items,
             target,
             self.temperature,

@@ -13,8 +13,8 @@ from recbole_llm_interest.model.history_bonus import HistoryBonus
 
 #: the least length by which a class is divided
 _EPSILON = 1e-12
-#: scores that a chunk of the next-item loss never exceeds, whatever the catalogue: 128 MB; on a GPU 512 MB, since the
-#: fewer chunks there are, the less it waits for the next
+#: scores that a chunk of the next-item loss never exceeds, whatever the catalogue: in float32 128 MB, and on a GPU, which
+#: spends more on starting a chunk than on computing it, 512 MB
 _CHUNK_SCORES_AT_MOST = {"cpu": 2**25, "cuda": 2**27}
 #: scores that it holds on a processor, as many as stay in its cache
 _CHUNK_SCORES = {"cpu": 2**18}
@@ -65,6 +65,7 @@ def next_item_loss(
             interest = F.normalize(interest, dim=-1)
         if share is None:
             target, share = target[:, None], interest.new_ones(len(target), 1)
+        share = share.to(interest.dtype)
         if history is None:
             history = HistoryBonus(target[:, :0], interest.new_zeros(0))
         few, bonus = history.items, _at_least_float(history.bonus) / (temperature or 1.0)

@@ -108,18 +108,15 @@ class LiveModel:
         if not rows.shape[1]:
             return {}
         items, last = rows.to(self.device), length.to(self.device) - 1
-        user = torch.arange(len(last), device=self.device)
         found = {}
         if self.model.repeat_bias is not None:
-            found["had before"] = self.model.repeat_bias(items, user, last)
+            found["had before"] = self.model.repeat_bias.after(until(items, last, items.shape[1]))
         if self.model.neighbour_bias is not None:
             # the neighbours of recent events are looked up, and no others
-            reach = min(items.shape[1], self.model.neighbour_bias.reach)
-            recent = until(items, last, reach)
+            recent = until(items, last, min(items.shape[1], self.model.neighbour_bias.reach))
             neighbours = self.items.neighbours(recent.flatten()).long()
-            ends = torch.full_like(last, reach - 1)
-            found["like what was chosen"] = self.model.neighbour_bias(
-                neighbours.view(*recent.shape, *neighbours.shape[1:]), user, ends
+            found["like what was chosen"] = self.model.neighbour_bias.after(
+                neighbours.view(*recent.shape, *neighbours.shape[1:])
             )
         return found
 
