@@ -13,8 +13,8 @@ from recbole_llm_interest.model.history_bonus import HistoryBonus
 
 #: the least length by which a class is divided
 _EPSILON = 1e-12
-#: scores that a chunk of the next-item loss never exceeds, whatever the catalogue: in float32 128 MB, and on a GPU, which
-#: spends more on starting a chunk than on computing it, 512 MB
+#: scores that a chunk of the next-item loss never exceeds, whatever the catalogue: in float32 128 MB; 512 MB on a GPU,
+#: for which starting many chunks takes longer than computing them
 _CHUNK_SCORES_AT_MOST = {"cpu": 2**25, "cuda": 2**27}
 #: scores that it holds on a processor, as many as stay in its cache
 _CHUNK_SCORES = {"cpu": 2**18}
