@@ -123,7 +123,7 @@ def until(item_seq: Tensor, last: Tensor, events: int) -> Tensor:
 
 
 def _of_buckets(weights: Tensor, bucket: Tensor) -> Tensor:
-    """The weights of buckets, ``[buckets, M], [K] -> [K, M]``, whose gradient sorts nothing, as that of an index does."""
+    """The weights of buckets, ``[buckets, M], [K] -> [K, M]``; the gradient, unlike that of an index, sorts nothing."""
     return F.embedding(bucket, weights)
 
 
