@@ -184,9 +184,6 @@ class ModelSettings:
     ssl_backward_weight: float = Field(
         0.0, ge=0, description="weight of naming the item before, of histories read from their end"
     )
-    ssl_first_weight: float = Field(
-        0.0, ge=0, description="weight of naming a history's first item from who the user is: for new users' sake"
-    )
     ssl_views_weight: float = Field(0.0, ge=0, description="weight of the contrast of two changed views of a history")
     ssl_modalities_weight: float = Field(0.0, ge=0, description="weight of the contrast of an item's modalities")
     ssl_masked_item_weight: float = Field(0.0, ge=0, description="weight of naming an item masked in the history")

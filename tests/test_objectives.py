@@ -17,7 +17,6 @@ from recbole_llm_interest.model.fusion import ContentFusion
 from recbole_llm_interest.model.objectives import (
     BackwardReading,
     FeatureAutoencoding,
-    FirstItem,
     FutureContrast,
     Histories,
     MaskedItem,
@@ -25,7 +24,7 @@ from recbole_llm_interest.model.objectives import (
     ViewContrast,
 )
 
-SSL = ["future", "backward", "first", "views", "modalities", "masked_item", "autoencoding"]
+SSL = ["future", "backward", "views", "modalities", "masked_item", "autoencoding"]
 LENGTHS = torch.tensor([1, 2, 5, 8])
 
 
@@ -186,17 +185,6 @@ def test_backward_reading_names_the_item_before(histories):
             interest = interest + histories.items[event] + objective.direction
             losses.append(torch.logsumexp(histories.items @ interest, 0) - histories.items[before] @ interest)
     assert torch.allclose(objective(histories), torch.stack(losses).mean(), atol=1e-5)
-
-
-def test_first_item_is_named_by_who_the_user_is(histories):
-    who = torch.randn(4, 4)
-    known = replace(histories, track=lambda seq, table: who[:, None] + F.embedding(seq, table).cumsum(dim=1))
-    first = histories.item_seq[:, 0].tolist()
-    losses = [
-        torch.logsumexp(histories.items @ one, 0) - histories.items[item] @ one
-        for one, item in zip(who, first, strict=True)
-    ]
-    assert torch.allclose(FirstItem()(known), torch.stack(losses).mean(), atol=1e-5)
 
 
 def test_views_of_one_history_find_each_other(histories, monkeypatch):

@@ -740,23 +740,6 @@ def test_command_line(checkpoint, here, capsys):
         assert error.count("\n") == 1
 
 
-def test_new_users_begin_with_what_those_like_them_began_with(here, settings):
-    """Farmers begin with bread and librarians with chess; what follows is the same for all."""
-    users = {f"u{n}": "librarian" if n % 2 else "farmer" for n in range(40)}
-    events = [
-        (user, item, float(step))
-        for n, user in enumerate(users)
-        for step, item in enumerate(["chess" if n % 2 else "bread", "start", "middle", "end"])
-    ]
-    titles = {name: name for name in ("start", "chess", "bread", "middle", "end")}
-    write_dataset(here / "data", "beginners", events, titles, users)
-    learnt = {"epochs": 40, "learning_rate": 0.01, "ssl_first_weight": 1.0}
-    trained, *_ = run(["LLMInterest"], "beginners", config_dict={**settings, **learnt})
-    recommender = Recommender.load(trained.checkpoint, feature_cache=settings["feature_cache"])
-    for occupation, item in (("librarian", "chess"), ("farmer", "bread")):
-        assert recommender.recommend(recommender.start(profile={"occupation": occupation}), 1)[0].item == item
-
-
 def test_command_line_names_what_it_lacks_in_one_line(here, capsys):
     assert main([]) == 2
     assert capsys.readouterr().err == (

@@ -26,7 +26,6 @@ from recbole_llm_interest.model.losses import next_item_loss
 from recbole_llm_interest.model.objectives import (
     BackwardReading,
     FeatureAutoencoding,
-    FirstItem,
     FutureContrast,
     Histories,
     MaskedItem,
@@ -151,8 +150,6 @@ class LLMInterest(SequentialRecommender):
             return FutureContrast(settings.ssl_temperature, settings.ssl_horizon)
         if name == "backward":
             return BackwardReading(self.item_fusion.output_size)
-        if name == "first":
-            return FirstItem()
         if name == "views":
             return ViewContrast(settings.ssl_temperature, settings.ssl_share, self.item_fusion.output_size)
         if name == "modalities":

@@ -100,20 +100,6 @@ class BackwardReading(nn.Module):
         return histories.next_item_loss(interest, item_seq, before)
 
 
-class FirstItem(nn.Module):
-    """Before any event, who a user is should tell what their history begins with.
-
-    The next-item loss never asks that, since something has to come before the next item; but whoever is new asks it
-    first. What comes before is an event that says nothing, as it is for live states. A long history is cut into parts,
-    and each part's first item is asked for.
-    """
-
-    def forward(self, histories: Histories) -> Tensor:
-        first = histories.item_seq[:, :1]
-        nothing = torch.zeros_like(first)
-        return histories.next_item_loss(histories.track(nothing, histories.items), nothing, first)
-
-
 class ViewContrast(nn.Module):
     """The interest after a history that was changed at random should find the one after another change of it.
 
