@@ -27,6 +27,9 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from recbole_llm_interest.commandline import exit_code
+from recbole_llm_interest.errors import DataError
+
 #: a sequential model needs one event to begin from, and one each to train, validate and test
 FEWEST_EVENTS = 4
 
@@ -66,7 +69,7 @@ def column(table: pd.DataFrame, field: str) -> str:
     """The column of a field, whose name ends in its type."""
     found = [name for name in table if name.startswith(f"{field}:")]
     if not found:
-        sys.exit(f"error: no column {field}: among {', '.join(table)}")
+        raise DataError(f"no column {field}: among {', '.join(table)}")
     return str(found[0])
 
 
@@ -107,6 +110,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     source, name = options.data_path / options.dataset, f"{options.dataset}-new-{options.what}"
+    if not (source / f"{options.dataset}.inter").is_file():
+        raise DataError(f"{source / options.dataset}.inter does not exist: --data_path is the folder that holds it")
+    if (options.output / name).exists():
+        raise DataError(f"{options.output / name} is there already: remove it, or name another --output")
     events = read_events(source / f"{options.dataset}.inter")
     is_new = events.drawn(events.item if options.what == "items" else events.user, options.share, options.seed)
     kept, said, counts = (without_items if options.what == "items" else without_users)(events, is_new)
@@ -127,4 +134,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_code(main, kept="nothing was written"))

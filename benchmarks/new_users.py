@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -25,6 +26,8 @@ from scipy.stats import ttest_rel
 from statsmodels.stats.multitest import multipletests
 from tabulate import tabulate
 
+from recbole_llm_interest.commandline import exit_code
+from recbole_llm_interest.errors import DataError
 from recbole_llm_interest.provenance import made_by
 from recbole_llm_interest.recommender import Recommender, State, join
 
@@ -88,6 +91,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1, help="of whose profile somebody else's is")
     options = parser.parse_args()
     folder = options.data_path / options.dataset
+    for path in (folder / "content" / "users.jsonl", folder / "held_out.tsv"):
+        if not path.is_file():
+            raise DataError(f"{path} does not exist: hold_out.py --what=users makes a data set with new users")
     settings = {"data_path": str(options.data_path), "feature_cache": options.feature_cache}
     recommender = Recommender.load(options.checkpoint, **{key: value for key, value in settings.items() if value})
     known = profiles(folder / "content" / "users.jsonl")
@@ -130,4 +136,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_code(main, kept="nothing was changed"))
