@@ -42,6 +42,10 @@ class Events(NamedTuple):
     item: str
     time: str
 
+    def in_order(self) -> pd.DataFrame:
+        """The events from the first to the last."""
+        return self.table.sort_values(self.time, kind="stable", key=lambda time: time.astype(float))
+
     def drawn(self, column: str, share: float, seed: int) -> pd.Series:
         """Which events are of a random share of users, or items."""
         names = np.sort(self.table[column].unique())
@@ -75,9 +79,8 @@ def column(table: pd.DataFrame, field: str) -> str:
 
 def without_items(events: Events, is_new: pd.Series) -> tuple[pd.DataFrame, str, dict[str, int]]:
     """The events that stay; what was held out, in words and in numbers."""
-    table, user, item, time = events
-    order = table.assign(time=table[time].astype(float)).sort_values("time", kind="stable")
-    is_last = ~order[user].duplicated(keep="last").reindex(table.index)
+    table, user, item, _ = events
+    is_last = ~events.in_order()[user].duplicated(keep="last").reindex(table.index)
     rest = table[~is_new | is_last]
     kept = rest[rest.groupby(user)[item].transform("size") >= FEWEST_EVENTS]
     counts = {
@@ -123,10 +126,10 @@ def main() -> None:
     write_text(kept, target / f"{name}.inter")
     if options.what == "users":
         write_text(events.table[is_new], target / "held_out.tsv")
-    for kind, column in (("item", events.item), ("user", events.user)):
+    for kind, of_ids in (("item", events.item), ("user", events.user)):
         if (source / f"{options.dataset}.{kind}").is_file():
             rows = read_text(source / f"{options.dataset}.{kind}")
-            write_text(rows[rows[column].isin(set(kept[column]))], target / f"{name}.{kind}")
+            write_text(rows[rows[of_ids].isin(set(kept[of_ids]))], target / f"{name}.{kind}")
     if (source / "content").is_dir():
         shutil.copytree(source / "content", target / "content", copy_function=shutil.copyfile)
     print(f"{target}: {len(kept)} of {len(events.table)} events; {said}")

@@ -22,12 +22,11 @@ import numpy as np
 import torch
 from figure import device
 from hold_out import read_events
-from scipy.stats import ttest_rel
-from statsmodels.stats.multitest import multipletests
 from tabulate import tabulate
 
 from recbole_llm_interest.commandline import exit_code
 from recbole_llm_interest.errors import DataError
+from recbole_llm_interest.evaluation.significance import paired_p_values
 from recbole_llm_interest.provenance import made_by
 from recbole_llm_interest.recommender import Recommender, State, join
 
@@ -38,9 +37,8 @@ OTHERS = ANOTHER, NONE, POPULAR = "somebody else's", "nothing known", "most popu
 
 def histories(path: Path) -> dict[str, list[str]]:
     """The items of each user in the order in which they were chosen."""
-    table, user, item, time = read_events(path)
-    table = table.assign(time=table[time].astype(float)).sort_values("time", kind="stable")
-    return {str(name): list(group) for name, group in table.groupby(user)[item]}
+    events = read_events(path)
+    return {str(user): list(items) for user, items in events.in_order().groupby(events.user)[events.item]}
 
 
 def profiles(path: Path) -> dict[str, dict[str, str]]:
@@ -70,15 +68,6 @@ def scores(found: Sequence[Sequence[str]], chosen: Sequence[Sequence[str]]) -> d
             [len({*ranked} & {*items[:K]}) / len({*items[:K]}) for ranked, items in zip(found, chosen, strict=True)]
         ),
     }
-
-
-def p_values(result: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, dict[str, float]]:
-    """Paired t-tests of the own profile against the others, with Holm's correction for those of one metric."""
-    corrected = {}
-    for metric, own in result[OWN].items():
-        found = [ttest_rel(own, result[name][metric]).pvalue for name in OTHERS]
-        corrected[metric] = dict(zip(OTHERS, multipletests(found, method="holm")[1], strict=True))
-    return corrected
 
 
 def main() -> None:
@@ -112,7 +101,11 @@ def main() -> None:
         for name, state in asked.items()
     } | {POPULAR: [popular] * len(own)}
     result = {name: scores(ranked, chosen) for name, ranked in found.items()}
-    metrics, p = list(result[OWN]), p_values(result)
+    metrics = list(result[OWN])
+    p = {
+        metric: dict(zip(OTHERS, paired_p_values(values, [result[name][metric] for name in OTHERS]), strict=True))
+        for metric, values in result[OWN].items()
+    }
     table = [
         {
             "what is known": name,
