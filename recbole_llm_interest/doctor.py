@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -12,7 +11,7 @@ from pathlib import Path
 import torch
 from tabulate import tabulate
 
-from recbole_llm_interest.commandline import exit_code
+from recbole_llm_interest.commandline import bare_parser, exit_code
 from recbole_llm_interest.content.collect import installed_version
 from recbole_llm_interest.content.encoders.text import BUNDLED_NAME, bundled_model
 from recbole_llm_interest.content.encoders.weights import cached_model
@@ -40,11 +39,21 @@ class Finding:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line. Returns 0, or 1 where something that the defaults need is not in order."""
-    parser = argparse.ArgumentParser(prog="python -m recbole_llm_interest.doctor", description=__doc__)
-    parser.parse_args(sys.argv[1:] if arguments is None else arguments)
+    """The command line.
+
+    Returns the exit code: 0, 1 where something that the defaults need is not in order, 2 for a mistake of the user's,
+    130 when interrupted.
+    """
+    parser = bare_parser("python -m recbole_llm_interest.doctor", __doc__ or "")
     findings: list[Finding] = []
-    code = exit_code(lambda: findings.extend(examine()), kept="nothing was changed")
+
+    def job() -> None:
+        parser.parse_args(arguments)
+        findings.extend(examine())
+
+    code = exit_code(job, kept="nothing was changed")
+    if code:
+        return code
     marks = {True: "ok", False: "missing"}
     rows = [
         ("BROKEN" if finding.remedy and finding.is_needed else marks[not finding.remedy], finding.what, finding.state)
@@ -56,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"\n{finding.what}: {finding.remedy}", end="")
     broken = [finding.what for finding in findings if finding.remedy and finding.is_needed]
     print(f"\n\n{'broken: ' + ', '.join(broken) if broken else 'the default text encoder can run here'}")
-    return code or (1 if broken else 0)
+    return 1 if broken else 0
 
 
 def examine() -> list[Finding]:

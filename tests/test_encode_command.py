@@ -252,6 +252,13 @@ def test_doctor_tells_models_of_the_hub_cache_from_those_without_weights(here, m
     assert state.endswith(": a/whole; without weights: a/half")
 
 
+def test_doctor_says_a_mistake_in_one_line_and_nothing_else(capsys):
+    assert doctor.main(["--everything"]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err == "error: command line: unrecognized arguments: --everything; --help names the options\n"
+
+
 def test_doctor_says_what_can_run_here(capsys, monkeypatch):
     assert doctor.main([]) == 0
     out = capsys.readouterr().out
