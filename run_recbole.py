@@ -2,7 +2,7 @@
 
 import sys
 
-from recbole_llm_interest.runner import main
+from recbole_llm_interest.cli.compare import main
 
 if __name__ == "__main__":
     sys.exit(main())

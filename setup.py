@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
 PACKAGE = "recbole_llm_interest"
 #: what each modality's encoders need; training on features that are there already needs none of it
@@ -14,7 +14,6 @@ CONTENT = {
     "parquet": ["pyarrow>=15"],
     "index": ["faiss-cpu>=1.8"],  # approximate search, and content_neighbours, in large catalogues
 }
-SUBPACKAGES = ["", ".content", ".content.encoders", ".evaluation", ".export", ".model", ".recommender", ".report"]
 
 setup(
     name=PACKAGE,
@@ -24,7 +23,7 @@ setup(
     long_description_content_type="text/markdown",
     license="MIT",
     python_requires=">=3.11",
-    packages=[*(PACKAGE + name for name in SUBPACKAGES), f"{PACKAGE}.properties"],
+    packages=[*find_packages(include=[PACKAGE, f"{PACKAGE}.*"]), f"{PACKAGE}.properties"],
     package_dir={f"{PACKAGE}.properties": "properties"},
     package_data={
         PACKAGE: ["py.typed"],

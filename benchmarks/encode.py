@@ -23,12 +23,12 @@ import numpy as np
 import torch
 
 import recbole_llm_interest  # noqa: F401  (mends torchvision, without which open_clip does not import)
-from recbole_llm_interest.content.collect import EncodingJob, Summary
+from recbole_llm_interest.content.blobs import Blob, MediaFile, Text
 from recbole_llm_interest.content.encoders import Encoder
 from recbole_llm_interest.content.encoders.image import RANDOM, ImageEncoder
 from recbole_llm_interest.content.encoders.text import BUNDLED_NAME, TextEncoder
-from recbole_llm_interest.content.pieces import MediaFile, Piece, Text
-from recbole_llm_interest.content.store import FeatureStore
+from recbole_llm_interest.content.feature_store import FeatureStore
+from recbole_llm_interest.content.pipeline import EncodingJob, Summary
 from recbole_llm_interest.settings import Modality
 
 ARCHITECTURE = "ViT-B-32"
@@ -55,14 +55,14 @@ def made_images(count: int, folder: Path) -> list[Path]:
     return paths
 
 
-def encode_by_package(pieces: dict[str, Piece], encoder: Encoder, modality: Modality) -> None:
+def encode_by_package(blobs: dict[str, Blob], encoder: Encoder, modality: Modality) -> None:
     """Into a new store, so that everything is encoded."""
     with tempfile.TemporaryDirectory() as folder:
         store = FeatureStore(Path(folder), modality, encoder.fingerprint)
-        summary = Summary("item", modality, encoder.description["name"], len(pieces))
-        EncodingJob(pieces, encoder, store, summary).run()
-        if summary.encoded != len(pieces):
-            raise RuntimeError(f"{summary.encoded} of {len(pieces)} encoded")
+        summary = Summary("item", modality, encoder.description["name"], len(blobs))
+        EncodingJob(blobs, encoder, store, summary).run()
+        if summary.encoded != len(blobs):
+            raise RuntimeError(f"{summary.encoded} of {len(blobs)} encoded")
 
 
 def compare(what: str, bare: Callable[[], object], ours: Callable[[], object], count: int, repeats: int) -> None:
@@ -100,11 +100,11 @@ def compare_text(options: argparse.Namespace) -> None:
     bare = SentenceTransformer(str(encoder.folder))
     encoder.encode(texts[:64])
     bare.encode(texts[:64])
-    pieces: dict[str, Piece] = {str(number): Text(text) for number, text in enumerate(texts)}
+    blobs: dict[str, Blob] = {str(number): Text(text) for number, text in enumerate(texts)}
     compare(
         f"text, {BUNDLED_NAME}",
         lambda: bare.encode(texts, batch_size=encoder.batch_size),
-        lambda: encode_by_package(pieces, encoder, "text"),
+        lambda: encode_by_package(blobs, encoder, "text"),
         len(texts),
         options.repeats,
     )
@@ -129,11 +129,11 @@ def compare_images(options: argparse.Namespace) -> None:
         paths = made_images(options.images, Path(folder))
         with paths[0].open("rb") as file:
             encoder.encode([encoder.load(file)])
-        pieces: dict[str, Piece] = {path.stem: MediaFile(Path(folder), path.name) for path in paths}
+        blobs: dict[str, Blob] = {path.stem: MediaFile(Path(folder), path.name) for path in paths}
         compare(
             f"images, {ARCHITECTURE} with random weights",
             bare,
-            lambda: encode_by_package(pieces, encoder, "image"),
+            lambda: encode_by_package(blobs, encoder, "image"),
             len(paths),
             options.repeats,
         )
@@ -142,7 +142,7 @@ def compare_images(options: argparse.Namespace) -> None:
 def measure_memory(options: argparse.Namespace) -> None:
     """What encoding many short texts takes on top of the loaded model and the texts."""
     texts = made_texts(options.texts, longest=8)
-    pieces: dict[str, Piece] = {str(number): Text(text) for number, text in enumerate(texts)}
+    blobs: dict[str, Blob] = {str(number): Text(text) for number, text in enumerate(texts)}
     encoder = TextEncoder(BUNDLED_NAME)
     encoder.encode(texts[:64])
     peak = before = resident_bytes()
@@ -156,7 +156,7 @@ def measure_memory(options: argparse.Namespace) -> None:
     watcher = threading.Thread(target=watch)
     watcher.start()
     started = time.perf_counter()
-    encode_by_package(pieces, encoder, "text")
+    encode_by_package(blobs, encoder, "text")
     seconds = time.perf_counter() - started
     done.set()
     watcher.join()

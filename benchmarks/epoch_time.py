@@ -31,7 +31,7 @@ from figure import device
 from tqdm import tqdm
 from training import ready_to_train
 
-from recbole_llm_interest.provenance import made_by
+from recbole_llm_interest.training.run_metadata import environment_info
 
 
 class Side:
@@ -134,7 +134,7 @@ def main() -> None:
         "our_batch_size": options.our_batch_size,
         "threads": options.threads,
         "length": options.length,
-        **made_by(device()),
+        **environment_info(device()),
     }
     print(
         f"{options.baseline}: {figure['baseline_seconds']} s an epoch ({figure['baseline_batches_timed']} of {batches} "

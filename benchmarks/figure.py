@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from recbole_llm_interest.provenance import made_by
+from recbole_llm_interest.training.run_metadata import environment_info
 
 
 def device() -> torch.device:
@@ -50,7 +50,7 @@ def print_figure(
         "repeats": len(ratios),
         "spread": [_short(min(ratios)), _short(max(ratios))],
         **more,
-        **made_by(on or device()),
+        **environment_info(on or device()),
         "threads": torch.get_num_threads(),
     }
     print(json.dumps(figure))

@@ -27,7 +27,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from recbole_llm_interest.commandline import exit_code
+from recbole_llm_interest.cli.common import exit_code
 from recbole_llm_interest.errors import DataError
 
 #: a sequential model needs one event to begin from, and one each to train, validate and test

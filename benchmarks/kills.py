@@ -38,13 +38,14 @@ import numpy as np
 import torch
 from safetensors.numpy import load
 
-import recbole_llm_interest.content.encode
-import recbole_llm_interest.report.__main__
-import recbole_llm_interest.runner
-from recbole_llm_interest.content import collect
-from recbole_llm_interest.evaluation.comparison import RunResult, draw_comparison, read_results, write_comparison
-from recbole_llm_interest.provenance import made_by
-from recbole_llm_interest.trainer import open_checkpoint
+import recbole_llm_interest.cli.compare
+import recbole_llm_interest.cli.encode
+import recbole_llm_interest.cli.report
+from recbole_llm_interest.content import pipeline as collect
+from recbole_llm_interest.evaluation.results import RunResult, read_results
+from recbole_llm_interest.evaluation.table import draw_comparison, write_comparison
+from recbole_llm_interest.training.checkpoint import open_checkpoint
+from recbole_llm_interest.training.run_metadata import environment_info
 
 REPOSITORY = Path(__file__).parent.parent
 #: one in so many jobs is a process of its own
@@ -80,12 +81,12 @@ WORDS = {
 def encode(words: list[str]) -> int:
     """The job of encoding."""
     collect.SHARD_ROWS = SHARD_ROWS
-    return recbole_llm_interest.content.encode.main(words)
+    return recbole_llm_interest.cli.encode.main(words)
 
 
 def train(words: list[str]) -> int:
     """The jobs of training and checkpointing."""
-    return recbole_llm_interest.runner.main(words)
+    return recbole_llm_interest.cli.compare.main(words)
 
 
 def report(words: list[str]) -> int:
@@ -93,7 +94,7 @@ def report(words: list[str]) -> int:
     (version,) = words
     results = read_results(Path(version))
     draw_comparison(results, write_comparison(results, Path("table"))[0])
-    return recbole_llm_interest.report.__main__.main(["--table=table.json", "--output=report"])
+    return recbole_llm_interest.cli.report.main(["--table=table.json", "--output=report"])
 
 
 JOBS: dict[str, Callable[[list[str]], int]] = {
@@ -158,7 +159,7 @@ def main() -> None:
         "left_over": sum(len(outcome.left_over) for outcome in outcomes.values()),
         "largest_difference": max(outcome.largest_difference for outcome in outcomes.values()),
         "what": {what: vars(outcome) for what, outcome in outcomes.items()},
-        **made_by(torch.device("cpu")),
+        **environment_info(torch.device("cpu")),
     }
     print(json.dumps(figure))
 

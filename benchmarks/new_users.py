@@ -24,11 +24,11 @@ from figure import device
 from hold_out import read_events
 from tabulate import tabulate
 
-from recbole_llm_interest.commandline import exit_code
+from recbole_llm_interest.cli.common import exit_code
 from recbole_llm_interest.errors import DataError
 from recbole_llm_interest.evaluation.significance import paired_p_values
-from recbole_llm_interest.provenance import made_by
 from recbole_llm_interest.recommender import Recommender, State, join
+from recbole_llm_interest.training.run_metadata import environment_info
 
 K = 10
 OWN = "own profile"
@@ -123,7 +123,7 @@ def main() -> None:
             for name, of_users in result.items()
         },
         "p_holm": {metric: {name: float(f"{value:.2g}") for name, value in of.items()} for metric, of in p.items()},
-        **made_by(device()),
+        **environment_info(device()),
     }
     print(json.dumps(figure))
 

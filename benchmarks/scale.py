@@ -38,7 +38,7 @@ from recbole.utils import get_model, get_trainer, init_seed
 from tqdm import tqdm
 from training import LEAVE_ONE_OUT
 
-from recbole_llm_interest.recbole_compat import literal
+from recbole_llm_interest.patches.security import literal
 
 STAGES = ("prepare", "build", "train", "evaluate")
 #: events that are made and written at once

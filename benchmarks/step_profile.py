@@ -22,7 +22,7 @@ from tabulate import tabulate
 from torch.profiler import ProfilerActivity, profile
 from training import ready_to_train
 
-from recbole_llm_interest.provenance import made_by
+from recbole_llm_interest.training.run_metadata import environment_info
 
 #: how the processor waits for the device, or copies from it, in a profile
 _WAITS = ("cudaStreamSynchronize", "cudaDeviceSynchronize", "cudaEventSynchronize")
@@ -104,7 +104,7 @@ def main() -> None:
         "batches_an_epoch": len(train_data),
         "length": options.length,
         "batch_size": options.batch_size,
-        **made_by(trainer.device),
+        **environment_info(trainer.device),
     }
     print(json.dumps(figure))
 

@@ -9,10 +9,10 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from recbole_llm_interest.commandline import bare_parser, exit_code, parse_arguments
-from recbole_llm_interest.evaluation.comparison import RunResult
-from recbole_llm_interest.evaluation.rows import Row
-from recbole_llm_interest.runner import run
+from recbole_llm_interest.cli.common import bare_parser, exit_code, parse_arguments
+from recbole_llm_interest.evaluation.results import RunResult
+from recbole_llm_interest.evaluation.variants import Variant
+from recbole_llm_interest.training.comparison import run
 
 #: a few hundred short texts: whitening them whole would blow up what is noise, and an ID would know them by heart
 SETTINGS: dict[str, Any] = {
@@ -75,7 +75,7 @@ def write_jsonl(path: Path, rows: Iterable[Mapping[str, str]]) -> None:
 
 
 def train(
-    rows: Sequence[str | Row], folder: Path, options: argparse.Namespace, overrides: Mapping[str, Any]
+    rows: Sequence[str | Variant], folder: Path, options: argparse.Namespace, overrides: Mapping[str, Any]
 ) -> list[RunResult]:
     """Train each row on the data set in ``folder``, as ``run_recbole.py`` does."""
     settings = {**SETTINGS, "data_path": str(folder.parent), "seed": options.seed, **overrides}

@@ -20,7 +20,7 @@ from sklearn.linear_model import LogisticRegression
 from tabulate import tabulate
 
 from recbole_llm_interest.content.encoders import create_encoder
-from recbole_llm_interest.evaluation.rows import Row
+from recbole_llm_interest.evaluation.variants import Variant
 from recbole_llm_interest.recommender import Calibration, Recommender
 from recbole_llm_interest.settings import ContentSettings
 
@@ -29,7 +29,10 @@ SETTINGS = {
     "eval_args": {"split": {"RS": [0.85, 0.1, 0.05]}, "group_by": None, "order": "TO", "mode": "full"},
     "projection": "linear",
 }
-ROWS = [Row("LLMInterest", "LLMInterest"), Row("IDs alone", "LLMInterest", {"modalities": [], "use_item_id": True})]
+ROWS = [
+    Variant("LLMInterest", "LLMInterest"),
+    Variant("IDs alone", "LLMInterest", {"modalities": [], "use_item_id": True}),
+]
 _REWORDED = ", reworded"
 #: one dialogue -> for each turn of the agent's, the replies with their probabilities, the likeliest first
 Answers = Callable[[Sequence[Turn]], list[list[tuple[str, float]]]]

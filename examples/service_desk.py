@@ -144,7 +144,7 @@ MATTERS = {
         "nothing has come yet, it should have been here on Friday.", "the courier never turned up.",
     ]),
     "broken": ("order", ("goods", "money"), [
-        "the vase came in pieces.", "the screen is cracked.", "it arrived damaged.",
+        "the vase came in blobs.", "the screen is cracked.", "it arrived damaged.",
         "the lamp was broken in its box.", "there is a big dent in it.", "the glass is shattered.",
         "what I unpacked is smashed.", "one leg of the chair had snapped off.",
     ]),

@@ -15,13 +15,13 @@ from making import command, train
 from tabulate import tabulate
 from video_site import ROUTINES, Site, Visit, visits, write_site
 
-from recbole_llm_interest.evaluation.comparison import as_table, write_comparison
-from recbole_llm_interest.evaluation.rows import Row
+from recbole_llm_interest.evaluation.table import as_table, write_comparison
+from recbole_llm_interest.evaluation.variants import Variant
 from recbole_llm_interest.recommender import Recommender, State
 
 ROWS = [
-    Row("LLMInterest", "LLMInterest"),
-    Row("IDs alone", "LLMInterest", {"modalities": [], "use_item_id": True}),
+    Variant("LLMInterest", "LLMInterest"),
+    Variant("IDs alone", "LLMInterest", {"modalities": [], "use_item_id": True}),
     "Pop",
 ]
 #: what a new viewer says; theirs is a way of baking, then astronomy, then jazz, two videos on each at most

@@ -5,11 +5,11 @@ Importing this package is all it takes: RecBole then runs on today's numpy, torc
 trainer for a model whose own ones it cannot find.
 """
 
-from recbole_llm_interest import recbole_compat
+from recbole_llm_interest import patches
 
-recbole_compat.install()
+patches.install()
 
-from recbole_llm_interest import registration  # noqa: E402  (RecBole must be mended before it is imported)
+from recbole_llm_interest import registration  # noqa: E402  (RecBole must be patched before it is imported)
 
 registration.register()
 

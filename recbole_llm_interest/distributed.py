@@ -51,21 +51,21 @@ def rank() -> int:
     return torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
 
 
-def is_first() -> bool:
+def is_main_process() -> bool:
     """Whether this is the process that evaluates and writes."""
     return rank() == 0
 
 
-def on_first(job: Callable[[], _Result]) -> _Result:
+def on_main_process(job: Callable[[], _Result]) -> _Result:
     """Do ``job`` in the first process; all return what it returns there."""
     if world_size() == 1:
         return job()
-    result = [job() if is_first() else None]
+    result = [job() if is_main_process() else None]
     torch.distributed.broadcast_object_list(result)
     return result[0]  # type: ignore[return-value]
 
 
-def from_all(value: _Result) -> list[_Result]:
+def all_gather_objects(value: _Result) -> list[_Result]:
     """What each process gave, in their order."""
     if world_size() == 1:
         return [value]
@@ -75,16 +75,16 @@ def from_all(value: _Result) -> list[_Result]:
 
 
 @contextlib.contextmanager
-def first_goes_first() -> Iterator[None]:
+def main_process_first() -> Iterator[None]:
     """The others do what is within when the first process has done it, and find what it stored."""
-    if not is_first():
-        on_first(lambda: None)
+    if not is_main_process():
+        on_main_process(lambda: None)
     yield
-    if is_first():
-        on_first(lambda: None)
+    if is_main_process():
+        on_main_process(lambda: None)
 
 
-def own_device(device: torch.device) -> torch.device:
+def process_device(device: torch.device) -> torch.device:
     """This process' own device of the kind of ``device``.
 
     Raises:
@@ -241,7 +241,7 @@ def share_training(trainer: Any, train_data: Any, targets: Callable[[Any], Tenso
     trainer.model.calculate_loss = lambda batch: loss(batch)
     train_epoch, valid_epoch = trainer._train_epoch, trainer._valid_epoch
     trainer._train_epoch = lambda *args, **kwargs: _mean(train_epoch(*args, **kwargs))
-    trainer._valid_epoch = lambda *args, **kwargs: on_first(lambda: valid_epoch(*args, **kwargs))
+    trainer._valid_epoch = lambda *args, **kwargs: on_main_process(lambda: valid_epoch(*args, **kwargs))
 
 
 class _ShareLoss(nn.Module):

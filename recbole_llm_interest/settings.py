@@ -257,3 +257,10 @@ def recbole_keys() -> frozenset[str]:
     in_files = [top_level_key.findall(file.read_text("utf-8")) for file in (folder / "properties").rglob("*.yaml")]
     in_code = [asked_for.findall(file.read_text("utf-8")) for file in folder.rglob("*.py")]
     return frozenset({"config_files", "nproc", "ip", "port", "offset"}.union(*in_files, *in_code))
+
+
+_PACKAGE = Path(__file__).parent
+
+
+# In a wheel the folder lies inside the package, in a checkout beside it.
+PROPERTIES = next(path for path in (_PACKAGE / "properties", _PACKAGE.parent / "properties") if path.is_dir())

@@ -8,16 +8,16 @@ import pytest
 import torch
 from recbole.utils import get_trainer
 
-from recbole_llm_interest.model.candidates import CandidateSampler
-from recbole_llm_interest.model.history_bonus import HistoryBonus
+from recbole_llm_interest.model.history_bias import HistoryBias
 from recbole_llm_interest.model.losses import next_item_loss
+from recbole_llm_interest.model.negative_sampling import NegativeSampler
 
 COUNTS = torch.tensor([0, 40, 1, 7, 0, 3, 12, 1, 25, 2, 9])  # item 4 is never chosen
 
 
 def test_how_often_an_item_is_drawn_is_what_its_weight_says():
     torch.manual_seed(0)
-    sampler = CandidateSampler(COUNTS, 6)
+    sampler = NegativeSampler(COUNTS, 6)
     drawn = torch.zeros(len(COUNTS))
     for _ in range(4000):
         drawn[sampler().ids] += 1
@@ -30,22 +30,22 @@ def test_how_often_an_item_is_drawn_is_what_its_weight_says():
 
 def test_candidates_are_those_of_the_batch_and_those_drawn_and_only_these_are_rivals():
     torch.manual_seed(0)
-    sampler = CandidateSampler(COUNTS, 2)
+    sampler = NegativeSampler(COUNTS, 2)
     for _ in range(20):  # what one draw has left in the table, the next has to clear
         candidates = sampler(torch.tensor([[3, 5], [5, 0]]))
         places = candidates.places[candidates.ids]
         assert places.tolist() == list(range(len(candidates.ids)))
         assert int((candidates.places > 0).sum()) == len(candidates.ids) - 1
         assert {0, 3, 5} <= set(candidates.ids.tolist())
-        assert candidates.log_weight[0] == -torch.inf
-        assert 1 <= int(candidates.log_weight.isfinite().sum()) <= 2
+        assert candidates.logit_correction[0] == -torch.inf
+        assert 1 <= int(candidates.logit_correction.isfinite().sum()) <= 2
 
 
 @pytest.mark.parametrize("draws", [None, 9, 1000])
 def test_as_many_draws_as_there_are_items_are_all_of_them(draws):
-    candidates = CandidateSampler(COUNTS, draws)(torch.tensor([3]))
+    candidates = NegativeSampler(COUNTS, draws)(torch.tensor([3]))
     assert candidates.ids.tolist() == [0, *(COUNTS > 0).nonzero().squeeze(1).tolist()]
-    assert candidates.log_weight.tolist() == [-torch.inf] + [0.0] * 9
+    assert candidates.logit_correction.tolist() == [-torch.inf] + [0.0] * 9
 
 
 def test_sampled_softmax_has_the_sum_of_the_full_one_on_average():
@@ -54,23 +54,23 @@ def test_sampled_softmax_has_the_sum_of_the_full_one_on_average():
     count = 200
     counts = torch.randint(1, 50, (count + 1,))
     counts[0] = 0
-    sampler = CandidateSampler(counts, 60)
+    sampler = NegativeSampler(counts, 60)
     items, interest = torch.randn(count + 1, 8), torch.randn(2, 8)
     target = torch.tensor([[1], [150]])
-    bonus = HistoryBonus(torch.randint(1, count, (2, 3)), torch.tensor([0.3, -0.2, 0.1]))
+    bonus = HistoryBias(torch.randint(1, count, (2, 3)), torch.tensor([0.3, -0.2, 0.1]))
     no_padding = torch.where(torch.arange(count + 1) > 0, 0.0, -torch.inf)
     full = torch.stack([
-        next_item_loss(interest[[row]], items, target[row], 0.5, HistoryBonus(bonus.items[[row]], bonus.bonus),
-                       log_weight=no_padding)
+        next_item_loss(interest[[row]], items, target[row], 0.5, HistoryBias(bonus.items[[row]], bonus.bonus),
+                       logit_correction=no_padding)
         for row in range(2)
     ])  # fmt: skip
     sums, losses = [], []
     for _ in range(500):
-        ids, log_weight, places = sampler(target, bonus.items)
+        ids, logit_correction, places = sampler(target, bonus.items)
         # one row at a time: their mean would hide what each is
         loss = torch.stack([
             next_item_loss(interest[[row]], items[ids], places[target[row]], 0.5,
-                           HistoryBonus(places[bonus.items[[row]]], bonus.bonus), log_weight=log_weight)
+                           HistoryBias(places[bonus.items[[row]]], bonus.bonus), logit_correction=logit_correction)
             for row in range(2)
         ])  # fmt: skip
         losses.append(loss)
@@ -84,11 +84,11 @@ def test_target_is_no_rival_of_its_own_however_it_was_drawn():
     items, interest = torch.randn(4, 3), torch.randn(1, 3)
     of_others = torch.tensor([-torch.inf, 0.7, 0.2, 0.4])
     for weight in (-torch.inf, 0.0, 5.0):
-        log_weight = of_others.clone()
-        log_weight[2] = weight
+        logit_correction = of_others.clone()
+        logit_correction[2] = weight
         scores = torch.nn.functional.cosine_similarity(interest, items) / 0.3
         rivals = torch.stack([scores[1] + 0.7, scores[2], scores[3] + 0.4])
-        loss = next_item_loss(interest, items, torch.tensor([2]), 0.3, log_weight=log_weight)
+        loss = next_item_loss(interest, items, torch.tensor([2]), 0.3, logit_correction=logit_correction)
         assert torch.allclose(loss, torch.logsumexp(rivals, 0) - scores[2], atol=1e-5)
 
 
@@ -98,13 +98,13 @@ def test_gradients_of_a_weighted_loss_are_those_of_autograd():
     items = torch.randn(9, 5, dtype=torch.double, requires_grad=True)
     bonus = torch.randn(2, dtype=torch.double, requires_grad=True)
     target, few = torch.randint(1, 9, (6,)), torch.randint(1, 9, (6, 2))
-    log_weight = torch.randn(9, dtype=torch.double)
-    log_weight[[0, 3]] = -torch.inf
+    logit_correction = torch.randn(9, dtype=torch.double)
+    logit_correction[[0, 3]] = -torch.inf
     scores = torch.nn.functional.cosine_similarity(interest[:, None], items, dim=-1)
     scores = (scores.scatter_add(1, few, bonus.expand(6, 2))) / 0.4
     is_target = torch.nn.functional.one_hot(target, 9).bool()
-    naive = -(torch.where(is_target, scores, scores + log_weight).log_softmax(dim=1)[is_target]).mean()
-    loss = next_item_loss(interest, items, target, 0.4, HistoryBonus(few, bonus), log_weight=log_weight)
+    naive = -(torch.where(is_target, scores, scores + logit_correction).log_softmax(dim=1)[is_target]).mean()
+    loss = next_item_loss(interest, items, target, 0.4, HistoryBias(few, bonus), logit_correction=logit_correction)
     assert torch.allclose(loss, naive)
     ours, expected = (torch.autograd.grad(value, (interest, items, bonus)) for value in (loss, naive))
     assert all(torch.allclose(a, b, atol=1e-8) for a, b in zip(ours, expected, strict=True))

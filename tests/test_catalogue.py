@@ -7,13 +7,13 @@ import re
 
 import pytest
 
-from recbole_llm_interest.atomic_files import Layout
 from recbole_llm_interest.content.catalogue import read_catalogue
 from recbole_llm_interest.errors import DataError, SettingsError
+from recbole_llm_interest.io.atomic_files import AtomicFormat
 
 
 def texts_of(*arguments, **named):
-    return {token: piece.text for token, piece in read_catalogue(*arguments, **named).pieces["text"].items()}
+    return {token: piece.text for token, piece in read_catalogue(*arguments, **named).blobs["text"].items()}
 
 
 def write_items(folder, *lines):
@@ -85,7 +85,7 @@ def test_encoding_is_named_where_it_is_wrong_and_obeyed_where_it_is_given(tmp_pa
     (tmp_path / "d.item").write_bytes("item_id:token\ttitle:token_seq\n7\tCaché\n".encode("latin-1"))
     with pytest.raises(DataError, match=r"d\.item is not utf-8"):
         read_catalogue(tmp_path, "d", "item", "item_id", None)
-    assert texts_of(tmp_path, "d", "item", "item_id", layout=Layout(encoding="latin-1")) == {"7": "title: Caché"}
+    assert texts_of(tmp_path, "d", "item", "item_id", layout=AtomicFormat(encoding="latin-1")) == {"7": "title: Caché"}
 
 
 def test_broken_json_is_named(tmp_path):
@@ -127,8 +127,8 @@ def test_numbers_that_are_none_are_nothing(tmp_path):
     (tmp_path / "content").mkdir()
     (tmp_path / "content" / "items.jsonl").write_text('{"item_id": 1, "title": NaN, "image_file_name": NaN, "y": 0}\n')
     catalogue = read_catalogue(tmp_path, "d", "item", "item_id")
-    assert catalogue.pieces["text"]["1"].text == "y: 0"
-    assert catalogue.pieces["image"] == {}
+    assert catalogue.blobs["text"]["1"].text == "y: 0"
+    assert catalogue.blobs["image"] == {}
 
 
 @pytest.mark.parametrize("value", ["9" * 5000, "[" * 100_000])
@@ -149,7 +149,7 @@ def test_template_with_a_misspelt_column_is_named_with_the_nearest(tmp_path):
 def test_columns_may_be_named_for_content_that_is_not_there(tmp_path, caplog, text):
     """A data set's own settings file names them, and content is optional: it may be left out without editing that."""
     catalogue = read_catalogue(tmp_path, "d", "user", "user_id", **text)
-    assert (catalogue.tokens, catalogue.pieces["text"]) == ([], {})
+    assert (catalogue.tokens, catalogue.blobs["text"]) == ([], {})
     (setting,) = text
     assert f"user_{setting} has no effect: there is no {tmp_path / 'content' / 'users.jsonl'}" in caplog.text
 
@@ -162,6 +162,6 @@ def test_files_are_named_by_their_columns_and_kept_out_of_the_text(tmp_path):
     )
     catalogue = read_catalogue(tmp_path, "d", "item", "item_id")
     assert catalogue.tokens == ["1", "2"]
-    assert {token: piece.name for token, piece in catalogue.pieces["image"].items()} == {"1": "images/a  b.jpg"}
-    assert {token: piece.name for token, piece in catalogue.pieces["audio"].items()} == {"1": "1.wav"}
-    assert {token: piece.text for token, piece in catalogue.pieces["text"].items()} == {"1": "title: Heat"}
+    assert {token: piece.name for token, piece in catalogue.blobs["image"].items()} == {"1": "images/a  b.jpg"}
+    assert {token: piece.name for token, piece in catalogue.blobs["audio"].items()} == {"1": "1.wav"}
+    assert {token: piece.text for token, piece in catalogue.blobs["text"].items()} == {"1": "title: Heat"}

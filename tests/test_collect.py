@@ -17,10 +17,10 @@ import pytest
 import torch
 from conftest import full_disk
 
-from recbole_llm_interest.content import collect
-from recbole_llm_interest.content.collect import EncodingJob, Share, Summary, line_up
-from recbole_llm_interest.content.pieces import MediaFile, Text
-from recbole_llm_interest.content.store import FeatureStore
+from recbole_llm_interest.content import pipeline as collect
+from recbole_llm_interest.content.blobs import MediaFile, Text
+from recbole_llm_interest.content.feature_store import FeatureStore
+from recbole_llm_interest.content.pipeline import EncodingJob, Share, Summary, align
 from recbole_llm_interest.errors import ContentError, EncoderError, StorageError
 
 
@@ -52,8 +52,8 @@ class CountingEncoder:
 def encode(texts, encoder, store, share=None):
     """Features by token, and the summary."""
     summary = Summary("item", "text", "counting", len(texts))
-    pieces = {token: Text(text) for token, text in texts.items()}
-    job = EncodingJob(pieces, encoder, store, summary, share)
+    blobs = {token: Text(text) for token, text in texts.items()}
+    job = EncodingJob(blobs, encoder, store, summary, share)
     job.prepare()
     return job.run(), summary
 
@@ -68,7 +68,7 @@ def test_features_follow_tokens_whatever_the_order_of_the_rows(tmp_path):
     tokens = ["", "t3", "unknown", "t11", "t0"]
     for number, turned in enumerate((texts, dict(reversed(texts.items())))):
         rows, _ = encode(turned, CountingEncoder(), FeatureStore(tmp_path / str(number), "text", "f"))
-        features = line_up(tokens, rows)
+        features = align(tokens, rows)
         assert features.values[:, 0].tolist() == [0, 4, 0, 12, 1]
         assert features.present.tolist() == [False, True, False, True, True]
 
@@ -318,7 +318,7 @@ import sys, time
 sys.path[:0] = {[os.path.dirname(__file__)]!r}
 from pathlib import Path
 from test_collect import CountingEncoder, collect, encode
-from recbole_llm_interest.content.store import FeatureStore
+from recbole_llm_interest.content.feature_store import FeatureStore
 class Slow(CountingEncoder):
     def encode(self, batch):
         time.sleep(0.01)
@@ -366,7 +366,7 @@ def test_manifests_of_several_processes_at_once_are_whole_and_keep_all_refusals(
         f"""
         import sys
         from pathlib import Path
-        from recbole_llm_interest.content.store import FeatureStore
+        from recbole_llm_interest.content.feature_store import FeatureStore
         store = FeatureStore(Path({str(store.folder.parent)!r}), "text", "f")
         for number in range(60):
             store.write_manifest({{"name": "counting"}}, {{bytes([int(sys.argv[1]), number]): "is poison"}})

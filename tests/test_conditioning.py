@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from recbole_llm_interest.content.conditioning import fit_conditioning
 from recbole_llm_interest.content.features import Features
+from recbole_llm_interest.content.whitening import fit_conditioning
 
 KINDS = ["none", "standardize", "pca", "zca", "group_zca", "shrinkage"]
 

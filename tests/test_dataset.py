@@ -10,7 +10,7 @@ import torch
 from conftest import SUBJECTS, cycle_events, write_dataset
 from recbole.data.dataset import Dataset
 
-from recbole_llm_interest.dataloader import cut_windows
+from recbole_llm_interest.data.dataloader import cut_windows
 from recbole_llm_interest.errors import DataError, SettingsError
 
 

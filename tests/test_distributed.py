@@ -19,13 +19,14 @@ import torch
 from conftest import REPOSITORY
 from recbole.data.interaction import Interaction
 
-from recbole_llm_interest.configuration import configure
+from recbole_llm_interest.cli.compare import main
 from recbole_llm_interest.distributed import SHARE_WEIGHT, _end_with_the_parent, _share, _to_raise, in_processes, rank
 from recbole_llm_interest.errors import DataError, ProcessError
-from recbole_llm_interest.evaluation.rows import Row
-from recbole_llm_interest.experiment import can_share_training, run_experiment
-from recbole_llm_interest.runner import main, run
-from recbole_llm_interest.trainer import LLMInterestTrainer
+from recbole_llm_interest.evaluation.variants import Variant
+from recbole_llm_interest.training.comparison import run
+from recbole_llm_interest.training.config import configure
+from recbole_llm_interest.training.experiment import can_share_training, run_experiment
+from recbole_llm_interest.training.trainer import LLMInterestTrainer
 
 #: nothing is drawn in a step: neither what drops out nor points of a history; reading backwards draws nothing
 NOTHING_DRAWN = {"dropout_prob": 0.0, "modality_dropout": 0.0, "ssl_future_weight": 0.0, "ssl_backward_weight": 0.1}
@@ -64,11 +65,11 @@ def test_two_processes_train_as_one(settings, here, capfd):
     before = {*here.rglob("*")}
     assert main([*words(given), "--nproc=2", "--table=together"]) == 0
     captured = capfd.readouterr()
-    from recbole_llm_interest.evaluation.comparison import read_results
+    from recbole_llm_interest.evaluation.results import read_results
 
     (together,) = read_results(here / "together.json")
     assert_equal(together, alone)
-    assert together.made_by["processes"] == 2
+    assert together.environment_info["processes"] == 2
     assert "rank" not in captured.err
     assert "Warning" not in captured.err
     assert captured.out.count("| LLMInterest |") == 1
@@ -96,7 +97,7 @@ def test_models_that_cannot_be_shared_are_trained_by_one_process(settings, caplo
     }
     assert shared == {"LLMInterest": True, "SASRec": True, "FPMC": True, "Pop": False, "BPR": False, "S3Rec": False}
     (result,) = run(["Pop"], "cycle", config_dict=settings, nproc=2)
-    assert result.made_by["processes"] == 1
+    assert result.environment_info["processes"] == 1
     assert "Pop is trained by one process" in caplog.text
 
 
@@ -117,7 +118,7 @@ def fail_in_the_second_epoch(row, config):
 def test_error_of_one_process_ends_all_and_is_raised(settings, here, capfd):
     config = configure("LLMInterest", "cycle", overrides=settings)
     with pytest.raises(DataError, match=r"^the second process found no more data$"):
-        in_processes(2, fail_in_the_second_epoch, Row("LLMInterest", "LLMInterest"), config)
+        in_processes(2, fail_in_the_second_epoch, Variant("LLMInterest", "LLMInterest"), config)
     assert "Traceback" not in capfd.readouterr().err
     checkpoint, _ = sorted(here.rglob("*.pth"))  # behind it, the state for --resume
     assert run(["LLMInterest"], "cycle", config_dict=settings, checkpoint=str(checkpoint))

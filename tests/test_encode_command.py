@@ -15,8 +15,8 @@ from conftest import QUICK, REPOSITORY
 from PIL import Image
 from safetensors.numpy import load_file
 
-from recbole_llm_interest import doctor
-from recbole_llm_interest.content.encode import main
+from recbole_llm_interest.cli import doctor
+from recbole_llm_interest.cli.encode import main
 
 
 @pytest.fixture(scope="session")
@@ -210,7 +210,7 @@ def test_training_on_features_that_are_there_needs_no_encoder_library(daily):
     """Neither transformers, open_clip nor librosa may be imported once everything is encoded."""
     program = (
         "import sys, recbole_llm_interest\n"
-        "from recbole_llm_interest.runner import main\n"
+        "from recbole_llm_interest.cli.compare import main\n"
         "for name in ('transformers', 'sentence_transformers', 'open_clip', 'librosa', 'soundfile', 'PIL'):\n"
         "    sys.modules[name] = None\n"
         "sys.exit(main(sys.argv[1:]))\n"

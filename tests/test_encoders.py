@@ -20,13 +20,13 @@ import torch
 from PIL import Image
 from test_media import as_file, sound_file, tone
 
+from recbole_llm_interest.content.blobs import Text
 from recbole_llm_interest.content.encoders import create_encoder
 from recbole_llm_interest.content.encoders.audio import AudioEncoder
 from recbole_llm_interest.content.encoders.image import ImageEncoder
 from recbole_llm_interest.content.encoders.text import BUNDLED_NAME, TextEncoder
 from recbole_llm_interest.content.encoders.weights import find_model
 from recbole_llm_interest.content.encoders.weights_free import ColorHistogramEncoder, HashingEncoder, LibrosaEncoder
-from recbole_llm_interest.content.pieces import Text
 from recbole_llm_interest.errors import EncoderError
 from recbole_llm_interest.settings import ContentSettings
 

@@ -18,24 +18,19 @@ from conftest import REPOSITORY, SUBJECTS, write_dataset
 from scipy.stats import ttest_rel
 
 import recbole_llm_interest
+from recbole_llm_interest.cli.compare import main
 from recbole_llm_interest.content.features import Features, control
+from recbole_llm_interest.data.event_counts import training_events
 from recbole_llm_interest.errors import DataError, SettingsError, StorageError
-from recbole_llm_interest.evaluation.comparison import (
-    RunResult,
-    as_table,
-    draw_comparison,
-    mean_gain,
-    read_results,
-    summarize,
-    write_comparison,
-)
-from recbole_llm_interest.evaluation.groups import FEW_EVENTS, GROUPS, SHORT_HISTORY, gains
-from recbole_llm_interest.evaluation.rows import Row, read_rows
+from recbole_llm_interest.evaluation.comparison import mean_gain, summarize
+from recbole_llm_interest.evaluation.metrics import FEW_EVENTS, GROUPS, SHORT_HISTORY, gains
+from recbole_llm_interest.evaluation.results import RunResult, read_results
 from recbole_llm_interest.evaluation.significance import paired_p_values
-from recbole_llm_interest.event_counts import training_events
-from recbole_llm_interest.provenance import commit_of
-from recbole_llm_interest.runner import main, run
+from recbole_llm_interest.evaluation.table import as_table, draw_comparison, write_comparison
+from recbole_llm_interest.evaluation.variants import Variant, read_variants
 from recbole_llm_interest.settings import check_keys
+from recbole_llm_interest.training.comparison import run
+from recbole_llm_interest.training.run_metadata import commit_of
 
 GROUPED = [f"{metric}{group}" for metric in ("Recall", "NDCG") for group in GROUPS]
 
@@ -261,25 +256,25 @@ def test_rows_file(tmp_path):
     path.write_text(
         "LLMInterest:\nbare: {model: LLMInterest, use_item_id: false, note: no IDs}\nSASRec: {n_layers: 1}\n"
     )
-    assert read_rows(path) == [
-        Row("LLMInterest", "LLMInterest"),
-        Row("bare", "LLMInterest", {"use_item_id": False}, "no IDs"),
-        Row("SASRec", "SASRec", {"n_layers": 1}),
+    assert read_variants(path) == [
+        Variant("LLMInterest", "LLMInterest"),
+        Variant("bare", "LLMInterest", {"use_item_id": False}, "no IDs"),
+        Variant("SASRec", "SASRec", {"n_layers": 1}),
     ]
-    assert [row.name for row in read_rows(path, ["SASRec", "Pop"])] == ["SASRec", "Pop"]
+    assert [row.name for row in read_variants(path, ["SASRec", "Pop"])] == ["SASRec", "Pop"]
     path.write_text("- a\n- b\n")
     with pytest.raises(SettingsError, match="rows' names"):
-        read_rows(path)
+        read_variants(path)
     path.write_text("text, images: {model: LLMInterest}\n")
     with pytest.raises(SettingsError, match="'text, images' needs a name without a comma"):
-        read_rows(path)
+        read_variants(path)
 
 
 @pytest.mark.parametrize(
     "path", sorted((REPOSITORY / "benchmarks" / "rows").glob("*.yaml")), ids=lambda path: path.stem
 )
 def test_rows_of_the_benchmarks_can_be_read(path):
-    for row in read_rows(path):
+    for row in read_variants(path):
         check_keys(row.settings)
 
 
@@ -335,26 +330,26 @@ def test_table_of_an_older_version_is_gone_on_with(here, settings):
     command = ["--dataset=cycle", "--config_files=quick.yaml", "--table=table"]
     assert main([*command, "--model=LLMInterest"]) == 0
     (old,) = json.loads((here / "table.json").read_text())
-    del old["in_effect"], old["made_by"]
+    del old["in_effect"], old["environment_info"]
     (here / "table.json").write_text(json.dumps([old]))
     assert main([*command, "--model=LLMInterest,Pop"]) == 0
     first, _ = read_results(here / "table.json")
-    assert (first.checkpoint, first.made_by) == (old["checkpoint"], {})
+    assert (first.checkpoint, first.environment_info) == (old["checkpoint"], {})
 
 
 def test_run_says_what_made_it(settings):
     """A table says which commit made it; the rest of where a figure comes from is in the JSON file."""
     (done,) = run(["GRU4Rec"], "cycle", config_dict={**settings, "use_gpu": False})
-    assert done.made_by["version"] == recbole_llm_interest.__version__
-    assert done.made_by["torch"] == torch.__version__
-    assert done.made_by["python"] == sys.version.split()[0]
-    assert done.made_by["device"]
-    assert done.made_by["cores"] >= 1
+    assert done.environment_info["version"] == recbole_llm_interest.__version__
+    assert done.environment_info["torch"] == torch.__version__
+    assert done.environment_info["python"] == sys.version.split()[0]
+    assert done.environment_info["device"]
+    assert done.environment_info["cores"] >= 1
     assert done.in_effect == {}
-    line = as_table([replace(done, made_by={"commit": "abc1234"})]).splitlines()[-1]
+    line = as_table([replace(done, environment_info={"commit": "abc1234"})]).splitlines()[-1]
     assert line.endswith("seed 2020; commit abc1234.")
-    other = replace(done, row="B", made_by={})
-    assert "; commits abc1234, unknown." in as_table([replace(done, made_by={"commit": "abc1234"}), other])
+    other = replace(done, row="B", environment_info={})
+    assert "; commits abc1234, unknown." in as_table([replace(done, environment_info={"commit": "abc1234"}), other])
 
 
 def test_commit_is_the_packages_own(tmp_path):
@@ -436,7 +431,7 @@ def test_control_loses_what_content_gives(here, settings):
     plain = {**settings, "epochs": 40, "learning_rate": 0.01, "use_item_id": False, "topk": [2 * count],
              "feature_conditioning": "none", "content_neighbours": 0, "modality_dropout": 0.0, "score": "dot",
              "valid_metric": f"NDCG@{2 * count}"}  # fmt: skip
-    rows = [Row("content", "LLMInterest"), Row("shuffled", "LLMInterest", {"content_control": "shuffled"})]
+    rows = [Variant("content", "LLMInterest"), Variant("shuffled", "LLMInterest", {"content_control": "shuffled"})]
     content, shuffled = (done.test[f"recall@{2 * count}"] for done in run(rows, "kinds", config_dict=plain))
     assert content > 0.9
     assert shuffled < 0.7

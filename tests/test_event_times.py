@@ -13,8 +13,8 @@ import torch
 from conftest import write_dataset
 from recbole.utils import get_trainer
 
+from recbole_llm_interest.content.event_times import TIME_FEATURES, time_feature
 from recbole_llm_interest.errors import DataError
-from recbole_llm_interest.event_times import TIME_FEATURES, time_feature
 
 UTC = datetime.UTC
 

@@ -17,15 +17,15 @@ import yaml
 from conftest import QUICK, REPOSITORY, SUBJECTS, write_dataset
 from safetensors.torch import load_file, save_file
 
+from recbole_llm_interest.cli.export import main
+from recbole_llm_interest.cli.recommend import main as ask
 from recbole_llm_interest.errors import CheckpointError, LLMInterestError, RequestError, SettingsError
-from recbole_llm_interest.evaluation.comparison import write_comparison
-from recbole_llm_interest.export.__main__ import main
+from recbole_llm_interest.evaluation.table import write_comparison
 from recbole_llm_interest.export.equality import largest_differences
 from recbole_llm_interest.export.programs import programs_of, trace
 from recbole_llm_interest.export.saving import write_programs
 from recbole_llm_interest.recommender import Recommender
-from recbole_llm_interest.recommender.__main__ import main as ask
-from recbole_llm_interest.runner import run
+from recbole_llm_interest.training.comparison import run
 
 START = 1_700_000_000.0
 LENGTH = QUICK["MAX_ITEM_LIST_LENGTH"]
@@ -244,7 +244,7 @@ def test_card_says_what_the_run_gave(trained):
     assert {metric["type"]: metric["value"] for metric in one["metrics"]} == result.test
     assert "20 users, 30 items, 190 events" in body
     assert "all-MiniLM-L6-v2 | apache-2.0" in body
-    assert f"commit {result.made_by['commit'] or 'unknown'}" in body
+    assert f"commit {result.environment_info['commit'] or 'unknown'}" in body
     assert "`time_features`" in body
 
 

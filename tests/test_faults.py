@@ -19,20 +19,22 @@ import pytest
 import torch
 from conftest import REPOSITORY, full_disk
 
-from recbole_llm_interest.content import encode
-from recbole_llm_interest.content.store import FeatureStore
+from recbole_llm_interest.cli import encode
+from recbole_llm_interest.cli.compare import main
+from recbole_llm_interest.cli.tune import TrialLog
+from recbole_llm_interest.cli.tune import main as tune
+from recbole_llm_interest.content.feature_store import FeatureStore
 from recbole_llm_interest.errors import CheckpointError, LLMInterestError, StorageError
-from recbole_llm_interest.evaluation.comparison import read_results
-from recbole_llm_interest.experiment import EpochWatch, _name_of_its_own
-from recbole_llm_interest.files import held, write_atomically
+from recbole_llm_interest.evaluation.results import read_results
+from recbole_llm_interest.io.files import held, write_atomically
 from recbole_llm_interest.model.llm_interest import LLMInterest
 from recbole_llm_interest.report import __main__ as report
 from recbole_llm_interest.report import page
-from recbole_llm_interest.resuming import open_state
-from recbole_llm_interest.runner import main, run
-from recbole_llm_interest.trainer import open_checkpoint
-from recbole_llm_interest.tuning import TrialLog
-from recbole_llm_interest.tuning import main as tune
+from recbole_llm_interest.training.checkpoint import open_checkpoint
+from recbole_llm_interest.training.comparison import run
+from recbole_llm_interest.training.experiment import _name_of_its_own
+from recbole_llm_interest.training.monitor import EpochWatch
+from recbole_llm_interest.training.resume import open_state
 
 #: models, and bytes that a checkpoint of theirs does not fit in
 MODELS = [("LLMInterest", 60_000), ("GRU4Rec", 20_000)]
@@ -256,7 +258,7 @@ def test_runs_of_the_same_second_have_checkpoints_of_their_own(here):
 
 def test_a_name_is_free_again_when_its_process_was_killed(here):
     program = (
-        "import sys, time; from pathlib import Path; from recbole_llm_interest.files import held\n"
+        "import sys, time; from pathlib import Path; from recbole_llm_interest.io.files import held\n"
         "with held(Path('mine')) as is_ours: print(is_ours, flush=True); time.sleep(60)"
     )
     job = subprocess.Popen(
@@ -352,8 +354,8 @@ def test_memory_that_really_runs_out_is_one_line(given, here):
     program = f"""
         import resource, sys
         sys.path[:0] = {[str(REPOSITORY)]!r}
-        from recbole_llm_interest.experiment import EpochWatch
-        from recbole_llm_interest.runner import main
+        from recbole_llm_interest.training.experiment import EpochWatch
+        from recbole_llm_interest.cli.compare import main
         timed = EpochWatch._timed
         def bounded(self, original):
             def train(data, epoch, *args, **kwargs):

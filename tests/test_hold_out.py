@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from conftest import REPOSITORY, write_dataset
 
-from recbole_llm_interest.runner import run
+from recbole_llm_interest.training.comparison import run
 
 
 def script(name: str, *options: str, cwd: Path) -> str:

@@ -23,9 +23,9 @@ MEGABYTES = 2000
 READER = """
 import json, sys, time
 from pathlib import Path
-from recbole_llm_interest.content.images import read_image
-from recbole_llm_interest.content.pieces import MediaFile
-from recbole_llm_interest.content.sounds import read_sound
+from recbole_llm_interest.content.media.images import read_image
+from recbole_llm_interest.content.blobs import MediaFile
+from recbole_llm_interest.content.media.audio import read_sound
 from recbole_llm_interest.errors import ContentError
 root, outcomes = Path(sys.argv[1]), {}
 for path in sorted(root.iterdir()):

@@ -12,7 +12,7 @@ import torch
 from safetensors.numpy import save_file
 from safetensors.torch import save_file as save_tensors
 
-from recbole_llm_interest.content.imported import read_features
+from recbole_llm_interest.content.precomputed import read_features
 from recbole_llm_interest.errors import DataError
 
 TOKENS = ["b", "a", "d"]

@@ -15,9 +15,9 @@ import pytest
 import soundfile
 from PIL import Image
 
-from recbole_llm_interest.content.images import MAX_ASPECT_RATIO, read_image
-from recbole_llm_interest.content.pieces import MediaFile
-from recbole_llm_interest.content.sounds import read_sound
+from recbole_llm_interest.content.blobs import MediaFile
+from recbole_llm_interest.content.media.audio import read_sound
+from recbole_llm_interest.content.media.images import MAX_ASPECT_RATIO, read_image
 from recbole_llm_interest.errors import ContentError
 
 
@@ -90,7 +90,7 @@ def test_formats_do_not_depend_on_what_was_read_before():
     """Pillow knows five formats until it meets a file of another: nothing here may rely on that having happened."""
     program = (
         "import io, sys\n"
-        "from recbole_llm_interest.content.images import read_image\n"
+        "from recbole_llm_interest.content.media.images import read_image\n"
         "for line in sys.stdin:\n"
         "    read_image(io.BytesIO(bytes.fromhex(line)))\n"
     )

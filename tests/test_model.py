@@ -12,13 +12,14 @@ import torch
 from conftest import SUBJECTS, cycle_events, write_dataset
 from recbole.utils import get_trainer
 
-from recbole_llm_interest.content.conditioning import fit_conditioning
 from recbole_llm_interest.content.features import Features
 from recbole_llm_interest.content.neighbours import nearest_neighbours
-from recbole_llm_interest.event_counts import training_events
-from recbole_llm_interest.model.fusion import FUSIONS, ContentFusion
-from recbole_llm_interest.model.history_bonus import HistoryBonus, NeighbourBias, RepeatBias, until
+from recbole_llm_interest.content.whitening import fit_conditioning
+from recbole_llm_interest.data.event_counts import training_events
+from recbole_llm_interest.model.fusion import FUSIONS
+from recbole_llm_interest.model.history_bias import HistoryBias, NeighbourBias, RepeatBias, until
 from recbole_llm_interest.model.interest_tracker import InterestTracker
+from recbole_llm_interest.model.item_encoder import ContentFusion
 from recbole_llm_interest.model.item_table import ItemTable
 from recbole_llm_interest.model.losses import info_nce, item_scores, next_item_loss
 from recbole_llm_interest.model.sequence_encoders import AttentionReadout
@@ -52,9 +53,9 @@ def test_next_item_loss_equals_a_naive_loop_and_so_do_its_gradients(targets, tem
         rows.append(torch.stack(scores) / (temperature or 1.0))
     naive_scores = torch.stack(rows)
     naive = -naive_scores.log_softmax(dim=1).gather(1, target[:, None]).mean()
-    history = HistoryBonus(chosen, bonus)
+    history = HistoryBias(chosen, bonus)
     table = ItemTable.of(torch.cat([candidates.new_zeros(1, 8), candidates]), temperature)  # the padding comes first
-    scores = table.scores(interest, HistoryBonus(chosen + 1, bonus))
+    scores = table.scores(interest, HistoryBias(chosen + 1, bonus))
     assert torch.allclose(scores[:, 1:], naive_scores)
     loss = next_item_loss(interest, candidates, target, temperature, history)
     assert torch.allclose(loss, naive)

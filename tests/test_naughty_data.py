@@ -12,12 +12,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from recbole_llm_interest.atomic_files import Layout, read_header, read_rows, without
-from recbole_llm_interest.configuration import keys_of_files
 from recbole_llm_interest.content.catalogue import read_catalogue
-from recbole_llm_interest.content.imported import read_features
+from recbole_llm_interest.content.precomputed import read_features
 from recbole_llm_interest.errors import DataError, SettingsError
-from recbole_llm_interest.evaluation.rows import read_rows as read_rows_of_a_table
+from recbole_llm_interest.evaluation.variants import read_variants
+from recbole_llm_interest.io.atomic_files import AtomicFormat, read_atomic_file, read_header, without
+from recbole_llm_interest.training.config import keys_of_files
 
 #: what has been read as something else, somewhere, by something: each is an id, a title and a line of ids below
 VALUES = {
@@ -88,9 +88,9 @@ def write(path: Path, text: str, encoding: str = "utf-8") -> Path:
     return path
 
 
-def read_events(path: Path, layout: Layout = Layout(), **options) -> pd.DataFrame:  # noqa: B008
+def read_events(path: Path, layout: AtomicFormat = AtomicFormat(), **options) -> pd.DataFrame:  # noqa: B008
     options = {"ids": ["user_id", "item_id"], "time_field": "timestamp", **options}
-    return read_rows(path, layout, TEXT, **options)
+    return read_atomic_file(path, layout, TEXT, **options)
 
 
 @naughty_value
@@ -122,7 +122,7 @@ def test_item_is_what_its_row_says(value, column, file, tmp_path):
     token = value if column == "item_id" else "2"
     assert catalogue.tokens == ["1", token, "3"]
     shown = " ".join(value.split()) if column == "title" else "Film 2"
-    texts = {token: piece.text for token, piece in catalogue.pieces["text"].items()}
+    texts = {token: piece.text for token, piece in catalogue.blobs["text"].items()}
     assert texts == {"1": "title: Film 1", "3": "title: Film 3"} | ({token: f"title: {shown}"} if shown else {})
 
 
@@ -321,17 +321,17 @@ def test_file_that_cannot_be_used_is_one_error(data, message, tmp_path):
 )
 def test_encoding_that_is_set_is_read(encoding, tmp_path):
     path = write(tmp_path / "d.inter", f"{HEADER}\nu1\tCaché\t1\r\nu2\ti2\t2\n", encoding)
-    assert list(read_events(path, Layout(encoding=encoding), strict=True)["item_id"]) == ["Caché", "i2"]
-    assert list(read_header(path, Layout(encoding=encoding))) == ["user_id", "item_id", "timestamp"]
+    assert list(read_events(path, AtomicFormat(encoding=encoding), strict=True)["item_id"]) == ["Caché", "i2"]
+    assert list(read_header(path, AtomicFormat(encoding=encoding))) == ["user_id", "item_id", "timestamp"]
 
 
 def test_layout_that_is_none_is_one_error(tmp_path):
     path = write(tmp_path / "d.inter", f"{HEADER}\n{GOOD}")
     with pytest.raises(DataError, match="encoding='klingon' is no encoding"):
-        read_events(path, Layout(encoding="klingon"))
+        read_events(path, AtomicFormat(encoding="klingon"))
     write(path, f"{HEADER}\n{GOOD}".replace("\t", "::"))
     with pytest.raises(DataError):
-        read_events(path, Layout(separator="::"))
+        read_events(path, AtomicFormat(separator="::"))
     for nothing in (tmp_path / "missing.inter", tmp_path):
         with pytest.raises(DataError, match="does not exist, or is no file"):
             read_events(nothing)
@@ -352,7 +352,9 @@ def test_layout_that_is_none_is_one_error(tmp_path):
 )
 def test_number_that_is_missing_is_none_and_its_row_stays(cell, value, tmp_path):
     path = write(tmp_path / "d.item", f"item_id:token\tprice:float\ni1\t1.5\ni2\t{cell}\ni3\t3\n")
-    rows = read_rows(path, Layout(), {"item_id": "token", "price": "float"}, ids=["item_id"], unique=True, strict=True)
+    rows = read_atomic_file(
+        path, AtomicFormat(), {"item_id": "token", "price": "float"}, ids=["item_id"], unique=True, strict=True
+    )
     assert rows["price"].tolist() == pytest.approx([1.5, value, 3], nan_ok=True)
 
 
@@ -362,7 +364,7 @@ def test_number_that_is_none_is_counted(cell, kind, tmp_path, caplog):
     if (kind, cell) == ("float_seq", "1 2"):
         cell = "1 nan"
     path = write(tmp_path / "d.item", f"item_id:token\tprice:{kind}\ni1\t1.5\ni2\t{cell}\ni3\t3\n")
-    rows = read_rows(path, Layout(), {"item_id": "token", "price": kind}, ids=["item_id"], unique=True)
+    rows = read_atomic_file(path, AtomicFormat(), {"item_id": "token", "price": kind}, ids=["item_id"], unique=True)
     assert list(rows["item_id"]) == ["i1", "i3"]
     assert "3 rows read, 2 kept, 1 refused" in caplog.text
 
@@ -371,21 +373,25 @@ def test_sequences_are_split_and_absurd_words_refused(tmp_path, caplog):
     path = write(
         tmp_path / "d.item", f"item_id:token\ttitle:token_seq\ni1\ta  b\ni2\t{LONG}\ni3\t\ni4\t{'ab ' * 300_000}\n"
     )
-    rows = read_rows(path, Layout(), {"item_id": "token", "title": "token_seq"}, ids=["item_id"], unique=True)
+    rows = read_atomic_file(
+        path, AtomicFormat(), {"item_id": "token", "title": "token_seq"}, ids=["item_id"], unique=True
+    )
     assert [len(words) for words in rows["title"]] == [2, 0, 300_000]
     assert "1 with words of absurd length in 'title' (line 3)" in caplog.text
 
 
 def test_empty_cell_of_another_column_is_missing_and_a_word_is_not(tmp_path):
     path = write(tmp_path / "d.item", "item_id:token\tbrand:token\ni1\t\ni2\tNA\n")
-    rows = read_rows(path, Layout(), {"item_id": "token", "brand": "token"}, ids=["item_id"])
+    rows = read_atomic_file(path, AtomicFormat(), {"item_id": "token", "brand": "token"}, ids=["item_id"])
     assert rows["brand"].isna().tolist() == [True, False]
 
 
 @pytest.mark.parametrize("kind", ["item", "user"])
 def test_id_that_comes_twice_keeps_its_first_row(kind, tmp_path, caplog):
     path = write(tmp_path / f"d.{kind}", f"{kind}_id:token\tname:token\n1\ta\n01\tb\n1\tc\n2\td\n")
-    rows = read_rows(path, Layout(), {f"{kind}_id": "token", "name": "token"}, ids=[f"{kind}_id"], unique=True)
+    rows = read_atomic_file(
+        path, AtomicFormat(), {f"{kind}_id": "token", "name": "token"}, ids=[f"{kind}_id"], unique=True
+    )
     assert list(rows["name"]) == ["a", "b", "d"]
     assert f"1 whose {kind}_id came before (line 4)" in caplog.text
 
@@ -447,7 +453,7 @@ def test_line_that_is_no_object_with_an_id_is_counted(line, kind, tmp_path, capl
     write(tmp_path / "content" / f"{kind}s.jsonl", "\n".join(lines).replace("item_id", f"{kind}_id"))
     catalogue = read_catalogue(tmp_path, "d", kind, f"{kind}_id")
     assert catalogue.tokens == ["i1", "4"]
-    assert {piece.text for piece in catalogue.pieces["text"].values()} == {"title: Heat", "title: Ran"}
+    assert {piece.text for piece in catalogue.blobs["text"].values()} == {"title: Heat", "title: Ran"}
     (message,) = caplog.messages
     assert "3 rows read, 2 kept, 1 refused" in message
     assert "(line 2" in message
@@ -520,9 +526,9 @@ LAUGHS = b"a0: &a0 [lol]\n" + b"".join(
         (b"metrics: [" + b"1," * 12_000 + b"1]", "holds more than 10,000 values"),
     ],
 )
-@pytest.mark.parametrize("read", [lambda path: keys_of_files([str(path)]), read_rows_of_a_table])
+@pytest.mark.parametrize("read", [lambda path: keys_of_files([str(path)]), read_variants])
 def test_settings_file_that_cannot_be_used_is_one_error(data, message, read, tmp_path, monkeypatch):
-    if read is read_rows_of_a_table and not re.search("YAML|bytes|values", message):
+    if read is read_variants and not re.search("YAML|bytes|values", message):
         pytest.skip("rows have a form of their own")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "s.yaml").write_bytes(data)
@@ -557,7 +563,7 @@ def test_form_of_a_settings_file_changes_nothing(data, tmp_path):
 def test_rows_of_one_id_are_taken_out_and_the_others_stay_byte_for_byte(encoding, ending, tmp_path):
     lines = [HEADER, "7\ta\t1", "07\t7\t7", "7.\ta\t1", "77\té\t1", "7\t\t", "", "8\t7\t2", '"7"\ta\t1']
     path = write(tmp_path / "d.inter", ending.join(lines) + ending, encoding)
-    layout = Layout(encoding="utf-8" if encoding == "utf-8-sig" else encoding)
+    layout = AtomicFormat(encoding="utf-8" if encoding == "utf-8-sig" else encoding)
     left = b"".join(without(path, layout, "user_id", ["7", "x|8"]))
     kept = [line for line in lines if not line.startswith("7\t")]
     assert left == (ending.join(kept) + ending).encode(encoding)

@@ -10,7 +10,7 @@ import torch
 from conftest import write_dataset
 
 from recbole_llm_interest.content import neighbours
-from recbole_llm_interest.content.neighbours import kept_neighbours, nearest_neighbours
+from recbole_llm_interest.content.neighbours import cached_neighbours, nearest_neighbours
 from recbole_llm_interest.errors import DataError, StorageError
 
 
@@ -34,8 +34,8 @@ def looked_for(monkeypatch):
 
 def test_neighbours_are_looked_for_once(features, looked_for, tmp_path):
     values, present = features
-    first = kept_neighbours(values, present, 5, tmp_path)
-    again = kept_neighbours(values.clone(), present.clone(), 5, tmp_path)
+    first = cached_neighbours(values, present, 5, tmp_path)
+    again = cached_neighbours(values.clone(), present.clone(), 5, tmp_path)
     assert len(looked_for) == 1
     assert torch.equal(first, again)
     assert torch.equal(first, nearest_neighbours(values, present, 5))
@@ -44,10 +44,10 @@ def test_neighbours_are_looked_for_once(features, looked_for, tmp_path):
 @pytest.mark.parametrize("change", ["values", "present", "count"])
 def test_other_features_have_neighbours_of_their_own(features, looked_for, tmp_path, change):
     values, present = features
-    kept_neighbours(values, present, 5, tmp_path)
+    cached_neighbours(values, present, 5, tmp_path)
     other = {"values": values, "present": present, "count": 5}
     other[change] = {"values": values.flip(0), "present": present.flip(0), "count": 6}[change]
-    found = kept_neighbours(**other, folder=tmp_path)
+    found = cached_neighbours(**other, folder=tmp_path)
     assert len(looked_for) == 2
     assert torch.equal(found, nearest_neighbours(**other))
 
@@ -55,27 +55,27 @@ def test_other_features_have_neighbours_of_their_own(features, looked_for, tmp_p
 @pytest.mark.parametrize("damage", ["cut", "empty", "nonsense", "other"])
 def test_damaged_file_is_made_anew_and_said(features, looked_for, tmp_path, caplog, damage):
     values, present = features
-    first = kept_neighbours(values, present, 5, tmp_path)
+    first = cached_neighbours(values, present, 5, tmp_path)
     (file,) = tmp_path.iterdir()
     if damage == "other":
         file.write_bytes(neighbours.save({"neighbours": torch.full((300, 5), 999, dtype=torch.int32)}))
     else:
         file.write_bytes({"cut": file.read_bytes()[:-9], "empty": b"", "nonsense": b"x" * 500}[damage])
-    assert torch.equal(kept_neighbours(values, present, 5, tmp_path), first)
+    assert torch.equal(cached_neighbours(values, present, 5, tmp_path), first)
     assert "is damaged" in caplog.text
-    assert torch.equal(kept_neighbours(values, present, 5, tmp_path), first)
+    assert torch.equal(cached_neighbours(values, present, 5, tmp_path), first)
     assert len(looked_for) == 2
 
 
 def test_few_rows_and_none_asked_for_leave_no_file(features, tmp_path):
-    kept_neighbours(*features, 5, tmp_path)
+    cached_neighbours(*features, 5, tmp_path)
     assert not list(tmp_path.iterdir())
 
 
 def test_folder_that_cannot_be_written_is_an_error_with_remedies(features, looked_for, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match=r"neighbours-\w+\.safetensors cannot be written .*content_neighbours=0"):
-        kept_neighbours(*features, 5, tmp_path / "file" / "folder")
+        cached_neighbours(*features, 5, tmp_path / "file" / "folder")
 
 
 def test_second_model_finds_the_first_ones_neighbours(built, here, looked_for, feature_cache):

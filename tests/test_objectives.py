@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from recbole.utils import get_trainer
 
 from recbole_llm_interest.content.features import Features
-from recbole_llm_interest.model import augmentation
-from recbole_llm_interest.model.candidates import Candidates
-from recbole_llm_interest.model.fusion import ContentFusion
-from recbole_llm_interest.model.objectives import (
+from recbole_llm_interest.model.item_encoder import ContentFusion
+from recbole_llm_interest.model.negative_sampling import Candidates
+from recbole_llm_interest.model.ssl import augmentation
+from recbole_llm_interest.model.ssl.objectives import (
     BackwardReading,
     FeatureAutoencoding,
     FutureContrast,

@@ -23,8 +23,8 @@ from recbole.utils import get_trainer
 from recbole_llm_interest.content.encoders import create_encoder
 from recbole_llm_interest.content.encoders.text import bundled_model
 from recbole_llm_interest.errors import CheckpointError, DataError, EncoderError, SettingsError
-from recbole_llm_interest.runner import run
 from recbole_llm_interest.settings import ContentSettings
+from recbole_llm_interest.training.comparison import run
 
 
 class Payload:

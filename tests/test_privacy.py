@@ -12,10 +12,10 @@ from conftest import cycle_events, write_dataset
 from PIL import Image
 from safetensors.numpy import load_file
 
-from recbole_llm_interest.content.encode import main as encode
-from recbole_llm_interest.content.pieces import MediaFile, Text
-from recbole_llm_interest.forget import main as forget
-from recbole_llm_interest.runner import main as train
+from recbole_llm_interest.cli.compare import main as train
+from recbole_llm_interest.cli.encode import main as encode
+from recbole_llm_interest.cli.forget import main as forget
+from recbole_llm_interest.content.blobs import MediaFile, Text
 
 #: words that stand nowhere but in the data
 SECRETS = ["zanzibar", "quetzal", "xylophone"]

@@ -16,10 +16,10 @@ from conftest import REPOSITORY
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from recbole_llm_interest.atomic_files import Layout, read_rows, without
 from recbole_llm_interest.content.catalogue import read_catalogue
-from recbole_llm_interest.content.store import FeatureStore
+from recbole_llm_interest.content.feature_store import FeatureStore
 from recbole_llm_interest.errors import DataError
+from recbole_llm_interest.io.atomic_files import AtomicFormat, read_atomic_file, without
 from recbole_llm_interest.model.interest_tracker import InterestTracker
 from recbole_llm_interest.model.losses import info_nce, next_item_loss
 
@@ -57,7 +57,7 @@ def test_events_are_what_was_written(events, ending, has_mark):
         lines = ["user_id:token\titem_id:token\ttimestamp:float", *(f"{u}\t{i}\t{t!r}" for u, i, t in events)]
         path.write_bytes(ending.join(lines).encode("utf-8-sig" if has_mark else "utf-8"))
         columns = {"user_id": "token", "item_id": "token", "timestamp": "float"}
-        rows = read_rows(path, Layout(), columns, ids=["user_id", "item_id"], time_field="timestamp")
+        rows = read_atomic_file(path, AtomicFormat(), columns, ids=["user_id", "item_id"], time_field="timestamp")
     assert list(rows.itertuples(index=False, name=None)) == events
 
 
@@ -76,11 +76,11 @@ def test_rows_are_kept_or_refused_as_a_plain_reading_says(rows):
         columns = {"item_id": "text", "a": "text", "b": "text"}
         if not kept:
             with pytest.raises(DataError):
-                read_rows(path, Layout(), columns, ids=["item_id"], unique=True)
+                read_atomic_file(path, AtomicFormat(), columns, ids=["item_id"], unique=True)
             return
-        found = read_rows(path, Layout(), columns, ids=["item_id"], unique=True)
+        found = read_atomic_file(path, AtomicFormat(), columns, ids=["item_id"], unique=True)
         assert list(found.itertuples(index=False, name=None)) == kept
-        left = b"".join(without(path, Layout(), "item_id", [kept[0][0]])).decode().split("\n")[1:]
+        left = b"".join(without(path, AtomicFormat(), "item_id", [kept[0][0]])).decode().split("\n")[1:]
     assert sum(line.split("\t")[0] == kept[0][0] for line in left) == 0 or "\r" in kept[0][0]
 
 
@@ -96,7 +96,7 @@ def test_items_of_json_lines_are_what_was_written(titles):
         catalogue = read_catalogue(Path(folder), "d", "item", "item_id", text_template="{title}")
     assert catalogue.tokens == list(titles)
     shown = {token: " ".join(title.split()) for token, title in titles.items()}
-    texts = {token: piece.text for token, piece in catalogue.pieces["text"].items()}
+    texts = {token: piece.text for token, piece in catalogue.blobs["text"].items()}
     assert texts == {token: title for token, title in shown.items() if title}
 
 

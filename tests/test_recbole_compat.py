@@ -20,7 +20,7 @@ from recbole.quick_start import load_data_and_model, run_recbole
 from recbole.utils import get_model, get_trainer
 
 from recbole_llm_interest.errors import StorageError
-from recbole_llm_interest.files import write_atomically
+from recbole_llm_interest.io.files import write_atomically
 
 NEW_YEAR = 1_704_067_200.0  # of 2024, in epoch seconds
 

@@ -12,18 +12,18 @@ import torch
 from conftest import QUICK, SUBJECTS, cycle_events, full_disk, write_dataset
 from recbole.data.interaction import Interaction
 
+from recbole_llm_interest.cli.recommend import main
+from recbole_llm_interest.content.event_times import time_feature
 from recbole_llm_interest.content.features import Features
 from recbole_llm_interest.content.neighbours import nearest_neighbours
 from recbole_llm_interest.errors import CheckpointError, LLMInterestError, RequestError, StateError, StorageError
-from recbole_llm_interest.event_times import time_feature
 from recbole_llm_interest.recommender import Calibration, Recommender, join
-from recbole_llm_interest.recommender.__main__ import main
 from recbole_llm_interest.recommender.interests import InterestMap
 from recbole_llm_interest.recommender.loading import Trained
 from recbole_llm_interest.recommender.neighbourhood import Neighbourhood
 from recbole_llm_interest.recommender.search import ApproximateIndex, exact_best
-from recbole_llm_interest.recommender.state import EventLog
-from recbole_llm_interest.runner import run
+from recbole_llm_interest.recommender.user_state import EventLog
+from recbole_llm_interest.training.comparison import run
 
 START = 1_700_000_000.0
 LENGTH = QUICK["MAX_ITEM_LIST_LENGTH"]
@@ -299,7 +299,7 @@ def test_a_state_with_items_that_are_not_there_is_refused(serve, here, with_read
 @pytest.mark.parametrize("block", [3, 1000])
 @pytest.mark.parametrize("score", ["cosine", "dot"])
 def test_recommendations_are_the_best_of_all(serve, monkeypatch, block, score):
-    monkeypatch.setattr("recbole_llm_interest.recommender.items.BLOCK_ITEMS", block)
+    monkeypatch.setattr("recbole_llm_interest.recommender.catalog.BLOCK_ITEMS", block)
     recommender = serve(score=score)
     users, items, times = histories(recommender, 6, 5, seed=2)
     state = recommender.start_many(users, histories=items, at=times)

@@ -15,9 +15,9 @@ from recbole.quick_start import objective_function, run_recbole
 from recbole.utils import get_model, get_trainer
 
 from recbole_llm_interest import recbole_compat, registration
-from recbole_llm_interest.dataset import LLMInterestDataset
+from recbole_llm_interest.data.dataset import LLMInterestDataset
 from recbole_llm_interest.model.llm_interest import LLMInterest
-from recbole_llm_interest.trainer import LLMInterestTrainer
+from recbole_llm_interest.training.trainer import LLMInterestTrainer
 
 
 def test_names_lead_to_our_classes(settings):
@@ -107,7 +107,7 @@ def test_wheel_brings_everything_it_needs(here, settings):
         import sys
         sys.path.insert(0, "site")
         import recbole_llm_interest
-        from recbole_llm_interest.runner import main
+        from recbole_llm_interest.cli.compare import main
         assert recbole_llm_interest.__file__.startswith(sys.argv[1]), recbole_llm_interest.__file__
         sys.exit(main(sys.argv[2:]))
         """

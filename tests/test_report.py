@@ -20,15 +20,17 @@ from PIL import Image
 from sklearn.decomposition import PCA
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from recbole_llm_interest import runner
+from recbole_llm_interest.cli import compare as runner
+from recbole_llm_interest.cli.report import main
 from recbole_llm_interest.content.catalogue import read_column
 from recbole_llm_interest.errors import DataError
-from recbole_llm_interest.evaluation.comparison import RunResult, estimate, read_results, write_comparison
-from recbole_llm_interest.evaluation.groups import gains
+from recbole_llm_interest.evaluation.comparison import estimate
+from recbole_llm_interest.evaluation.metrics import gains
+from recbole_llm_interest.evaluation.results import RunResult, read_results
+from recbole_llm_interest.evaluation.table import write_comparison
 from recbole_llm_interest.recommender import Recommender
 from recbole_llm_interest.report import plots
-from recbole_llm_interest.report.__main__ import main
-from recbole_llm_interest.report.findings import (
+from recbole_llm_interest.report.statistics import (
     ItemMap,
     Journey,
     ModalityWeight,

@@ -15,11 +15,12 @@ import pytest
 import torch
 from conftest import REPOSITORY
 
+from recbole_llm_interest.cli.compare import main
 from recbole_llm_interest.errors import CheckpointError, SettingsError
-from recbole_llm_interest.evaluation.comparison import read_results
-from recbole_llm_interest.experiment import EpochWatch
-from recbole_llm_interest.resuming import StateKeeper
-from recbole_llm_interest.runner import main, run
+from recbole_llm_interest.evaluation.results import read_results
+from recbole_llm_interest.training.comparison import run
+from recbole_llm_interest.training.monitor import EpochWatch
+from recbole_llm_interest.training.resume import StateKeeper
 
 EPOCHS = 5
 #: whatever a state could lose
@@ -172,7 +173,7 @@ def test_recboles_own_resuming_leaves_a_finished_run_as_it_is(given, built):
 
 
 def test_a_run_interrupted_in_its_test_is_only_tested_again(given, here, monkeypatch):
-    import recbole_llm_interest.experiment as experiment
+    import recbole_llm_interest.training.experiment as experiment
 
     (undisturbed,) = run(["GRU4Rec"], "cycle", config_dict=given)
     forget_logs(here)
@@ -236,7 +237,7 @@ def test_damaged_states_are_refused_in_one_line(given, here, stop_before, capsys
         assert main([*words, f"--resume={state}"]) == 2, number
         (line,) = capsys.readouterr().err.splitlines()
         assert f"{state} is damaged" in line
-    from recbole_llm_interest.resuming import open_state
+    from recbole_llm_interest.training.resume import open_state
 
     state.write_bytes(whole)
     expected = repr(open_state(state))

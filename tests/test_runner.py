@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from conftest import REPOSITORY, cycle_events, write_dataset
 
-from recbole_llm_interest.runner import main, run
+from recbole_llm_interest.cli.compare import main
+from recbole_llm_interest.training.comparison import run
 
 
 @pytest.fixture
@@ -46,7 +47,7 @@ def test_general_models_rank_seen_items_too(words, settings):
 
 def test_rows_on_different_events_are_called_incomparable(settings, here):
     """RecBole tests users of two events by general models only; such rows must not pass for a comparison."""
-    from recbole_llm_interest.evaluation.comparison import as_table
+    from recbole_llm_interest.evaluation.table import as_table
 
     write_dataset(here / "data", "short", [*cycle_events(), ("brief", "i1", 1.0), ("brief", "i2", 2.0)])
     results = run(["GRU4Rec", "Pop"], "short", config_dict=settings)
@@ -54,7 +55,7 @@ def test_rows_on_different_events_are_called_incomparable(settings, here):
 
 
 def test_the_line_below_the_table_says_what_was_done(settings):
-    from recbole_llm_interest.evaluation.comparison import as_table
+    from recbole_llm_interest.evaluation.table import as_table
 
     sampled = {"split": {"LS": "test_only"}, "order": "TO", "mode": "uni2", "group_by": "user"}
     results = run(["GRU4Rec", "LLMInterest"], "cycle", config_dict={**settings, "eval_args": sampled})
@@ -64,10 +65,10 @@ def test_the_line_below_the_table_says_what_was_done(settings):
 
 
 def test_finished_models_keep_their_row_when_a_later_one_fails(words, capsys, monkeypatch):
-    from recbole_llm_interest.trainer import LLMInterestTrainer
+    from recbole_llm_interest.training.trainer import LLMInterestTrainer
 
     monkeypatch.setattr(LLMInterestTrainer, "fit", lambda *args, **kwargs: 1 / 0)
-    monkeypatch.setattr("recbole_llm_interest.configuration.RECBOLE_ERRORS", (ZeroDivisionError,))
+    monkeypatch.setattr("recbole_llm_interest.training.config.RECBOLE_ERRORS", (ZeroDivisionError,))
     assert main([*words, "--model=GRU4Rec,LLMInterest"]) == 2
     captured = capsys.readouterr()
     assert "| GRU4Rec" in captured.out
@@ -227,7 +228,7 @@ def test_broken_interaction_file_is_one_line_and_exit_2(words, here, capsys, hea
 
 
 def test_interrupt_ends_in_one_line_and_leaves_the_checkpoint(words, settings, capsys, monkeypatch):
-    from recbole_llm_interest.trainer import LLMInterestTrainer
+    from recbole_llm_interest.training.trainer import LLMInterestTrainer
 
     train_epoch = LLMInterestTrainer._train_epoch
 

@@ -11,7 +11,7 @@ from conftest import REPOSITORY
 from recbole.config import Config
 
 from recbole_llm_interest.errors import SettingsError
-from recbole_llm_interest.recbole_compat import literal
+from recbole_llm_interest.patches.security import literal
 from recbole_llm_interest.settings import (
     ALL_SETTINGS,
     ContentSettings,

@@ -8,9 +8,9 @@ import pytest
 import yaml
 from recbole.trainer import Trainer
 
+from recbole_llm_interest.cli.compare import main as compare
+from recbole_llm_interest.cli.tune import main, tune
 from recbole_llm_interest.errors import SettingsError
-from recbole_llm_interest.runner import main as compare
-from recbole_llm_interest.tuning import main, tune
 
 
 @pytest.fixture
@@ -175,7 +175,7 @@ def test_wrong_space_is_one_line_and_exit_2(quick, here, capsys, text, message):
 @pytest.mark.parametrize("model", ["LLMInterest", "SASRec", "GRU4Rec"])
 def test_shipped_spaces_can_be_drawn_from(settings, here, model):
     """One trial each; what is drawn is what the model has settings for."""
-    from recbole_llm_interest.registration import PROPERTIES
+    from recbole_llm_interest.settings import PROPERTIES
 
     cross_entropy = {} if model == "LLMInterest" else {"loss_type": "CE", "train_neg_sample_args": None}
     quick = {key: value for key, value in settings.items() if key not in ("hidden_size", "embedding_size")}

@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from recbole_llm_interest.atomic_files import MAX_TOKEN_CHARACTERS, Layout, read_header, read_rows, some
-from recbole_llm_interest.content.pieces import MediaFile, Piece, Text
+from recbole_llm_interest.content.blobs import Blob, MediaFile, Text
 from recbole_llm_interest.errors import DataError, SettingsError
-from recbole_llm_interest.refusals import RowReport
+from recbole_llm_interest.io.atomic_files import MAX_TOKEN_CHARACTERS, AtomicFormat, read_atomic_file, read_header, some
+from recbole_llm_interest.io.row_report import RowReport
 from recbole_llm_interest.settings import Modality
 
 _logger = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ class Catalogue:
         id_field: what the column of their ids is called.
         folder: the data set's folder.
         tokens: every row's id, in the file's order.
-        pieces: modality -> token -> content; a token whose content is empty is left out.
+        blobs: modality -> token -> content; a token whose content is empty is left out.
         labels: token -> the first column of its text that is not empty, as a title.
     """
 
@@ -46,7 +46,7 @@ class Catalogue:
     id_field: str
     folder: Path
     tokens: list[str] = field(default_factory=list)
-    pieces: dict[Modality, dict[str, Piece]] = field(default_factory=lambda: {"text": {}, "image": {}, "audio": {}})
+    blobs: dict[Modality, dict[str, Blob]] = field(default_factory=lambda: {"text": {}, "image": {}, "audio": {}})
     labels: dict[str, str] = field(default_factory=dict)
 
 
@@ -57,7 +57,7 @@ def read_catalogue(
     id_field: str,
     text_fields: Sequence[str] | None = None,
     text_template: str | None = None,
-    layout: Layout = Layout(),  # noqa: B008  (it is frozen)
+    layout: AtomicFormat = AtomicFormat(),  # noqa: B008  (it is frozen)
     strict: bool = False,
 ) -> Catalogue:
     """Read the content of every item or user of a data set.
@@ -102,12 +102,12 @@ def read_catalogue(
         catalogue.tokens.append(token)
         columns.update(dict.fromkeys(row))
         if text := write_text(row):
-            catalogue.pieces["text"][token] = Text(text)
+            catalogue.blobs["text"][token] = Text(text)
             values = (_as_text(row.get(column)) for column in named or _text_columns(row, id_field))
             catalogue.labels[token] = next(filter(None, values), text)
         for modality, column in MEDIA_COLUMNS.items():
             if name := _as_is(row.get(column)):
-                catalogue.pieces[modality][token] = MediaFile(folder / "content", name)
+                catalogue.blobs[modality][token] = MediaFile(folder / "content", name)
     _check_columns(setting, named, columns, source)
     return catalogue
 
@@ -118,7 +118,7 @@ def read_column(
     kind: str,
     id_field: str,
     column: str,
-    layout: Layout = Layout(),  # noqa: B008  (it is frozen)
+    layout: AtomicFormat = AtomicFormat(),  # noqa: B008  (it is frozen)
     strict: bool = False,
 ) -> dict[str, list[str]]:
     """What one column says of each item or user, by token: one value, or the parts of a list or a ``token_seq``.
@@ -274,9 +274,9 @@ def _reason_against(row: Any, id_field: str, seen: Set[str]) -> str | None:
     return f"whose {id_field} came before" if token in seen else None
 
 
-def _atomic_rows(path: Path, id_field: str, layout: Layout, strict: bool) -> Iterator[_Row]:
+def _atomic_rows(path: Path, id_field: str, layout: AtomicFormat, strict: bool) -> Iterator[_Row]:
     """Rows of a RecBole atomic file, each cell as it stands."""
     columns = dict.fromkeys(read_header(path, layout), "text")
-    rows = read_rows(path, layout, columns, ids=[id_field], unique=True, strict=strict)
+    rows = read_atomic_file(path, layout, columns, ids=[id_field], unique=True, strict=strict)
     for cells in rows.itertuples(index=False, name=None):
         yield dict(zip(columns, cells, strict=True))

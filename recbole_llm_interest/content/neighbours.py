@@ -15,7 +15,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from recbole_llm_interest.errors import DataError
-from recbole_llm_interest.files import write_atomically
+from recbole_llm_interest.io.files import write_atomically
 
 _logger = logging.getLogger(__name__)
 #: similarities that are held at once
@@ -32,7 +32,7 @@ _STEPS = 1e5
 _SAMPLE = 500
 
 
-def kept_neighbours(values: Tensor, present: Tensor, count: int, folder: Path | None) -> Tensor:
+def cached_neighbours(values: Tensor, present: Tensor, count: int, folder: Path | None) -> Tensor:
     """``nearest_neighbours``, found once for the same features, and kept in ``folder`` from then on.
 
     The file's name is the hash of all that they depend on. One that cannot be read is made anew.

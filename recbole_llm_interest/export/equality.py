@@ -8,7 +8,7 @@ import torch
 from recbole.data.interaction import Interaction
 from torch import Tensor
 
-from recbole_llm_interest.event_times import TIME_FEATURES
+from recbole_llm_interest.content.event_times import TIME_FEATURES
 from recbole_llm_interest.export.programs import Tensors
 from recbole_llm_interest.model.llm_interest import LLMInterest
 

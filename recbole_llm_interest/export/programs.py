@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 from torch.fx import GraphModule
 
+from recbole_llm_interest.content.event_times import TIME_FEATURES
 from recbole_llm_interest.errors import ExportError, SettingsError
-from recbole_llm_interest.event_times import TIME_FEATURES
-from recbole_llm_interest.model.fusion import ContentFusion
 from recbole_llm_interest.model.interest_tracker import InterestState
+from recbole_llm_interest.model.item_encoder import ContentFusion
 from recbole_llm_interest.model.item_table import ItemTable
 from recbole_llm_interest.model.llm_interest import LLMInterest
 from recbole_llm_interest.model.sequence_encoders import TransformerEncoder
@@ -156,7 +156,7 @@ class Scorer(nn.Module):
     def __init__(self, model: LLMInterest, k: int | None) -> None:
         super().__init__()
         self.k = k
-        self.history_bonus = model.history_bonus
+        self.history_bias = model.history_bias
         self.temperature = model.temperature
         self.register_buffer("factors", model.item_table().factors)
         if k is None:
@@ -170,7 +170,7 @@ class Scorer(nn.Module):
     def forward(self, interest: Tensor, item_seq: Tensor, last: Tensor) -> Tensors:
         """From interests ``[B, D]`` after the events at ``last``, ``[B]``, of histories ``[B, L]``."""
         factors = self.get_buffer("factors")
-        scores = ItemTable(factors, factors, self.temperature).scores(interest, self.history_bonus(item_seq, last))
+        scores = ItemTable(factors, factors, self.temperature).scores(interest, self.history_bias(item_seq, last))
         if self.k is None:
             return {"scores": scores}
         best = scores.topk(self.k, dim=1)

@@ -18,9 +18,9 @@ from tqdm import tqdm
 from recbole_llm_interest.errors import ExportError
 from recbole_llm_interest.export.equality import Run, largest_differences
 from recbole_llm_interest.export.programs import Program, Tensors, programs_of, trace, traceable
-from recbole_llm_interest.files import write_atomically
+from recbole_llm_interest.io.files import write_atomically
 from recbole_llm_interest.model.llm_interest import LLMInterest
-from recbole_llm_interest.provenance import made_by
+from recbole_llm_interest.training.run_metadata import environment_info
 
 #: how far a program may be from the model: rounding errors
 _TOLERANCE = 1e-5
@@ -161,7 +161,7 @@ def _described(
         "with every has_user_… false"
         if "start" in programs
         else f"history and past have no length; carried is {list(state.carried.shape)} zeros, 1 being the batch",
-        "made_by": made_by(torch.device("cpu")),
+        "environment_info": environment_info(torch.device("cpu")),
         "programs": {},
     }
     for name, program in programs.items():

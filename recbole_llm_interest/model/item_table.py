@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recbole_llm_interest.model.history_bonus import HistoryBonus
+from recbole_llm_interest.model.history_bias import HistoryBias
 
 
 class ItemTable(NamedTuple):
@@ -30,7 +30,7 @@ class ItemTable(NamedTuple):
         """The table of items' representations ``[N, D]``."""
         return cls(items, items if temperature is None else F.normalize(items, dim=-1) / temperature, temperature)
 
-    def scores(self, interest: Tensor, history: HistoryBonus | None) -> Tensor:
+    def scores(self, interest: Tensor, history: HistoryBias | None) -> Tensor:
         """Score of every item for interests ``[B, D]``, with what their histories add: ``[B, N]``, newly made.
 
         That of 0, the padding, is -inf.
@@ -42,7 +42,7 @@ class ItemTable(NamedTuple):
         scores[:, 0] = -torch.inf
         return scores
 
-    def scores_of(self, item: Tensor, interest: Tensor, history: HistoryBonus | None) -> Tensor:
+    def scores_of(self, item: Tensor, interest: Tensor, history: HistoryBias | None) -> Tensor:
         """Score of one item, ``[B]``, for each interest, ``[B, D]``, with what its history adds: ``[B]``."""
         interest, history = self._factor(interest, history)
         scores = (interest * self.factors[item]).sum(dim=-1)
@@ -50,14 +50,14 @@ class ItemTable(NamedTuple):
             return scores
         return scores + history.bonus.where(history.items == item[:, None], 0.0).sum(dim=1)
 
-    def _factor(self, interest: Tensor, history: HistoryBonus | None) -> tuple[Tensor, HistoryBonus | None]:
+    def _factor(self, interest: Tensor, history: HistoryBias | None) -> tuple[Tensor, HistoryBias | None]:
         if self.temperature is None:
             return interest, history
         scaled = None if history is None else history._replace(bonus=history.bonus / self.temperature)
         return F.normalize(interest, dim=-1), scaled
 
 
-def state_of(module: nn.Module) -> tuple[tuple[int, int, int], ...]:
+def parameter_versions(module: nn.Module) -> tuple[tuple[int, int, int], ...]:
     """Equal for as long as no parameter or buffer is written to or replaced.
 
     torch counts the writes to each tensor, but those of fused optimisers and those by way of ``.data``.

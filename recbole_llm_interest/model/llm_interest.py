@@ -14,16 +14,15 @@ from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType
 from torch import Tensor, nn
 
+from recbole_llm_interest.content.event_times import TIME_FEATURES
 from recbole_llm_interest.errors import DataError
-from recbole_llm_interest.event_counts import training_events
-from recbole_llm_interest.event_times import TIME_FEATURES
-from recbole_llm_interest.model.candidates import Candidates, CandidateSampler
-from recbole_llm_interest.model.fusion import ContentFusion
-from recbole_llm_interest.model.history_bonus import HistoryBonus, NeighbourBias, RepeatBias, together, until
+from recbole_llm_interest.model.history_bias import HistoryBias, NeighbourBias, RepeatBias, together, until
 from recbole_llm_interest.model.interest_tracker import InterestState, InterestTracker
-from recbole_llm_interest.model.item_table import ItemTable, state_of
+from recbole_llm_interest.model.item_encoder import ContentFusion
+from recbole_llm_interest.model.item_table import ItemTable, parameter_versions
 from recbole_llm_interest.model.losses import next_item_loss
-from recbole_llm_interest.model.objectives import (
+from recbole_llm_interest.model.negative_sampling import Candidates, NegativeSampler
+from recbole_llm_interest.model.ssl.objectives import (
     BackwardReading,
     FeatureAutoencoding,
     FutureContrast,
@@ -86,9 +85,9 @@ class LLMInterest(SequentialRecommender):
 
         # items that never occur in training: their IDs would stay random, and as candidates of the loss they could
         # only ever be wrong, which would teach the model to shun whatever is new
-        counts, _ = training_events(dataset)
+        counts = dataset.item_counts
         is_trained = counts > 0
-        self.candidates = CandidateSampler(counts, settings.loss_candidates)
+        self.candidates = NegativeSampler(counts, settings.loss_candidates)
 
         # An ID learnt from a few events knows those by heart, and nothing else: rare items do better by their content,
         # and train the model for new ones, which have nothing else either.
@@ -248,7 +247,7 @@ class LLMInterest(SequentialRecommender):
             self.temperature,
             together(repeats, likes),
             share,
-            candidates.log_weight,
+            candidates.logit_correction,
             self.loss_precision,
         )
 
@@ -272,7 +271,7 @@ class LLMInterest(SequentialRecommender):
         """The nearest neighbours by content of each event's item, ``[B, L] -> [B, L, M, K]``."""
         return self.item_fusion.get_buffer("neighbours")[item_seq].long()
 
-    def history_bonus(self, item_seq: Tensor, last: Tensor) -> HistoryBonus | None:
+    def history_bias(self, item_seq: Tensor, last: Tensor) -> HistoryBias | None:
         """What histories ``[B, L]`` say of a few items after their events at ``last``, ``[B]``; None for nothing."""
         repeats = likes = None
         if self.repeat_bias is not None:
@@ -292,18 +291,18 @@ class LLMInterest(SequentialRecommender):
         table = self.item_table()
         return table.scores(*self._last_interest(interaction, table))
 
-    def _last_interest(self, interaction: Interaction, table: ItemTable) -> tuple[Tensor, HistoryBonus | None]:
+    def _last_interest(self, interaction: Interaction, table: ItemTable) -> tuple[Tensor, HistoryBias | None]:
         """Interest after each history's last event, ``[B, D]``, and what the history itself says of a few items."""
         item_seq, last = interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN] - 1
         state = self.initial_state(interaction[self.USER_ID])
         interest = self.forward(item_seq, state, table.representations, self._times(interaction))
-        return self.gather_indexes(interest, last), self.history_bonus(item_seq, last)
+        return self.gather_indexes(interest, last), self.history_bias(item_seq, last)
 
     def item_table(self) -> ItemTable:
         """All items, kept in evaluation for as long as nothing changes that they are made of."""
         if self.training or torch.is_grad_enabled():
             return ItemTable.of(self.item_representations(), self.temperature)
-        state = self.temperature, state_of(self.item_fusion)
+        state = self.temperature, parameter_versions(self.item_fusion)
         if self._kept_table is None or self._kept_table[0] != state:
             self._kept_table = state, ItemTable.of(self.item_representations(), self.temperature)
         return self._kept_table[1]

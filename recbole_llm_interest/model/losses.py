@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from recbole_llm_interest.model.history_bonus import HistoryBonus
+from recbole_llm_interest.model.history_bias import HistoryBias
 
 #: the least length by which a class is divided
 _EPSILON = 1e-12
@@ -37,9 +37,9 @@ def next_item_loss(
     candidates: Tensor,
     target: Tensor,
     temperature: float | None,
-    history: HistoryBonus | None = None,
+    history: HistoryBias | None = None,
     share: Tensor | None = None,
-    log_weight: Tensor | None = None,
+    logit_correction: Tensor | None = None,
     precision: torch.dtype = torch.float32,
 ) -> Tensor:
     """Cross-entropy of the next item over all candidates, with cosine scores (UniSRec, arXiv 2206.05941).
@@ -54,7 +54,7 @@ def next_item_loss(
         temperature: divides the cosines; None for dot products instead of cosines.
         history: what is added to the cosines of a few candidates a row.
         share: ``[T, K]``, how much each of several targets counts, 1 in all for each row.
-        log_weight: ``[C]``, what is added to a candidate's score wherever it is not the target: for one that was
+        logit_correction: ``[C]``, what is added to a candidate's score wherever it is not the target: for one that was
             drawn, minus the log of the probability of that (Bengio and Senécal, 2008); -inf for one that is none. So
             no target is its own rival, however it was drawn.
         precision: of the matrix products and what comes out of them; the softmax and the loss are float32 at least.
@@ -67,10 +67,10 @@ def next_item_loss(
             target, share = target[:, None], interest.new_ones(len(target), 1)
         share = share.to(interest.dtype)
         if history is None:
-            history = HistoryBonus(target[:, :0], interest.new_zeros(0))
+            history = HistoryBias(target[:, :0], interest.new_zeros(0))
         few, bonus = history.items, _at_least_float(history.bonus) / (temperature or 1.0)
         return _ChunkedCrossEntropy.apply(  # type: ignore[no-untyped-call]
-            interest, candidates, target, share, few, bonus, log_weight, temperature, precision
+            interest, candidates, target, share, few, bonus, logit_correction, temperature, precision
         )
 
 
@@ -88,7 +88,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
     """Mean cross-entropy of ``rows @ classes.T``, which takes its gradient along while a chunk's scores are at hand.
 
     Classes count by their direction alone, divided by the temperature, if there is one. To the scores of ``few``
-    classes a row, ``bonus`` is added, and to all but the targets' ``log_weight``.
+    classes a row, ``bonus`` is added, and to all but the targets' ``logit_correction``.
 
     torch has this from 2.13 on, as ``linear_cross_entropy``; this one runs on older releases and, by working in place
     on what stays in a processor's cache, in less time. Past a chunk's scores, two tables as large as the classes are
@@ -104,7 +104,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         share: Tensor,
         few: Tensor,
         bonus: Tensor,
-        log_weight: Tensor | None,
+        logit_correction: Tensor | None,
         temperature: float | None,
         precision: torch.dtype,
     ) -> Tensor:
@@ -127,8 +127,8 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                 torch.mm(part, class_factor.T, out=scores)
             scores.scatter_add_(1, chosen, bonus.expand_as(chosen))
             wanted_score = scores.gather(1, wanted)
-            if log_weight is not None:
-                scores.add_(log_weight).scatter_(1, wanted, wanted_score)
+            if logit_correction is not None:
+                scores.add_(logit_correction).scatter_(1, wanted, wanted_score)
             best = scores.amax(dim=1)
             probability = torch.softmax(scores, dim=1, out=scores)
             # log-sum-exp by way of the best class, whose probability cannot vanish

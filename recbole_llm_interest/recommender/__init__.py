@@ -4,7 +4,7 @@ from recbole_llm_interest.recommender.calibration import Calibration, Reliabilit
 from recbole_llm_interest.recommender.explanation import Explanation, Part
 from recbole_llm_interest.recommender.interests import Interest
 from recbole_llm_interest.recommender.recommender import Forecast, Recommendation, Recommender
-from recbole_llm_interest.recommender.state import State, join
+from recbole_llm_interest.recommender.user_state import State, join
 
 __all__ = [
     "Calibration",

@@ -13,7 +13,7 @@ import recbole_llm_interest
 from recbole_llm_interest.content.encoders.text import BUNDLED_NAME, bundled_model
 from recbole_llm_interest.content.encoders.weights import cached_model
 from recbole_llm_interest.errors import RequestError
-from recbole_llm_interest.evaluation.comparison import RunResult
+from recbole_llm_interest.evaluation.results import RunResult
 from recbole_llm_interest.recommender.loading import Trained
 from recbole_llm_interest.recommender.pretrained import published
 from recbole_llm_interest.settings import Modality
@@ -150,7 +150,7 @@ def _made_by(result: RunResult | None) -> str:
     version = recbole_llm_interest.__version__
     if result is None:
         return f"Written by recbole_llm_interest {version}."
-    made = result.made_by
+    made = result.environment_info
     return (
         f"Trained by recbole_llm_interest {made.get('version', _UNKNOWN)}, commit {made.get('commit') or _UNKNOWN}, "
         f"torch {made.get('torch', _UNKNOWN)}; {result.epochs} epochs, {result.parameters:,} trainable parameters."

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from recbole_llm_interest.content.blobs import Blob, MediaFile, Text
 from recbole_llm_interest.content.encoders import Encoder, create_encoder
 from recbole_llm_interest.content.features import Content, Features
-from recbole_llm_interest.content.pieces import MediaFile, Piece, Text
 from recbole_llm_interest.errors import ContentError, EncoderError, RequestError
 from recbole_llm_interest.settings import MODALITIES, ContentSettings, Modality
 
@@ -117,7 +117,7 @@ class ContentReader:
                 f"{self._widths[modality]} numbers for {modality}"
             )
         path = Path(value)
-        piece: Piece = Text(str(value)) if modality == "text" else MediaFile(path.absolute().parent, path.name)
+        piece: Blob = Text(str(value)) if modality == "text" else MediaFile(path.absolute().parent, path.name)
         encoder = self._encoder(modality)
         encoder.prepare()
         if modality in self.fingerprints and encoder.fingerprint != self.fingerprints[modality]:

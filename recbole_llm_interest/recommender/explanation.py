@@ -9,11 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from recbole_llm_interest.model.fusion import AttentionFusion, ContentFusion, GatedSum, LateFusion
+from recbole_llm_interest.model.fusion import AttentionFusion, GatedSum, LateFusion
 from recbole_llm_interest.model.interest_tracker import InterestState
+from recbole_llm_interest.model.item_encoder import ContentFusion
 from recbole_llm_interest.recommender.live_model import LiveModel
 from recbole_llm_interest.recommender.search import Query
-from recbole_llm_interest.recommender.state import State
+from recbole_llm_interest.recommender.user_state import State
 
 #: events that are told apart; older ones are one part
 _EVENTS = 50

@@ -9,16 +9,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from recbole_llm_interest.event_times import time_feature_of
-from recbole_llm_interest.experiment import digest
+from recbole_llm_interest.content.event_times import time_feature_of
 from recbole_llm_interest.model.fusion import ID
-from recbole_llm_interest.model.history_bonus import HistoryBonus, together, until
+from recbole_llm_interest.model.history_bias import HistoryBias, together, until
 from recbole_llm_interest.model.interest_tracker import InterestState
 from recbole_llm_interest.model.llm_interest import LLMInterest
 from recbole_llm_interest.model.sequence_encoders import TransformerEncoder
-from recbole_llm_interest.recommender.items import Block, ItemTable
+from recbole_llm_interest.recommender.catalog import Block, Catalog
 from recbole_llm_interest.recommender.neighbourhood import Neighbourhood
 from recbole_llm_interest.recommender.search import Query, score_block
+from recbole_llm_interest.training.run_metadata import digest
 
 
 class LiveModel:
@@ -30,7 +30,7 @@ class LiveModel:
         max_length: ``MAX_ITEM_LIST_LENGTH``, the events back to which attention reaches.
     """
 
-    def __init__(self, model: LLMInterest, items: ItemTable, max_length: int) -> None:
+    def __init__(self, model: LLMInterest, items: Catalog, max_length: int) -> None:
         self.model = model.eval()
         self.items = items
         self.device = items.representations.device
@@ -103,7 +103,7 @@ class LiveModel:
             excluded = rows.new_zeros(len(rows), 1)
         return Query(interest, bonus, excluded.to(self.device))
 
-    def bonuses(self, rows: Tensor, length: Tensor) -> dict[str, HistoryBonus]:
+    def bonuses(self, rows: Tensor, length: Tensor) -> dict[str, HistoryBias]:
         """What histories ``[B, L]`` add to the cosines of a few items: for being in them, and for being like them."""
         if not rows.shape[1]:
             return {}
@@ -120,9 +120,9 @@ class LiveModel:
             )
         return found
 
-    def _no_bonus(self, users: int) -> HistoryBonus:
+    def _no_bonus(self, users: int) -> HistoryBias:
         nothing = torch.zeros(0, device=self.device)
-        return HistoryBonus(nothing.long().expand(users, 0), nothing)
+        return HistoryBias(nothing.long().expand(users, 0), nothing)
 
     def score(self, query: Query, row: int) -> Tensor:
         """Scores of one item, ``[B]``, whether it is excluded or not."""

@@ -13,17 +13,17 @@ from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
 from recbole.utils import init_seed
 
-from recbole_llm_interest.configuration import as_user_error, configure
+from recbole_llm_interest.content.blobs import Text
 from recbole_llm_interest.content.catalogue import text_writer
-from recbole_llm_interest.content.pieces import Text
-from recbole_llm_interest.dataset import catalogue_of, recorded_history
+from recbole_llm_interest.data.dataset import catalogue_of, recorded_history
 from recbole_llm_interest.errors import CheckpointError
-from recbole_llm_interest.experiment import digest, settings_in_effect
-from recbole_llm_interest.model.fusion import ContentFusion
+from recbole_llm_interest.model.item_encoder import ContentFusion
 from recbole_llm_interest.model.llm_interest import LLMInterest
 from recbole_llm_interest.recommender.encoding import ContentReader
 from recbole_llm_interest.settings import ContentSettings, read_settings, settings_keys
-from recbole_llm_interest.trainer import open_checkpoint, restore_model
+from recbole_llm_interest.training.checkpoint import open_checkpoint, restore_model
+from recbole_llm_interest.training.config import as_user_error, configure
+from recbole_llm_interest.training.run_metadata import digest, settings_in_effect
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def load_trained(checkpoint: Path, settings: dict[str, Any]) -> Trained:
     restore_model(model, saved)
     content = read_settings(ContentSettings, config)
     catalogue = catalogue_of(config, "item", content)
-    texts = catalogue.pieces["text"].items()
+    texts = catalogue.blobs["text"].items()
     return Trained(
         model,
         items,

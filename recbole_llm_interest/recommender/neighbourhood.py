@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from recbole_llm_interest.recommender.growing_rows import GrowingRows
+from recbole_llm_interest.recommender.growable_tensor import GrowableTensor
 
 _BLOCK = 2**16
 
@@ -26,9 +26,9 @@ class Neighbourhood:
     """
 
     def __init__(self, values: Tensor, present: Tensor, neighbours: Tensor) -> None:
-        self._values = GrowingRows(values)
-        self._present = GrowingRows(present)
-        self._neighbours = GrowingRows(neighbours)
+        self._values = GrowableTensor(values)
+        self._present = GrowableTensor(present)
+        self._neighbours = GrowableTensor(neighbours)
 
     @property
     def neighbours(self) -> Tensor:
@@ -36,12 +36,12 @@ class Neighbourhood:
         return self._neighbours.all
 
     @cached_property
-    def _farthest(self) -> GrowingRows:
+    def _farthest(self) -> GrowableTensor:
         """Cosine of each row's last neighbour: inf where it takes none at all, -inf where there is room for more."""
         rows = torch.arange(len(self.neighbours), device=self.neighbours.device)
         last = torch.cat([self._cosines(part, self.neighbours[part, -1:]) for part in torch.split(rows, _BLOCK)])
         takes_none = ~self._present.all | (rows == 0)
-        return GrowingRows(last.squeeze(1).masked_fill(takes_none, torch.inf))
+        return GrowableTensor(last.squeeze(1).masked_fill(takes_none, torch.inf))
 
     def add(self, value: Tensor | None, apart: bool = False) -> None:
         """Add a row, ``[F]``; None for one that has no such features. One ``apart`` becomes nobody's neighbour."""

@@ -21,12 +21,12 @@ from torch import Tensor
 import recbole_llm_interest
 from recbole_llm_interest.content.features import Conditioning, Content, Features
 from recbole_llm_interest.errors import CheckpointError, LLMInterestError, RequestError, SettingsError
-from recbole_llm_interest.experiment import FREE_TO_DIFFER
-from recbole_llm_interest.files import write_atomically
-from recbole_llm_interest.model.fusion import ContentFusion
+from recbole_llm_interest.io.files import write_atomically
+from recbole_llm_interest.model.item_encoder import ContentFusion
 from recbole_llm_interest.model.llm_interest import LLMInterest
 from recbole_llm_interest.recommender.loading import Origin, Trained, content_reader
 from recbole_llm_interest.settings import MODALITIES, ContentSettings, ModelSettings, read_settings
+from recbole_llm_interest.training.run_metadata import FREE_TO_DIFFER
 
 CONFIG, WEIGHTS, FEATURES = "config.json", "model.safetensors", "features.safetensors"
 VOCABULARY, TEXTS, CARD = "vocabulary.json", "texts.json", "README.md"
@@ -299,8 +299,7 @@ class _SavedData:
         self.config = config
         self.item_content, self.user_content, self.item_neighbours = items, users, neighbours
         self.uid_field, self.iid_field = config["USER_ID_FIELD"], config["ITEM_ID_FIELD"]
-        rows = torch.arange(1, len(neighbours))
-        self.inter_feat = {self.uid_field: torch.zeros_like(rows), self.iid_field: rows}  # each item once
+        self.item_counts = torch.ones(len(neighbours), dtype=torch.long).index_fill_(0, torch.tensor([0]), 0)
 
     def num(self, field: str) -> int:
         """How many items, or users, there are, with the padding."""

@@ -14,16 +14,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from recbole_llm_interest.errors import RequestError, StateError
-from recbole_llm_interest.evaluation.comparison import RunResult
+from recbole_llm_interest.evaluation.results import RunResult
 from recbole_llm_interest.recommender.card import model_card
+from recbole_llm_interest.recommender.catalog import Catalog, NewItem
 from recbole_llm_interest.recommender.explanation import Explanation, explain
 from recbole_llm_interest.recommender.interests import Interest, InterestMap
-from recbole_llm_interest.recommender.items import ItemTable, NewItem
 from recbole_llm_interest.recommender.live_model import LiveModel, neighbourhoods, version
 from recbole_llm_interest.recommender.loading import Trained, load_trained
 from recbole_llm_interest.recommender.pretrained import read_pretrained, write_pretrained
 from recbole_llm_interest.recommender.search import ApproximateIndex, Query, exact_best, score_block
-from recbole_llm_interest.recommender.state import EventLog, State, join, load_state, save_state
+from recbole_llm_interest.recommender.user_state import EventLog, State, join, load_state, save_state
 
 _logger = logging.getLogger(__name__)
 #: how many times as many items as are asked for are looked at first, where they have to differ
@@ -75,7 +75,7 @@ class Recommender:
         self.pools: dict[str, list[str]] = {}
         self._apart = torch.zeros(0, dtype=torch.long)  # rows of items that are in pools and nowhere else
         with torch.no_grad():
-            self.items = ItemTable(
+            self.items = Catalog(
                 trained.tokens,
                 trained.model.eval().item_representations(),
                 is_cosine=trained.model.temperature is not None,

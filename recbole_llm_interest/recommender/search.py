@@ -12,8 +12,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from recbole_llm_interest.errors import RequestError
-from recbole_llm_interest.model.history_bonus import HistoryBonus
-from recbole_llm_interest.recommender.items import BLOCK_ITEMS, Block, ItemTable
+from recbole_llm_interest.model.history_bias import HistoryBias
+from recbole_llm_interest.recommender.catalog import BLOCK_ITEMS, Block, Catalog
 
 #: scores that are held at once
 _SCORES = 2**22
@@ -35,7 +35,7 @@ class Query:
     """
 
     interest: Tensor
-    bonus: HistoryBonus
+    bonus: HistoryBias
     excluded: Tensor
 
     def __len__(self) -> int:
@@ -43,7 +43,7 @@ class Query:
 
     def some(self, users: slice) -> Query:
         """The same for some of the users."""
-        bonus = HistoryBonus(self.bonus.items[users], self.bonus.bonus[users])
+        bonus = HistoryBias(self.bonus.items[users], self.bonus.bonus[users])
         return Query(self.interest[users], bonus, self.excluded[users])
 
     def in_parts(self) -> Iterator[Query]:
@@ -93,7 +93,7 @@ class ApproximateIndex:
         RequestError: faiss is not installed.
     """
 
-    def __init__(self, table: ItemTable, lists: int | None = None) -> None:
+    def __init__(self, table: Catalog, lists: int | None = None) -> None:
         try:
             import faiss
         except ImportError as error:

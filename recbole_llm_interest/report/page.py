@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from recbole_llm_interest.files import write_atomically, write_text
+from recbole_llm_interest.io.files import write_atomically, write_text
 from recbole_llm_interest.report import plots
 from recbole_llm_interest.report.sections import Section
 

@@ -24,7 +24,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from recbole_llm_interest.evaluation.comparison import Estimate
-from recbole_llm_interest.report.findings import ItemMap, Journey, ModalityWeight
+from recbole_llm_interest.report.statistics import ItemMap, Journey, ModalityWeight
 
 #: widths in inches
 WIDE, NARROW = 9.5, 4.0

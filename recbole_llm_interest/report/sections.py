@@ -8,10 +8,11 @@ from functools import partial
 
 from matplotlib.figure import Figure
 
-from recbole_llm_interest.evaluation.comparison import Estimate, RunResult, estimate, summarize
-from recbole_llm_interest.evaluation.groups import FEW_EVENTS
+from recbole_llm_interest.evaluation.comparison import Estimate, estimate, summarize
+from recbole_llm_interest.evaluation.metrics import FEW_EVENTS
+from recbole_llm_interest.evaluation.results import RunResult
 from recbole_llm_interest.report import plots
-from recbole_llm_interest.report.findings import ItemMap, Journey, ModalityWeight
+from recbole_llm_interest.report.statistics import ItemMap, Journey, ModalityWeight
 
 #: groups of tested events by how often training shows their item
 _GROUPS = {

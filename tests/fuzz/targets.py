@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from recbole_llm_interest.atomic_files import Layout, read_rows
 from recbole_llm_interest.content.catalogue import read_catalogue
-from recbole_llm_interest.content.store import FeatureStore
+from recbole_llm_interest.content.feature_store import FeatureStore
 from recbole_llm_interest.errors import DataError
+from recbole_llm_interest.io.atomic_files import AtomicFormat, read_atomic_file
 
 _FOLDER = Path(tempfile.mkdtemp(prefix="fuzz-"))
 _ENCODER = {"name": "some"}
@@ -37,7 +37,7 @@ def atomic(data: bytes) -> None:
     path.write_bytes(data)
     columns = {"user_id": "token", "item_id": "token", "timestamp": "float"}
     try:
-        rows = read_rows(path, Layout(), columns, ids=["user_id", "item_id"], time_field="timestamp")
+        rows = read_atomic_file(path, AtomicFormat(), columns, ids=["user_id", "item_id"], time_field="timestamp")
         text = data.decode("utf-8-sig")
     except DataError as error:
         _check_word(error)

@@ -16,7 +16,7 @@ from recbole_llm_interest.content.encoders.weights import (
     refuse_random_weights,
     require_packages,
 )
-from recbole_llm_interest.content.sounds import read_sound
+from recbole_llm_interest.content.media.audio import read_sound
 from recbole_llm_interest.errors import EncoderError
 
 #: What a model takes at once, in seconds, by transformers' model_type. CLAP cuts what is longer at random.

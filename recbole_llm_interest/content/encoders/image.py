@@ -19,7 +19,7 @@ from recbole_llm_interest.content.encoders.weights import (
     folder_fingerprint,
     require_packages,
 )
-from recbole_llm_interest.content.images import read_image
+from recbole_llm_interest.content.media.images import read_image
 from recbole_llm_interest.errors import EncoderError
 
 _logger = logging.getLogger(__name__)

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recbole_llm_interest.content.encoders.weights import combined_fingerprint, require_packages
-from recbole_llm_interest.content.images import read_image
-from recbole_llm_interest.content.sounds import read_sound
+from recbole_llm_interest.content.media.audio import read_sound
+from recbole_llm_interest.content.media.images import read_image
 
 
 class HashingEncoder:

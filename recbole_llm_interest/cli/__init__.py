@@ -1,0 +1,1 @@
+"""The commands: one module a subcommand of ``llm-interest``."""

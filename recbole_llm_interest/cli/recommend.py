@@ -1,0 +1,177 @@
+"""``python -m recbole_llm_interest.recommender --checkpoint=…``: asks a trained model what a user wants next."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from tabulate import tabulate
+
+from recbole_llm_interest.cli.common import bare_parser, exit_code, parse_arguments
+from recbole_llm_interest.errors import RequestError, SettingsError
+from recbole_llm_interest.recommender import Recommender, State
+
+_INTERESTS = 5
+_PARTS = 10
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line. Returns the exit code: 0, 2 for a mistake, 130 when interrupted, 143 when terminated."""
+    parser = _parser()
+
+    def job() -> None:
+        options, overrides = parse_arguments(parser, arguments)
+        if options.pool and options.candidates is not None:
+            raise SettingsError("command line: --pool and --candidates both say what to choose among: give one of them")
+        is_folder = Path(options.checkpoint).is_dir()
+        load = Recommender.from_pretrained if is_folder else Recommender.load
+        recommender = load(options.checkpoint, **overrides)
+        if options.pool:
+            recommender.add_pool(options.pool, _read_pool(Path(options.pool)))
+        state = _state(recommender, options)
+        answer = _answer(recommender, state, options)
+        if options.save_state:
+            recommender.save(state, options.save_state)
+        print(json.dumps(answer) if options.json else _as_text(answer))
+        if options.save_state and not options.json:
+            print(f"\nstate: {options.save_state}")
+
+    return exit_code(job, kept="nothing was changed")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = bare_parser(
+        "python -m recbole_llm_interest.recommender",
+        "What a user wants next. Any setting that is otherwise than in training, as data_path: --key=value.",
+    )
+    parser.add_argument("--checkpoint", required=True, help="of LLMInterest; or a folder that was exported")
+    parser.add_argument("--user", help="a user of the data set; without --history, with the events recorded there")
+    parser.add_argument("--history", help="items in order, with commas between")
+    parser.add_argument("--times", help="when they were chosen, with commas between")
+    for modality in ("text", "image", "audio"):
+        parser.add_argument(f"--profile_{modality}", help=f"{modality} that says who a new user is")
+    parser.add_argument("--state", help="file of a saved state, to which --history adds")
+    parser.add_argument("--save_state", help="file to which the state is written")
+    parser.add_argument("--k", type=int, default=10, help="how many items [10]")
+    parser.add_argument("--candidates", help="items that may be recommended, with commas between [all]")
+    parser.add_argument("--pool", metavar="FILE", help="new items to choose among: JSON lines of item_id and content")
+    parser.add_argument("--exclude", help="items that may not, with commas between")
+    parser.add_argument("--exclude_seen", action="store_true", help="leave out what is in the history")
+    parser.add_argument(
+        "--min_diversity", type=float, default=0.0, help="1 - cosine by which two items differ at least"
+    )
+    parser.add_argument("--forecast", type=int, default=0, help="also the likeliest events, so many ahead")
+    parser.add_argument("--explain", metavar="ITEM", help="also what makes this item's score")
+    parser.add_argument("--json", action="store_true", help="print one JSON object in one line")
+    return parser
+
+
+def _state(recommender: Recommender, options: argparse.Namespace) -> State:
+    history = _words(options.history)
+    times = _numbers(options.times)
+    profile = {name: value for name in ("text", "image", "audio") if (value := getattr(options, f"profile_{name}"))}
+    if options.state is None:
+        is_recorded = options.user is not None and options.history is None
+        return recommender.start(
+            options.user, profile=profile or None, history="recorded" if is_recorded else history, at=times
+        )
+    if options.user is not None or profile:
+        raise SettingsError("command line: --state says who the user is; leave --user and --profile_… out")
+    if times is not None and len(times) != len(history):
+        raise SettingsError(f"command line: {len(history)} items in --history and {len(times)} in --times: one each")
+    state = recommender.restore(options.state)
+    for number, item in enumerate(history):
+        state = recommender.update(state, item, None if times is None else times[number])
+    return state
+
+
+def _read_pool(path: Path) -> dict[str, dict[str, Any]]:
+    """The content of new items by token, as ``add_pool`` takes it."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise RequestError(f"pool {path} cannot be read: {error}") from error
+    items: dict[str, dict[str, Any]] = {}
+    for number, line in enumerate(lines, start=1):
+        try:
+            content = json.loads(line)
+            item = content.pop("item_id")
+        except (ValueError, KeyError, AttributeError, TypeError) as error:
+            raise RequestError(f"pool {path}, line {number}: it is no JSON object with an item_id") from error
+        if not isinstance(item, str) or item in items:
+            raise RequestError(f"pool {path}, line {number}: item_id {item!r} is no text, or comes twice")
+        items[item] = content
+    return items
+
+
+def _words(value: str | None) -> list[str]:
+    return value.split(",") if value else []
+
+
+def _numbers(value: str | None) -> list[float] | None:
+    try:
+        return None if value is None else [float(word) for word in _words(value)]
+    except ValueError as error:
+        raise SettingsError(f"command line: --times={value} is no list of numbers: {error}") from error
+
+
+def _answer(recommender: Recommender, state: State, options: argparse.Namespace) -> dict[str, Any]:
+    best = recommender.recommend(
+        state,
+        options.k,
+        candidates=options.pool or (None if options.candidates is None else _words(options.candidates)),
+        exclude=_words(options.exclude),
+        exclude_seen=options.exclude_seen,
+        min_diversity=options.min_diversity,
+    )
+    answer: dict[str, Any] = {
+        "events": int(state.length[0]),
+        "recommendations": [{"item": item, "title": recommender.label(item), "score": score} for item, score in best],
+        "interests": [asdict(interest) for interest in recommender.interests(state, _INTERESTS)],
+    }
+    if options.forecast:
+        answer["forecast"] = [
+            {
+                "item": step.item,
+                "title": recommender.label(step.item),
+                "probability": step.probability,
+                "then": recommender.interests(step.state, 1)[0].name,
+            }
+            for step in recommender.forecast(state, options.forecast)
+        ]
+    if options.explain:
+        answer["explanation"] = asdict(recommender.explain(state, options.explain))
+    return answer
+
+
+def _as_text(answer: dict[str, Any]) -> str:
+    def table(rows: list[dict[str, Any]]) -> str:
+        align = ["right" if isinstance(value, float) else "left" for value in rows[0].values()]
+        cells = [[f"{v:.3f}" if isinstance(v, float) else v for v in row.values()] for row in rows]
+        return tabulate(cells, list(rows[0]), tablefmt="github", colalign=align, disable_numparse=True)
+
+    parts = [f"after {answer['events']} events", table(answer["recommendations"])]
+    rows = [{**interest, "items": "; ".join(interest["items"])} for interest in answer["interests"]]
+    parts.append(table([{"interest": r["name"], "such as": r["items"], "weight": r["weight"]} for r in rows]))
+    if "forecast" in answer:
+        parts.append(table(answer["forecast"]))
+    if "explanation" in answer:
+        why = answer["explanation"]
+        how = "they sum to it" if why["is_exact"] else "what it loses without each"
+        for title, part in (
+            (f"of the item ({how})", why["of_item"]),
+            ("of the user (lost without each)", why["of_user"]),
+        ):
+            shown = part[:_PARTS]
+            parts.append(table([{title: p["name"], "points": p["points"], "share": p["share"]} for p in shown]))
+        parts.insert(-2, f"{why['item']} scores {why['score']:.3f}:")
+    return "\n\n".join(parts)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Reads image and audio files of untrusted origin."""

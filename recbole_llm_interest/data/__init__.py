@@ -1,0 +1,1 @@
+"""RecBole's data set and data loader, as this model needs them."""

@@ -1,0 +1,173 @@
+"""The items that can be recommended: a table that grows and shrinks while it is in use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from recbole_llm_interest.content.features import Content
+from recbole_llm_interest.errors import RequestError
+from recbole_llm_interest.recommender.growable_tensor import GrowableTensor
+from recbole_llm_interest.recommender.neighbourhood import Neighbourhood
+
+#: items of one block: scores of a block, and of few users, stay in a processor's cache
+BLOCK_ITEMS = 2**16
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some items, ready to be scored.
+
+    Attributes:
+        rows: in the table, ascending, ``[n]``.
+        matrix: what interest is multiplied with, ``[D, n]``: a processor reads it at twice the speed of ``[n, D]``.
+    """
+
+    rows: Tensor
+    matrix: Tensor
+
+    def places(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Which column each of ``rows`` is, and whether it is one at all; of the same shape both."""
+        place = torch.searchsorted(self.rows, rows.contiguous()).clamp(max=len(self.rows) - 1)
+        return place, self.rows[place] == rows
+
+
+@dataclass(frozen=True)
+class NewItem:
+    """An item that came after the model was trained.
+
+    Attributes:
+        representation: ``I``, ``[D]``.
+        content: its features as encoded, one row each.
+        conditioned: the same as the model sees them, ``[F]`` by modality.
+        text: what is known of it in words.
+        label: the same at its shortest.
+        is_apart: whether it is in a pool and nowhere else, and so is no other's neighbour.
+    """
+
+    representation: Tensor
+    content: Content
+    conditioned: Mapping[str, Tensor]
+    text: str = ""
+    label: str = ""
+    is_apart: bool = False
+
+
+class Catalog:
+    """What the model makes of every item, by row; row 0 is nobody.
+
+    Args:
+        tokens: the items' names, by row.
+        representations: ``[N, D]``.
+        is_cosine: whether scores are cosines, and not dot products.
+        neighbourhoods: by modality, in the order of the model's; none where neighbours have no say.
+        texts: what is known of items in words, by token.
+        labels: the same at its shortest, as a title.
+    """
+
+    def __init__(
+        self,
+        tokens: Sequence[str],
+        representations: Tensor,
+        *,
+        is_cosine: bool = True,
+        neighbourhoods: Mapping[str, Neighbourhood] | None = None,
+        texts: Mapping[str, str] | None = None,
+        labels: Mapping[str, str] | None = None,
+    ) -> None:
+        self.tokens = list(tokens)
+        self.tokens[0] = ""
+        self.rows = {token: row for row, token in enumerate(self.tokens) if row}
+        self.all_rows = dict(self.rows)  # with those that were removed
+        self.texts = dict(texts or {})
+        self.labels = dict(labels or {})
+        self.removed = torch.zeros(1, dtype=torch.long)  # with the padding
+        self.added: dict[int, NewItem] = {}
+        self._is_cosine = is_cosine
+        self._representations = GrowableTensor(representations)
+        self._neighbourhoods = dict(neighbourhoods or {})
+        self._blocks = [self._factor(part).T.contiguous() for part in torch.split(representations, BLOCK_ITEMS)]
+
+    def __len__(self) -> int:
+        """How many items there are to recommend."""
+        return len(self.rows)
+
+    @property
+    def representations(self) -> Tensor:
+        """``I`` of every item, ``[N, D]``."""
+        return self._representations.all
+
+    def neighbours(self, rows: Tensor) -> Tensor:
+        """The nearest neighbours by content of these rows, ``[n, M, K]``; 0 where there are none."""
+        return torch.stack([near.neighbours[rows] for near in self._neighbourhoods.values()], dim=1)
+
+    def blocks(self) -> Iterator[Block]:
+        """All items, removed ones too, in blocks."""
+        start = 0
+        for matrix in self._blocks:
+            yield Block(torch.arange(start, start + matrix.shape[1], device=matrix.device), matrix)
+            start += matrix.shape[1]
+
+    def blocks_of(self, rows: Tensor) -> Iterator[Block]:
+        """The items of these rows, ascending, in blocks."""
+        for part in torch.split(rows, BLOCK_ITEMS):
+            yield Block(part, self.factors(part).T)
+
+    def factors(self, rows: Tensor) -> Tensor:
+        """What interest is multiplied with, of these rows, ``[n, D]``."""
+        return self._factor(self.representations[rows])
+
+    def find(self, tokens: Sequence[str], removed_too: bool = False) -> Tensor:
+        """The rows of items; of those that were removed as well, for events that were before.
+
+        Raises:
+            RequestError: it names the first that is not there.
+        """
+        rows = self.all_rows if removed_too else self.rows
+        try:
+            return torch.tensor([rows[token] for token in tokens], dtype=torch.long)
+        except KeyError as error:
+            raise RequestError(
+                f"unknown item {error.args[0]!r}: it is not among the {len(self)} items; add_item adds one"
+            ) from None
+
+    def add(self, token: str, item: NewItem) -> int:
+        """Add one item, and return its row.
+
+        Raises:
+            RequestError: there is an item of that name.
+        """
+        if token in self.rows:
+            raise RequestError(f"item {token!r} is there already: remove it first")
+        row = len(self.tokens)
+        self.tokens.append(token)
+        self.rows[token] = self.all_rows[token] = row
+        self.added[row] = item
+        if item.text:
+            self.texts[token], self.labels[token] = item.text, item.label
+        self._representations.append(item.representation[None])
+        factor = self._factor(item.representation[None]).T
+        if self._blocks[-1].shape[1] < BLOCK_ITEMS:
+            self._blocks[-1] = torch.cat([self._blocks[-1], factor], dim=1)
+        else:
+            self._blocks.append(factor.contiguous())
+        for modality, near in self._neighbourhoods.items():
+            near.add(item.conditioned.get(modality), item.is_apart)
+        return row
+
+    def remove(self, token: str) -> None:
+        """Let an item be recommended no more. Histories that hold it still count it.
+
+        Raises:
+            RequestError: there is none of that name.
+        """
+        row = self.find([token])
+        del self.rows[token]
+        self.removed = torch.cat([self.removed, row])
+
+    def _factor(self, representations: Tensor) -> Tensor:
+        return F.normalize(representations, dim=-1) if self._is_cosine else representations

@@ -1,0 +1,1 @@
+"""One run: configuration, trainer, checkpoints, resuming, and what is recorded of it."""

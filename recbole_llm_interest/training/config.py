@@ -1,0 +1,126 @@
+"""Makes RecBole's configuration from what the user gave, and checks it before anything long begins."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import recbole
+from recbole.config import Config
+
+from recbole_llm_interest.data.dataset import check_interaction_file
+from recbole_llm_interest.errors import DataError, SettingsError, TrainingError, is_out_of_memory
+from recbole_llm_interest.io.files import is_of_writing, storage_error
+from recbole_llm_interest.io.yaml_files import read_yaml
+from recbole_llm_interest.model.llm_interest import LLMInterest
+from recbole_llm_interest.settings import ALL_SETTINGS, PROPERTIES, check_keys, read_settings
+
+#: what RecBole raises for settings and data that it cannot use
+RECBOLE_ERRORS = (
+    *(ValueError, KeyError, TypeError, AttributeError, IndexError, AssertionError),
+    *(NotImplementedError, RuntimeError, SyntaxError, ImportError, OSError),
+)
+
+#: what RecBole itself is given for several processes
+_DISTRIBUTED_KEYS = {"nproc", "world_size", "ip", "port", "offset"}
+
+
+def configure(model: str, dataset: str, files: Sequence[str] = (), overrides: dict[str, Any] | None = None) -> Config:
+    """RecBole's configuration of a model under the protocol that all models share, checked.
+
+    Args:
+        model: a model's name.
+        dataset: name of the data set.
+        files: YAML files; a later one goes before an earlier.
+        overrides: settings that go before the files'.
+
+    Raises:
+        LLMInterestError: a setting is unknown or out of range, or the data set is not there.
+    """
+    overrides = dict(overrides or {})
+    _check_model(model)
+    keys = [*keys_of_files(files), *overrides]
+    check_keys(keys)
+    for key in _DISTRIBUTED_KEYS.intersection(keys):
+        raise SettingsError(f"{key} is no setting here: run_recbole.py --nproc=2 trains by two processes")
+    protocol = str(PROPERTIES / "protocol.yaml")
+    with as_user_error("the settings"):
+        config = Config(model, dataset, [protocol, *files], overrides)
+    if not Path(config["data_path"]).is_dir():
+        raise DataError(
+            f"data set {dataset!r}: there is no folder {config['data_path']}; set --data_path to the folder that "
+            f"holds {dataset}/{dataset}.inter (RecBole's ml-100k needs none)"
+        )
+    check_interaction_file(config)
+    for settings in ALL_SETTINGS:
+        read_settings(settings, config)
+    reported = {f"{metric}@{k}".lower() for metric in config["metrics"] for k in config["topk"]}
+    if "@" in config["valid_metric"] and config["valid_metric"].lower() not in reported:
+        raise SettingsError(
+            f"valid_metric={config['valid_metric']} is not among what is computed ({', '.join(sorted(reported))}): "
+            "set it, or metrics and topk, so that it is"
+        )
+    return config
+
+
+@contextmanager
+def as_user_error(what: str, log: str | None = None) -> Iterator[None]:
+    """Say in one line what RecBole found wrong with what the user gave. The traceback goes to the log file.
+
+    Raises:
+        SettingsError: what RecBole says.
+        StorageError: it could not write.
+        TrainingError: memory ran out.
+    """
+    try:
+        yield
+    except (MemoryError, *RECBOLE_ERRORS) as error:
+        if is_out_of_memory(error):
+            raise TrainingError(
+                "memory ran out while data was read or the model built: lower MAX_ITEM_LIST_LENGTH or embedding_size, "
+                "or give the process more"
+            ) from error
+        if isinstance(error, OSError) and is_of_writing(error):
+            raise storage_error(Path(error.filename or log or "log"), error) from error
+        # RecBole logs at this level to the file, and the runner keeps the console above it
+        logging.getLogger().info("RecBole stopped", exc_info=True)
+        details = f" (the traceback is in {log})" if log else ""
+        message = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise SettingsError(f"RecBole cannot use {what}: {message}{details}") from error
+
+
+def _check_model(model: str) -> None:
+    known = {LLMInterest.__name__}
+    for path in (Path(recbole.__file__).parent / "model").glob("*_recommender/*.py"):
+        classes = re.findall(r"^class (\w+)\(", path.read_text("utf-8"), re.MULTILINE)
+        known.update(name for name in classes if name.lower() == path.stem)  # how RecBole finds a model's file
+    if model not in known:
+        by_lower_case = {name.lower(): name for name in known}
+        nearest = difflib.get_close_matches(model.lower(), by_lower_case, n=1, cutoff=0.5)
+        hint = f": did you mean {by_lower_case[nearest[0]]!r}?" if nearest else "; RecBole's documentation lists them"
+        raise SettingsError(f"unknown model {model!r}{hint}")
+
+
+def keys_of_files(files: Sequence[str]) -> list[str]:
+    """The settings that YAML files hold.
+
+    Raises:
+        SettingsError: a file is not there, or is not of that form.
+    """
+    keys: list[str] = []
+    for file in files:
+        settings, named = read_yaml(Path(file), "config file")
+        if settings is None:
+            raise SettingsError(f"config file {file} is empty: it has to hold 'key: value' lines")
+        if not isinstance(settings, dict):
+            raise SettingsError(f"config file {file} does not hold 'key: value' lines")
+        for key in named:
+            if named.count(key) > 1:
+                raise SettingsError(f"config file {file} names {key!r} twice: one of the two would have no effect")
+        keys += map(str, settings)
+    return keys
