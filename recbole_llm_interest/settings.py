@@ -9,15 +9,81 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import functools
+import importlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Generic, Literal, TypeVar, cast, get_args
 
 from pydantic import Field, ValidationError
 from pydantic.dataclasses import dataclass
 
 from recbole_llm_interest.errors import SettingsError
+
+_T = TypeVar("_T")
+
+
+class Registry(Generic[_T]):
+    """Implementations of one kind by name: what a setting's values stand for.
+
+    An implementation is one class in one file and one line that registers it, from outside the package, too:
+
+    >>> from recbole_llm_interest.settings import Registry
+    >>> greetings = Registry("greeting")
+    >>> greetings.register("short")(lambda: "hi")()
+    'hi'
+    >>> greetings["short"](), list(greetings)
+    ('hi', ['short'])
+
+    Args:
+        kind: what its members are, in words, as errors name it.
+        setting: the setting whose values are its names, which ``read_settings`` then checks; None for no such setting.
+    """
+
+    def __init__(self, kind: str, setting: str | None = None) -> None:
+        self.kind = kind
+        self._members: dict[str, _T | str] = {}
+        if setting is not None:
+            REGISTRIES[setting] = self
+
+    def register(self, name: str) -> Callable[[_T], _T]:
+        """A decorator that registers a class or function under ``name``."""
+
+        def decorator(member: _T) -> _T:
+            self._members[name] = member
+            return member
+
+        return decorator
+
+    def register_lazy(self, name: str, target: str) -> None:
+        """Register ``module:attribute``, which is imported when it is asked for: its libraries may be missing."""
+        self._members[name] = target
+
+    def __getitem__(self, name: str) -> _T:
+        """The member of this name.
+
+        Raises:
+            SettingsError: there is none; it lists those that there are.
+        """
+        if name not in self._members:
+            nearest = difflib.get_close_matches(name, self._members, n=1, cutoff=0.6)
+            hint = f"did you mean {nearest[0]!r}? " if nearest else ""
+            raise SettingsError(f"unknown {self.kind} {name!r}: {hint}known are {', '.join(self) or 'none'}")
+        member = self._members[name]
+        if isinstance(member, str):
+            module, _, attribute = member.partition(":")
+            member = self._members[name] = getattr(importlib.import_module(module), attribute)
+        return cast(_T, member)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._members
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._members)
+
+
+#: the registries whose names are the values of a setting, by the setting
+REGISTRIES: dict[str, Registry[Any]] = {}
 
 _Settings = TypeVar("_Settings", bound="DataSettings | ContentSettings | ModelSettings | EvaluationSettings")
 

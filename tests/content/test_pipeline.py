@@ -315,9 +315,9 @@ def test_shares_of_several_processes_are_the_whole_and_do_not_overlap(store):
 
 _PROGRAM = f"""
 import sys, time
-sys.path[:0] = {[os.path.dirname(__file__)]!r}
+sys.path[:0] = {[os.path.dirname(__file__), os.path.dirname(os.path.dirname(__file__))]!r}
 from pathlib import Path
-from test_collect import CountingEncoder, collect, encode
+from test_pipeline import CountingEncoder, collect, encode
 from recbole_llm_interest.content.feature_store import FeatureStore
 class Slow(CountingEncoder):
     def encode(self, batch):
