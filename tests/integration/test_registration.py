@@ -14,7 +14,7 @@ from recbole.data.dataset import Dataset
 from recbole.quick_start import objective_function, run_recbole
 from recbole.utils import get_model, get_trainer
 
-from recbole_llm_interest import recbole_compat, registration
+from recbole_llm_interest import patches, registration
 from recbole_llm_interest.data.dataset import LLMInterestDataset
 from recbole_llm_interest.model.llm_interest import LLMInterest
 from recbole_llm_interest.training.trainer import LLMInterestTrainer
@@ -29,7 +29,7 @@ def test_names_lead_to_our_classes(settings):
 
 def test_registering_again_changes_nothing():
     before = (Config._update_internal_config_dict, Config._set_default_parameters, Dataset._change_feat_format)
-    recbole_compat.install()
+    patches.install()
     registration.register()
     assert before == (
         Config._update_internal_config_dict,

@@ -26,7 +26,7 @@ from recbole_llm_interest.cli.tune import main as tune
 from recbole_llm_interest.content.feature_store import FeatureStore
 from recbole_llm_interest.errors import CheckpointError, LLMInterestError, StorageError
 from recbole_llm_interest.evaluation.results import read_results
-from recbole_llm_interest.io.files import held, write_atomically
+from recbole_llm_interest.io.files import try_lock, write_atomically
 from recbole_llm_interest.model.llm_interest import LLMInterest
 from recbole_llm_interest.report import __main__ as report
 from recbole_llm_interest.report import page
@@ -228,7 +228,7 @@ def test_a_flipped_bit_of_a_checkpoint_is_refused(stock, here):
 
 def test_a_table_a_run_and_a_search_are_one_process_at_a_time(stock, here, capsys, at_epoch):
     words = command(stock, "--model=GRU4Rec")
-    with held(here / "mine.json"):
+    with try_lock(here / "mine.json"):
         assert main([*words, "--table=mine"]) == 2
     assert closing_line(capsys) == (
         "error: mine.json is in use by another run: wait until that has ended, or give another --table"
@@ -237,13 +237,13 @@ def test_a_table_a_run_and_a_search_are_one_process_at_a_time(stock, here, capsy
     assert main(words) == 130
     (state,) = (here / "saved").glob("*.resume.pth")
     before = files_below(here / "saved")
-    with held(state):
+    with try_lock(state):
         assert main([*words, f"--resume={state}"]) == 2
         assert f"{state.name} is in use by another run: wait until that has ended" in closing_line(capsys)
         assert before.items() <= files_below(here / "saved").items()
     assert main([*words, f"--resume={state}"]) == 0
     (here / "small.hyper").write_text("learning_rate choice [0.01,0.02]\n")
-    with held(here / "row.yaml"):
+    with try_lock(here / "row.yaml"):
         assert tune([*words, "--space=small.hyper", "--output=row.yaml"]) == 2
     assert "row.yaml is in use by another run" in closing_line(capsys)
     assert list(here.rglob(".*")) == []
@@ -258,18 +258,18 @@ def test_runs_of_the_same_second_have_checkpoints_of_their_own(here):
 
 def test_a_name_is_free_again_when_its_process_was_killed(here):
     program = (
-        "import sys, time; from pathlib import Path; from recbole_llm_interest.io.files import held\n"
-        "with held(Path('mine')) as is_ours: print(is_ours, flush=True); time.sleep(60)"
+        "import sys, time; from pathlib import Path; from recbole_llm_interest.io.files import try_lock\n"
+        "with try_lock(Path('mine')) as is_ours: print(is_ours, flush=True); time.sleep(60)"
     )
     job = subprocess.Popen(
         [sys.executable, "-c", program], stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(REPOSITORY)}
     )
     assert job.stdout.readline() == b"True\n"
-    with held(here / "mine") as is_ours:
+    with try_lock(here / "mine") as is_ours:
         assert not is_ours
     job.kill()
     job.communicate()
-    with held(here / "mine") as is_ours:
+    with try_lock(here / "mine") as is_ours:
         assert is_ours
     assert list(here.iterdir()) == []
 
