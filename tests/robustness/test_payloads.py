@@ -1,6 +1,6 @@
 """Nothing that is read runs as code, and nothing is fetched: each payload here leaves a mark where it is let in.
 
-Settings and search spaces as strings are in ``test_recbole_compat.py``, features in ``test_imported.py``, and models
+Settings and search spaces as strings are in ``tests/patches``, features in ``test_imported.py``, and models
 that bring code along in ``test_encoders.py``, too.
 """
 
