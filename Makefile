@@ -1,24 +1,32 @@
-# make run: the main job; make daily: its sibling with images and sound; make test: the whole test suite. Both set up what they need in .venv first.
+# make run: the main job. make daily: the same with images and sound. make check: before each commit. make test: the
+# whole test suite. Each target sets up .venv first if it is not there.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+# Two workers with one thread each: on two cores, more threads only wait for each other.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
-.PHONY: help install run daily examples test bench clean
+.PHONY: help install run daily examples check test lint format docs settings bench clean
 
 help:
-	@echo "make install  set up .venv"
-	@echo "make run      LLMInterest beside baselines on ml-100k"
-	@echo "make daily    text, images and sound, on a data set made here"
-	@echo "make examples a video list, ads and replies, on data sets made here"
-	@echo "make test     the whole test suite"
-	@echo "make bench    the short benchmarks"
-	@echo "make clean    remove .venv and what runs wrote"
+	@echo "make install   set up .venv"
+	@echo "make run       LLMInterest and two baselines on ml-100k"
+	@echo "make daily     the same with text, images and sound, on a data set made here"
+	@echo "make examples  a video list, ads and replies, on data sets made here"
+	@echo "make check     lint, types, doctests and fast tests: before each commit"
+	@echo "make test      the whole test suite"
+	@echo "make lint      ruff and mypy"
+	@echo "make format    format and sort imports"
+	@echo "make docs      build the documentation into site/"
+	@echo "make settings  write the files that are generated from settings.py"
+	@echo "make bench     the short benchmarks"
+	@echo "make clean     remove .venv and everything that runs wrote"
 
 install: $(INSTALLED)
 
 $(INSTALLED): setup.py constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[content,index,tune,export,test]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[media,parquet,index,tune,export,docs,test]'
 	@touch $(INSTALLED)
 
 run: install
@@ -33,8 +41,27 @@ examples: install
 	$(BIN)/python examples/ads.py
 	$(BIN)/python examples/replies.py
 
+# test_code_is_clean runs what lint has just run
+check: lint
+	$(PYTEST) -m "not slow" --deselect tests/test_architecture.py::test_code_is_clean
+
 test: install
-	$(BIN)/python -m pytest
+	$(PYTEST)
+
+lint: install
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: install
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+docs: install
+	$(BIN)/mkdocs build --strict --quiet
+
+settings: install
+	$(BIN)/python -m recbole_llm_interest.settings
 
 bench: install
 	$(BIN)/python benchmarks/epoch_time.py --baseline=GRU4Rec
@@ -44,4 +71,4 @@ bench: install
 	$(BIN)/python benchmarks/loss_memory.py --targets=256
 
 clean:
-	rm -rf .venv saved log build *.egg-info
+	rm -rf .venv saved log site build *.egg-info
