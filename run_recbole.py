@@ -1,8 +1,8 @@
-"""Train and compare RecBole models, ``LLMInterest`` among them: see ``python run_recbole.py --help``."""
+"""Train RecBole models, ``LLMInterest`` among them, and compare them: see ``python run_recbole.py --help``."""
 
 import sys
 
-from recbole_llm_interest.cli.compare import main
+from llm_interest import run
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run("compare"))

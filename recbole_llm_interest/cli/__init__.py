@@ -1,1 +1,1 @@
-"""The commands: one module a subcommand of ``llm-interest``."""
+"""The command line: one module for each subcommand of ``llm-interest``, which parses, calls and prints."""

@@ -1,4 +1,4 @@
-"""What the package's commands share: settings as ``--key=value``, one line for a mistake, exit codes."""
+"""What the commands share: settings as ``--key=value``, errors in one line, exit codes, SIGTERM as an interrupt."""
 
 from __future__ import annotations
 
@@ -12,28 +12,42 @@ from typing import NoReturn
 
 from recbole_llm_interest.errors import LLMInterestError, SettingsError, Terminated
 
+#: beginning of ``sys.argv[0]`` where the console script runs the command
+_CONSOLE_SCRIPT = "llm-interest "
+
 
 class _Parser(argparse.ArgumentParser):
-    """One that says what is wrong in one line, as everything here does."""
+    """A parser that reports a mistake as a ``SettingsError``: one line, no usage."""
 
     def error(self, message: str) -> NoReturn:
-        raise SettingsError(f"command line: {message}; --help names the options")
+        raise SettingsError(f"command line: {message}; --help lists the options")
 
 
 def bare_parser(prog: str, description: str) -> argparse.ArgumentParser:
-    """A parser of no options yet."""
-    return _Parser(prog=prog, description=description, allow_abbrev=False)
+    """A parser without options.
+
+    Args:
+        prog: how the command is called; the console script's name for it replaces this where that runs.
+        description: what the command does, for ``--help``.
+    """
+    called = sys.argv[0] if sys.argv and sys.argv[0].startswith(_CONSOLE_SCRIPT) else prog
+    return _Parser(prog=called, description=description, allow_abbrev=False)
 
 
 def settings_parser(prog: str, description: str) -> argparse.ArgumentParser:
-    """A parser of what every command on a data set takes; the command adds its own options."""
+    """A parser with the options of every command that reads a data set.
+
+    Args:
+        prog: as for ``bare_parser``.
+        description: as for ``bare_parser``.
+    """
     parser = bare_parser(prog, description)
-    parser.add_argument("--dataset", "-d", default="ml-100k", help="name of the data set, a folder below data_path")
-    parser.add_argument("--config_files", help="YAML files, separated by spaces; a later one goes before an earlier")
+    parser.add_argument("--dataset", "-d", default="ml-100k", help="name of the data set, a folder in data_path")
+    parser.add_argument("--config_files", help="YAML files, separated by spaces; the last one takes precedence")
     parser.add_argument(
         "--strict",
         action="store_true",
-        help="what is refused or missing is an error: --strict_data=True --strict_content=True",
+        help="refused or missing data is an error: --strict_data=True --strict_content=True",
     )
     return parser
 
@@ -41,72 +55,87 @@ def settings_parser(prog: str, description: str) -> argparse.ArgumentParser:
 def parse_arguments(
     parser: argparse.ArgumentParser, arguments: Sequence[str] | None = None
 ) -> tuple[argparse.Namespace, dict[str, str | None]]:
-    """The parser's options, and any setting as ``--key=value``; ``--key=~`` for none. ``config_files`` becomes a list.
+    """Parse a command's options, and any setting given as ``--key=value``.
 
-    ``--strict`` becomes the settings ``strict_data`` and ``strict_content``.
+    ``--config_files`` becomes a list, ``--strict`` the settings ``strict_data`` and ``strict_content``.
 
     Args:
-        parser: of the options that are no settings.
-        arguments: the words; None for those of the process. ``sys.argv`` is emptied in either case: RecBole would
-            read it once more, and pass over what it cannot parse.
+        parser: of the options that are not settings.
+        arguments: the words; None for those of the process. Either way ``sys.argv`` loses its arguments: RecBole would
+            parse them again and ignore what it does not know.
+
+    Returns:
+        The options, and the settings by name; None for a value of ``~``.
 
     Raises:
-        SettingsError: a word is not of that form (RecBole would ignore it), a setting comes twice, or an option is
-            missing or has no such value.
+        SettingsError: a word is not ``--key=value``, a setting is given twice with different values, or an option is
+            missing or has an invalid value.
     """
     if arguments is None:
         arguments = sys.argv[1:]
     sys.argv = sys.argv[:1]
-    options, rest = parser.parse_known_args(arguments)
+    options, words = parser.parse_known_args(arguments)
     if "config_files" in options:
         options.config_files = options.config_files.split() if options.config_files else []
-    overrides: dict[str, str] = {}
-    for word in rest:
+    settings = _parse_settings(words)
+    if "strict" in options and options.strict:
+        settings |= {"strict_data": "True", "strict_content": "True"}
+    return options, settings
+
+
+def _parse_settings(words: Sequence[str]) -> dict[str, str | None]:
+    """Settings by name from words of the form ``--key=value``.
+
+    Raises:
+        SettingsError: a word has another form, or a setting is given twice with different values.
+    """
+    settings: dict[str, str] = {}
+    for word in words:
         key, separator, value = word.removeprefix("--").partition("=")
         if not word.startswith("--") or not separator or not key:
             raise SettingsError(f"command line: {word!r} is not understood; settings are written --key=value")
-        if overrides.get(key, value) != value:
-            raise SettingsError(f"command line: --{key} comes twice, as {overrides[key]!r} and as {value!r}")
-        overrides[key] = value
-    if "strict" in options and options.strict:
-        overrides |= {"strict_data": "True", "strict_content": "True"}
-    # as in YAML, and in the README's table of settings
-    return options, {key: None if value == "~" else value for key, value in overrides.items()}
+        if settings.get(key, value) != value:
+            raise SettingsError(f"command line: --{key} is given twice, as {settings[key]!r} and as {value!r}")
+        settings[key] = value
+    return {key: None if value == "~" else value for key, value in settings.items()}  # ~ as in YAML
 
 
 def exit_code(job: Callable[[], object], kept: str) -> int:
-    """Do ``job``; 0 if it ends well, 2 for a mistake of the user's, 130 when interrupted, 143 when terminated.
+    """Run a command's job; report an error or an interrupt in one line.
 
     Args:
         job: the command's work.
-        kept: what an interrupted job leaves, for the closing line, behind the notes of the interrupt.
+        kept: what is kept after an interrupt. The line also has the notes of the ``KeyboardInterrupt``.
+
+    Returns:
+        0 on success, 2 for an ``LLMInterestError``, 130 after SIGINT, 143 after SIGTERM.
     """
     try:
-        with _terminated_in_order():
+        with _sigterm_as_interrupt():
             job()
     except LLMInterestError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as interrupt:
         is_terminated = isinstance(interrupt, Terminated)
-        said = "; ".join([*getattr(interrupt, "__notes__", []), kept])
-        print(f"\n{'terminated' if is_terminated else 'interrupted'}: {said}", file=sys.stderr)
+        notes = "; ".join([*getattr(interrupt, "__notes__", []), kept])
+        print(f"\n{'terminated' if is_terminated else 'interrupted'}: {notes}", file=sys.stderr)
         return 128 + (signal.SIGTERM if is_terminated else signal.SIGINT)
     return 0
 
 
 @contextmanager
-def _terminated_in_order() -> Iterator[None]:
-    """Let SIGTERM, by which machines and schedulers end a job, end what is within as an interrupt does."""
+def _sigterm_as_interrupt() -> Iterator[None]:
+    """Raise ``Terminated``, a ``KeyboardInterrupt``, on SIGTERM, which schedulers send to end a job."""
 
-    def end(*_: object) -> None:
+    def terminate(*_: object) -> None:
         raise Terminated
 
-    if threading.current_thread() is not threading.main_thread():  # where Python takes no signals
+    if threading.current_thread() is not threading.main_thread():  # signal handlers are the main thread's
         yield
         return
-    before = signal.signal(signal.SIGTERM, end)
+    previous = signal.signal(signal.SIGTERM, terminate)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, previous)

@@ -123,7 +123,7 @@ def mistakes():
     yield ["-e", "5"], "'-e' is not understood; settings are written --key=value"
     yield ["--flag"], "'--flag' is not understood"
     yield ["epochs=5"], "'epochs=5' is not understood"
-    yield ["--seed=1", "--seed=2"], "--seed comes twice"
+    yield ["--seed=1", "--seed=2"], "--seed is given twice"
     yield ["--model=GRU4Rec,LLMInterest", "--temperature=-1"], "temperature=-1"
     yield ["--topk=[5]", "--valid_metric=NDCG@3"], "valid_metric=NDCG@3 is not among what is computed"
     yield ["--topk=[50]", "--valid_metric=NDCG@50"], "topk=[50]: cycle has only 8 items"

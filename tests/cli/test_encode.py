@@ -256,7 +256,7 @@ def test_doctor_says_a_mistake_in_one_line_and_nothing_else(capsys):
     assert doctor.main(["--everything"]) == 2
     said = capsys.readouterr()
     assert said.out == ""
-    assert said.err == "error: command line: unrecognized arguments: --everything; --help names the options\n"
+    assert said.err == "error: command line: unrecognized arguments: --everything; --help lists the options\n"
 
 
 def test_doctor_says_what_can_run_here(capsys, monkeypatch):

@@ -743,7 +743,7 @@ def test_command_line(checkpoint, here, capsys):
 def test_command_line_names_what_it_lacks_in_one_line(here, capsys):
     assert main([]) == 2
     assert capsys.readouterr().err == (
-        "error: command line: the following arguments are required: --checkpoint; --help names the options\n"
+        "error: command line: the following arguments are required: --checkpoint; --help lists the options\n"
     )
 
 

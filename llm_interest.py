@@ -1,0 +1,104 @@
+"""The console script ``llm-interest``: one command with a subcommand for each task.
+
+The module is outside the package on purpose. Importing ``recbole_llm_interest`` patches and imports RecBole and torch,
+which takes seconds; help, a misspelt subcommand and an interrupt during that import are answered from here.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Subcommand:
+    """A task of the command line.
+
+    Attributes:
+        module: the module whose ``main(arguments)`` runs it and returns the exit code.
+        summary: one line for ``llm-interest --help``.
+    """
+
+    module: str
+    summary: str
+
+
+#: every subcommand by its name
+SUBCOMMANDS = {
+    "compare": Subcommand("recbole_llm_interest.cli.compare", "train RecBole models and compare them in one table"),
+    "tune": Subcommand("recbole_llm_interest.cli.tune", "search a model's hyperparameters on the validation split"),
+    "encode": Subcommand("recbole_llm_interest.cli.encode", "encode the content of a data set into the feature cache"),
+    "doctor": Subcommand("recbole_llm_interest.cli.doctor", "check which encoders and file formats work here"),
+    "recommend": Subcommand("recbole_llm_interest.cli.recommend", "recommend items to a user with a trained model"),
+    "report": Subcommand("recbole_llm_interest.cli.report", "write an HTML report on a trained model or a comparison"),
+    "export": Subcommand("recbole_llm_interest.cli.export", "write a trained model as a folder and as programs"),
+    "forget": Subcommand("recbole_llm_interest.cli.forget", "delete users or items from everything that is stored"),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the subcommand that the first argument names.
+
+    Args:
+        arguments: the words of the command line; None for those of the process.
+
+    Returns:
+        The exit code: the subcommand's, or 2 where the first argument names none.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words[:1] in (["-h"], ["--help"]):
+        print(_help())
+        return 0
+    if not words or words[0] not in SUBCOMMANDS:
+        print(f"error: command line: {_mistake(words)}", file=sys.stderr)
+        return 2
+    sys.argv = [f"llm-interest {words[0]}", *words[1:]]  # the name under which the subcommand's help refers to itself
+    return run(words[0])
+
+
+def run(name: str) -> int:
+    """Import a subcommand and run it on the arguments of the process.
+
+    Returns:
+        The subcommand's exit code, or 130 where its import is interrupted.
+    """
+    try:
+        module = importlib.import_module(SUBCOMMANDS[name].module)
+    except KeyboardInterrupt:
+        print("\ninterrupted: nothing was started", file=sys.stderr)
+        return 128 + signal.SIGINT
+    return int(module.main())
+
+
+def _help() -> str:
+    width = max(map(len, SUBCOMMANDS))
+    lines = [f"  {name:{width}}  {subcommand.summary}" for name, subcommand in SUBCOMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: llm-interest SUBCOMMAND [OPTION ...]",
+            "",
+            "LLMInterest, a content-aware sequential recommender for RecBole.",
+            "",
+            "subcommands:",
+            *lines,
+            "",
+            "llm-interest SUBCOMMAND --help lists the options of one.",
+        ]
+    )
+
+
+def _mistake(words: Sequence[str]) -> str:
+    known = ", ".join(SUBCOMMANDS)
+    if not words:
+        return f"a subcommand is missing: give one of {known}"
+    nearest = difflib.get_close_matches(words[0], SUBCOMMANDS, n=1, cutoff=0.6)
+    suggestion = f"did you mean {nearest[0]!r}? " if nearest else ""
+    return f"unknown subcommand {words[0]!r}: {suggestion}known are {known}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
