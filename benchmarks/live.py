@@ -102,7 +102,9 @@ def served(kind: str, folder: Path, options: argparse.Namespace) -> Recommender:
         tracker.output.bias.zero_()
     tokens = [str(token) for token in dataset.field2id_token["item_id"]]
     users = {str(token): row for row, token in enumerate(dataset.field2id_token["user_id"]) if row}
-    return Recommender(Trained(model, tokens, users, LENGTH, {}, {}, None, None, lambda user: ([], [])))
+    return Recommender(
+        Trained(model, tokens, users, LENGTH, {}, {}, None, None, lambda users: [([], []) for _ in users])
+    )
 
 
 @dataclass

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -39,6 +41,13 @@ def time_feature(name: str, times: NDArray[np.float64], users: NDArray[np.int64]
             f"{times.min():g}: leave {name!r} out"
         )
     return _calendar(name, times / 1000 if times.min() >= _FIRST_MILLISECOND else times)
+
+
+def time_unit(earliest: float) -> Literal["s", "ms"] | None:
+    """The unit of times since 1970 of which this is the earliest: seconds, milliseconds, or None for another scale."""
+    if earliest >= _FIRST_MILLISECOND:
+        return "ms"
+    return "s" if earliest >= _FIRST_SECOND else None
 
 
 def time_feature_of(name: str, times: NDArray[np.float64], before: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -230,19 +231,30 @@ def interaction_tokens(config: Config, kind: str) -> list[str]:
     return list(_interactions(config, [field])[field].unique())
 
 
-def recorded_history(config: Config, user: str) -> tuple[list[str], list[float]]:
-    """A user's items and their times, in order, as the interaction file has them, in double precision.
+def recorded_histories(config: Config, users: Sequence[str]) -> list[tuple[list[str], list[float]]]:
+    """The events of each user in chronological order, as the interaction file has them.
 
-    Times are NaN where the file has none.
+    Args:
+        config: of the data set.
+        users: ids of users. One without events has an empty history.
+
+    Returns:
+        For each user the item ids and the times in double precision; times are NaN where the file has none.
     """
     fields = [config["USER_ID_FIELD"], config["ITEM_ID_FIELD"]]
     if config["eval_args"]["order"] == "TO":
         fields.append(config["TIME_FIELD"])
     events = _interactions(config, fields)
-    events = events[events[fields[0]] == user]
+    events = events[events[fields[0]].isin(users)]
     times = events[fields[2]].astype(float) if len(fields) > 2 else pd.Series(np.nan, events.index)
-    order = times.sort_values(kind="stable").index
-    return list(events[fields[1]][order]), list(times[order])
+    times = times.sort_values(kind="stable")
+    events = events.loc[times.index]
+    histories = {user: rows.index for user, rows in events.groupby(fields[0], sort=False)}
+    no_events = times.index[:0]
+    return [
+        (list(events[fields[1]][index]), list(times[index]))
+        for index in (histories.get(user, no_events) for user in users)
+    ]
 
 
 def _interactions(config: Config, fields: list[str]) -> pd.DataFrame:

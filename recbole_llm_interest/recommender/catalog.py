@@ -96,6 +96,10 @@ class Catalog:
         """How many items there are to recommend."""
         return len(self.rows)
 
+    def __contains__(self, token: object) -> bool:
+        """Whether there is an item of this ID to recommend: ``"i1" in recommender.items``."""
+        return str(token) in self.rows
+
     @property
     def representations(self) -> Tensor:
         """``I`` of every item, ``[N, D]``."""

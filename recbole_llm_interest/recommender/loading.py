@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from recbole.utils import init_seed
 
 from recbole_llm_interest.content.blobs import Text
 from recbole_llm_interest.content.catalogue import text_writer
-from recbole_llm_interest.data.dataset import catalogue_of, recorded_history
+from recbole_llm_interest.data.dataset import catalogue_of, recorded_histories
 from recbole_llm_interest.errors import CheckpointError
 from recbole_llm_interest.model.item_encoder import ContentFusion
 from recbole_llm_interest.model.llm_interest import LLMInterest
@@ -68,7 +68,7 @@ class Trained:
     labels: dict[str, str]
     item_reader: ContentReader | None
     user_reader: ContentReader | None
-    recorded: Callable[[str], tuple[list[str], list[float]]]
+    recorded: Callable[[Sequence[str]], list[tuple[list[str], list[float]]]]
     origin: Origin | None = None
 
 
@@ -111,7 +111,7 @@ def load_trained(checkpoint: Path, settings: dict[str, Any]) -> Trained:
         catalogue.labels,
         content_reader("item", config["ITEM_ID_FIELD"], content, model.item_fusion),
         content_reader("user", config["USER_ID_FIELD"], content, model.user_fusion),
-        lambda user: recorded_history(config, user),
+        lambda users: recorded_histories(config, users),
         Origin(
             config["dataset"],
             {"users": len(users) - 1, "items": len(items) - 1, "events": events},

@@ -183,7 +183,7 @@ def read_pretrained(
         labels=texts["labels"],
         item_reader=readers["item"],
         user_reader=readers["user"],
-        recorded=lambda user: ([], []),
+        recorded=lambda users: [([], []) for _ in users],
         origin=Origin(described["dataset"], described["counts"], fields, described["settings"]),
     )
 

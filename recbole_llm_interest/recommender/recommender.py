@@ -548,7 +548,7 @@ class Recommender:
 
     def _recorded(self, user: str) -> tuple[list[str], list[float | None]]:
         """Items and times of a user's recorded events."""
-        events = list(zip(*self._trained.recorded(user), strict=True))
+        events = list(zip(*self._trained.recorded([user])[0], strict=True))
         known = [(item, None if math.isnan(time) else time) for item, time in events if item in self.items.all_rows]
         if len(known) < len(events):
             _logger.warning(
