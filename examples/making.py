@@ -48,7 +48,7 @@ def write_dataset(
     items: Iterable[Mapping[str, str]],
     users: Iterable[Mapping[str, str]] = (),
 ) -> None:
-    """Write ``<folder>/<name>.inter`` and ``content/*.jsonl``, the name being the folder's: see data/README.md.
+    """Write ``<folder>/<name>.inter`` and ``content/*.jsonl``, the name being the folder's: see docs/your_data.md.
 
     Args:
         folder: of the data set.

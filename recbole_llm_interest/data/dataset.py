@@ -72,7 +72,7 @@ class LLMInterestDataset(SequentialDataset):
         content, summaries = collect_content(catalogue, tokens, feature_cache(self.config, settings), settings)
         lacking = [summary.shown(settings) for summary in summaries if summary.is_lacking]
         for line in (line for summary in lacking for line in summary.lines()):
-            advice = f"a learnt vector stands in; data/README.md says how to give {kind}s content"
+            advice = f"a learnt vector stands in; docs/your_data.md says how to give {kind}s content"
             if settings.strict_content:
                 raise DataError(f"{line}: {advice}, or set strict_content=False")
             _logger.warning("%s: %s", line, advice)

@@ -1,4 +1,4 @@
-"""What the README and benchmarks/README.md promise is there and runs."""
+"""The commands, programs and links of the documentation work."""
 
 from __future__ import annotations
 
@@ -7,15 +7,22 @@ import re
 import subprocess
 import sys
 
+import pandas as pd
 import pytest
 from conftest import REPOSITORY
 
-README = (REPOSITORY / "README.md").read_text()
+DOCUMENTS = [
+    path
+    for folder in (REPOSITORY, REPOSITORY / "docs", REPOSITORY / "docs" / "api", REPOSITORY / "benchmarks",
+                   REPOSITORY / "data")
+    for path in sorted(folder.glob("*.md"))
+]  # fmt: skip
 
 
-def program_with(word):
-    """The README's Python example that has this word in it."""
-    (program,) = [text for text in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if word in text]
+def program_with(word, document="README.md"):
+    """The Python example of a document that has this word in it."""
+    text = (REPOSITORY / document).read_text()
+    (program,) = [program for program in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if word in program]
     return program
 
 
@@ -27,8 +34,8 @@ def test_ada_still_wants_technology(here, feature_cache):
                f"--feature_cache={feature_cache}"]  # fmt: skip
     subprocess.run(command, check=True, capture_output=True, cwd=here)
     (checkpoint,) = (here / "saved").glob("*.pth")
-    done = subprocess.run([sys.executable, "-c", program_with("ada"), str(checkpoint)], capture_output=True, text=True,
-                          cwd=here)  # fmt: skip
+    ada = program_with("ada", "docs/getting_started.md")
+    done = subprocess.run([sys.executable, "-c", ada, str(checkpoint)], capture_output=True, text=True, cwd=here)
     assert done.returncode == 0, done.stderr
     wanted = re.search(r"she read technology-\d history-\d finance-\d and now wants (.*)", done.stdout)[1].split()
     assert all(item.startswith("technology-") for item in wanted)
@@ -49,7 +56,7 @@ def test_live_use_takes_ten_lines():
 
 @pytest.mark.slow
 def test_python_example_runs(here, feature_cache):
-    program = program_with("results")
+    program = program_with("results", "docs/command_line.md")
     quicker = program.replace('"epochs": 20', f'"epochs": 1, "feature_cache": {str(feature_cache)!r}')
     assert quicker != program
     done = subprocess.run([sys.executable, "-c", quicker], capture_output=True, text=True, cwd=here)
@@ -59,21 +66,58 @@ def test_python_example_runs(here, feature_cache):
     assert len(tokens) == 5
 
 
-@pytest.mark.parametrize("target", ["install", "run", "daily", "examples", "test", "bench"])
+@pytest.mark.parametrize(
+    "target",
+    [
+        "help", "install", "run", "daily", "examples", "check", "test", "lint", "format", "docs", "settings", "bench",
+        "clean",
+    ],
+)  # fmt: skip
 def test_make_has_the_target(target):
     assert re.search(rf"^{target}:", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)
 
 
-def test_links_lead_somewhere():
-    for document in (
-        REPOSITORY / "README.md",
-        REPOSITORY / "benchmarks" / "README.md",
-        REPOSITORY / "docs" / "export.md",
-        REPOSITORY / "docs" / "live.md",
-        REPOSITORY / "docs" / "examples.md",
-    ):
-        for target in re.findall(r"\]\(([^)#]+)\)", document.read_text()):
-            assert target.startswith("https://") or (document.parent / target).exists(), f"{document.name}: {target}"
+def test_readme_is_short():
+    assert len((REPOSITORY / "README.md").read_text().splitlines()) <= 150
+
+
+def slug(heading):
+    """The anchor of a heading, as the site and code hosts make it."""
+    return re.sub(r"[^\w -]", "", heading.lower()).strip().replace(" ", "-")
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(REPOSITORY)))
+def test_links_lead_somewhere(document):
+    for target, fragment in re.findall(r"\]\(([^)#\s]*)(?:#([^)]*))?\)", document.read_text()):
+        if target.startswith("https://"):
+            continue
+        file = (document.parent / target).resolve() if target else document
+        assert file.exists(), f"{document.name}: {target}"
+        if fragment:
+            headings = re.findall(r"^#+ (.*)", file.read_text(), re.MULTILINE)
+            assert fragment in map(slug, headings), f"{document.name}: {target}#{fragment}"
+
+
+def test_pandas_lines_write_an_interaction_file(here):
+    (program,) = re.findall(
+        r"## From pandas\n\n```python\n(.*?)```", (REPOSITORY / "docs/your_data.md").read_text(), re.DOTALL
+    )
+    (here / "data/mine").mkdir(parents=True)
+    exec(program, {"events": pd.DataFrame({"item": ["i1"], "user": ["u1"], "time": [1.5], "stars": [3]})})
+    assert (here / "data/mine/mine.inter").read_text() == "user_id:token\titem_id:token\ttimestamp:float\nu1\ti1\t1.5\n"
+
+
+@pytest.mark.slow
+def test_documentation_builds_without_warnings(here):
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "-f", str(REPOSITORY / "mkdocs.yml")]
+    done = subprocess.run([*command, "-d", str(here / "site")], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for page in (here / "site").rglob("*.html"):
+        loaded = re.findall(
+            r"""<(?:script|img|link rel="stylesheet")[^>]*(?:src|href)="(https?:[^"]*)""", page.read_text()
+        )
+        assert not loaded, f"{page.name} loads {loaded}"
+    assert "full_sort_predict" in (here / "site/api/model.html").read_text()
 
 
 @pytest.mark.slow
