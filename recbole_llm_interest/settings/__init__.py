@@ -1,0 +1,42 @@
+"""The plug-in's settings, and the registries of implementations that they choose from.
+
+Settings are flat keys of RecBole's configuration: YAML files, ``config_dict`` and the command line set them.
+``groups`` declares all of them. ``properties/model/LLMInterest.yaml``, ``docs/settings.md`` and the list in ``--help``
+are generated from it by ``rendering``: ``make settings`` writes the files, and a test compares them.
+"""
+
+from pathlib import Path
+
+from recbole_llm_interest.settings.groups import (
+    ALL_SETTINGS,
+    MODALITIES,
+    ContentSettings,
+    DataSettings,
+    EvaluationSettings,
+    Modality,
+    ModelSettings,
+)
+from recbole_llm_interest.settings.reading import check_keys, read_settings, settings_keys, ssl_weights
+from recbole_llm_interest.settings.registry import OBJECTIVE_WEIGHT, REGISTRIES, Registry
+
+_PACKAGE = Path(__file__).parent.parent
+#: RecBole's folder of settings files for this package: inside the package in a wheel, beside it in a checkout
+PROPERTIES = next(path for path in (_PACKAGE / "properties", _PACKAGE.parent / "properties") if path.is_dir())
+
+__all__ = [
+    "ALL_SETTINGS",
+    "MODALITIES",
+    "OBJECTIVE_WEIGHT",
+    "PROPERTIES",
+    "REGISTRIES",
+    "ContentSettings",
+    "DataSettings",
+    "EvaluationSettings",
+    "Modality",
+    "ModelSettings",
+    "Registry",
+    "check_keys",
+    "read_settings",
+    "settings_keys",
+    "ssl_weights",
+]

@@ -1,0 +1,227 @@
+"""Every setting: name, type, range or values, default and meaning. The single source of code, files and help."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import (
+    AfterValidator,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationInfo,
+)
+from pydantic.dataclasses import dataclass
+
+from recbole_llm_interest.settings.registry import REGISTRIES, known_names
+
+#: kinds of content, in the order of tables and reports
+Modality = Literal["text", "image", "audio"]
+MODALITIES: tuple[Modality, ...] = get_args(Modality)
+
+
+def _check_registered(value: str, info: ValidationInfo) -> str:
+    registry = REGISTRIES.get(info.field_name or "")
+    if registry is not None and value not in registry:  # without the registry's module, every value passes
+        raise ValueError(known_names(value, registry))
+    return value
+
+
+#: type of a setting whose values are the names in ``REGISTRIES[setting]``
+RegisteredName = Annotated[str, AfterValidator(_check_registered)]
+
+
+def _setting(default: Any, meaning: str, *, section: str | None = None, **bounds: Any) -> Any:
+    """Declare a setting.
+
+    Args:
+        default: its value if the user gives none; None is ``~`` in YAML.
+        meaning: one line, for the YAML file, the documentation and ``--help``.
+        section: heading above this setting and the ones that follow; None continues the section.
+        bounds: ``gt``, ``ge``, ``lt`` and ``le`` of a number.
+    """
+    extra: dict[str, Any] | None = {"section": section} if section else None
+    return Field(default, description=meaning, json_schema_extra=extra, **bounds)
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """How data files are read; also applies to RecBole's models."""
+
+    strict_data: bool = _setting(
+        False, "whether a rejected row or an implausible time is an error instead of a warning", section="Data"
+    )
+    allow_pickle: bool = _setting(False, "whether RecBole may unpickle saved data sets, which can run any code in them")
+
+
+@dataclass(frozen=True)
+class ContentSettings:
+    """Content of items and users: where it comes from and how it is encoded."""
+
+    modalities: tuple[Modality, ...] = _setting(("text",), "modalities in use", section="Content: sources")
+    strict_content: bool = _setting(False, "whether missing or unusable content is an error instead of a warning")
+    name_users: bool = _setting(False, "whether messages and logs show user IDs instead of salted hashes")
+    item_text_fields: tuple[str, ...] | None = _setting(
+        None, "columns that form an item's text, in this order; ~ for all columns except the ID"
+    )
+    user_text_fields: tuple[str, ...] | None = _setting(
+        None, "columns that form a user's text, in this order; ~ for all columns except the ID"
+    )
+    item_text_template: str | None = _setting(
+        None, "an item's text with a placeholder {column} for each column; replaces item_text_fields"
+    )
+    user_text_template: str | None = _setting(
+        None, "a user's text with a placeholder {column} for each column; replaces user_text_fields"
+    )
+
+    text_encoder: str = _setting(
+        "all-MiniLM-L6-v2",
+        "text encoder: name of the bundled model, local directory, hub name, or `hashing` (no weights)",
+        section="Content: encoders",
+    )
+    text_pooling: Literal["mean", "cls", "last"] | None = _setting(
+        None, "pooling of token states into one vector; ~ for the pooling in the model's directory"
+    )
+    text_prompt: str = _setting("", "prefix of every text, which some models require")
+    text_max_length: PositiveInt | None = _setting(
+        None, "maximum number of tokens of a text; ~ for the model's maximum"
+    )
+    text_truncate_dim: PositiveInt | None = _setting(None, "leading dimensions of text features to keep; ~ for all")
+    text_batch_size: PositiveInt = _setting(64, "texts in a batch of the encoder")
+    image_encoder: str = _setting(
+        "ViT-B-32",
+        "image encoder: open_clip architecture, `hf-hub:` name, `local-dir:` path, or `color_hist` (no weights)",
+    )
+    image_weights: str = _setting(
+        "laion2b_s34b_b79k",
+        "weights of an open_clip architecture: pretrained tag, checkpoint file, or `random` (untrained, for tests)",
+    )
+    image_batch_size: PositiveInt = _setting(32, "images in a batch of the encoder")
+    audio_encoder: str = _setting(
+        "librosa", "audio encoder: local directory or hub name of a transformers model, or `librosa` (no weights)"
+    )
+    audio_seconds: float = _setting(30.0, "seconds of an audio file to encode, from its start", gt=0, le=3600)
+    audio_batch_size: PositiveInt = _setting(8, "audio files in a batch of the encoder")
+    encoder_precision: Literal["float32", "bfloat16", "float16"] = _setting(
+        "float32", "floating-point type of pretrained encoders"
+    )
+    encoder_device: str | None = _setting(
+        None, "device of pretrained encoders, such as cuda:1; ~ for a GPU, else the CPU"
+    )
+    download_weights: bool = _setting(False, "whether encoders may be downloaded from the Hugging Face hub")
+
+    item_text_features: str | None = _setting(
+        None,
+        "file of precomputed features of items' text, used instead of an encoder; relative to the data set's folder",
+        section="Content: precomputed features",
+    )
+    item_image_features: str | None = _setting(None, "file of precomputed features of items' images")
+    item_audio_features: str | None = _setting(None, "file of precomputed features of items' audio")
+    user_text_features: str | None = _setting(None, "file of precomputed features of users' text")
+    user_image_features: str | None = _setting(None, "file of precomputed features of users' images")
+    user_audio_features: str | None = _setting(None, "file of precomputed features of users' audio")
+
+    feature_cache: str | None = _setting(
+        None, "folder of encoded features; ~ for `features` in checkpoint_dir", section="Content: features"
+    )
+    feature_conditioning: RegisteredName = _setting(
+        "shrinkage", "whitening or scaling of features, fitted before training"
+    )
+    conditioning_groups: PositiveInt = _setting(4, "blocks of columns that `group_zca` whitens separately")
+    conditioning_size: PositiveInt = _setting(64, "principal components that `pca` keeps")
+    content_control: Literal["none", "shuffled", "random"] = _setting(
+        "none", "control experiment: permute content among items, or replace it with random numbers"
+    )
+    controlled_content: tuple[
+        Literal["item_text", "item_image", "item_audio", "user_text", "user_image", "user_audio"], ...
+    ] = _setting(("item_text", "item_image", "item_audio"), "content that content_control applies to")
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """Architecture, losses and learning-rate schedule."""
+
+    embedding_size: PositiveInt = _setting(64, "size of item embeddings and of the interest", section="Model")
+    hidden_size: PositiveInt = _setting(128, "size of the tracker's hidden state")
+    tracker: RegisteredName = _setting("lstm", "sequence encoder of the history")
+    num_layers: PositiveInt = _setting(1, "layers of the tracker; layers after the first are residual")
+    num_heads: PositiveInt = _setting(2, "attention heads of the tracker `transformer`")
+    attention_readout: bool = _setting(False, "whether the interest attends to all hidden states so far")
+    last_item_skip: bool = _setting(False, "linear skip connection from the last item")
+    repeat_bias: bool = _setting(True, "learned score bias of the history's items, by the number of events since")
+    content_neighbours: NonNegativeInt = _setting(
+        63, "nearest items by content that get a learned bias, of each item in the history; 0 for none"
+    )
+    time_features: tuple[Literal["gap", "hour", "weekday"], ...] = _setting(
+        (), "features of an event's time whose embeddings are added to the item embedding"
+    )
+    dropout_prob: float = _setting(0.3, "dropout rate of item embeddings and between layers", ge=0, lt=1)
+    use_item_id: bool = _setting(True, "whether items have a learned ID embedding beside their content")
+    id_min_events: PositiveInt = _setting(
+        5, "minimum number of training events of an item with content to have an ID embedding"
+    )
+    use_user_content: bool = _setting(
+        True, "whether a user's content sets the tracker's initial state and contributes to the interest through a gate"
+    )
+    fusion: RegisteredName = _setting("gated", "fusion of modalities and ID into one item embedding")
+    projection: Literal["mlp", "linear"] = _setting("mlp", "projection of features to embedding_size")
+    modality_dropout: float = _setting(0.1, "probability of masking an item's modality in a training step", ge=0, lt=1)
+
+    score: Literal["cosine", "dot"] = _setting(
+        "cosine", "similarity of the interest and an item embedding", section="Loss and training"
+    )
+    temperature: PositiveFloat = _setting(0.07, "divisor of cosine scores; smaller values sharpen the softmax")
+    target_horizon: PositiveInt = _setting(1, "number of next items to predict at each position")
+    target_decay: float = _setting(0.5, "weight of a target relative to the target before it", gt=0, le=1)
+    loss_candidates: PositiveInt | None = _setting(None, "sampled negatives a step; ~ for all items (exact)")
+    loss_precision: Literal["float32", "bfloat16"] = _setting(
+        "float32", "floating-point type of the matrix products in the next-item loss"
+    )
+    learning_rate_schedule: Literal["constant", "linear", "cosine"] = _setting(
+        "constant", "learning rate after the warm-up: constant, or linear or cosine decay to zero"
+    )
+    warmup_epochs: NonNegativeFloat = _setting(0.0, "epochs of linear learning-rate warm-up; may be fractional")
+
+    ssl_future_weight: NonNegativeFloat = _setting(
+        0.1,
+        "weight of the contrastive loss between the interest and the next items; weight 0 turns an objective off",
+        section="Self-supervised objectives",
+    )
+    ssl_backward_weight: NonNegativeFloat = _setting(
+        0.0, "weight of predicting the previous item in reversed histories"
+    )
+    ssl_views_weight: NonNegativeFloat = _setting(
+        0.0, "weight of the contrastive loss between two augmented views of a history"
+    )
+    ssl_modalities_weight: NonNegativeFloat = _setting(
+        0.0, "weight of the contrastive loss between an item's modalities"
+    )
+    ssl_masked_item_weight: NonNegativeFloat = _setting(0.0, "weight of predicting a masked item of the history")
+    ssl_autoencoding_weight: NonNegativeFloat = _setting(0.0, "weight of reconstructing features from item embeddings")
+    ssl_temperature: PositiveFloat = _setting(0.2, "temperature of the contrastive losses")
+    ssl_horizon: PositiveInt = _setting(5, "number of next items that the interest is contrasted with")
+    ssl_share: float = _setting(0.3, "fraction of a history that an augmented view changes", gt=0, lt=1)
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """How models are evaluated; also applies to RecBole's models."""
+
+    eval_scores_mb: PositiveFloat = _setting(
+        256, "maximum MiB of scores of an evaluation batch; larger batches are split", section="Evaluation"
+    )
+
+
+@dataclass(frozen=True)
+class RecBoleSettings:
+    """RecBole's own settings that have another default for this model. RecBole reads them, not this package."""
+
+    learning_rate: float = _setting(0.003, "initial learning rate", section="RecBole's settings with another default")
+    loss_type: Literal["CE"] = _setting("CE", "next-item cross-entropy over all items, at every position")
+    train_neg_sample_args: dict[str, Any] | None = _setting(None, "RecBole's negative sampling, which CE does not use")
+
+
+#: the groups of the plug-in's own settings
+ALL_SETTINGS: tuple[type[Any], ...] = (DataSettings, ContentSettings, ModelSettings, EvaluationSettings)

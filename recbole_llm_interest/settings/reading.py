@@ -1,0 +1,108 @@
+"""Reads settings from RecBole's configuration and checks their keys and values."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import functools
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import NonNegativeFloat, TypeAdapter, ValidationError
+
+from recbole_llm_interest.errors import SettingsError
+from recbole_llm_interest.settings.groups import (
+    ALL_SETTINGS,
+    ContentSettings,
+    DataSettings,
+    EvaluationSettings,
+    ModelSettings,
+)
+from recbole_llm_interest.settings.registry import OBJECTIVE_WEIGHT, REGISTRIES
+
+_Settings = TypeVar("_Settings", DataSettings, ContentSettings, ModelSettings, EvaluationSettings)
+
+
+def settings_keys() -> list[str]:
+    """Return the plug-in's own keys as declared, and then the weights of SSL objectives registered from outside."""
+    declared = [field.name for group in ALL_SETTINGS for field in dataclasses.fields(group)]
+    return list(dict.fromkeys([*declared, *_weights_by_objective().values()]))
+
+
+def read_settings(settings: type[_Settings], config: Mapping[str, Any] | Any) -> _Settings:
+    """Read a group of settings from RecBole's ``config``. A missing key has its default.
+
+    Raises:
+        SettingsError: a key that the user gave is unknown, or a value has the wrong type or is out of range.
+    """
+    check_keys(getattr(config, "external_config_dict", {}))
+    names = [field.name for field in dataclasses.fields(settings)]
+    values = {name: config[name] for name in names if name in config}
+    try:
+        return settings(**values)
+    except ValidationError as error:
+        name = str(error.errors()[0]["loc"][0])
+        raise _invalid_value(name, values[name], error) from error
+
+
+def ssl_weights(config: Mapping[str, Any] | Any) -> dict[str, float]:
+    """Read the weights of the SSL objectives that are on, by the objective's name.
+
+    The order is that of ``ModelSettings``, followed by objectives that are registered from outside the package.
+
+    Raises:
+        SettingsError: as for ``read_settings``.
+    """
+    values = dataclasses.asdict(read_settings(ModelSettings, config))
+    for key in _weights_by_objective().values():
+        if key not in values and key in config:
+            try:
+                values[key] = TypeAdapter(NonNegativeFloat).validate_python(config[key])
+            except ValidationError as error:
+                raise _invalid_value(key, config[key], error) from error
+    prefix, _, suffix = OBJECTIVE_WEIGHT.partition("{name}")
+    weights = {key: value for key, value in values.items() if key.startswith(prefix) and key.endswith(suffix) and value}
+    return {key.removeprefix(prefix).removesuffix(suffix): weight for key, weight in weights.items()}
+
+
+def _weights_by_objective() -> dict[str, str]:
+    """Return the registered SSL objectives' settings, by the objective's name."""
+    return {name: OBJECTIVE_WEIGHT.format(name=name) for name in REGISTRIES.get(OBJECTIVE_WEIGHT, ())}
+
+
+def _invalid_value(name: str, value: Any, error: ValidationError) -> SettingsError:
+    details = error.errors()[0]
+    reason = details["msg"].removeprefix("Value error, ")
+    if details["type"] == "tuple_type" and value is not None:
+        words = ",".join(repr(word.strip()) for word in str(value).split(","))
+        reason = f'it is a list, written "--{name}=[{words}]" on the command line, {name}: [{words}] in YAML'
+    return SettingsError(f"{name}={value!r} is not a value of this setting: {reason}")
+
+
+def check_keys(keys: Iterable[str]) -> None:
+    """Check that RecBole or the plug-in knows every key. RecBole alone ignores an unknown key silently.
+
+    Raises:
+        SettingsError: a key is unknown. The message suggests the nearest known key.
+    """
+    known = {*settings_keys(), *recbole_keys()}
+    for key in keys:
+        if key not in known:
+            nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
+            hint = f": did you mean {nearest[0]!r}?" if nearest else "; docs/settings.md lists the settings"
+            raise SettingsError(f"unknown setting {key!r}{hint}")
+
+
+@functools.cache
+def recbole_keys() -> frozenset[str]:
+    """Return RecBole's keys for all models: those in its settings files and those that its code reads."""
+    import recbole
+
+    folder = Path(recbole.__file__).parent
+    top_level_key = re.compile(r"^(\w+)\s*:", re.MULTILINE)
+    key_in_code = re.compile(r"""config\[["'](\w+)["']\]""")
+    in_files = [top_level_key.findall(file.read_text("utf-8")) for file in (folder / "properties").rglob("*.yaml")]
+    in_code = [key_in_code.findall(file.read_text("utf-8")) for file in folder.rglob("*.py")]
+    return frozenset({"config_files", "nproc", "ip", "port", "offset"}.union(*in_files, *in_code))
