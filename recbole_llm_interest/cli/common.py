@@ -30,8 +30,8 @@ def bare_parser(prog: str, description: str) -> argparse.ArgumentParser:
         prog: how the command is called; the console script's name for it replaces this where that runs.
         description: what the command does, for ``--help``.
     """
-    called = sys.argv[0] if sys.argv and sys.argv[0].startswith(_CONSOLE_SCRIPT) else prog
-    return _Parser(prog=called, description=description, allow_abbrev=False)
+    called = str(sys.argv[0])  # None for modules of former names, which have no file
+    return _Parser(prog=called if called.startswith(_CONSOLE_SCRIPT) else prog, description=description, allow_abbrev=False)
 
 
 def settings_parser(prog: str, description: str) -> argparse.ArgumentParser:
