@@ -1,1 +1,1 @@
-"""The report of a trained model: what it learnt, how it compares, and where one user's interest went."""
+"""The HTML report on a comparison and a trained model: curves, metrics, modality weights, interests, an item map."""

@@ -1,4 +1,4 @@
-"""Writes the report: one HTML file that needs nothing else, and its figures as PNG beside it."""
+"""Writes the report: one self-contained HTML file, and its figures as PNG beside it."""
 
 from __future__ import annotations
 
@@ -16,23 +16,24 @@ from recbole_llm_interest.io.files import write_atomically, write_text
 from recbole_llm_interest.report import plots
 from recbole_llm_interest.report.sections import Section
 
-_OTHERWISE = "give another folder by --output"
+#: advice for where a file cannot be written
+_OTHER_FOLDER = "give another folder by --output"
 
 
 def write_report(
     folder: Path, title: str, facts: Mapping[str, str], sections: Sequence[Section], absent: Sequence[str]
 ) -> list[Path]:
-    """Draw every section for a wide screen and for a phone, and write ``report.html`` and a PNG each.
+    """Draw every section for a wide screen and for a phone, and write ``report.html`` and one PNG per section.
 
     Args:
-        folder: where to; it is made if it is not there.
+        folder: is created if it does not exist.
         title: the page's heading.
         facts: what the report is about, by name.
-        sections: in order.
-        absent: what is not in the report, and how to get it.
+        sections: in the order of the page.
+        absent: for each part that the report lacks, one line on how to get it.
 
     Returns:
-        The files, the page first.
+        The paths of the files, the page first.
 
     Raises:
         StorageError: a file cannot be written.
@@ -43,18 +44,18 @@ def write_report(
         with plots.style():
             wide, narrow = section.draw(plots.WIDE), section.draw(plots.NARROW)
             picture = folder / f"{section.name}.png"
-            write_atomically(picture, partial(wide.savefig, format="png", dpi=150), _OTHERWISE)
+            write_atomically(picture, partial(wide.savefig, format="png", dpi=150), _OTHER_FOLDER)
             pictures.append(picture)
-            shown.append({**vars(section), "wide": _as_data(wide), "narrow": _as_data(narrow)})
+            shown.append({**vars(section), "wide": _data_url(wide), "narrow": _data_url(narrow)})
     template = Environment(
         loader=PackageLoader(__package__, "."), autoescape=True, undefined=StrictUndefined
     ).get_template("report.html.j2")
-    write_text(page, template.render(title=title, facts=facts, sections=shown, absent=absent), _OTHERWISE)
+    write_text(page, template.render(title=title, facts=facts, sections=shown, absent=absent), _OTHER_FOLDER)
     return [page, *pictures]
 
 
-def _as_data(figure: Figure) -> str:
-    """A figure as the address of an image that holds it."""
-    drawn = io.BytesIO()
-    figure.savefig(drawn, format="svg", metadata={"Date": None, "Creator": None})
-    return f"data:image/svg+xml;base64,{base64.b64encode(drawn.getvalue()).decode()}"
+def _data_url(figure: Figure) -> str:
+    """A figure as SVG in a data URL."""
+    svg = io.BytesIO()
+    figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
+    return f"data:image/svg+xml;base64,{base64.b64encode(svg.getvalue()).decode()}"

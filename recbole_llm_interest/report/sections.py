@@ -1,4 +1,4 @@
-"""The report's sections: each is a figure, what it shows in words, and the numbers that are read off it."""
+"""The report's sections: each has a figure, its description in words, and a table of its numbers."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ from functools import partial
 
 from matplotlib.figure import Figure
 
-from recbole_llm_interest.evaluation.comparison import Estimate, estimate, summarize
+from recbole_llm_interest.evaluation.comparison import Estimate, VariantSummary, estimate, summarize
 from recbole_llm_interest.evaluation.metrics import FEW_EVENTS
 from recbole_llm_interest.evaluation.results import RunResult
 from recbole_llm_interest.report import plots
-from recbole_llm_interest.report.statistics import ItemMap, Journey, ModalityWeight
+from recbole_llm_interest.report.statistics import InterestTrajectory, ItemMap, ModalityWeight
 
-#: groups of tested events by how often training shows their item
+#: panel title -> name of the variant -> its value
+_Panels = Mapping[str, Mapping[str, Estimate | None]]
+
+#: titles of the groups of test events, by how often their item occurs in training
 _GROUPS = {
     "Unseen": "never in training",
     "Few": f"1 to {FEW_EVENTS - 1} training events",
@@ -28,13 +31,13 @@ class Section:
     """A part of the report.
 
     Attributes:
-        name: of its figure's file.
+        name: file name of its figure, without the suffix, and anchor in the page.
         title: its heading.
-        draw: the figure at a width in inches.
-        alt: what the figure says, for those who do not see it.
-        caption: how it is to be read.
-        table: rows of cells, of which the first is the head; none if there are no rows.
-        notes: lines below.
+        draw: draws the figure at a width in inches.
+        alt: the figure in words, for screen readers.
+        caption: how to read the figure.
+        table: lines of cells, the first of which is the head; may be empty.
+        notes: lines below the table.
     """
 
     name: str
@@ -47,7 +50,7 @@ class Section:
 
 
 def training(run: RunResult) -> Section | None:
-    """How one run's losses and validation score went; None where its table keeps neither."""
+    """Losses and validation score of one run by epoch; None where its table has neither."""
     if not run.losses and not run.valid_scores:
         return None
     draw = partial(plots.draw_training, run.losses, run.valid_scores, run.valid_metric)
@@ -55,124 +58,148 @@ def training(run: RunResult) -> Section | None:
     if run.valid_scores:
         epoch, best = max(run.valid_scores, key=lambda pair: pair[1])
         ends.append(f"best validation {run.valid_metric} {best:.4f} at epoch {epoch:.0f}")
-    return Section(
-        "training", f"Training of {run.row}, seed {run.seed}", draw, "; ".join(ends),
-        "Each part of the loss as it counts in the sum, the mean over an epoch's batches, and the validation score, "
-        "which chooses the best epoch.",
-    )  # fmt: skip
+    caption = (
+        "Each part of the training loss with its weight, as the mean over the batches of an epoch; and the validation "
+        "score, which selects the best epoch."
+    )
+    return Section("training", f"Training of {run.row}, seed {run.seed}", draw, "; ".join(ends), caption)
 
 
 def comparison(results: Sequence[RunResult]) -> Section:
-    """Each row's test metrics."""
-    rows = summarize(results)
-    metrics = [metric for metric in results[0].test if not any(_is_of_group(metric, group) for group in _GROUPS)]
-    panels = {_shown(metric): {row.name: estimate(row.runs, metric) for row in rows} for metric in metrics}
-    table = _numbers(panels)
-    has_tests = any(row.p_value is not None for row in rows)
-    for line, cell in zip(table, ["p", *(_p(row.p_value) for row in rows)], strict=True):
-        line += [cell] if has_tests else []
-    notes = [f"{row.name}: {row.runs[0].note}" for row in rows if row.runs[0].note]
-    if has_tests:
-        notes.insert(
-            0, f"p: difference from {rows[0].name} in {results[0].valid_metric}, paired t-test over the test events, "
-            "Holm's correction.",
-        )  # fmt: skip
-    if len({result.test_digest for result in results}) > 1:
-        notes.insert(0, "The rows are NOT tested on the same events: do not compare them.")
-    caption = f"Test metrics of each row of the table, the first row on top. {_INTERVAL}"
+    """Test metrics of every variant of the table."""
+    variants = summarize(results)
+    metrics = [metric for metric in results[0].test if not _is_of_group(metric)]
+    panels = {
+        _title(metric): {variant.name: estimate(variant.runs, metric) for variant in variants} for metric in metrics
+    }
+    table = _table(panels)
+    if any(variant.p_value is not None for variant in variants):
+        for line, cell in zip(table, ["p", *(_p_value(variant.p_value) for variant in variants)], strict=True):
+            line.append(cell)
     return Section(
-        "metrics", "Against baselines", partial(plots.draw_estimates, panels), _in_words(panels), caption, table, notes
+        name="metrics",
+        title="Against baselines",
+        draw=partial(plots.draw_estimates, panels),
+        alt=_description(panels),
+        caption=f"Test metrics of each variant of the table, the first on top. {_INTERVAL}",
+        table=table,
+        notes=_notes(results, variants),
     )
+
+
+def _notes(results: Sequence[RunResult], variants: Sequence[VariantSummary]) -> list[str]:
+    notes = []
+    if len({result.test_digest for result in results}) > 1:
+        notes.append("The variants are NOT tested on the same events: do not compare them.")
+    if any(variant.p_value is not None for variant in variants):
+        notes.append(
+            f"p: difference from {variants[0].name} in {results[0].valid_metric}, paired t-test over the test events, "
+            "Holm's correction."
+        )
+    return notes + [f"{variant.name}: {variant.runs[0].note}" for variant in variants if variant.runs[0].note]
 
 
 def popularity(results: Sequence[RunResult]) -> Section | None:
-    """The metric that chooses the best epochs, by how well training knows the item; None where that is not kept."""
+    """The validation metric on the test events by how often their item occurs in training; None where unknown."""
     metric = results[0].valid_metric
-    rows = summarize(results)
     panels = {}
     for group, title in _GROUPS.items():
-        by_row = {row.name: estimate(row.runs, metric, group) for row in rows}
-        found = [value for value in by_row.values() if value is not None]
-        if found:
-            events = next((value.events for value in found if value.events is not None), None)
-            panels[title if events is None else f"{title},\n{events:,} test events"] = by_row
+        by_variant = {variant.name: estimate(variant.runs, metric, group) for variant in summarize(results)}
+        known = [value for value in by_variant.values() if value is not None]
+        if known:
+            events = next((value.events for value in known if value.events is not None), None)
+            panels[title if events is None else f"{title},\n{events:,} test events"] = by_variant
     if not panels:
         return None
-    caption = f"Test {metric} by how often training shows the item that is asked for: cold items first. {_INTERVAL}"
-    draw = partial(plots.draw_estimates, panels, one_scale=True)
-    return Section("popularity", "Cold and warm items", draw, _in_words(panels), caption, _numbers(panels))
-
-
-def interest(found: Journey, user: str) -> Section:
-    """One user's interest after each event."""
-    names, weights = plots.told_apart(found)
-    last = [f"{name} {weight:.0%}" for name, weight in zip(names, weights[-1], strict=True)]
-    first, end = found.before + 1, found.before + len(weights)
-    caption = (
-        "Above: after each event, how likely the next one is of each interest, by the softmax over all items' scores. "
-        "An interest is a group of items that the model takes for alike, called by words that their texts have in "
-        "common. Below: which of them each event was. A phone shows the last events only."
-    )
-    table = [["event", "item", "interest it is of"]]
-    groups = [found.names[group] for group in found.group]
-    numbered = enumerate(zip(found.labels, groups, strict=True), start=first)
-    table += [[f"{number}", label, name] for number, (label, name) in numbered]
-    alt = f"Interest of user {user} after events {first} to {end}; after the last: {', '.join(last)}"
     return Section(
-        "interest", f"The interest of user {user} through time", partial(plots.draw_journey, found), alt, caption, table
+        name="popularity",
+        title="Cold and warm items",
+        draw=partial(plots.draw_estimates, panels, share_x=True),
+        alt=_description(panels),
+        caption=f"Test {metric} by how often the target item occurs in training, cold items first. {_INTERVAL}",
+        table=_table(panels),
+    )
+
+
+def interest(trajectory: InterestTrajectory, user: str) -> Section:
+    """One user's interest after each event."""
+    names, weights = plots.largest_interests(trajectory)
+    last = [f"{name} {weight:.0%}" for name, weight in zip(names, weights[-1], strict=True)]
+    first, end = trajectory.before + 1, trajectory.before + len(weights)
+    events = zip(trajectory.labels, trajectory.groups, strict=True)
+    rows = [[f"{number}", label, trajectory.names[group]] for number, (label, group) in enumerate(events, start=first)]
+    return Section(
+        name="interest",
+        title=f"The interest of user {user} over time",
+        draw=partial(plots.draw_interest, trajectory),
+        alt=f"Interest of user {user} after events {first} to {end}; after the last: {', '.join(last)}",
+        caption="Above: after each event, the probability that the next item is of each interest, by the softmax over "
+        "all items' scores. An interest is a group of items with similar representations, named by words that its "
+        "texts have in common. Below: the interest that each event's item is of. Narrow screens show the last events "
+        "only.",
+        table=[["event", "item", "interest"], *rows],
     )
 
 
 def modalities(weights: Mapping[str, Sequence[ModalityWeight]]) -> Section:
-    """What each modality counts in items and users."""
-    said = [f"{kind}: {', '.join(f'{w.name} {w.mean:.2f}' for w in of_kind)}" for kind, of_kind in weights.items()]
-    caption = (
-        "How much each modality, and the learnt ID, has to say in a representation: the mean over those that have it; "
-        "the line is where the middle four fifths of them lie. A representation's weights sum to one. Below each name: "
-        "how many have it."
-    )
+    """Weights of the modalities, of items and of users."""
+    means = [f"{kind}: {', '.join(f'{w.name} {w.mean:.2f}' for w in of_kind)}" for kind, of_kind in weights.items()]
     return Section(
-        "modalities", "What modalities count", partial(plots.draw_modalities, weights), "; ".join(said), caption
+        name="modalities",
+        title="Modality weights",
+        draw=partial(plots.draw_modalities, weights),
+        alt="; ".join(means),
+        caption="Weight of each modality, and of the learnt ID, in a representation: the mean over those that have it, "
+        "and a line from the 10th to the 90th percentile. The weights in one representation sum to one. Below each "
+        "name: how many have it.",
     )
 
 
-def items(found: ItemMap, user: str | None) -> Section:
-    """The item map, with one user's path over it."""
-    shown = "all" if len(found.categories) == found.items else f"{len(found.categories):,} of"
-    path = f" The path is that of user {user}, the last events in order." if found.path else ""
-    caption = f"Items that the model takes for alike lie near each other: {shown} {found.items:,} items.{path}"
-    alt = f"{len(found.categories):,} items on a plane of {found.axes[0]} and {found.axes[1]}, in categories.{path}"
-    return Section("map", "Map of the items", partial(plots.draw_map, found), alt, caption)
+def items(item_map: ItemMap, user: str | None) -> Section:
+    """The item map, with the path of one user over it."""
+    drawn = len(item_map.categories)
+    shown = "all" if drawn == item_map.total else f"{drawn:,} of"
+    path = f" The path connects the last events of user {user} in order." if item_map.path else ""
+    return Section(
+        name="map",
+        title="Map of the items",
+        draw=partial(plots.draw_map, item_map),
+        alt=f"{drawn:,} items on a plane of {item_map.axes[0]} and {item_map.axes[1]}, by category.{path}",
+        caption=f"Items with similar representations are near each other: {shown} {item_map.total:,} items.{path}",
+    )
 
 
-def _is_of_group(metric: str, group: str) -> bool:
-    return metric.partition("@")[0].endswith(group.lower())
+def _is_of_group(metric: str) -> bool:
+    """Whether a metric, such as ``ndcgfew@10``, is of one group of test events."""
+    return metric.partition("@")[0].endswith(tuple(group.lower() for group in _GROUPS))
 
 
-def _shown(metric: str) -> str:
+def _title(metric: str) -> str:
     name, _, k = metric.partition("@")
     return f"{name.upper() if name in ('ndcg', 'mrr') else name}@{k}" if k else name
 
 
-def _numbers(panels: Mapping[str, Mapping[str, Estimate | None]]) -> list[list[str]]:
+def _table(panels: _Panels) -> list[list[str]]:
+    """One line for each variant, one column for each panel."""
     names = next(iter(panels.values()))
-    return [["row", *panels], *([name, *(_number(by_row[name]) for by_row in panels.values())] for name in names)]
+    lines = [[name, *(_number(by_variant[name]) for by_variant in panels.values())] for name in names]
+    return [["variant", *panels], *lines]
 
 
 def _number(value: Estimate | None) -> str:
     if value is None:
         return "-"
-    return f"{value.mean:.4f}" + (
-        "" if value.half is None else f"\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}{value.half:.4f}"
-    )
+    if value.half is None:
+        return f"{value.mean:.4f}"
+    return f"{value.mean:.4f}\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}{value.half:.4f}"
 
 
-def _in_words(panels: Mapping[str, Mapping[str, Estimate | None]]) -> str:
+def _description(panels: _Panels) -> str:
     return "; ".join(
-        f"{title}: {', '.join(f'{name} {_number(value)}' for name, value in by_row.items())}"
-        for title, by_row in panels.items()
+        f"{title}: {', '.join(f'{name} {_number(value)}' for name, value in by_variant.items())}"
+        for title, by_variant in panels.items()
     )
 
 
-def _p(value: float | None) -> str:
+def _p_value(value: float | None) -> str:
     return "-" if value is None else "<.001" if value < 0.001 else f"{value:.3f}"

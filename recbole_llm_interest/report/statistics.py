@@ -1,4 +1,4 @@
-"""What the report's figures show, as plain numbers and words: read from a trained model, drawn elsewhere."""
+"""The numbers that the report's figures show, computed from a trained model."""
 
 from __future__ import annotations
 
@@ -17,72 +17,78 @@ from recbole_llm_interest.recommender import Recommender
 
 MapMethod = Literal["pca", "tsne"]
 
-#: items of a map at most: more dots hide each other
-_DOTS = 3000
-#: rows whose weights are looked at together
-_ROWS = 2**14
+#: items of a map; with more dots, most are hidden
+_MAX_DOTS = 3000
+#: items or users whose modality weights are computed in one batch
+_BATCH_SIZE = 2**14
 
 
 @dataclass(frozen=True)
-class Journey:
+class InterestTrajectory:
     """One user's last events, and the interest after each of them.
 
     Attributes:
-        names: of the interests.
-        weights: of each interest after each event, ``[T, G]``; a row sums to one.
-        items: the events' items, by token.
-        labels: what they are called.
-        group: which interest each event's item is of, ``[T]``.
-        before: events that came before these.
-        times: when they were, in the data set's unit; NaN where that is not known.
+        names: of the interests, which are groups of items, ``[G]``.
+        weights: probability that the next item is of each group, after each event, ``[T, G]``; each line sums to one.
+        items: the events' items by token, ``[T]``.
+        labels: names of these items for the figure.
+        groups: index of the group that each event's item is of, ``[T]``.
+        before: number of earlier events.
+        times: of the events, in the data set's unit; NaN where unknown.
     """
 
     names: list[str]
     weights: NDArray[np.float64]
     items: list[str]
     labels: list[str]
-    group: list[int]
+    groups: list[int]
     before: int
     times: list[float]
 
 
-def journey(recommender: Recommender, user: str, events: int) -> Journey:
-    """A user's interest after each of the last ``events`` recorded events.
+def interest_trajectory(recommender: Recommender, user: str, events: int) -> InterestTrajectory:
+    """Follow a user's interest through the last recorded events.
+
+    Args:
+        recommender: a trained model and its data set.
+        user: token of a user of the data set.
+        events: how many of the last events.
 
     Raises:
-        RequestError: none of the user's events is of an item that the model knows.
+        RequestError: no event of the user has an item that the model knows.
     """
-    whole = recommender.start(user, history="recorded")
-    rows, times = whole.items[0].tolist(), whole.times[0].tolist()
-    if not rows:
-        raise RequestError(f"there is nothing to show of {user!r}: no event is of an item that the model knows")
-    before = max(len(rows) - events, 0)
-    items = [recommender.items.tokens[row] for row in rows]
-    at = [time if time == time else None for time in times]
-    state = recommender.start(user, history=items[:before], at=at[:before])
+    recorded = recommender.start(user, history="recorded")
+    item_ids, times = recorded.items[0].tolist(), recorded.times[0].tolist()
+    if not item_ids:
+        raise RequestError(f"user {user!r} cannot be shown: no event has an item that the model knows")
+    before = max(len(item_ids) - events, 0)
+    tokens = [recommender.items.tokens[item_id] for item_id in item_ids]
+    known_times = [time if time == time else None for time in times]  # NaN: not known
+    state = recommender.start(user, history=tokens[:before], at=known_times[:before])
     names = recommender.interest_map.names
-    weights = np.zeros((len(rows) - before, len(names)))
-    for place in tqdm(range(len(weights)), desc="interest", unit="event", leave=False):
-        item, time = items[before + place], at[before + place]
-        state = recommender.update(state, item, time)
+    weights = np.zeros((len(tokens) - before, len(names)))
+    for step in tqdm(range(len(weights)), desc="interest", unit="event", leave=False):
+        state = recommender.update(state, tokens[before + step], known_times[before + step])
         for interest in recommender.interests(state):
-            weights[place, names.index(interest.name)] += interest.weight
-    group = recommender.interest_map.group(recommender.items.representations)[rows[before:]].tolist()
-    shown = items[before:]
-    return Journey(names, weights, shown, list(map(recommender.label, shown)), group, before, times[before:])
+            weights[step, names.index(interest.name)] += interest.weight
+    groups = recommender.interest_map.group(recommender.items.representations)[item_ids[before:]].tolist()
+    items = tokens[before:]
+    return InterestTrajectory(
+        names, weights, items, list(map(recommender.label, items)), groups, before, times[before:]
+    )
 
 
 @dataclass(frozen=True)
 class ModalityWeight:
-    """How much one modality has to say in the representations of all items, or of all users.
+    """Weight of one modality in the representations of all items, or of all users.
 
     Attributes:
         name: of the modality; ``id`` for the learnt ID.
-        mean: over the rows that have this modality.
-        low: the tenth percentile over these.
-        high: the ninetieth.
-        present: how many rows have it.
-        rows: how many there are.
+        mean: over the items or users that have this modality.
+        low: the 10th percentile over these.
+        high: the 90th percentile.
+        present: number of items or users that have it.
+        total: number of items or users.
     """
 
     name: str
@@ -90,35 +96,39 @@ class ModalityWeight:
     low: float
     high: float
     present: int
-    rows: int
+    total: int
 
 
 @torch.no_grad()
 def modality_weights(fusion: ContentFusion) -> list[ModalityWeight]:
-    """What each modality that any row has counts in a model's items or users; see ``ContentFusion.weights``."""
-    present = fusion.get_buffer("present")[1:].cpu()  # without the padding
-    rows = torch.arange(1, len(present) + 1, device=fusion.get_buffer("present").device)
-    weights = torch.cat([fusion.weights(part).double().cpu() for part in torch.split(rows, _ROWS)])
-    found = []
+    """Weights of the modalities that any item, or any user, has; see ``ContentFusion.weights``.
+
+    Args:
+        fusion: of items or of users, in a trained model.
+    """
+    present = fusion.get_buffer("present")[1:].cpu()  # [N, M], without the padding
+    ids = torch.arange(1, len(present) + 1, device=fusion.get_buffer("present").device)
+    weights = torch.cat([fusion.weights(batch).double().cpu() for batch in torch.split(ids, _BATCH_SIZE)])
+    statistics = []
     for column, name in enumerate(fusion.modalities):
         own = weights[present[:, column], column].numpy()
         if len(own):
             low, high = np.quantile(own, [0.1, 0.9]).tolist()
-            found.append(ModalityWeight(name, float(own.mean()), low, high, len(own), len(present)))
-    return found
+            statistics.append(ModalityWeight(name, float(own.mean()), low, high, len(own), len(present)))
+    return statistics
 
 
 @dataclass(frozen=True)
 class ItemMap:
-    """Items on a plane, those near each other that the model takes for alike.
+    """Items on a plane; near each other where the model's representations are similar.
 
     Attributes:
-        coordinates: ``[n, 2]``.
-        categories: what each of the items is, ``[n]``.
-        path: places among them of one user's last events, in order.
-        labels: what those are called.
-        axes: what the two axes are.
-        items: how many there are in all; if that is more than ``n``, these are drawn at random from them.
+        coordinates: of the items that are drawn, ``[n, 2]``.
+        categories: of these items, ``[n]``.
+        path: indices into them of one user's last events, in order.
+        labels: names of the path's items.
+        axes: names of the two axes.
+        total: number of items; if it is greater than ``n``, those drawn are a random sample.
     """
 
     coordinates: NDArray[np.float64]
@@ -126,54 +136,73 @@ class ItemMap:
     path: list[int]
     labels: list[str]
     axes: tuple[str, str]
-    items: int
+    total: int
 
 
 def item_map(
     recommender: Recommender, categories: Mapping[str, Sequence[str]] | None, path: Sequence[str], layout: MapMethod
 ) -> ItemMap:
-    """Lay the items out by their representations at unit length, which is how cosine scores see them.
+    """Project the items' representations, scaled to unit length as cosine scores see them, onto a plane.
 
     Args:
-        recommender: knows the items.
-        categories: of each item, of which the first counts; None for the interests that they are of.
-        path: items that a user chose, in order; they are on the map in any case.
-        layout: ``pca``, or ``tsne`` (scikit-learn's, from the principal components on).
+        recommender: a trained model and its items.
+        categories: of each item by token, of which the first counts; None for the interests that the items are of.
+        path: tokens of one user's items in order; the sample of items always contains them.
+        layout: ``pca``, or ``tsne`` (scikit-learn's, initialised with the principal components).
     """
-    items = recommender.items
-    tokens = items.tokens[1:]
-    factors = items.factors(torch.arange(1, len(tokens) + 1)).double().cpu().numpy()
-    chosen = np.arange(len(tokens))
-    row_of = {token: row for row, token in enumerate(tokens)}
-    if len(tokens) > _DOTS:
-        drawn = np.random.default_rng(0).choice(len(tokens), _DOTS, replace=False)
-        chosen = np.union1d(drawn, np.array([row_of[token] for token in path], dtype=int))
-    if layout == "pca":
-        coordinates, shares = principal_components(factors)
-        coordinates = coordinates[chosen]
-        axes = tuple(f"principal component {place + 1} ({share:.0%} of variance)" for place, share in enumerate(shares))
-    else:
-        coordinates, axes = _tsne(factors[chosen]), ("t-SNE 1", "t-SNE 2")
-    if categories is None:
-        groups = recommender.interest_map
-        of_item = [groups.names[group] for group in groups.group(items.representations)[1:].tolist()]
-    else:
-        of_item = [categories[token][0] if categories.get(token) else "unknown" for token in tokens]
-    place = {int(row): number for number, row in enumerate(chosen)}
+    tokens = recommender.items.tokens[1:]
+    index_of = {token: index for index, token in enumerate(tokens)}
+    drawn = _sample(len(tokens), [index_of[token] for token in path])
+    factors = recommender.items.factors(torch.arange(1, len(tokens) + 1)).double().cpu().numpy()
+    coordinates, axes = _project(factors, drawn, layout)
+    of_item = _interests_of(recommender) if categories is None else _first_categories(tokens, categories)
+    place = {int(index): number for number, index in enumerate(drawn)}
     return ItemMap(
         coordinates,
-        [of_item[row] for row in chosen],
-        [place[row_of[token]] for token in path],
+        [of_item[index] for index in drawn],
+        [place[index_of[token]] for token in path],
         [recommender.label(token) for token in path],
-        (axes[0], axes[1]),
+        axes,
         len(tokens),
     )
 
 
-def principal_components(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], list[float]]:
-    """The first two principal components of rows ``[N, D]``, ``[N, 2]``, and their shares of the variance.
+def _sample(count: int, required: Sequence[int]) -> NDArray[np.int64]:
+    """Ascending indices below ``count``: all, or a random sample with the required ones."""
+    if count <= _MAX_DOTS:
+        return np.arange(count)
+    drawn = np.random.default_rng(0).choice(count, _MAX_DOTS, replace=False)
+    return np.union1d(drawn, np.array(required, dtype=int))
 
-    Each component points to where its largest loading is positive, so that the same rows give the same map.
+
+def _project(
+    factors: NDArray[np.float64], drawn: NDArray[np.int64], layout: MapMethod
+) -> tuple[NDArray[np.float64], tuple[str, str]]:
+    """Coordinates ``[n, 2]`` of the drawn ones among ``factors``, ``[N, D]``, and names of the axes."""
+    if layout == "tsne":
+        return _tsne(factors[drawn]), ("t-SNE 1", "t-SNE 2")
+    coordinates, shares = principal_components(factors)
+    first, second = (f"principal component {n} ({share:.0%} of variance)" for n, share in enumerate(shares, start=1))
+    return coordinates[drawn], (first, second)
+
+
+def _interests_of(recommender: Recommender) -> list[str]:
+    """The name of the interest that each item is of, without the padding."""
+    groups = recommender.interest_map.group(recommender.items.representations)[1:]
+    return [recommender.interest_map.names[group] for group in groups.tolist()]
+
+
+def _first_categories(tokens: Sequence[str], categories: Mapping[str, Sequence[str]]) -> list[str]:
+    return [categories[token][0] if categories.get(token) else "unknown" for token in tokens]
+
+
+def principal_components(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], list[float]]:
+    """The first two principal components of ``values``, ``[N, D]``.
+
+    The sign of each component is such that its largest loading is positive, so that equal values give equal maps.
+
+    Returns:
+        Coordinates, ``[N, 2]``, and each component's share of the variance.
     """
     centred = values - values.mean(axis=0)
     variances, directions = np.linalg.eigh(centred.T @ centred)
@@ -186,10 +215,11 @@ def principal_components(values: NDArray[np.float64]) -> tuple[NDArray[np.float6
 
 
 def _tsne(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """t-SNE (van der Maaten and Hinton, 2008) of ``values``, ``[N, D]``, as ``[N, 2]``."""
     from sklearn.manifold import TSNE
 
     start, _ = principal_components(values)
-    start = start / max(start[:, 0].std(), np.finfo(float).tiny) * 1e-4  # the scale that scikit-learn starts with
+    start = start / max(start[:, 0].std(), np.finfo(float).tiny) * 1e-4  # the scale of scikit-learn's own start
     perplexity = min(30.0, max((len(values) - 1) / 3, 1.0))
-    laid_out: NDArray[np.float64] = TSNE(perplexity=perplexity, init=start, random_state=0).fit_transform(values)
-    return laid_out.astype(np.float64)
+    coordinates: NDArray[np.float64] = TSNE(perplexity=perplexity, init=start, random_state=0).fit_transform(values)
+    return coordinates.astype(np.float64)

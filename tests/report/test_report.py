@@ -1,4 +1,4 @@
-"""The report: its numbers are the model's, its page needs nothing else, and it says no more than it was asked to."""
+"""The report: its numbers are the model's, its page is self-contained, and it names users only on request."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ from recbole_llm_interest.evaluation.table import write_comparison
 from recbole_llm_interest.recommender import Recommender
 from recbole_llm_interest.report import plots
 from recbole_llm_interest.report.statistics import (
+    InterestTrajectory,
     ItemMap,
-    Journey,
     ModalityWeight,
+    interest_trajectory,
     item_map,
-    journey,
     modality_weights,
     principal_components,
 )
@@ -45,7 +45,7 @@ SECTIONS = ["training", "metrics", "popularity", "modalities", "interest", "map"
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory, feature_cache):
-    """A folder in which two models were trained on ``cycle``, two seeds each, and compared."""
+    """A folder with two models that were trained on ``cycle``, two seeds each, and compared."""
     folder = tmp_path_factory.mktemp("report")
     titles = {f"i{n}": f"A film about {subject}" for n, subject in enumerate(SUBJECTS)}
     write_dataset(folder / "data", "cycle", cycle_events(), titles, {f"u{n}": "librarian" for n in range(0, 24, 2)})
@@ -59,7 +59,7 @@ def home(tmp_path_factory, feature_cache):
 
 @pytest.fixture(scope="module")
 def full(home):
-    """The page of a report with everything in it."""
+    """The page of a report with every section."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(home)
         return write(read_results(home / "table.json"), "--user=u3", "--titles=title", output="full")
@@ -89,7 +89,7 @@ def write(results, *words, output):
 
 
 class Page(HTMLParser):
-    """What a page shows and refers to."""
+    """The tags of a page, and the addresses that it refers to."""
 
     def __init__(self, text):
         super().__init__()
@@ -113,7 +113,7 @@ class Page(HTMLParser):
 # --- the page
 
 
-def test_page_is_whole_and_needs_nothing_else(full, at_home):
+def test_page_is_complete_and_self_contained(full, at_home):
     page = Page(full)
     assert [section["id"] for section in page.all("section")] == SECTIONS
     assert all(address.startswith("data:") for address in page.addresses)
@@ -135,12 +135,12 @@ def test_page_is_whole_and_needs_nothing_else(full, at_home):
 
 
 def words_of(text):
-    """All that a page says: its text, and what its drawings have in letters, which matplotlib repeats as comments."""
+    """The text of a page and of its drawings, where matplotlib repeats each text as a comment."""
     drawn = [word for drawing in Page(text).drawings() for word in re.findall(r"<!-- (.*?) -->", drawing)]
     return "\n".join([re.sub(r"base64,[\w+/=]+", "", text), *drawn])
 
 
-def test_report_says_no_more_than_it_is_asked_to(results, full):
+def test_report_names_users_and_titles_only_on_request(results, full):
     plain = words_of(write(results, output="plain"))
     assert not re.search(r"\bu\d+\b", plain)
     assert "A film about" not in plain
@@ -160,13 +160,13 @@ def test_words_are_escaped(results, at_home):
     assert "&lt;b&gt;$a_$ &amp; b&lt;/b&gt;" in page
 
 
-def test_report_of_a_table_alone_says_what_is_not_in_it(results, at_home):
+def test_report_of_a_table_alone_lists_what_is_absent(results, at_home):
     for folder in ("alone", "again"):
         assert main(["--table=table.json", f"--output={folder}"]) == 0
     page = (at_home / "alone" / "report.html").read_text()
     assert (at_home / "again" / "report.html").read_text() == page
     assert [section["id"] for section in Page(page).all("section")] == ["training", "metrics", "popularity", "absent"]
-    assert "name a checkpoint by --checkpoint" in page
+    assert "give a checkpoint by --checkpoint" in page
 
 
 def test_report_of_a_checkpoint_alone(results, at_home):
@@ -176,14 +176,14 @@ def test_report_of_a_checkpoint_alone(results, at_home):
     assert [section["id"] for section in Page(page).all("section")] == ["modalities", "map", "absent"]
 
 
-def test_old_table_shows_what_it_has(results, at_home):
+def test_table_of_a_former_version_gives_the_sections_it_can(results, at_home):
     old = [RunResult(**{**vars(run), "places": [], "item_events": [], "losses": {}, "valid_scores": []})
            for run in results]  # fmt: skip
     write_comparison(old, at_home / "old.json")
     assert main(["--table=old.json", "--output=old"]) == 0
     page = (at_home / "old" / "report.html").read_text()
     assert [section["id"] for section in Page(page).all("section")] == ["metrics", "absent"]
-    assert "training curves: the table keeps none" in page
+    assert "training curves: the table has none" in page
 
 
 @pytest.mark.parametrize(
@@ -243,7 +243,7 @@ window.addEventListener("load", () => {{
 @pytest.mark.parametrize("width", [1280, 400])
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed")
 def test_chromium_shows_every_figure(full, at_home, tmp_path, width):
-    """No message on the console, no request, and each figure whole within the page."""
+    """The console is empty, nothing is requested, and each figure is within the page."""
     (at_home / "full" / "measure.html").write_text(MEASURE.format(width=width))
     command = [
         *("chromium", "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"),
@@ -285,12 +285,12 @@ def test_losses_are_those_in_tensorboard(results):
 def test_estimate_is_the_mean_of_gains_and_its_interval(results):
     runs = [run for run in results if run.row == "LLMInterest"]
     of_runs = [gains("ndcg", torch.tensor(run.places), 3).numpy() for run in runs]
-    found = estimate(runs, "NDCG@3")
-    assert found.values == pytest.approx([run.test["ndcg@3"] for run in runs], abs=1e-4)
-    assert found.mean == pytest.approx(np.mean(of_runs))
+    estimated = estimate(runs, "NDCG@3")
+    assert estimated.values == pytest.approx([run.test["ndcg@3"] for run in runs], abs=1e-4)
+    assert estimated.mean == pytest.approx(np.mean(of_runs))
     mean = np.mean(of_runs, axis=0)
-    assert found.half == pytest.approx(1.96 * np.sqrt(((mean - mean.mean()) ** 2).mean() / len(mean)))
-    assert found.events == 24
+    assert estimated.half == pytest.approx(1.96 * np.sqrt(((mean - mean.mean()) ** 2).mean() / len(mean)))
+    assert estimated.events == 24
 
 
 def test_estimate_of_a_group_is_that_of_its_events(results):
@@ -305,32 +305,32 @@ def test_estimate_of_a_group_is_that_of_its_events(results):
 
 
 def test_groups_are_those_of_the_metrics(settings):
-    """What the table keeps of each event gives what RecBole's evaluator says of the group."""
+    """The estimate from the table's ranks equals the metric of RecBole's evaluator for the group."""
     (run,) = runner.run(["LLMInterest"], "cycle", config_dict={**settings, "metrics": ["NDCG", "NDCGMany"]})
     assert estimate([run], "NDCG@3", "Many").mean == pytest.approx(run.test["ndcgmany@3"], abs=1e-4)
 
 
-def test_journey_is_what_the_recommender_says(recommender):
-    found = journey(recommender, "u3", 5)
-    assert found.weights.shape == (5, len(found.names))
-    assert found.weights.sum(axis=1) == pytest.approx(np.ones(5), abs=1e-5)
-    assert found.items == [f"i{(3 + step) % len(SUBJECTS)}" for step in range(4, 9)]
-    assert found.before == 4
+def test_interest_trajectory_equals_the_recommenders(recommender):
+    trajectory = interest_trajectory(recommender, "u3", 5)
+    assert trajectory.weights.shape == (5, len(trajectory.names))
+    assert trajectory.weights.sum(axis=1) == pytest.approx(np.ones(5), abs=1e-5)
+    assert trajectory.items == [f"i{(3 + step) % len(SUBJECTS)}" for step in range(4, 9)]
+    assert trajectory.before == 4
     after = {interest.name: interest.weight for interest in
              recommender.interests(recommender.start("u3", history="recorded"))}  # fmt: skip
-    assert dict(zip(found.names, found.weights[-1], strict=True)) == pytest.approx(after, abs=1e-5)
+    assert dict(zip(trajectory.names, trajectory.weights[-1], strict=True)) == pytest.approx(after, abs=1e-5)
 
 
 def test_stacked_areas_reach_one(recommender):
-    found = journey(recommender, "u3", 5)
-    many = Journey([f"interest {n}" for n in range(9)], np.random.default_rng(0).dirichlet(np.ones(9), 20),
+    trajectory = interest_trajectory(recommender, "u3", 5)
+    many = InterestTrajectory([f"interest {n}" for n in range(9)], np.random.default_rng(0).dirichlet(np.ones(9), 20),
                    ["i"] * 20, ["item"] * 20, [n % 9 for n in range(20)], 3, [float("nan")] * 20)  # fmt: skip
-    for one in (found, many):
-        names, weights = plots.told_apart(one)
+    for one in (trajectory, many):
+        names, weights = plots.largest_interests(one)
         assert len(names) <= 7
         assert weights.sum(axis=1) == pytest.approx(np.ones(len(weights)), abs=1e-5)
         for width, events in ((plots.WIDE, len(weights)), (plots.NARROW, min(len(weights), 15))):
-            areas = plots.draw_journey(one, width).axes[0]
+            areas = plots.draw_interest(one, width).axes[0]
             bands = [band.get_paths()[0].get_extents() for band in areas.collections]
             assert len(bands) == len(names)
             assert bands[-1].y1 == pytest.approx(1, abs=1e-5)
@@ -339,20 +339,20 @@ def test_stacked_areas_reach_one(recommender):
 
 
 def test_map_is_the_principal_components_of_unit_vectors(recommender):
-    found = item_map(recommender, {"i0": ["first", "second"]}, ["i3", "i4"], "pca")
+    drawn = item_map(recommender, {"i0": ["first", "second"]}, ["i3", "i4"], "pca")
     unit = torch.nn.functional.normalize(recommender.items.representations[1:], dim=1).double().numpy()
     reference = PCA(2).fit(unit)
     expected = reference.transform(unit)
-    signs = np.sign((found.coordinates * expected).sum(axis=0))
-    assert found.coordinates == pytest.approx(expected * signs, abs=1e-6)
+    signs = np.sign((drawn.coordinates * expected).sum(axis=0))
+    assert drawn.coordinates == pytest.approx(expected * signs, abs=1e-6)
     shares = [f"({share:.0%} of variance)" for share in reference.explained_variance_ratio_]
-    assert [axis.partition("1 ")[2] or axis.partition("2 ")[2] for axis in found.axes] == shares
-    assert sorted(found.categories) == ["first", *["unknown"] * 7]
+    assert [axis.partition("1 ")[2] or axis.partition("2 ")[2] for axis in drawn.axes] == shares
+    assert sorted(drawn.categories) == ["first", *["unknown"] * 7]
     tokens = recommender.items.tokens[1:]
-    assert [tokens[place] for place in found.path] == ["i3", "i4"]
+    assert [tokens[place] for place in drawn.path] == ["i3", "i4"]
 
 
-def test_components_do_not_turn_with_the_order_of_rows():
+def test_principal_components_do_not_depend_on_the_order_of_rows():
     rows = np.random.default_rng(0).normal(size=(40, 5)) * np.arange(1, 6)
     coordinates, shares = principal_components(rows)
     again, _ = principal_components(rows[::-1])
@@ -365,12 +365,12 @@ def test_components_do_not_turn_with_the_order_of_rows():
 def test_modality_weights_are_means_over_those_that_have_it(recommender):
     fusion = recommender._trained.model.item_fusion
     weights, present = fusion.weights()[1:], fusion.get_buffer("present")[1:]
-    found = modality_weights(fusion)
-    assert [weight.name for weight in found] == ["text", "id"]
-    for column, weight in enumerate(found):
+    statistics = modality_weights(fusion)
+    assert [weight.name for weight in statistics] == ["text", "id"]
+    for column, weight in enumerate(statistics):
         own = weights[present[:, column], column].double().numpy()
         assert weight.mean == pytest.approx(own.mean())
-        assert (weight.present, weight.rows) == (len(own), 8)
+        assert (weight.present, weight.total) == (len(own), 8)
         assert weight.low <= weight.mean <= weight.high
 
 
@@ -392,19 +392,21 @@ def test_columns_of_items(tmp_path):
 
 
 @pytest.mark.parametrize("width", [plots.WIDE, plots.NARROW])
-def test_figures_stand_whatever_the_numbers_and_names(width, tmp_path):
-    """One of each and very many, long names and names with dollar signs; warnings are those of a crowded layout."""
+def test_figures_are_drawn_without_warnings_for_extreme_numbers_and_names(width, tmp_path):
+    """With one value or very many, long names and dollar signs; matplotlib warns of a crowded layout."""
     long = "a very long name of $ome row that $omebody thought of_ at night " * 2
     runs = [RunResult("r", "m", "d", 1, {"ndcg@10": 0.5}, "NDCG@10", 0.5, 1, 1.0, 1, 3, "all", "x", "c", "l")]
     one = estimate(runs, "NDCG@10")
-    two = Journey(["a", "b"], np.array([[0.2, 0.8], [1.0, 0.0]]), ["i", "j"], [long, "$"], [0, 1], 0, [8e8, 9e8])
+    two = InterestTrajectory(
+        ["a", "b"], np.array([[0.2, 0.8], [1.0, 0.0]]), ["i", "j"], [long, "$"], [0, 1], 0, [8e8, 9e8]
+    )
     figures = [
         plots.draw_training({"loss": [1.0]}, [], "NDCG@10", width),
         plots.draw_training({f"part {n}": [1.0] * 40 for n in range(7)}, [[1, 0.1], [2, 0.1]], "NDCG@10", width),
         plots.draw_estimates({long: {long: one, "b": None}}, width),
         plots.draw_estimates({f"metric {n}": {f"row {n}": one for n in range(12)} for n in range(5)}, width),
         plots.draw_modalities({"items": [ModalityWeight("id", 1.0, 1.0, 1.0, 3, 3)]}, width),
-        plots.draw_journey(two, width),
+        plots.draw_interest(two, width),
         plots.draw_map(ItemMap(np.zeros((1, 2)), [long], [], [], ("x", "y"), 1), width),
         plots.draw_map(ItemMap(np.random.default_rng(0).normal(size=(90, 2)), [f"{n % 30}" for n in range(90)],
                                [3, 3, 4], ["$a", "b$", long], ("x", "y"), 90), width),
@@ -416,23 +418,25 @@ def test_figures_stand_whatever_the_numbers_and_names(width, tmp_path):
         assert figure.get_size_inches()[0] == width
 
 
-def test_bands_and_marks_differ_without_colour():
+def test_bands_and_markers_differ_without_colour():
     names = [f"interest {n}" for n in range(9)]
-    many = Journey(names, np.full((4, 9), 1 / 9), ["i"] * 4, ["item"] * 4, [0, 1, 2, 3], 0, [float("nan")] * 4)
-    areas, events = plots.draw_journey(many, plots.WIDE).axes
+    many = InterestTrajectory(
+        names, np.full((4, 9), 1 / 9), ["i"] * 4, ["item"] * 4, [0, 1, 2, 3], 0, [float("nan")] * 4
+    )
+    areas, events = plots.draw_interest(many, plots.WIDE).axes
     looks = {(band.get_hatch(), tuple(band.get_facecolor()[0]) == (1, 1, 1, 1)) for band in areas.collections}
     assert len(looks) == len(areas.collections) == 7
     assert len({line.get_marker() for line in events.lines}) == 4
 
 
-def test_help_says_what_gets_into_a_report(capsys):
+def test_help_states_what_a_report_contains(capsys):
     with pytest.raises(SystemExit):
         main(["--help"])
     words = " ".join(capsys.readouterr().out.split())
-    assert "names a user only if --user does, and has items' titles only if --titles says which column" in words
+    assert "names a user only with --user, and items' titles only with --titles" in words
 
 
-def test_command_of_its_own(at_home, results):
+def test_former_module_name_runs_the_command(at_home, results):
     command = [sys.executable, "-m", "recbole_llm_interest.report", "--table=table.json", "--output=own"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

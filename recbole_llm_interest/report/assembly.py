@@ -1,0 +1,164 @@
+"""Chooses the report's sections from a comparison's table and a trained model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from recbole_llm_interest.data.dataset import item_column
+from recbole_llm_interest.errors import DataError, RequestError
+from recbole_llm_interest.evaluation.results import RunResult, read_results
+from recbole_llm_interest.recommender import Recommender
+from recbole_llm_interest.recommender.loading import Trained, load_trained, read_configuration
+from recbole_llm_interest.report import sections
+from recbole_llm_interest.report.sections import Section
+from recbole_llm_interest.report.statistics import MapMethod, interest_trajectory, item_map, modality_weights
+
+
+@dataclass
+class Report:
+    """What a report shows.
+
+    Attributes:
+        facts: what it is about, by name.
+        sections: in the order of the page.
+        absent: for each part that it lacks, one line on how to get it.
+    """
+
+    facts: dict[str, str] = field(default_factory=dict)
+    sections: list[Section] = field(default_factory=list)
+    absent: list[str] = field(default_factory=list)
+
+    def add(self, section: Section | None, otherwise: str) -> None:
+        """Add a section, or where it is None the line ``otherwise`` on how to get it."""
+        if section is None:
+            self.absent.append(otherwise)
+        else:
+            self.sections.append(section)
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """What the report shows of a model.
+
+    Attributes:
+        user: token of the user whose interest is drawn; None for nobody.
+        titles: column of the items' names; None for their tokens.
+        category: column of the items' categories; None for the interests that they are of.
+        events: number of the user's last events.
+        layout: how the map is computed.
+    """
+
+    user: str | None = None
+    titles: str | None = None
+    category: str | None = None
+    events: int = 30
+    layout: MapMethod = "pca"
+
+
+def assemble(checkpoint: Path | None, table: Path | None, overrides: dict[str, Any], options: ModelOptions) -> Report:
+    """Collect the sections of a report.
+
+    Args:
+        checkpoint: of a trained ``LLMInterest``; None for a report without a model.
+        table: JSON file of a comparison on the same data set; None for a report without one.
+        overrides: settings that differ from those of training.
+        options: what is shown of the model.
+
+    Raises:
+        LLMInterestError: the table or the checkpoint cannot be read, they are of different data sets, or the user or a
+            column is unknown.
+    """
+    report = Report()
+    if table is None:
+        report.absent.append("training curves, metrics, cold and warm items: give a comparison's JSON file by --table")
+    else:
+        _add_table(report, _read_table(table), checkpoint)
+    if checkpoint is None:
+        report.absent.append(
+            "modality weights, interest over time, map of the items: give a checkpoint by --checkpoint"
+        )
+    else:
+        _add_model(report, checkpoint, overrides, options)
+    return report
+
+
+def _read_table(path: Path) -> list[RunResult]:
+    results = read_results(path)
+    if not results:
+        raise DataError(f"{path} holds no runs: there is nothing to show")
+    if len(names := sorted({result.dataset for result in results})) > 1:
+        raise DataError(f"{path} holds runs on {len(names)} data sets ({', '.join(names)}): give one of a comparison")
+    return results
+
+
+def _add_table(report: Report, results: Sequence[RunResult], checkpoint: Path | None) -> None:
+    """Sections and facts of a comparison; the training curves are of the checkpoint's run, or else of the first."""
+    of_checkpoint = [run for run in results if checkpoint and Path(run.checkpoint).name == checkpoint.name]
+    run = [*of_checkpoint, *results][0]
+    report.add(sections.training(run), "training curves: the table has none of this run; that of a new run has")
+    report.sections.append(sections.comparison(results))
+    report.add(
+        sections.popularity(results),
+        "cold and warm items: the table lacks the items' training events; that of a new run has them",
+    )
+    commits = dict.fromkeys(run.environment_info.get("commit") or "unknown" for run in results)
+    report.facts |= {
+        "data set": run.dataset,
+        "test": f"{run.test_events:,} events, each ranked among {run.candidates}",
+        "variants": ", ".join(dict.fromkeys(run.row for run in results)),
+        "seeds": ", ".join(map(str, sorted({run.seed for run in results}))),
+        "commits": ", ".join(commits),
+    }
+
+
+def _add_model(report: Report, checkpoint: Path, overrides: dict[str, Any], options: ModelOptions) -> None:
+    """Sections and facts of a trained model.
+
+    Raises:
+        DataError: the table is of another data set, or a column does not exist.
+        RequestError: the user is unknown.
+    """
+    _, config = read_configuration(checkpoint, overrides)
+    if report.facts.get("data set", config["dataset"]) != config["dataset"]:
+        raise DataError(
+            f"the table is of data set {report.facts['data set']!r}, and {checkpoint} of {config['dataset']!r}: give "
+            "those of one data set"
+        )
+    separator = config["seq_separator"]
+    titles = {} if options.titles is None else item_column(config, options.titles)
+    categories = None if options.category is None else item_column(config, options.category)
+    trained = load_trained(checkpoint, overrides)
+    if options.user is not None and options.user not in trained.users:
+        raise RequestError(
+            f"unknown user {options.user!r}: it is not among the {len(trained.users)} users of the data set"
+        )
+    recommender = Recommender(trained)
+    recommender.items.labels = {token: separator.join(words) for token, words in titles.items()}
+    report.sections.append(_modality_section(trained))
+    path = _add_interest(report, recommender, options)
+    report.sections.append(sections.items(item_map(recommender, categories, path, options.layout), options.user))
+    report.facts |= {
+        "data set": config["dataset"],
+        "checkpoint": checkpoint.name,
+        "items": f"{len(recommender.items):,}",
+        "trainable parameters": f"{sum(w.numel() for w in trained.model.parameters() if w.requires_grad):,}",
+    }
+
+
+def _modality_section(trained: Trained) -> Section:
+    fusions = {"items": trained.model.item_fusion, "users": trained.model.user_fusion}
+    weights = {kind: modality_weights(fusion) for kind, fusion in fusions.items() if fusion is not None}
+    return sections.modalities({kind: of_kind for kind, of_kind in weights.items() if of_kind})
+
+
+def _add_interest(report: Report, recommender: Recommender, options: ModelOptions) -> list[str]:
+    """The section of the user's interest; returns the items of the user's last events, by token."""
+    if options.user is None:
+        report.absent.append("a user's interest over time, and path over the map: give a user by --user")
+        return []
+    trajectory = interest_trajectory(recommender, options.user, options.events)
+    report.sections.append(sections.interest(trajectory, options.user))
+    return trajectory.items

@@ -1,0 +1,24 @@
+"""The report's figures: numbers in, a matplotlib figure out.
+
+Each function draws at a given width in inches, because the page has a figure for wide screens and one for phones with
+text of the same size. Every figure is readable in black and white: bands differ by hatch, markers by shape.
+"""
+
+from recbole_llm_interest.report.plots.estimates import draw_estimates
+from recbole_llm_interest.report.plots.interest import draw_interest, largest_interests
+from recbole_llm_interest.report.plots.item_map import draw_map
+from recbole_llm_interest.report.plots.modalities import draw_modalities
+from recbole_llm_interest.report.plots.style import NARROW, WIDE, style
+from recbole_llm_interest.report.plots.training import draw_training
+
+__all__ = [
+    "NARROW",
+    "WIDE",
+    "draw_estimates",
+    "draw_interest",
+    "draw_map",
+    "draw_modalities",
+    "draw_training",
+    "largest_interests",
+    "style",
+]

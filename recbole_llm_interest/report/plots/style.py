@@ -1,0 +1,66 @@
+"""Widths, colours, hatches and markers that the report's figures share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+
+#: widths of a figure in inches
+WIDE, NARROW = 9.5, 4.0
+#: interests, or categories of the map, with a colour of their own; the others share one
+MAX_GROUPS = 6
+#: name of the group that holds the others
+OTHERS = "all others"
+DARK, GREY, PALE = "0.1", "0.55", "0.88"
+ACCENT, WARM = "#0072B2", "#B8442B"
+#: differ in lightness too (after Okabe and Ito, 2008); the first is the darkest
+COLOURS = [ACCENT, "#E69F00", "#7A3B69", "#56B4E9", WARM, "#F0E442", "#009E73"]
+HATCHES = ["///", "...", "xxx", "", "\\\\\\", "ooo", "---"]
+MARKERS = ["o", "^", "s", "D", "v", "P", "X"]
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Set matplotlib's style: small text, letters as outlines, and files that are equal for equal figures."""
+    with mpl.rc_context({
+        "font.size": 9, "axes.titlesize": 9, "axes.labelsize": 9, "xtick.labelsize": 8, "ytick.labelsize": 8,
+        "axes.spines.top": False, "axes.spines.right": False, "hatch.linewidth": 0.5,
+        "svg.fonttype": "path", "svg.hashsalt": "report",
+    }):  # fmt: skip
+        yield
+
+
+def shorten(text: str, length: int) -> str:
+    """Text on one line, cut with an ellipsis at ``length``; matplotlib would typeset what is between dollar signs."""
+    text = " ".join(text.split())
+    return (text if len(text) <= length else f"{text[: length - 1].rstrip()}…").replace("$", r"\$")
+
+
+def set_title(axes: Axes, title: str) -> None:
+    """A panel's title: bold, at the left."""
+    axes.set_title(title, loc="left", fontweight="bold")
+
+
+def label_lines(axes: Axes, labels: list[str]) -> None:
+    """Name the horizontal lines at 0, 1, … of a panel, without ticks."""
+    axes.set_yticks(range(len(labels)), labels)
+    axes.tick_params(axis="y", length=0)
+
+
+def band(index: int, name: str) -> dict[str, Any]:
+    """Colour and hatch of a group's area; white without hatch for the others."""
+    is_others = name == OTHERS
+    return {
+        "facecolor": "white" if is_others else _lighten(COLOURS[index]),
+        "hatch": "" if is_others else HATCHES[index],
+        "edgecolor": DARK,
+        "linewidth": 0.8,
+    }
+
+
+def _lighten(colour: str) -> tuple[float, ...]:
+    return tuple(0.45 + 0.55 * part for part in mpl.colors.to_rgb(colour))
