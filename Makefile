@@ -61,7 +61,7 @@ docs: install
 	$(BIN)/mkdocs build --strict --quiet
 
 settings: install
-	$(BIN)/python -m recbole_llm_interest.settings
+	$(BIN)/python -m recbole_llm_interest.cli.settings --write
 
 bench: install
 	$(BIN)/python benchmarks/epoch_time.py --baseline=GRU4Rec

@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
+import textwrap
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NoReturn
 
 from recbole_llm_interest.errors import LLMInterestError, SettingsError, Terminated
+from recbole_llm_interest.settings.rendering import settings_help
 
 #: beginning of ``sys.argv[0]`` where the console script runs the command
 _CONSOLE_SCRIPT = "llm-interest "
@@ -31,17 +33,20 @@ def bare_parser(prog: str, description: str) -> argparse.ArgumentParser:
         description: what the command does, for ``--help``.
     """
     called = str(sys.argv[0])  # None for modules of former names, which have no file
-    return _Parser(prog=called if called.startswith(_CONSOLE_SCRIPT) else prog, description=description, allow_abbrev=False)
+    shown = called if called.startswith(_CONSOLE_SCRIPT) else prog
+    return _Parser(prog=shown, description=description, allow_abbrev=False)
 
 
 def settings_parser(prog: str, description: str) -> argparse.ArgumentParser:
-    """A parser with the options of every command that reads a data set.
+    """A parser with the options of every command that reads a data set; ``--help`` lists the settings, too.
 
     Args:
         prog: as for ``bare_parser``.
         description: as for ``bare_parser``.
     """
-    parser = bare_parser(prog, description)
+    parser = bare_parser(prog, textwrap.fill(description, 80))
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = settings_help()
     parser.add_argument("--dataset", "-d", default="ml-100k", help="name of the data set, a folder in data_path")
     parser.add_argument("--config_files", help="YAML files, separated by spaces; the last one takes precedence")
     parser.add_argument(

@@ -60,7 +60,7 @@ class DataSettings:
 class ContentSettings:
     """Content of items and users: where it comes from and how it is encoded."""
 
-    modalities: tuple[Modality, ...] = _setting(("text",), "modalities in use", section="Content: sources")
+    modalities: tuple[Modality, ...] = _setting(("text",), "modalities in use", section="Content")
     strict_content: bool = _setting(False, "whether missing or unusable content is an error instead of a warning")
     name_users: bool = _setting(False, "whether messages and logs show user IDs instead of salted hashes")
     item_text_fields: tuple[str, ...] | None = _setting(
@@ -70,24 +70,22 @@ class ContentSettings:
         None, "columns that form a user's text, in this order; ~ for all columns except the ID"
     )
     item_text_template: str | None = _setting(
-        None, "an item's text with a placeholder {column} for each column; replaces item_text_fields"
+        None, "template of an item's text, such as {title} ({year}); takes precedence over item_text_fields"
     )
     user_text_template: str | None = _setting(
-        None, "a user's text with a placeholder {column} for each column; replaces user_text_fields"
+        None, "template of a user's text, such as {occupation}; takes precedence over user_text_fields"
     )
 
     text_encoder: str = _setting(
         "all-MiniLM-L6-v2",
         "text encoder: name of the bundled model, local directory, hub name, or `hashing` (no weights)",
-        section="Content: encoders",
+        section="Encoders",
     )
     text_pooling: Literal["mean", "cls", "last"] | None = _setting(
         None, "pooling of token states into one vector; ~ for the pooling in the model's directory"
     )
     text_prompt: str = _setting("", "prefix of every text, which some models require")
-    text_max_length: PositiveInt | None = _setting(
-        None, "maximum number of tokens of a text; ~ for the model's maximum"
-    )
+    text_max_length: PositiveInt | None = _setting(None, "maximum tokens of a text; ~ for the model's maximum")
     text_truncate_dim: PositiveInt | None = _setting(None, "leading dimensions of text features to keep; ~ for all")
     text_batch_size: PositiveInt = _setting(64, "texts in a batch of the encoder")
     image_encoder: str = _setting(
@@ -110,12 +108,12 @@ class ContentSettings:
     encoder_device: str | None = _setting(
         None, "device of pretrained encoders, such as cuda:1; ~ for a GPU, else the CPU"
     )
-    download_weights: bool = _setting(False, "whether encoders may be downloaded from the Hugging Face hub")
+    download_weights: bool = _setting(False, "whether missing weights may be downloaded from the Hugging Face hub")
 
     item_text_features: str | None = _setting(
         None,
         "file of precomputed features of items' text, used instead of an encoder; relative to the data set's folder",
-        section="Content: precomputed features",
+        section="Precomputed features",
     )
     item_image_features: str | None = _setting(None, "file of precomputed features of items' images")
     item_audio_features: str | None = _setting(None, "file of precomputed features of items' audio")
@@ -124,15 +122,15 @@ class ContentSettings:
     user_audio_features: str | None = _setting(None, "file of precomputed features of users' audio")
 
     feature_cache: str | None = _setting(
-        None, "folder of encoded features; ~ for `features` in checkpoint_dir", section="Content: features"
+        None, "folder of encoded features; ~ for `features` in checkpoint_dir", section="Frozen features"
     )
     feature_conditioning: RegisteredName = _setting(
-        "shrinkage", "whitening or scaling of features, fitted before training"
+        "shrinkage", "whitening or scaling of frozen features, fitted once before training"
     )
     conditioning_groups: PositiveInt = _setting(4, "blocks of columns that `group_zca` whitens separately")
     conditioning_size: PositiveInt = _setting(64, "principal components that `pca` keeps")
     content_control: Literal["none", "shuffled", "random"] = _setting(
-        "none", "control experiment: permute content among items, or replace it with random numbers"
+        "none", "control experiment: permute the content among items, or replace it with random numbers"
     )
     controlled_content: tuple[
         Literal["item_text", "item_image", "item_audio", "user_text", "user_image", "user_audio"], ...
@@ -150,18 +148,16 @@ class ModelSettings:
     num_heads: PositiveInt = _setting(2, "attention heads of the tracker `transformer`")
     attention_readout: bool = _setting(False, "whether the interest attends to all hidden states so far")
     last_item_skip: bool = _setting(False, "linear skip connection from the last item")
-    repeat_bias: bool = _setting(True, "learned score bias of the history's items, by the number of events since")
+    repeat_bias: bool = _setting(True, "learned score bias of items in the history, by the number of events since then")
     content_neighbours: NonNegativeInt = _setting(
-        63, "nearest items by content that get a learned bias, of each item in the history; 0 for none"
+        63, "nearest items by content, of each item in the history, that get a learned score bias; 0 for none"
     )
     time_features: tuple[Literal["gap", "hour", "weekday"], ...] = _setting(
         (), "features of an event's time whose embeddings are added to the item embedding"
     )
     dropout_prob: float = _setting(0.3, "dropout rate of item embeddings and between layers", ge=0, lt=1)
     use_item_id: bool = _setting(True, "whether items have a learned ID embedding beside their content")
-    id_min_events: PositiveInt = _setting(
-        5, "minimum number of training events of an item with content to have an ID embedding"
-    )
+    id_min_events: PositiveInt = _setting(5, "training events that an item with content needs for an ID embedding")
     use_user_content: bool = _setting(
         True, "whether a user's content sets the tracker's initial state and contributes to the interest through a gate"
     )
@@ -186,7 +182,7 @@ class ModelSettings:
 
     ssl_future_weight: NonNegativeFloat = _setting(
         0.1,
-        "weight of the contrastive loss between the interest and the next items; weight 0 turns an objective off",
+        "weight of the contrastive loss between the interest and the next items; 0 disables an objective",
         section="Self-supervised objectives",
     )
     ssl_backward_weight: NonNegativeFloat = _setting(
@@ -210,7 +206,7 @@ class EvaluationSettings:
     """How models are evaluated; also applies to RecBole's models."""
 
     eval_scores_mb: PositiveFloat = _setting(
-        256, "maximum MiB of scores of an evaluation batch; larger batches are split", section="Evaluation"
+        256, "maximum MiB of scores in an evaluation batch; larger batches are split", section="Evaluation"
     )
 
 
@@ -218,8 +214,10 @@ class EvaluationSettings:
 class RecBoleSettings:
     """RecBole's own settings that have another default for this model. RecBole reads them, not this package."""
 
-    learning_rate: float = _setting(0.003, "initial learning rate", section="RecBole's settings with another default")
-    loss_type: Literal["CE"] = _setting("CE", "next-item cross-entropy over all items, at every position")
+    learning_rate: float = _setting(
+        0.003, "initial learning rate", section="RecBole's settings with another default for this model"
+    )
+    loss_type: Literal["CE"] = _setting("CE", "next-item cross-entropy at every position of a history")
     train_neg_sample_args: dict[str, Any] | None = _setting(None, "RecBole's negative sampling, which CE does not use")
 
 
