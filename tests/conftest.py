@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import signal
 import socket
@@ -11,9 +12,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+# one thread each for the workers of ``pytest -n``, and for the processes that their tests start
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 
-import recbole_llm_interest  # noqa: F401  (RecBole has to be mended before a test imports it)
+import recbole_llm_interest  # noqa: F401  (RecBole has to be patched before a test imports it)
 
 REPOSITORY = Path(__file__).parent.parent
 SUBJECTS = ["space", "whales", "bread", "chess", "volcanoes", "tango", "vaccines", "castles"]
