@@ -1,23 +1,24 @@
-"""The package's exceptions: each message says what is wrong, where, and what to do about it."""
+"""The package's exceptions. A message is one line: what is wrong, where, and what to do about it."""
 
 
 class LLMInterestError(Exception):
-    """Root of every error that a user can cause and mend; the command line prints it as one line and exits 2."""
+    """Base class of errors that a user can correct. The command line prints the message and exits with code 2."""
 
 
 class SettingsError(LLMInterestError):
-    """A setting, or a word of the command line, is unknown, misspelt or out of range."""
+    """A setting or an argument of the command line is unknown, or its value is invalid."""
 
 
 class DataError(LLMInterestError):
-    """A data set, or one of its content files, is missing or is not in the form that is read."""
+    """A data set or one of its content files is missing or has an invalid format."""
 
 
 class ContentError(LLMInterestError):
-    """One piece of content cannot be used: it is listed with this reason, its modality is masked, the run goes on.
+    """The content of an item or user cannot be used. The run reports it, masks the modality and continues.
 
-    Attributes:
-        is_lasting: the content itself is at fault, so that trying again is of no use.
+    Args:
+        reason: what is wrong, for the report.
+        is_lasting: whether the content itself is invalid, so that another attempt would fail, too.
     """
 
     def __init__(self, reason: str, *, is_lasting: bool = True) -> None:
@@ -26,47 +27,50 @@ class ContentError(LLMInterestError):
 
 
 class EncoderError(LLMInterestError):
-    """An encoder cannot be used: its weights are missing, damaged, need a package that is not there, or more memory."""
+    """An encoder cannot be used: weights or a package are missing, weights are damaged, or memory is insufficient."""
 
 
 class StorageError(LLMInterestError):
-    """A file cannot be written: the disk is full or the folder is read-only. What was there before is still there."""
+    """A file cannot be written: the disk is full or the folder is read-only. An existing file is unchanged."""
 
 
 class TrainingError(LLMInterestError):
-    """Training cannot go on, as where memory runs out. What there was before is kept, the best checkpoint included."""
+    """Training cannot continue, for example because memory is exhausted. Earlier checkpoints are kept."""
 
 
 class DivergedError(TrainingError):
-    """The training loss became NaN."""
+    """The training loss is NaN."""
 
 
 class CheckpointError(LLMInterestError):
-    """A checkpoint is missing, damaged, or belongs to another model or data set."""
+    """A checkpoint is missing or damaged, or belongs to another model or data set."""
 
 
 class ProcessError(LLMInterestError):
-    """One of several processes that train together was killed."""
+    """A process of distributed training was killed."""
 
 
 class RequestError(LLMInterestError):
-    """The recommender cannot do what it is asked: an unknown item, an event out of order, too few candidates."""
+    """A call of the recommender is invalid: an unknown item, an event out of order, or too few candidates."""
 
 
 class StateError(LLMInterestError):
-    """A saved state is missing, damaged, or of another model."""
+    """A saved user state is missing or damaged, or belongs to another model."""
 
 
 class ExportError(LLMInterestError):
-    """A model cannot be exported: a package is missing, or a program does not do what the model does."""
+    """A model cannot be exported: a package is missing, or a program's output differs from the model's."""
 
 
 class Terminated(KeyboardInterrupt):
-    """The process was told to end by SIGTERM: an interrupt that no user made."""
+    """The process received SIGTERM. It is handled like an interrupt."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out: torch has a class for a GPU's memory alone, and says the rest in words."""
+    """Return whether memory was exhausted.
+
+    Torch has an exception class for GPU memory only; other cases are recognised by the message.
+    """
     words = ("out of memory", "not enough memory", "can't allocate memory")
     return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError) and any(word in str(error) for word in words)

@@ -28,7 +28,8 @@ _Settings = TypeVar("_Settings", DataSettings, ContentSettings, ModelSettings, E
 def settings_keys() -> list[str]:
     """Return the plug-in's own keys as declared, and then the weights of SSL objectives registered from outside."""
     declared = [field.name for group in ALL_SETTINGS for field in dataclasses.fields(group)]
-    return list(dict.fromkeys([*declared, *_weights_by_objective().values()]))
+    weights = [OBJECTIVE_WEIGHT.format(name=name) for name in REGISTRIES.get(OBJECTIVE_WEIGHT, ())]
+    return list(dict.fromkeys([*declared, *weights]))
 
 
 def read_settings(settings: type[_Settings], config: Mapping[str, Any] | Any) -> _Settings:
@@ -55,21 +56,22 @@ def ssl_weights(config: Mapping[str, Any] | Any) -> dict[str, float]:
     Raises:
         SettingsError: as for ``read_settings``.
     """
-    values = dataclasses.asdict(read_settings(ModelSettings, config))
-    for key in _weights_by_objective().values():
-        if key not in values and key in config:
-            try:
-                values[key] = TypeAdapter(NonNegativeFloat).validate_python(config[key])
-            except ValidationError as error:
-                raise _invalid_value(key, config[key], error) from error
-    prefix, _, suffix = OBJECTIVE_WEIGHT.partition("{name}")
-    weights = {key: value for key, value in values.items() if key.startswith(prefix) and key.endswith(suffix) and value}
-    return {key.removeprefix(prefix).removesuffix(suffix): weight for key, weight in weights.items()}
+    declared = dataclasses.asdict(read_settings(ModelSettings, config))
+    pattern = re.compile(OBJECTIVE_WEIGHT.format(name="(.+)"))
+    weights = {}
+    for key in settings_keys():
+        if match := pattern.fullmatch(key):
+            weights[match[1]] = declared[key] if key in declared else _external_weight(key, config)
+    return {name: weight for name, weight in weights.items() if weight}
 
 
-def _weights_by_objective() -> dict[str, str]:
-    """Return the registered SSL objectives' settings, by the objective's name."""
-    return {name: OBJECTIVE_WEIGHT.format(name=name) for name in REGISTRIES.get(OBJECTIVE_WEIGHT, ())}
+def _external_weight(key: str, config: Mapping[str, Any] | Any) -> float:
+    if key not in config:
+        return 0.0
+    try:
+        return TypeAdapter(NonNegativeFloat).validate_python(config[key])
+    except ValidationError as error:
+        raise _invalid_value(key, config[key], error) from error
 
 
 def _invalid_value(name: str, value: Any, error: ValidationError) -> SettingsError:
