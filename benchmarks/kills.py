@@ -44,7 +44,7 @@ import recbole_llm_interest.cli.report
 from recbole_llm_interest.content import pipeline as collect
 from recbole_llm_interest.evaluation.results import RunResult, read_results
 from recbole_llm_interest.evaluation.table import draw_comparison, write_comparison
-from recbole_llm_interest.training.checkpoint import open_checkpoint
+from recbole_llm_interest.training.checkpoint import load_checkpoint
 from recbole_llm_interest.training.run_metadata import environment_info
 
 REPOSITORY = Path(__file__).parent.parent
@@ -249,7 +249,7 @@ class Killing:
             sys.exit(f"error: the run that is reported did not end well: {_log(folder)}")
         runs = read_results(folder / "table.json")
         runs = [replace(run, checkpoint=str(folder / run.checkpoint), note="as it was") for run in runs]
-        later = [replace(run, note="run once more", losses={}, row=f"{run.row} again") for run in runs]
+        later = [replace(run, note="run once more", losses={}, variant=f"{run.variant} again") for run in runs]
         for number, results in enumerate((runs, later)):
             yield write_comparison(results, folder / f"version-{number}")[2]
 
@@ -277,10 +277,10 @@ class Killing:
         elif path.name == "manifest.json":
             json.loads(path.read_text())["refused"]
         elif path.name.endswith(".resume.pth"):
-            state = open_checkpoint(path)
+            state = load_checkpoint(path)
             return {(state["config"]["model"], epoch) for epoch in range(state["epoch"] + 1)}
         elif path.suffix == ".pth":
-            open_checkpoint(path)
+            load_checkpoint(path)
         elif path.suffix == ".json":
             return {(run.model, epoch) for run in read_results(path) for epoch in range(run.epochs)}
         return set()
@@ -310,9 +310,9 @@ class Killing:
             return {str(path.relative_to(folder)): _digest(path) for path in files if not path.name.startswith(".")}
         found: dict[Any, Any] = {}
         for run in read_results(folder / "table.json"):
-            weights = open_checkpoint(folder / run.checkpoint)["state_dict"]
-            found |= {(run.row, name): values.numpy() for name, values in weights.items()}
-            found |= {(run.row, name): value for name, value in _plain(run).items()}
+            weights = load_checkpoint(folder / run.checkpoint)["state_dict"]
+            found |= {(run.variant, name): values.numpy() for name, values in weights.items()}
+            found |= {(run.variant, name): value for name, value in _plain(run).items()}
         return found
 
 
@@ -320,7 +320,7 @@ def _plain(run: RunResult) -> dict[str, Any]:
     """What two runs have to share, as arrays."""
     scores = {f"test {name}": value for name, value in run.test.items()}
     curves = {f"loss {name}": values for name, values in run.losses.items()}
-    rest = {"epochs": run.epochs, "places": run.places, "best": run.best_valid, "validated": run.valid_scores}
+    rest = {"epochs": run.epochs, "ranks": run.ranks, "best": run.best_valid, "validated": run.valid_scores}
     return {name: np.asarray(value, dtype=np.float64) for name, value in {**scores, **curves, **rest}.items()}
 
 

@@ -92,11 +92,11 @@ def served(kind: str, folder: Path, options: argparse.Namespace) -> Recommender:
     """A recommender over the catalogue, with these vectors."""
     model, dataset, _ = prepared("LLMInterest", folder, options)
     with torch.no_grad():
-        fusion, tracker = model.item_fusion, model.tracker
+        fusion, tracker = model.item_encoder, model.tracker
         fusion.id_embedding.weight.copy_(vectors(kind, dataset.item_num, options.width))
         fusion.set_present(torch.ones_like(fusion.get_buffer("present")))
         torch.nn.init.eye_(tracker.skip.weight)
-        torch.nn.init.normal_(model.repeat_bias.bonus, std=0.05)
+        torch.nn.init.normal_(model.history_bias.repeat.bias, std=0.05)
         hidden, _ = tracker.encoder(fusion(torch.arange(1, 1001))[:, None], tracker.neutral_state(1000).carried)
         tracker.output.weight.div_(tracker.output(hidden).norm(dim=-1).mean())
         tracker.output.bias.zero_()

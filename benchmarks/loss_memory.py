@@ -14,7 +14,7 @@ import time
 import torch
 from figure import memory, print_figure
 
-from recbole_llm_interest.model.history_bias import HistoryBias
+from recbole_llm_interest.model.history_bias import ItemBias
 from recbole_llm_interest.model.losses import next_item_loss
 
 
@@ -35,7 +35,7 @@ def main() -> None:
         target = torch.randint(options.items, (options.targets,))
         bonus = torch.zeros(options.bonuses, requires_grad=True)
         few = torch.randint(options.items, (options.targets, options.bonuses))
-        next_item_loss(interest, items, target, 0.07, HistoryBias(few, bonus)).backward()
+        next_item_loss(interest, items, target, 0.07, ItemBias(few, bonus)).backward()
     print_figure(
         f"peak memory of the next-item loss, {options.items:,} items, {options.targets:,} targets, table and gradient "
         "included; the baseline is the aim",

@@ -32,10 +32,10 @@ def main() -> None:
     config, model, _, train_data, _, test_data = load_data_and_model(options.checkpoint)
     trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
     trainer.eval_collector.data_collect(train_data)  # what metrics count; RecBole does so as it trains
-    fusions = [fusion for fusion in (model.item_fusion, model.user_fusion) if fusion is not None]
+    fusions = [fusion for fusion in (model.item_encoder, model.user_encoder) if fusion is not None]
     whole = [fusion.get_buffer("present").clone() for fusion in fusions]
-    modalities = model.item_fusion.modalities
-    user_modalities = model.user_fusion.modalities if model.user_fusion is not None else []
+    modalities = model.item_encoder.modalities
+    user_modalities = model.user_encoder.modalities if model.user_encoder is not None else []
     content = [modality for modality in modalities if modality != ID]
     losses = [
         ("nothing", [], []),
@@ -52,9 +52,9 @@ def main() -> None:
         for share in (0.5, 1.0):
             for fusion, present in zip(fusions, whole, strict=True):
                 fusion.set_present(present)
-            take_away(model.item_fusion, lost, share)
-            if model.user_fusion is not None:
-                take_away(model.user_fusion, lost_by_users, share)
+            take_away(model.item_encoder, lost, share)
+            if model.user_encoder is not None:
+                take_away(model.user_encoder, lost_by_users, share)
             score = trainer.evaluate(test_data, load_best_model=False, show_progress=False)[options.metric]
             row[f"{options.metric}, from {share:.0%}"] = float(score)
         rows.append(row)
@@ -72,7 +72,7 @@ def take_away(fusion: torch.nn.Module, modalities: list[str], share: float) -> N
     count = len(fusion.get_buffer("present"))
     chosen = (torch.rand(count, generator=chance) < share).nonzero().view(-1)
     for modality in modalities:
-        fusion.take_away(modality, chosen)
+        fusion.drop_modality(modality, chosen)
 
 
 if __name__ == "__main__":

@@ -1,28 +1,28 @@
-"""Writes a model's programs, reads them back, and makes sure that they do what the model does."""
+"""Writes a model's programs, reads them back and compares them with the model."""
 
 from __future__ import annotations
 
 import json
-import logging
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.export import ExportedProgram
 from tqdm import tqdm
 
 from recbole_llm_interest.errors import ExportError
-from recbole_llm_interest.export.equality import Run, largest_differences
-from recbole_llm_interest.export.programs import Program, Tensors, programs_of, trace, traceable
+from recbole_llm_interest.export.equality import largest_differences
+from recbole_llm_interest.export.layers import Field
+from recbole_llm_interest.export.programs import Program, programs_of
+from recbole_llm_interest.export.targets import EXPORT_TARGETS, ExportTarget, Run
+from recbole_llm_interest.export.tracing import trace
 from recbole_llm_interest.io.files import write_atomically
 from recbole_llm_interest.model.llm_interest import LLMInterest
 from recbole_llm_interest.training.run_metadata import environment_info
 
-#: how far a program may be from the model: rounding errors
+#: largest difference between a program and the model that rounding explains
 _TOLERANCE = 1e-5
 
 
@@ -32,7 +32,7 @@ class Written:
 
     Attributes:
         program: its name.
-        file: where it lies.
+        file: its path.
         difference: the largest from the model, see ``largest_differences``.
     """
 
@@ -42,140 +42,115 @@ class Written:
 
 
 def write_programs(
-    model: LLMInterest, max_length: int, folder: Path, *, k: int | None = None, onnx: bool = False
+    model: LLMInterest, max_length: int, folder: Path, *, k: int | None = None, targets: Sequence[str] = ("torch",)
 ) -> list[Written]:
-    """Write every program of a model, and ``programs.json``, which says what goes in and what comes out.
+    """Write every program of a model, and ``programs.json``, which describes their inputs and outputs.
 
     Args:
         model: trained, on the CPU.
         max_length: ``MAX_ITEM_LIST_LENGTH``.
-        folder: is made if it is not there.
-        k: how many of the best items are scored; None for all.
-        onnx: whether to write them for ONNX, too.
+        folder: is created if it does not exist.
+        k: number of best items that a program scores; None for all items.
+        targets: names of ``EXPORT_TARGETS``.
+
+    Returns:
+        The programs of the first target, then those of the next.
 
     Raises:
-        ExportError: a package is missing, or a program differs from the model by more than rounding errors.
-        SettingsError: there are not ``k`` items.
+        ExportError: a package is missing, a program cannot be exported, or it differs from the model by more than
+            rounding errors.
+        SettingsError: a target is unknown, or there are fewer than ``k`` items.
         StorageError: a file cannot be written.
     """
-    _check_packages(onnx)
+    formats = [EXPORT_TARGETS[name]() for name in targets]
+    _check_packages(formats)
     programs = programs_of(model, k)
-    run: dict[str, dict[str, Run]] = {".pt2": {}, **({".onnx": {}} if onnx else {})}
-    with tqdm(total=len(programs) * len(run), desc="exporting", unit="program") as bar:
-        for name, program in programs.items():
-            exported = trace(program, max_length)
-            for suffix, found in run.items():
-                path = folder / f"{name}{suffix}"
-                found[name] = (
-                    _torch(exported, program, path) if suffix == ".pt2" else _onnx(exported, program, max_length, path)
-                )
-                bar.update()
+    runs = _write_all(programs, formats, max_length, folder)
     written = []
-    for suffix, found in run.items():
+    for target, run in zip(formats, runs, strict=True):
         with torch.no_grad():
-            differences = largest_differences(found, model, max_length)
-        written += [Written(name, folder / f"{name}{suffix}", value) for name, value in differences.items()]
-    for it in written:
-        if not it.difference <= _TOLERANCE:
-            raise ExportError(f"{it.file} differs from the model by {it.difference:.3g}: do not use it, and tell us")
-    described = json.dumps(_described(programs, model, max_length, written), indent=1, ensure_ascii=False) + "\n"
-    write_atomically(folder / "programs.json", lambda file: file.write(described.encode()))
+            differences = largest_differences(run, model, max_length)
+        written += [Written(name, _path(folder, name, target), value) for name, value in differences.items()]
+    for one in written:
+        if not one.difference <= _TOLERANCE:
+            raise ExportError(
+                f"{one.file} differs from the model by {one.difference:.3g}: do not use it, and report it"
+            )
+    description = json.dumps(_describe(programs, model, max_length, written), indent=1, ensure_ascii=False) + "\n"
+    write_atomically(folder / "programs.json", lambda file: file.write(description.encode()))
     return written
 
 
-def _check_packages(onnx: bool) -> None:
+def _check_packages(targets: Sequence[ExportTarget]) -> None:
+    """Refuse what cannot be written here.
+
+    Raises:
+        ExportError: torch is too old, or a package of a target is missing.
+    """
     if find_spec("torch.export._patches") is None:
         raise ExportError(
-            f"torch {torch.__version__} cannot export histories of any length; torch 2.13 can: install that"
+            f"torch {torch.__version__} cannot export recurrent layers for histories of any length: install torch 2.13"
         )
-    for package in ("onnx", "onnxscript", "onnxruntime") if onnx else ():
-        if find_spec(package) is None:
-            raise ExportError(f"--onnx needs the package {package}: pip install 'recbole_llm_interest[export]'")
+    for target in targets:
+        for package in target.packages:
+            if find_spec(package) is None:
+                raise ExportError(
+                    f"{target.suffix} programs need the package {package}: pip install 'recbole_llm_interest[export]'"
+                )
 
 
-def _torch(exported: ExportedProgram, program: Program, path: Path) -> Run:
-    """Write a program for torch; what it does, read back."""
-    write_atomically(path, lambda file: torch.export.save(exported, file))
-    again = torch.export.load(path).module()
-    return lambda inputs: again({name: inputs[name] for name in program.fields})  # they are told apart by their order
+def _write_all(
+    programs: Mapping[str, Program], targets: Sequence[ExportTarget], max_length: int, folder: Path
+) -> list[dict[str, Run]]:
+    """Write each program for each target; for each target, the programs that were read back, by name."""
+    runs: list[dict[str, Run]] = [{} for _ in targets]
+    with tqdm(total=len(programs) * len(targets), desc="exporting", unit="program") as bar:
+        for name, program in programs.items():
+            exported = trace(program, max_length)
+            for target, run in zip(targets, runs, strict=True):
+                run[name] = target.write(exported, program, max_length, _path(folder, name, target))
+                bar.update()
+    return runs
 
 
-def _onnx(exported: ExportedProgram, program: Program, max_length: int, path: Path) -> Run:
-    """Write a program for ONNX; what it does, read back."""
-    from onnxruntime import InferenceSession, SessionOptions
-
-    example = program.example(max_length)
-    with torch.no_grad(), traceable(), _quietly():
-        converted = torch.onnx.export(
-            exported,
-            (example,),
-            dynamo=True,
-            verbose=False,
-            input_names=list(example),
-            output_names=list(program(example)),
-        )
-    if converted is None:
-        raise ExportError(f"torch gave no ONNX program for {path}")
-    try:
-        data = converted.model_proto.SerializeToString()
-    except ValueError as error:
-        raise ExportError(
-            f"{path} cannot be written: an ONNX file holds at most 2 GB, and the items take more"
-        ) from error
-    write_atomically(path, lambda file: file.write(data))
-    options = SessionOptions()
-    options.log_severity_level = 3
-    session = InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    names = [output.name for output in session.get_outputs()]
-
-    def run(inputs: Tensors) -> Tensors:
-        given = {field.name: inputs[field.name].numpy() for field in session.get_inputs()}
-        return {name: torch.from_numpy(value) for name, value in zip(names, session.run(names, given), strict=True)}
-
-    return run
+def _path(folder: Path, program: str, target: ExportTarget) -> Path:
+    return folder / f"{program}{target.suffix}"
 
 
-@contextmanager
-def _quietly() -> Iterator[None]:
-    """Keep away what the converter says to developers."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
-
-
-def _described(
+def _describe(
     programs: Mapping[str, Program], model: LLMInterest, max_length: int, written: Sequence[Written]
 ) -> dict[str, Any]:
-    """What a program that runs these has to know."""
-    state = model.tracker.neutral_state(1)
-    described: dict[str, Any] = {
+    """What code that runs the programs has to know, for ``programs.json``."""
+    carried = list(model.tracker.neutral_state(1).carried.shape)
+    beginning = (
+        "carried and user are start's, for somebody unknown with every has_user_… false"
+        if "start" in programs
+        else f"carried is {carried} zeros, 1 being the batch"
+    )
+    return {
         "items": "row n is item n of vocabulary.json; row 0 is none",
         "max_length": max_length,
-        "before the first event": "history and past have no length; carried and user are start's, for somebody unknown "
-        "with every has_user_… false"
-        if "start" in programs
-        else f"history and past have no length; carried is {list(state.carried.shape)} zeros, 1 being the batch",
+        "before the first event": f"history and past have no length; {beginning}",
         "environment_info": environment_info(torch.device("cpu")),
-        "programs": {},
+        "programs": {name: _describe_program(name, program, written) for name, program in programs.items()},
     }
-    for name, program in programs.items():
-        described["programs"][name] = {
-            "files": {it.file.name: {"largest difference from the model": it.difference} for it in written
-                      if it.program == name},
-            "inputs": {
-                key: {
-                    "shape": list(field.shape),
-                    "type": str(field.dtype).removeprefix("torch."),
-                    "meaning": field.meaning,
-                }
-                for key, field in program.fields.items()
-            },
-            "outputs": program.meanings,
-        }  # fmt: skip
-    return described
+
+
+def _describe_program(name: str, program: Program, written: Sequence[Written]) -> dict[str, Any]:
+    return {
+        "files": {
+            one.file.name: {"largest difference from the model": one.difference}
+            for one in written
+            if one.program == name
+        },
+        "inputs": {key: _describe_field(field) for key, field in program.fields.items()},
+        "outputs": program.meanings,
+    }
+
+
+def _describe_field(field: Field) -> dict[str, Any]:
+    return {
+        "shape": list(field.shape),
+        "type": str(field.dtype).removeprefix("torch."),
+        "meaning": field.meaning,
+    }

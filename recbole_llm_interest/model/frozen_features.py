@@ -15,10 +15,15 @@ from recbole_llm_interest.content.features import Conditioning, Features
 class FrozenFeatures(nn.Module):
     """One modality's conditioned features. The conditioning is saved with the model, the features are not.
 
-    So a checkpoint meets new content, too, as it was trained to see it.
+    A checkpoint therefore conditions new content as it conditioned the content of its training.
+
+    Args:
+        features: ``[N, K]`` as encoded, and their conditioning.
 
     Attributes:
-        encoded: the features before that.
+        encoded: the features as encoded.
+        encoded_size: their width.
+        output_size: width of the conditioned features.
     """
 
     def __init__(self, features: Features) -> None:
@@ -33,16 +38,16 @@ class FrozenFeatures(nn.Module):
         self.register_buffer("values", values, persistent=False)
 
     def forward(self, rows: Tensor | slice) -> Tensor:
-        """Conditioned features of ``rows``, ``[B, K]``."""
+        """Conditioned features of ``rows``, ``[B] -> [B, output_size]``."""
         return self.get_buffer("values")[rows]
 
     def condition(self, features: Features) -> Tensor:
-        """Features of rows that are not in the table, ``[B, D]``, conditioned as the table's are, ``[B, K]``."""
+        """Condition features that are not in the table, ``[B, encoded_size] -> [B, output_size]``."""
         conditioned = replace(features, conditioning=self.encoded.conditioning).conditioned()
         return conditioned.to(self.get_buffer("values").device)
 
     def condition_again(self) -> bool:
-        """Condition as a checkpoint says that has just been loaded; whether that is otherwise than before."""
+        """Condition the table by the conditioning that a checkpoint has just loaded; return whether it differs."""
         before = self.encoded.conditioning
         if before is None:
             return False
@@ -54,7 +59,7 @@ class FrozenFeatures(nn.Module):
         return True
 
     def __deepcopy__(self, memo: dict[int, Any]) -> FrozenFeatures:
-        """A copy that shares what is never written to: RecBole copies the whole model to count its operations."""
+        """A copy that shares the tensors that are never written to: RecBole copies the model to count its FLOPs."""
         for frozen in (self.encoded, self.get_buffer("values")):
             memo[id(frozen)] = frozen
         clone = type(self).__new__(type(self))

@@ -1,4 +1,4 @@
-"""Fuses what is known of an item or user into one representation, with whatever is missing."""
+"""Fusions: how the projections of an entity's modalities and its ID embedding become one representation."""
 
 from __future__ import annotations
 
@@ -6,80 +6,123 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-#: the name under which a learnt ID embedding takes part beside the modalities
-ID = "id"
+from recbole_llm_interest.settings import Registry
 
 
-class GatedSum(nn.Module):
-    """A sum whose weights each part's own gate decides; equal weights at the start."""
+class Fusion(nn.Module):
+    """Combines M parts of width D; subclasses are registered in ``FUSIONS``.
+
+    Args:
+        modalities: number of parts M; a learned ID embedding counts as one.
+        embedding_size: width D of each part.
+
+    Attributes:
+        output_size: width of the representation.
+    """
 
     def __init__(self, modalities: int, embedding_size: int) -> None:
         super().__init__()
         self.output_size = embedding_size
+
+    def forward(self, parts: Tensor) -> tuple[Tensor, Tensor]:
+        """Representations ``[N, output_size]`` and weights ``[N, M]`` of parts ``[N, M, D]``."""
+        raise NotImplementedError
+
+    def contributions(self, parts: Tensor) -> Tensor | None:
+        """Each part's term in the representations, ``[N, M, D] -> [N, M, output_size]``; None if it is no sum."""
+        return None
+
+
+#: fusions by the value of the setting ``fusion``
+FUSIONS: Registry[type[Fusion]] = Registry("fusion", "fusion")
+
+
+@FUSIONS.register("gated")
+class GatedFusion(Fusion):
+    """A weighted sum; the weights are a softmax over one learned gate a part, equal at the start."""
+
+    def __init__(self, modalities: int, embedding_size: int) -> None:
+        super().__init__(modalities, embedding_size)
         self.gate = nn.Parameter(torch.zeros(modalities, embedding_size))
         self.gate_bias = nn.Parameter(torch.zeros(modalities))
 
     def forward(self, parts: Tensor) -> tuple[Tensor, Tensor]:
-        """Parts ``[N, M, D]`` to representations ``[N, D]`` and weights ``[N, M]``."""
-        weights = ((parts * self.gate).sum(dim=-1) + self.gate_bias).softmax(dim=-1)
-        return (weights[..., None] * parts).sum(dim=1) * parts.shape[1], weights
+        """Representations ``[N, D]`` and weights ``[N, M]`` of parts ``[N, M, D]``."""
+        weights = _gate_weights(parts, self.gate, self.gate_bias)
+        return _weighted_terms(parts, weights).sum(dim=1) * parts.shape[1], weights
+
+    def contributions(self, parts: Tensor) -> Tensor:
+        """Each part's term in the weighted sum, ``[N, M, D] -> [N, M, D]``."""
+        return _weighted_terms(parts, self(parts)[1]) * parts.shape[1]
 
 
-class AttentionFusion(nn.Module):
-    """A learnt query attends to what a hidden layer makes of each part (Yang et al., NAACL 2016)."""
+@FUSIONS.register("attention")
+class AttentionFusion(Fusion):
+    """A weighted sum; a learned query attends to a hidden layer of each part (Yang et al., NAACL 2016)."""
 
     def __init__(self, modalities: int, embedding_size: int) -> None:
-        super().__init__()
-        self.output_size = embedding_size
+        super().__init__(modalities, embedding_size)
         self.key = nn.Linear(embedding_size, embedding_size)
         self.query = nn.Parameter(torch.empty(embedding_size).normal_(std=embedding_size**-0.5))
 
     def forward(self, parts: Tensor) -> tuple[Tensor, Tensor]:
-        """Parts ``[N, M, D]`` to representations ``[N, D]`` and weights ``[N, M]``."""
+        """Representations ``[N, D]`` and weights ``[N, M]`` of parts ``[N, M, D]``."""
         weights = (torch.tanh(self.key(parts)) @ self.query).softmax(dim=-1)
-        return (weights[..., None] * parts).sum(dim=1) * parts.shape[1], weights
+        return _weighted_terms(parts, weights).sum(dim=1) * parts.shape[1], weights
+
+    def contributions(self, parts: Tensor) -> Tensor:
+        """Each part's term in the weighted sum, ``[N, M, D] -> [N, M, D]``."""
+        return _weighted_terms(parts, self(parts)[1]) * parts.shape[1]
 
 
-class ConcatMLP(nn.Module):
-    """The parts side by side through a two-layer MLP."""
+@FUSIONS.register("concat")
+class ConcatFusion(Fusion):
+    """A two-layer MLP over the concatenated parts."""
 
     def __init__(self, modalities: int, embedding_size: int) -> None:
-        super().__init__()
-        self.output_size = embedding_size
+        super().__init__(modalities, embedding_size)
         self.hidden = nn.Linear(modalities * embedding_size, embedding_size)
         self.output = nn.Linear(embedding_size, embedding_size)
 
     def forward(self, parts: Tensor) -> tuple[Tensor, Tensor]:
-        """Parts ``[N, M, D]`` to representations ``[N, D]`` and weights ``[N, M]``, by what each adds when hidden."""
+        """Representations ``[N, D]`` and weights ``[N, M]``, shares of the hidden layer, of parts ``[N, M, D]``."""
         blocks = self.hidden.weight.view(-1, *parts.shape[1:])  # [D, M, D]
         share = torch.einsum("nmd,hmd->nmh", parts, blocks)
         representation = self.output(F.gelu(share.sum(dim=1) + self.hidden.bias))
         return representation, F.normalize(share.norm(dim=-1), p=1, dim=-1)
 
 
-class LateFusion(nn.Module):
-    """Each modality keeps a space of its own, and its own score for the next item.
+@FUSIONS.register("late")
+class LateFusion(Fusion):
+    """Concatenates the parts, each at unit length times the root of its weight.
 
-    The parts stand side by side at unit length, times the root of the item's weight for each. The cosine of such a
-    representation with an interest of the same width is a weighted sum of one cosine a modality, where the item's
-    gate and the interest's length in that modality's space give the weights.
+    The cosine of such a representation with an interest of the same width is a weighted sum of one cosine a modality:
+    the item's gate and the length of the interest in that modality's block give the weights.
     """
 
     def __init__(self, modalities: int, embedding_size: int) -> None:
-        super().__init__()
+        super().__init__(modalities, embedding_size)
         self.output_size = modalities * embedding_size
         self.gate = nn.Parameter(torch.zeros(modalities, embedding_size))
         self.gate_bias = nn.Parameter(torch.zeros(modalities))
 
     def forward(self, parts: Tensor) -> tuple[Tensor, Tensor]:
-        """Parts ``[N, M, D]`` to representations ``[N, M * D]`` and weights ``[N, M]``."""
-        weights = ((parts * self.gate).sum(dim=-1) + self.gate_bias).softmax(dim=-1)
+        """Representations ``[N, M * D]`` and weights ``[N, M]`` of parts ``[N, M, D]``."""
+        weights = _gate_weights(parts, self.gate, self.gate_bias)
         return (weights.sqrt()[..., None] * F.normalize(parts, dim=-1)).flatten(1), weights
 
+    def contributions(self, parts: Tensor) -> Tensor:
+        """Each part's block of the representation, zero elsewhere, ``[N, M, D] -> [N, M, M * D]``."""
+        count, size = parts.shape[1:]
+        own_block = torch.eye(count, device=parts.device).repeat_interleave(size, dim=1)
+        return own_block * self(parts)[0][:, None]
 
-FUSIONS: dict[str, type[GatedSum] | type[AttentionFusion] | type[ConcatMLP] | type[LateFusion]] = {
-    "gated": GatedSum,
-    "attention": AttentionFusion,
-    "concat": ConcatMLP,
-    "late": LateFusion,
-}
+
+def _gate_weights(parts: Tensor, gate: Tensor, bias: Tensor) -> Tensor:
+    """Softmax over one gate a part, ``[N, M, D], [M, D], [M] -> [N, M]``."""
+    return ((parts * gate).sum(dim=-1) + bias).softmax(dim=-1)
+
+
+def _weighted_terms(parts: Tensor, weights: Tensor) -> Tensor:
+    """``[N, M, D], [N, M] -> [N, M, D]``."""
+    return weights[..., None] * parts

@@ -1,133 +1,190 @@
-"""What the history itself says of the next item, past the interest: of what it holds, and of what looks like that."""
+"""The history's own bias on the logits: learned terms for the items in it, and for their neighbours by content."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-#: weights differ by how long ago an event was: one for the last event, and each further one for twice as many
-_LAGS = 6
-#: the same for neighbours, which count as far back as these weights reach
-_NEIGHBOUR_LAGS = 4
-#: weights differ by how near a neighbour is in the same way; the older the event, the fewer of its neighbours count
-_RANKS = 6
+#: buckets of the lag (how many events ago), each twice as wide as the one before
+_LAG_BUCKETS = 6
+#: the same for neighbours, which are looked up only as far back as these buckets reach
+_NEIGHBOUR_LAG_BUCKETS = 4
+#: buckets of a neighbour's rank by similarity
+_RANK_BUCKETS = 6
 
 
-class HistoryBias(NamedTuple):
-    """What is added to the cosines of a few items.
+class ItemBias(NamedTuple):
+    """A bias on a few items' scores, sparse over the catalog.
 
     Attributes:
-        items: which ones, ``[T, K]``; 0 where there is none. An item that comes twice counts twice.
-        bonus: what is added to the cosine of each column's item, ``[K]``. What is added to 0 has no meaning.
+        items: item ids, ``[T, K]``; 0 for none. The biases of an item that occurs twice add up.
+        bias: ``[K]``, or ``[T, K]``; the entries of item 0 have no meaning. Cosine scores are divided by the
+            temperature after it is added.
     """
 
     items: Tensor
-    bonus: Tensor
+    bias: Tensor
+
+    def of(self, item: Tensor) -> Tensor:
+        """The bias of one item for each history, ``[T] -> [T]``."""
+        return self.bias.where(self.items == item[:, None], 0.0).sum(dim=1)
 
 
 class RepeatBias(nn.Module):
-    """A learnt bonus, or malus, by how many events ago an item was chosen.
+    """Learned bias on the items of the history, by how many events ago they were chosen.
 
-    People buy the same glue again and watch no film twice. RecBole ranks the items of the history like all others,
-    and content makes them look right by being like themselves; so that it is learnt, once for all items, what having
-    had an item says. The idea of a repeat mode is RepeatNet's (Ren et al., AAAI 2019).
+    RecBole's sequential evaluation ranks the items of the history among all others, and content alone would score
+    them high, since they resemble themselves. The bias learns, once for all items, whether users repeat. The idea of a
+    repeat mode is RepeatNet's (Ren et al., AAAI 2019).
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.bonus = nn.Parameter(torch.zeros(_LAGS))
+        self.bias = nn.Parameter(torch.zeros(_LAG_BUCKETS))
 
-    def forward(self, item_seq: Tensor, row: Tensor, position: Tensor) -> HistoryBias:
-        """After the events at ``position`` of the rows ``row``, ``[T]`` each, of histories ``[B, L]``."""
+    def forward(self, item_seq: Tensor, row: Tensor, position: Tensor) -> ItemBias:
+        """The bias after the events at ``position`` of the rows ``row``, ``[T]`` each, of ``item_seq``, ``[B, L]``."""
         length = item_seq.shape[1]
         ends_at = F.pad(item_seq, (length - 1, 0)).unfold(1, length, 1)  # [B, L, L], one window an event
         return self.after(ends_at[row, position])
 
-    def after(self, item_seq: Tensor) -> HistoryBias:
-        """After the last events of histories ``[T, L]``, with 0 in front of the shorter ones."""
+    def after(self, item_seq: Tensor) -> ItemBias:
+        """The bias after the last events of ``item_seq``, ``[T, L]``, padded in front."""
         lag = torch.arange(item_seq.shape[1] - 1, -1, -1, device=item_seq.device)
-        return HistoryBias(item_seq, _of_buckets(self.bonus[:, None], _bucket(lag, _LAGS)).squeeze(1))
+        return ItemBias(item_seq, _take(self.bias[:, None], _bucket(lag, _LAG_BUCKETS)).squeeze(1))
 
 
 class NeighbourBias(nn.Module):
-    """A learnt bonus for the nearest neighbours of what was chosen, by how near they are and how many events ago.
+    """Learned bias on the nearest neighbours of the history's items, by similarity rank and by lag.
 
-    Neighbours are those by frozen content, so that nothing which training saw of an item, or did not see, stands
-    between it and the items that it is like. What being like them is worth is learnt, a few dozen numbers in all. With
-    each bucket of older events, half as many of their neighbours count, since what is both old and far says little.
+    Neighbours are found on the frozen content, so that an item needs no training event to be one. The bias has a few
+    dozen weights in all. For each bucket of older events, half as many neighbours count.
 
     Args:
-        modalities: whose neighbours have weights of their own.
-        count: how many neighbours of an item are known in each, K.
+        modalities: number of modalities M; each has weights of its own.
+        count: neighbours of an item that are known in each modality, K.
 
     Attributes:
-        reach: how many events back it looks.
+        reach: how many events back neighbours are looked up.
     """
 
-    reach = 2**_NEIGHBOUR_LAGS - 1
+    reach = 2**_NEIGHBOUR_LAG_BUCKETS - 1
 
     def __init__(self, modalities: int, count: int) -> None:
         super().__init__()
-        self.bonus = nn.Parameter(torch.zeros(modalities, _NEIGHBOUR_LAGS, _RANKS))
-        lags = _bucket(torch.arange(self.reach), _NEIGHBOUR_LAGS)
-        ranks = _bucket(torch.arange(count), _RANKS)
-        counts = lags[:, None] + ranks < _RANKS  # [reach, K], of which each row is true up to some rank
-        # in Python's numbers, since an exported program cannot decide by what stands in a tensor
+        self.bias = nn.Parameter(torch.zeros(modalities, _NEIGHBOUR_LAG_BUCKETS, _RANK_BUCKETS))
+        lags = _bucket(torch.arange(self.reach), _NEIGHBOUR_LAG_BUCKETS)
+        ranks = _bucket(torch.arange(count), _RANK_BUCKETS)
+        counts = lags[:, None] + ranks < _RANK_BUCKETS  # [reach, K], of which each row is true up to some rank
+        # as Python numbers: an exported program cannot branch on the content of a tensor
         self._counted: list[int] = counts.sum(dim=1).tolist()
         lag, rank = counts.nonzero(as_tuple=True)
-        self.register_buffer("bucket", lags[lag] * _RANKS + ranks[rank], persistent=False)
+        self.register_buffer("bucket", lags[lag] * _RANK_BUCKETS + ranks[rank], persistent=False)
 
-    def forward(self, neighbours: Tensor, row: Tensor, position: Tensor) -> HistoryBias:
-        """After the events at ``position`` of the rows ``row``, ``[T]`` each, of histories ``[B, L]``.
+    def forward(self, neighbours: Tensor, row: Tensor, position: Tensor) -> ItemBias:
+        """The bias after the events at ``position`` of the rows ``row``, ``[T]`` each, of histories ``[B, L]``.
 
-        ``neighbours`` are those of each event, ``[B, L, M, K]``, the nearest first; 0 where there are none.
+        Args:
+            neighbours: the neighbours of each event's item, nearest first, ``[B, L, M, K]``; 0 for none.
+            row: of each target, ``[T]``.
+            position: of each target, ``[T]``.
         """
         length = neighbours.shape[1]
         reach = min(self.reach, length)
         events = F.pad(neighbours, (0, 0, 0, 0, reach - 1, 0))  # none before the first of each history
         by_lag = [events[:, reach - 1 - lag :][:, :length] for lag in range(reach)]
-        after_each = self._of_all_lags(by_lag)  # [B, L, K']
-        return self._bonus(after_each.flatten(0, 1).index_select(0, row * length + position), reach)
+        after_each = self._counted_neighbours(by_lag)  # [B, L, K']
+        return self._item_bias(after_each.flatten(0, 1).index_select(0, row * length + position), reach)
 
-    def after(self, neighbours: Tensor) -> HistoryBias:
-        """After the last events of histories, ``[T, R, M, K]``, with 0 in front of the shorter ones."""
+    def after(self, neighbours: Tensor) -> ItemBias:
+        """The bias after the last events of histories, from their neighbours ``[T, R, M, K]``, padded in front."""
         reach = min(self.reach, neighbours.shape[1])
-        return self._bonus(self._of_all_lags([neighbours[:, -1 - lag] for lag in range(reach)]), reach)
+        return self._item_bias(self._counted_neighbours([neighbours[:, -1 - lag] for lag in range(reach)]), reach)
 
-    def _of_all_lags(self, by_lag: list[Tensor]) -> Tensor:
-        """Of the neighbours of the event so many events ago, ``[..., M, K]`` each, those that count: ``[..., K']``."""
+    def _counted_neighbours(self, by_lag: list[Tensor]) -> Tensor:
+        """Those of the neighbours at each lag, ``[..., M, K]`` each, that count: ``[..., K']``."""
         nearest = [neighbours[..., :count] for neighbours, count in zip(by_lag, self._counted, strict=False)]
         return torch.cat(nearest, dim=-1).flatten(-2)
 
-    def _bonus(self, items: Tensor, reach: int) -> HistoryBias:
+    def _item_bias(self, items: Tensor, reach: int) -> ItemBias:
         bucket = self.get_buffer("bucket")[: sum(self._counted[:reach])]
-        return HistoryBias(items, _of_buckets(self.bonus.flatten(1).T, bucket).T.flatten())
+        return ItemBias(items, _take(self.bias.flatten(1).T, bucket).T.flatten())
 
 
-def together(*parts: HistoryBias | None) -> HistoryBias | None:
-    """All of several bonuses; None where there is none."""
-    some = [part for part in parts if part is not None]
-    if not some:
+class HistoryBias(nn.Module):
+    """The biases of a history, for training at every position and for scoring at its end.
+
+    Args:
+        repeat: bias on the history's items; None for none.
+        neighbour: bias on their neighbours by content; None for none.
+    """
+
+    def __init__(self, repeat: RepeatBias | None, neighbour: NeighbourBias | None) -> None:
+        super().__init__()
+        self.repeat = repeat
+        self.neighbour = neighbour
+
+    def forward(
+        self, item_seq: Tensor, neighbours_of: Callable[[Tensor], Tensor], row: Tensor, position: Tensor
+    ) -> ItemBias | None:
+        """The bias after the events at ``position`` of the rows ``row``, ``[T]`` each; None if there is none.
+
+        Args:
+            item_seq: ``[B, L]``.
+            neighbours_of: looks up the neighbours of items, ``[B, L] -> [B, L, M, K]``.
+            row: of each target, ``[T]``.
+            position: of each target, ``[T]``.
+        """
+        parts = []
+        if self.repeat is not None:
+            parts.append(self.repeat(item_seq, row, position))
+        if self.neighbour is not None:
+            parts.append(self.neighbour(neighbours_of(item_seq), row, position))
+        return _concatenated(parts)
+
+    def after(self, item_seq: Tensor, last: Tensor, neighbours_of: Callable[[Tensor], Tensor]) -> ItemBias | None:
+        """The bias after the events at ``last``, ``[B]``, of ``item_seq``, ``[B, L]``; None if there is none."""
+        return _concatenated(list(self.parts(item_seq, last, neighbours_of).values()))
+
+    def parts(self, item_seq: Tensor, last: Tensor, neighbours_of: Callable[[Tensor], Tensor]) -> dict[str, ItemBias]:
+        """The biases after the events at ``last``, by what they are on: an explanation names them.
+
+        Args:
+            item_seq: ``[B, L]``.
+            last: index of each history's last event, ``[B]``.
+            neighbours_of: looks up the neighbours of items, ``[B, R] -> [B, R, M, K]``.
+        """
+        parts = {}
+        if self.repeat is not None:
+            parts["repeat"] = self.repeat.after(_last_events(item_seq, last, item_seq.shape[1]))
+        if self.neighbour is not None:
+            parts["neighbour"] = self.neighbour.after(neighbours_of(_last_events(item_seq, last, self.neighbour.reach)))
+        return parts
+
+
+def _concatenated(parts: list[ItemBias]) -> ItemBias | None:
+    if not parts:
         return None
-    items, bonus = zip(*some, strict=True)
-    return HistoryBias(torch.cat(items, dim=1), torch.cat(bonus))
+    items, bias = zip(*parts, strict=True)
+    return ItemBias(torch.cat(items, dim=1), torch.cat(bias))
 
 
-def until(item_seq: Tensor, last: Tensor, events: int) -> Tensor:
-    """So many events of histories ``[B, L]`` up to the one at ``last``, ``[B]``, which stands in the last column."""
-    place = last[:, None] - torch.arange(events - 1, -1, -1, device=last.device)
+def _last_events(item_seq: Tensor, last: Tensor, count: int) -> Tensor:
+    """The ``count`` events of ``item_seq``, ``[B, L]``, up to the one at ``last``, ``[B]``, padded in front."""
+    place = last[:, None] - torch.arange(count - 1, -1, -1, device=last.device)
     return item_seq.gather(1, place.clamp(min=0)).where(place >= 0, 0)
 
 
-def _of_buckets(weights: Tensor, bucket: Tensor) -> Tensor:
+def _take(weights: Tensor, bucket: Tensor) -> Tensor:
     """The weights of buckets, ``[buckets, M], [K] -> [K, M]``; the gradient, unlike that of an index, sorts nothing."""
     return F.embedding(bucket, weights)
 
 
 def _bucket(distance: Tensor, buckets: int) -> Tensor:
-    """0, 1 and 2, 3 to 6, 7 to 14, … up to the last bucket, which has no end."""
+    """The bucket of a distance: 0, 1 and 2, 3 to 6, 7 to 14, … up to the last bucket, which has no end."""
     starts = 2 ** torch.arange(1, buckets, device=distance.device)
     return (distance[..., None] + 1 >= starts).sum(dim=-1)

@@ -1,4 +1,4 @@
-"""Follows a user's interest through time: ``h_t = LSTM(I_t, h_{t-1})``."""
+"""Tracks a user's interest through time: ``h_t = LSTM(I_t, h_{t-1})``."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from recbole_llm_interest.model.sequence_encoders import AttentionReadout, RecurrentEncoder, TransformerEncoder, latest
+from recbole_llm_interest.model.sequence_encoders import TRACKERS, AttentionReadout, EncoderSizes, latest
 
 
 class InterestState(NamedTuple):
-    """What the tracker knows of ``B`` users between two events.
+    """The tracker's state of B users between two events.
 
     Attributes:
-        carried: what the encoder carries over, ``[S, B, H]``.
-        past: states after the events so far, ``[B, T, H]``; ``T`` is 0 where no attention reads them.
-        user: who they are, ``[B, U]``; None where the tracker does not know users by content.
+        carried: state of the sequence encoder, ``[S, B, H]``.
+        past: hidden states after the events so far, ``[B, T, H]``; T is 0 without an attention readout.
+        user: representations of the users, ``[B, U]``; None if the tracker has no user content.
     """
 
     carried: Tensor
@@ -25,26 +25,34 @@ class InterestState(NamedTuple):
 
 
 class InterestTracker(nn.Module):
-    """Reads events one by one, starts from who the user is, and keeps asking.
+    """Reads events one by one; the user's representation sets the first state and is gated into every interest.
 
-    The user's representation sets the first state, and stands in a gate at every step: interest is what the history
-    says plus as much of the profile as the gate, which sees both, lets through.
-
-    It has two equal faces: ``forward`` reads whole histories, for training and evaluation; ``step`` reads one
-    event, for live updates, in a time that does not grow with the history (with attention: not beyond
+    It has two equal faces. ``forward`` reads whole histories, for training and evaluation. ``step`` reads one event,
+    for live updates, at a cost that does not depend on the length of the history (with attention: only up to
     ``max_length`` events).
 
     Args:
-        input_size: width ``D`` of an item and of the interest.
-        hidden_size: width ``H`` of the state.
-        num_layers: layers of the encoder.
+        input_size: width D of an item and of the interest.
+        hidden_size: width H of a hidden state.
+        num_layers: layers of the sequence encoder.
         dropout_prob: dropout between layers.
-        user_size: width ``U`` of a user's representation; None where users are not known by content.
-        encoder: ``lstm``, ``gru`` or ``transformer``.
+        user_size: width U of a user's representation; None without user content.
+        encoder: name of one of ``TRACKERS``.
         num_heads: attention heads of a Transformer.
         max_length: events back to which attention reaches.
-        attention_readout: whether interest also reads all states so far.
-        last_item_skip: whether the last item also speaks for itself.
+        attention_readout: whether the interest also attends to all hidden states so far.
+        last_item_skip: whether there is a linear skip connection from the last item to the interest.
+
+    Example:
+        >>> import torch
+        >>> tracker = InterestTracker(input_size=8, hidden_size=16, num_layers=1, dropout_prob=0.0, user_size=None)
+        >>> items = torch.randn(2, 5, 8)
+        >>> whole = tracker(items, tracker.neutral_state(2))
+        >>> state = tracker.neutral_state(2)
+        >>> for item in items.unbind(dim=1):
+        ...     interest, state = tracker.step(item, state)
+        >>> torch.allclose(interest, whole[:, -1], atol=1e-6)
+        True
     """
 
     def __init__(
@@ -64,12 +72,8 @@ class InterestTracker(nn.Module):
         super().__init__()
         self.hidden_size = hidden_size
         self.max_length = max_length
-        self.encoder: RecurrentEncoder | TransformerEncoder
-        if encoder == "transformer":
-            self.encoder = TransformerEncoder(input_size, hidden_size, num_layers, num_heads, dropout_prob, max_length)
-        else:
-            cell = {"lstm": nn.LSTM, "gru": nn.GRU}[encoder]
-            self.encoder = RecurrentEncoder(cell, input_size, hidden_size, num_layers, dropout_prob)
+        sizes = EncoderSizes(input_size, hidden_size, num_layers, dropout_prob, num_heads, max_length)
+        self.encoder = TRACKERS[encoder](sizes)
         self.output = nn.Linear(hidden_size, input_size)
         self.readout = AttentionReadout(hidden_size, input_size) if attention_readout else None
         self.skip = nn.Linear(input_size, input_size, bias=False) if last_item_skip else None
@@ -77,7 +81,7 @@ class InterestTracker(nn.Module):
         self.profile = ProfileGate(hidden_size, user_size, input_size) if user_size else None
 
     def neutral_state(self, batch_size: int) -> InterestState:
-        """The state of ``batch_size`` users where users are not known by content: zeros."""
+        """The state of ``batch_size`` users before the first event, without user content: zeros."""
         weight = self.output.weight
         return InterestState(
             weight.new_zeros(self.encoder.initial_size, batch_size, self.hidden_size),
@@ -89,25 +93,25 @@ class InterestTracker(nn.Module):
         """The state before the first event, from users' representations ``[B, U]``.
 
         Raises:
-            ValueError: the tracker was built for users without content.
+            ValueError: the tracker was built without user content.
         """
         if self.user_to_state is None:
             raise ValueError("this tracker has no user_size: start from neutral_state")
         state = torch.tanh(self.user_to_state(user)).view(user.shape[0], -1, self.hidden_size)
-        neutral = self.neutral_state(user.shape[0])  # len() is a constant where the model is exported
+        neutral = self.neutral_state(user.shape[0])  # not len(): torch.export would take it for a constant
         return neutral._replace(carried=state.transpose(0, 1).contiguous(), user=user)
 
     def forward(self, items: Tensor, state: InterestState) -> Tensor:
-        """Interest after each event of ``items``, both ``[B, L, D]``. What is padded behind the end changes nothing."""
+        """Interest after each of ``items``, ``[B, L, D] -> [B, L, D]``; padding behind the end has no effect."""
         return self.read(items, state)[0]
 
     def step(self, item: Tensor, state: InterestState) -> tuple[Tensor, InterestState]:
-        """Interest after one more event of each user, ``[B, D]``, and the new state."""
+        """Interest after one more item of each user, ``[B, D] -> [B, D]``, and the new state."""
         interest, state = self.read(item[:, None], state)
         return interest[:, 0], state
 
     def read(self, items: Tensor, state: InterestState) -> tuple[Tensor, InterestState]:
-        """Interest after each event of ``items``, both ``[B, L, D]``, and the state after the last one."""
+        """Interest after each of ``items``, ``[B, L, D] -> [B, L, D]``, and the state after the last one."""
         hidden, carried = self.encoder(items, state.carried)
         interest = self.output(hidden)
         past = state.past
@@ -122,12 +126,12 @@ class InterestTracker(nn.Module):
 
 
 class ProfileGate(nn.Module):
-    """How much of a user's profile belongs in the interest right now.
+    """Adds a user's projected profile to the interest, gated by the profile and the hidden state.
 
     Args:
-        hidden_size: width ``H`` of the tracker's state.
-        user_size: width ``U`` of a user's representation.
-        output_size: width ``D`` of the interest.
+        hidden_size: width H of a hidden state.
+        user_size: width U of a user's representation.
+        output_size: width D of the interest.
     """
 
     def __init__(self, hidden_size: int, user_size: int, output_size: int) -> None:
@@ -137,6 +141,6 @@ class ProfileGate(nn.Module):
         self.gate_by_history = nn.Linear(hidden_size, output_size, bias=False)
 
     def forward(self, hidden: Tensor, user: Tensor) -> Tensor:
-        """The profile's part of the interest, ``[B, L, D]``, from hidden states ``[B, L, H]`` and users ``[B, U]``."""
+        """The gated profile, ``[B, L, D]``, from hidden states ``[B, L, H]`` and users ``[B, U]``."""
         gate = torch.sigmoid(self.gate_by_history(hidden) + self.gate_by_user(user)[:, None])
         return gate * self.profile(user)[:, None]

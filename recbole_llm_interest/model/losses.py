@@ -1,7 +1,8 @@
-"""Losses as pure functions of tensors."""
+"""Losses: cross-entropy of the next item, in chunks, and InfoNCE."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -9,68 +10,110 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from recbole_llm_interest.model.history_bias import HistoryBias
+from recbole_llm_interest.model.history_bias import ItemBias
+from recbole_llm_interest.model.scoring import ScoringRule, logits
 
-#: the least length by which a class is divided
-_EPSILON = 1e-12
-#: scores that a chunk of the next-item loss never exceeds, whatever the catalogue: in float32 128 MB; 512 MB on a GPU,
-#: for which starting many chunks takes longer than computing them
-_CHUNK_SCORES_AT_MOST = {"cpu": 2**25, "cuda": 2**27}
-#: scores that it holds on a processor, as many as stay in its cache
-_CHUNK_SCORES = {"cpu": 2**18}
-#: targets that a chunk has at least where the catalogue is large: fewer make thin, slow matrix products
-_CHUNK_TARGETS = 64
+#: upper bound of the logits in a chunk of the next-item loss: in float32 128 MB; 512 MB on a GPU, where many small
+#: chunks cost more to launch than to compute
+_MAX_CHUNK_LOGITS = {"cpu": 2**25, "cuda": 2**27}
+#: preferred number of logits in a chunk: as many as fit a processor's cache
+_CHUNK_LOGITS = {"cpu": 2**18}
+#: lower bound of the targets in a chunk of a large catalog: matrix products of fewer rows are slow
+_MIN_CHUNK_TARGETS = 64
 
 
-def item_scores(interest: Tensor, items: Tensor, temperature: float | None) -> Tensor:
-    """Score of each item for each interest, ``[B, D], [N, D] -> [B, N]``.
+@dataclass(frozen=True)
+class NextItemLoss:
+    """The next-item loss at every position of a batch that is followed by an item.
 
-    It is their cosine, divided by the temperature; their dot product where the temperature is None.
+    Attributes:
+        rule: the scoring rule.
+        horizon: number of next items that the interest after each event is to predict.
+        decay: weight of a next item relative to the one before it.
+        precision: of the matrix products.
     """
-    if temperature is not None:
-        interest, items = F.normalize(interest, dim=-1), F.normalize(items, dim=-1) / temperature
-    return interest @ items.T
+
+    rule: ScoringRule
+    horizon: int = 1
+    decay: float = 0.5
+    precision: torch.dtype = torch.float32
+
+    def __call__(
+        self,
+        seq_output: Tensor,
+        items: Tensor,
+        pos_items: Tensor,
+        at: tuple[Tensor, Tensor],
+        bias: ItemBias | None = None,
+        logit_correction: Tensor | None = None,
+    ) -> Tensor:
+        """The mean over targets, a scalar.
+
+        Args:
+            seq_output: interest after each event, ``[B, L, D]``.
+            items: representations of the candidates, ``[C, D]``.
+            pos_items: index of the item that follows each event, ``[B, L]``; 0 for none.
+            at: rows and positions of the targets, ``[T]`` each.
+            bias: of the history at each target, see ``next_item_loss``.
+            logit_correction: ``[C]``, see ``next_item_loss``.
+        """
+        row, position = at
+        # each event is selected once, so that its gradient is written and not, as indexing's, sorted and summed
+        interest = seq_output.flatten(0, 1).index_select(0, row * seq_output.shape[1] + position)
+        target, weight = self.targets(pos_items, row, position)
+        return next_item_loss(interest, items, target, self.rule, bias, weight, logit_correction, self.precision)
+
+    def targets(self, pos_items: Tensor, row: Tensor, position: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The items that follow each target event, and their weights, ``[T, K]`` both; ``[T]`` and None for one item.
+
+        Behind the end of a history, the next item is repeated with weight 0.
+        """
+        if self.horizon == 1:
+            return pos_items[row, position], None
+        following = F.pad(pos_items, (0, self.horizon - 1)).unfold(1, self.horizon, 1)[row, position]
+        weight = (following > 0) * self.decay ** torch.arange(self.horizon, device=following.device)
+        return following.where(following > 0, following[:, :1]), weight / weight.sum(dim=1, keepdim=True)
 
 
 def next_item_loss(
-    interest: Tensor,
-    candidates: Tensor,
-    target: Tensor,
-    temperature: float | None,
-    history: HistoryBias | None = None,
-    share: Tensor | None = None,
+    seq_output: Tensor,
+    items: Tensor,
+    pos_items: Tensor,
+    rule: ScoringRule,
+    bias: ItemBias | None = None,
+    target_weight: Tensor | None = None,
     logit_correction: Tensor | None = None,
     precision: torch.dtype = torch.float32,
 ) -> Tensor:
-    """Cross-entropy of the next item over all candidates, with cosine scores (UniSRec, arXiv 2206.05941).
+    """Cross-entropy of the next item over all candidates (with cosine scores: UniSRec, arXiv 2206.05941).
 
-    Worked off in chunks of targets, so that the scores of all targets never stand in memory at once, and in the
-    precision that it is given, whatever the automatic mixed precision around it.
+    It is computed in chunks of targets, which bounds its memory, and in ``precision``, regardless of autocast.
 
     Args:
-        interest: ``[T, D]``, one row a target.
-        candidates: ``[C, D]``.
-        target: ``[T]``, which candidate comes next; or ``[T, K]``, several that do.
-        temperature: divides the cosines; None for dot products instead of cosines.
-        history: what is added to the cosines of a few candidates a row.
-        share: ``[T, K]``, how much each of several targets counts, 1 in all for each row.
-        logit_correction: ``[C]``, what is added to a candidate's score wherever it is not the target: for one that was
-            drawn, minus the log of the probability of that (Bengio and Senécal, 2008); -inf for one that is none. So
-            no target is its own rival, however it was drawn.
-        precision: of the matrix products and what comes out of them; the softmax and the loss are float32 at least.
+        seq_output: interest, ``[T, D]``, one row a target.
+        items: representations of the candidates, ``[C, D]``.
+        pos_items: index of the next item among the candidates, ``[T]``; or ``[T, K]``, several next items.
+        rule: the scoring rule.
+        bias: of the history, ``[T, K']`` items a row.
+        target_weight: ``[T, K]``, weight of each of several next items; a row sums to 1.
+        logit_correction: ``[C]``, added to a candidate's logit except where it is the target: logQ correction of a
+            sampled negative, minus the log of its probability to be drawn (Bengio and Senécal, 2008); -inf for a
+            candidate that is no negative.
+        precision: of the matrix products and their results; softmax and loss are in float32 at least.
+
+    Returns:
+        The mean over targets, a scalar.
     """
-    with torch.autocast(interest.device.type, enabled=False):
-        interest, candidates = _at_least_float(interest), _at_least_float(candidates)
-        if temperature is not None:
-            interest = F.normalize(interest, dim=-1)
-        if share is None:
-            target, share = target[:, None], interest.new_ones(len(target), 1)
-        share = share.to(interest.dtype)
-        if history is None:
-            history = HistoryBias(target[:, :0], interest.new_zeros(0))
-        few, bonus = history.items, _at_least_float(history.bonus) / (temperature or 1.0)
+    with torch.autocast(seq_output.device.type, enabled=False):
+        query, items = rule.query(_at_least_float(seq_output)), _at_least_float(items)
+        if target_weight is None:
+            pos_items, target_weight = pos_items[:, None], query.new_ones(len(pos_items), 1)
+        target_weight = target_weight.to(query.dtype)
+        if bias is None:
+            bias = ItemBias(pos_items[:, :0], query.new_zeros(0))
+        scaled_bias = rule.scale_bias(_at_least_float(bias.bias))
         return _ChunkedCrossEntropy.apply(  # type: ignore[no-untyped-call]
-            interest, candidates, target, share, few, bonus, logit_correction, temperature, precision
+            query, items, pos_items, target_weight, bias.items, scaled_bias, logit_correction, rule, precision
         )
 
 
@@ -79,99 +122,108 @@ def _at_least_float(values: Tensor) -> Tensor:
 
 
 def _chunk_targets(classes: int, device: torch.device) -> int:
-    at_most = _CHUNK_SCORES_AT_MOST.get(device.type, _CHUNK_SCORES_AT_MOST["cpu"])
-    at_once = max(_CHUNK_SCORES.get(device.type, at_most) // classes, _CHUNK_TARGETS)
-    return max(min(at_once, at_most // classes), 1)
+    at_most = _MAX_CHUNK_LOGITS.get(device.type, _MAX_CHUNK_LOGITS["cpu"])
+    preferred = max(_CHUNK_LOGITS.get(device.type, at_most) // classes, _MIN_CHUNK_TARGETS)
+    return max(min(preferred, at_most // classes), 1)
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
-    """Mean cross-entropy of ``rows @ classes.T``, which takes its gradient along while a chunk's scores are at hand.
+    """Mean cross-entropy of ``logits(query, factors of items, bias)``; gradients are computed during forward.
 
-    Classes count by their direction alone, divided by the temperature, if there is one. To the scores of ``few``
-    classes a row, ``bonus`` is added, and to all but the targets' ``logit_correction``.
-
-    torch has this from 2.13 on, as ``linear_cross_entropy``; this one runs on older releases and, by working in place
-    on what stays in a processor's cache, in less time. Past a chunk's scores, two tables as large as the classes are
-    held: their gradient, and their directions.
+    A chunk's logits are then in memory, and are overwritten in place by their gradient. torch 2.13 has
+    ``linear_cross_entropy`` for this; this function runs on older releases and is faster on a processor, since a chunk
+    stays in its cache. Besides a chunk, two tables of the size of ``items`` are held: item factors and gradient.
     """
 
     @staticmethod
     def forward(
         ctx: Any,
-        rows: Tensor,
-        classes: Tensor,
-        target: Tensor,
-        share: Tensor,
-        few: Tensor,
-        bonus: Tensor,
+        query: Tensor,
+        items: Tensor,
+        pos_items: Tensor,
+        target_weight: Tensor,
+        bias_items: Tensor,
+        bias: Tensor,
         logit_correction: Tensor | None,
-        temperature: float | None,
+        rule: ScoringRule,
         precision: torch.dtype,
     ) -> Tensor:
-        """Mean loss, from ``[T, D], [C, D], [T, K], [T, K], [T, L], [L], [C]``."""
-        loss = rows.new_zeros(())
-        rows_grad, classes_grad, bonus_grad = torch.empty_like(rows), torch.zeros_like(classes), torch.zeros_like(bonus)
-        if temperature is not None:
-            scale = 1 / (torch.linalg.vector_norm(classes, dim=1, keepdim=True).clamp(min=_EPSILON) * temperature)
-            classes = classes * scale
-        is_low = precision != torch.float32 and rows.dtype != torch.float64  # float64 stays what it is
-        row_factor, class_factor = (rows.to(precision), classes.to(precision)) if is_low else (rows, classes)
-        chunk = min(_chunk_targets(len(classes), rows.device), len(rows))
-        scores_of_chunk, few_of_chunk = rows.new_empty(chunk, len(classes)), rows.new_empty(chunk, few.shape[1])
-        chunks = (torch.split(values, chunk) for values in (row_factor, rows_grad, target, share, few))
-        for part, part_grad, wanted, wanted_share, chosen in zip(*chunks, strict=True):
-            scores, added = scores_of_chunk[: len(part)], few_of_chunk[: len(part)]
+        """Mean loss, from ``[T, D], [C, D], [T, K], [T, K], [T, K'], [K'], [C]``."""
+        loss = query.new_zeros(())
+        query_grad = torch.empty_like(query)
+        factors_grad, bias_grad = torch.zeros_like(items), torch.zeros_like(bias)
+        scale = rule.item_scale(items)
+        factors = items if scale is None else items * scale
+        is_low = precision != torch.float32 and query.dtype != torch.float64  # float64 stays float64
+        query_low, factors_low = (query.to(precision), factors.to(precision)) if is_low else (query, factors)
+        chunk = min(_chunk_targets(len(items), query.device), len(query))
+        buffers = query.new_empty(chunk, len(items)), query.new_empty(chunk, bias_items.shape[1])
+        by_target = (query_low, query_grad, pos_items, target_weight, bias_items)
+        chunks = zip(*(torch.split(values, chunk) for values in by_target), strict=True)
+        for part, part_grad, target, weight, biased in chunks:
+            scores = logits(part, factors_low, ItemBias(biased, bias), out=buffers[0][: len(part)])
+            part_loss, gradient = _loss_and_gradient(scores, target, weight, logit_correction)
+            loss += part_loss
+            bias_grad += torch.gather(gradient, 1, biased, out=buffers[1][: len(part)]).sum(dim=0)
             if is_low:
-                scores.copy_(part @ class_factor.T)
+                gradient = gradient.to(precision)
+                part_grad.copy_(gradient @ factors_low)
+                factors_grad += gradient.T @ part
             else:
-                torch.mm(part, class_factor.T, out=scores)
-            scores.scatter_add_(1, chosen, bonus.expand_as(chosen))
-            wanted_score = scores.gather(1, wanted)
-            if logit_correction is not None:
-                scores.add_(logit_correction).scatter_(1, wanted, wanted_score)
-            best = scores.amax(dim=1)
-            probability = torch.softmax(scores, dim=1, out=scores)
-            # log-sum-exp by way of the best class, whose probability cannot vanish
-            log_sum_exp = best - probability.amax(dim=1).log()
-            loss += (log_sum_exp - (wanted_share * wanted_score).sum(dim=1)).sum()
-            probability.scatter_add_(1, wanted, -wanted_share)  # now d loss / d scores
-            bonus_grad += torch.gather(probability, 1, chosen, out=added).sum(dim=0)
-            if is_low:
-                difference = probability.to(precision)
-                part_grad.copy_(difference @ class_factor)
-                classes_grad += difference.T @ part
-            else:
-                torch.mm(probability, class_factor, out=part_grad)
-                classes_grad.addmm_(probability.T, part)
-        if temperature is not None:  # only what is across a class changes its direction
-            along = torch.einsum("cd,cd->c", classes, classes_grad) * temperature**2
-            classes_grad.addcmul_(classes, along[:, None], value=-1).mul_(scale)
-        ctx.save_for_backward(rows_grad, classes_grad, bonus_grad)
-        return loss / len(rows)
+                torch.mm(gradient, factors_low, out=part_grad)
+                factors_grad.addmm_(gradient.T, part)
+        items_grad = factors_grad if scale is None else _through_scale(factors_grad, factors, scale, rule)
+        ctx.save_for_backward(query_grad, items_grad, bias_grad)
+        return loss / len(query)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        """The gradients that forward took along, scaled."""
-        rows_grad, classes_grad, bonus_grad = ctx.saved_tensors
-        scale = grad / len(rows_grad)
-        return rows_grad * scale, classes_grad * scale, None, None, None, bonus_grad * scale, None, None, None
+        """The gradients that forward computed, scaled."""
+        query_grad, items_grad, bias_grad = ctx.saved_tensors
+        scale = grad / len(query_grad)
+        return query_grad * scale, items_grad * scale, None, None, None, bias_grad * scale, None, None, None
 
 
-def info_nce(view: Tensor, other_view: Tensor, alike: Tensor, temperature: float) -> Tensor:
+def _loss_and_gradient(
+    scores: Tensor, target: Tensor, weight: Tensor, logit_correction: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Summed cross-entropy of scores ``[t, C]``, and its gradient, which overwrites them."""
+    target_score = scores.gather(1, target)
+    if logit_correction is not None:
+        scores.add_(logit_correction).scatter_(1, target, target_score)
+    best = scores.amax(dim=1)
+    probability = torch.softmax(scores, dim=1, out=scores)
+    # log-sum-exp through the best class, whose probability cannot vanish
+    log_sum_exp = best - probability.amax(dim=1).log()
+    loss = (log_sum_exp - (weight * target_score).sum(dim=1)).sum()
+    return loss, probability.scatter_add_(1, target, -weight)
+
+
+def _through_scale(factors_grad: Tensor, factors: Tensor, scale: Tensor, rule: ScoringRule) -> Tensor:
+    """The gradient of items from that of their factors, in place: only what is across an item changes its direction."""
+    along = torch.einsum("cd,cd->c", factors, factors_grad) * (rule.temperature or 1.0) ** 2
+    return factors_grad.addcmul_(factors, along[:, None], value=-1).mul_(scale)
+
+
+def info_nce(view: Tensor, other_view: Tensor, false_negatives: Tensor, temperature: float) -> Tensor:
     """Symmetric InfoNCE (arXiv 1807.03748): each row should find its other view among those of the batch.
 
-    In float32, whatever the automatic mixed precision around it.
+    It is computed in float32, regardless of autocast.
 
     Args:
         view: ``[B, D]``.
-        other_view: ``[B, D]``, row by row the same thing seen differently.
-        alike: ``[B, B]``, bool; rows that are no negatives of each other, such as two windows of one user.
+        other_view: ``[B, D]``, row by row another view of the same thing.
+        false_negatives: ``[B, B]``, bool; pairs that are no negatives, such as two windows of one user.
         temperature: divides the cosines.
+
+    Returns:
+        The mean over both directions, a scalar.
     """
     with torch.autocast(view.device.type, enabled=False):
-        scores = item_scores(_at_least_float(view), _at_least_float(other_view), temperature)
-        is_other = ~torch.eye(len(scores), dtype=torch.bool, device=scores.device)
-        scores = scores.masked_fill(alike & is_other, -torch.inf)
-        target = torch.arange(len(scores), device=scores.device)
-        return (F.cross_entropy(scores, target) + F.cross_entropy(scores.T, target)) / 2
+        view = F.normalize(_at_least_float(view), dim=-1)
+        similarity = view @ (F.normalize(_at_least_float(other_view), dim=-1) / temperature).T
+        is_other = ~torch.eye(len(similarity), dtype=torch.bool, device=similarity.device)
+        similarity = similarity.masked_fill(false_negatives & is_other, -torch.inf)
+        target = torch.arange(len(similarity), device=similarity.device)
+        return (F.cross_entropy(similarity, target) + F.cross_entropy(similarity.T, target)) / 2

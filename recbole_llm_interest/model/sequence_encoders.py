@@ -1,106 +1,154 @@
-"""What can stand at the tracker's heart: recurrent networks and a causal Transformer, behind one interface.
+"""Sequence encoders of the tracker: recurrent networks and a causal Transformer, behind one interface.
 
-An encoder reads representations of successive events, given what it carries over from those before, and returns a
-hidden state after each, with what it carries on. What is carried has the shape ``[S, B, H]``: ``S`` is fixed for
-recurrent networks, and counts the events so far for a Transformer.
+An encoder reads the representations of successive events, given its state before them, and returns a hidden state
+after each event, and its new state. The state has the shape ``[S, B, H]``.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from recbole_llm_interest.settings import Registry
 
-class RecurrentEncoder(nn.Module):
-    """LSTM (Hochreiter and Schmidhuber, 1997) or GRU (Cho et al., 2014); further layers add to what is below them.
+
+@dataclass(frozen=True)
+class EncoderSizes:
+    """What a sequence encoder is built from.
+
+    Attributes:
+        input_size: width D of an event.
+        hidden_size: width H of a hidden state.
+        num_layers: number of layers.
+        dropout_prob: dropout within and between layers.
+        num_heads: attention heads of a layer.
+        max_length: events back to which attention reaches.
+    """
+
+    input_size: int
+    hidden_size: int
+    num_layers: int = 1
+    dropout_prob: float = 0.0
+    num_heads: int = 2
+    max_length: int = 50
+
+
+class SequenceEncoder(nn.Module):
+    """The base of the tracker's encoders, which are registered in ``TRACKERS``.
+
+    Attributes:
+        initial_size: S of the state before the first event.
+        has_attention: whether the state grows by a row with each event, up to ``max_length``; S is fixed otherwise.
+    """
+
+    initial_size: int
+    has_attention = False
+
+    def forward(self, events: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """Hidden states ``[B, L, H]`` after each of ``events``, ``[B, L, D]``, and the state ``[S, B, H]`` then."""
+        raise NotImplementedError
+
+
+#: builders of sequence encoders by the value of the setting ``tracker``
+TRACKERS: Registry[Callable[[EncoderSizes], SequenceEncoder]] = Registry("tracker", "tracker")
+
+
+class RecurrentEncoder(SequenceEncoder):
+    """LSTM (Hochreiter and Schmidhuber, 1997) or GRU (Cho et al., 2014); layers after the first are residual.
 
     Args:
         cell: ``nn.LSTM`` or ``nn.GRU``.
-        input_size: width ``D`` of an event.
-        hidden_size: width ``H`` of the state.
-        num_layers: how many are stacked.
-        dropout_prob: dropout on what a further layer reads.
+        sizes: widths, layers and dropout between layers.
     """
 
-    def __init__(
-        self,
-        cell: type[nn.LSTM] | type[nn.GRU],
-        input_size: int,
-        hidden_size: int,
-        num_layers: int,
-        dropout_prob: float,
-    ) -> None:
+    def __init__(self, cell: type[nn.LSTM] | type[nn.GRU], sizes: EncoderSizes) -> None:
         super().__init__()
+        hidden_size = sizes.hidden_size
         self.layers = nn.ModuleList(
-            cell(hidden_size if layer else input_size, hidden_size, batch_first=True) for layer in range(num_layers)
+            cell(hidden_size if layer else sizes.input_size, hidden_size, batch_first=True)
+            for layer in range(sizes.num_layers)
         )
-        self.dropout = nn.Dropout(dropout_prob)
+        self.dropout = nn.Dropout(sizes.dropout_prob)
         self.tensors_a_layer = 2 if cell is nn.LSTM else 1
-        self.initial_size = num_layers * self.tensors_a_layer
+        self.initial_size = sizes.num_layers * self.tensors_a_layer
 
-    def forward(self, events: Tensor, carried: Tensor) -> tuple[Tensor, Tensor]:
-        """Hidden states ``[B, L, H]`` after each of ``events``, ``[B, L, D]``, and what is carried on."""
+    def forward(self, events: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """Hidden states ``[B, L, H]`` after each of ``events``, ``[B, L, D]``, and the state ``[S, B, H]`` then."""
         states: list[Tensor] = []
         hidden = events
-        carried_by_layer = torch.split(carried, self.tensors_a_layer)
-        for index, (layer, state) in enumerate(zip(self.layers, carried_by_layer, strict=True)):
+        for index, (layer, before) in enumerate(
+            zip(self.layers, torch.split(state, self.tensors_a_layer), strict=True)
+        ):
             if self.tensors_a_layer == 2:
-                output, (last, cell) = layer(self.dropout(hidden) if index else hidden, (state[:1], state[1:]))
+                output, (last, cell) = layer(self.dropout(hidden) if index else hidden, (before[:1], before[1:]))
                 states += [last, cell]
             else:
-                output, last = layer(self.dropout(hidden) if index else hidden, state)
+                output, last = layer(self.dropout(hidden) if index else hidden, before)
                 states.append(last)
             hidden = hidden + output if index else output
         return hidden, torch.cat(states)
 
 
-class TransformerEncoder(nn.Module):
-    """A causal Transformer as in SASRec (Kang and McAuley, ICDM 2018), normalised before each block.
+@TRACKERS.register("lstm")
+def _lstm(sizes: EncoderSizes) -> RecurrentEncoder:
+    return RecurrentEncoder(nn.LSTM, sizes)
+
+
+@TRACKERS.register("gru")
+def _gru(sizes: EncoderSizes) -> RecurrentEncoder:
+    return RecurrentEncoder(nn.GRU, sizes)
+
+
+@TRACKERS.register("transformer")
+class TransformerEncoder(SequenceEncoder):
+    """A causal Transformer as in SASRec (Kang and McAuley, ICDM 2018), with normalisation before each block.
+
+    Its state is the tokens it has read: one that stands before the history, and one an event.
 
     Args:
-        input_size: width ``D`` of an event.
-        hidden_size: width ``H`` of the state.
-        num_layers: blocks.
-        num_heads: attention heads of a block.
-        dropout_prob: dropout within blocks.
-        max_length: events that are attended to; older ones are forgotten.
+        sizes: widths, blocks, heads, dropout within blocks, and the events that are attended to.
     """
 
-    initial_size = 1  # one token that stands before the history
+    initial_size = 1
+    has_attention = True
 
-    def __init__(
-        self, input_size: int, hidden_size: int, num_layers: int, num_heads: int, dropout_prob: float, max_length: int
-    ) -> None:
+    def __init__(self, sizes: EncoderSizes) -> None:
         super().__init__()
-        self.max_length = max_length
-        self.input = nn.Linear(input_size, hidden_size)
-        self.position = nn.Embedding(max_length + 1, hidden_size)
+        hidden_size = sizes.hidden_size
+        self.max_length = sizes.max_length
+        self.input = nn.Linear(sizes.input_size, hidden_size)
+        self.position = nn.Embedding(sizes.max_length + 1, hidden_size)
         nn.init.normal_(self.position.weight, std=hidden_size**-0.5)
         block = nn.TransformerEncoderLayer(
-            *(hidden_size, num_heads, 4 * hidden_size, dropout_prob, "gelu"), batch_first=True, norm_first=True
+            *(hidden_size, sizes.num_heads, 4 * hidden_size, sizes.dropout_prob, "gelu"),
+            batch_first=True,
+            norm_first=True,
         )
         self.blocks = nn.TransformerEncoder(
-            block, num_layers, norm=nn.LayerNorm(hidden_size), enable_nested_tensor=False
+            block, sizes.num_layers, norm=nn.LayerNorm(hidden_size), enable_nested_tensor=False
         )
 
-    def forward(self, events: Tensor, carried: Tensor) -> tuple[Tensor, Tensor]:
-        """Hidden states ``[B, L, H]`` after each of ``events``, ``[B, L, D]``, and what is carried on."""
-        tokens = torch.cat([carried.transpose(0, 1), self.input(events)], dim=1)
+    def forward(self, events: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """Hidden states ``[B, L, H]`` after each of ``events``, ``[B, L, D]``, and the state ``[S, B, H]`` then."""
+        tokens = torch.cat([state.transpose(0, 1), self.input(events)], dim=1)
         tokens = torch.cat([tokens[:, :1], latest(tokens[:, 1:], self.max_length)], dim=1)
         length = tokens.shape[1]
-        places = self.position.weight[:length]
-        ahead = nn.Transformer.generate_square_subsequent_mask(length, device=tokens.device, dtype=tokens.dtype)
-        hidden = self.blocks(tokens + places, mask=ahead, is_causal=True)
+        positions = self.position.weight[:length]
+        mask = nn.Transformer.generate_square_subsequent_mask(length, device=tokens.device, dtype=tokens.dtype)
+        hidden = self.blocks(tokens + positions, mask=mask, is_causal=True)
         return latest(hidden, events.shape[1]), tokens.transpose(0, 1)
 
 
 class AttentionReadout(nn.Module):
-    """Attends from the present state to all states so far (Li et al., CIKM 2017, NARM).
+    """Attends from the present hidden state to all hidden states so far (NARM, Li et al., CIKM 2017).
 
     Args:
-        hidden_size: width ``H`` of the states.
-        output_size: width ``D`` of what is read.
+        hidden_size: width H of the hidden states.
+        output_size: width D of the result.
     """
 
     def __init__(self, hidden_size: int, output_size: int) -> None:
@@ -110,7 +158,7 @@ class AttentionReadout(nn.Module):
         self.value = nn.Linear(hidden_size, output_size, bias=False)
 
     def forward(self, hidden: Tensor, past: Tensor) -> Tensor:
-        """What is read at each of the last ``L`` states, ``[B, L, D]``, from all ``past`` ones, ``[B, T + L, H]``."""
+        """The readout ``[B, L, D]`` at the last L hidden states, ``[B, L, H]``, from all of them, ``[B, T + L, H]``."""
         length, total = hidden.shape[1], past.shape[1]
         now = torch.arange(length, device=hidden.device) + total - length
         is_past = torch.arange(total, device=hidden.device) <= now[:, None]
@@ -119,6 +167,6 @@ class AttentionReadout(nn.Module):
 
 
 def latest(events: Tensor, count: int) -> Tensor:
-    """The last ``count`` of events ``[B, L, D]``, or as many as there are, in a way that a program is exported by."""
+    """The last ``count`` of events ``[B, L, D]``, or all if there are fewer; ``torch.export`` can trace it."""
     surplus = torch.sym_max(events.shape[1] - count, 0)  # type: ignore[no-untyped-call]
     return events[:, surplus:]

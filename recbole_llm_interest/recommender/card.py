@@ -99,7 +99,7 @@ def model_card(trained: Trained, result: RunResult | None, license: str) -> str:
 
 
 def _modalities(trained: Trained) -> list[str]:
-    fusions = (trained.model.item_fusion, trained.model.user_fusion)
+    fusions = (trained.model.item_encoder, trained.model.user_encoder)
     return sorted({name for fusion in fusions if fusion is not None for name in fusion.features})
 
 
@@ -114,7 +114,7 @@ def _test(result: RunResult | None) -> str:
 def _encoders(trained: Trained, settings: Mapping[str, Any]) -> str:
     """By what each kind of content was encoded, and under which licence that is."""
     rows = []
-    for kind, fusion in (("items", trained.model.item_fusion), ("users", trained.model.user_fusion)):
+    for kind, fusion in (("items", trained.model.item_encoder), ("users", trained.model.user_encoder)):
         for modality in [] if fusion is None else fusion.features:
             name, licence = _encoder(kind[:-1], modality, settings)  # type: ignore[arg-type]
             rows.append([f"{kind}' {modality}", name, licence])

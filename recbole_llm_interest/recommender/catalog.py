@@ -1,4 +1,4 @@
-"""The items that can be recommended: a table that grows and shrinks while it is in use."""
+"""The catalog of items that can be recommended: items are added and removed while it is in use."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from recbole_llm_interest.content.features import Content
 from recbole_llm_interest.errors import RequestError
+from recbole_llm_interest.model.scoring import ScoringRule
 from recbole_llm_interest.recommender.growable_tensor import GrowableTensor
 from recbole_llm_interest.recommender.neighbourhood import Neighbourhood
 
@@ -20,20 +20,20 @@ BLOCK_ITEMS = 2**16
 
 @dataclass(frozen=True)
 class Block:
-    """Some items, ready to be scored.
+    """A block of items, ready to be scored.
 
     Attributes:
-        rows: in the table, ascending, ``[n]``.
-        matrix: what interest is multiplied with, ``[D, n]``: a processor reads it at twice the speed of ``[n, D]``.
+        rows: in the catalog, ascending, ``[n]``.
+        matrix: their item factors, ``[D, n]``: a processor multiplies by it at twice the speed of ``[n, D]``.
     """
 
     rows: Tensor
     matrix: Tensor
 
-    def places(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Which column each of ``rows`` is, and whether it is one at all; of the same shape both."""
-        place = torch.searchsorted(self.rows, rows.contiguous()).clamp(max=len(self.rows) - 1)
-        return place, self.rows[place] == rows
+    def columns(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """The column of each of ``rows`` in this block, and whether it is in it; both of the shape of ``rows``."""
+        column = torch.searchsorted(self.rows, rows.contiguous()).clamp(max=len(self.rows) - 1)
+        return column, self.rows[column] == rows
 
 
 @dataclass(frozen=True)
@@ -58,12 +58,12 @@ class NewItem:
 
 
 class Catalog:
-    """What the model makes of every item, by row; row 0 is nobody.
+    """Every item that can be recommended, by row; row 0 is the padding.
 
     Args:
         tokens: the items' names, by row.
         representations: ``[N, D]``.
-        is_cosine: whether scores are cosines, and not dot products.
+        rule: the scoring rule.
         neighbourhoods: by modality, in the order of the model's; none where neighbours have no say.
         texts: what is known of items in words, by token.
         labels: the same at its shortest, as a title.
@@ -74,7 +74,7 @@ class Catalog:
         tokens: Sequence[str],
         representations: Tensor,
         *,
-        is_cosine: bool = True,
+        rule: ScoringRule = ScoringRule(1.0),  # noqa: B008  (immutable)
         neighbourhoods: Mapping[str, Neighbourhood] | None = None,
         texts: Mapping[str, str] | None = None,
         labels: Mapping[str, str] | None = None,
@@ -87,10 +87,12 @@ class Catalog:
         self.labels = dict(labels or {})
         self.removed = torch.zeros(1, dtype=torch.long)  # with the padding
         self.added: dict[int, NewItem] = {}
-        self._is_cosine = is_cosine
+        self._rule = rule
         self._representations = GrowableTensor(representations)
         self._neighbourhoods = dict(neighbourhoods or {})
-        self._blocks = [self._factor(part).T.contiguous() for part in torch.split(representations, BLOCK_ITEMS)]
+        self._blocks = [
+            self._rule.item_factors(part).T.contiguous() for part in torch.split(representations, BLOCK_ITEMS)
+        ]
 
     def __len__(self) -> int:
         """How many items there are to recommend."""
@@ -106,8 +108,8 @@ class Catalog:
         return self._representations.all
 
     def neighbours(self, rows: Tensor) -> Tensor:
-        """The nearest neighbours by content of these rows, ``[n, M, K]``; 0 where there are none."""
-        return torch.stack([near.neighbours[rows] for near in self._neighbourhoods.values()], dim=1)
+        """The nearest neighbours of these rows by content, ``[...] -> [..., M, K]``; 0 for none."""
+        return torch.stack([near.neighbours[rows] for near in self._neighbourhoods.values()], dim=-2).long()
 
     def blocks(self) -> Iterator[Block]:
         """All items, removed ones too, in blocks."""
@@ -122,8 +124,8 @@ class Catalog:
             yield Block(part, self.factors(part).T)
 
     def factors(self, rows: Tensor) -> Tensor:
-        """What interest is multiplied with, of these rows, ``[n, D]``."""
-        return self._factor(self.representations[rows])
+        """Item factors of these rows, ``[...] -> [..., D]``."""
+        return self._rule.item_factors(self.representations[rows])
 
     def find(self, tokens: Sequence[str], removed_too: bool = False) -> Tensor:
         """The rows of items; of those that were removed as well, for events that were before.
@@ -154,7 +156,7 @@ class Catalog:
         if item.text:
             self.texts[token], self.labels[token] = item.text, item.label
         self._representations.append(item.representation[None])
-        factor = self._factor(item.representation[None]).T
+        factor = self._rule.item_factors(item.representation[None]).T
         if self._blocks[-1].shape[1] < BLOCK_ITEMS:
             self._blocks[-1] = torch.cat([self._blocks[-1], factor], dim=1)
         else:
@@ -172,6 +174,3 @@ class Catalog:
         row = self.find([token])
         del self.rows[token]
         self.removed = torch.cat([self.removed, row])
-
-    def _factor(self, representations: Tensor) -> Tensor:
-        return F.normalize(representations, dim=-1) if self._is_cosine else representations

@@ -1,4 +1,4 @@
-"""Why an item scores as it does for a user: what of the item, and what of the user, makes the score."""
+"""Explains a score: which parts of the item, of the profile and of the history it comes from."""
 
 from __future__ import annotations
 
@@ -6,18 +6,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from recbole_llm_interest.model.fusion import AttentionFusion, GatedSum, LateFusion
+from recbole_llm_interest.model.entity_encoder import EntityEncoder
 from recbole_llm_interest.model.interest_tracker import InterestState
-from recbole_llm_interest.model.item_encoder import ContentFusion
+from recbole_llm_interest.model.scoring import ScoringRule, logits
 from recbole_llm_interest.recommender.live_model import LiveModel
 from recbole_llm_interest.recommender.search import Query
 from recbole_llm_interest.recommender.user_state import State
 
-#: events that are told apart; older ones are one part
+#: events that are explained one by one; older ones are one part
 _EVENTS = 50
+#: names of the history's biases
+_BIAS_NAMES = {"repeat": "repeat bias", "neighbour": "neighbour bias"}
 
 
 @dataclass(frozen=True)
@@ -26,9 +27,14 @@ class Part:
 
     Attributes:
         name: what it comes from.
-        points: how much of the score that is, or what the score loses without it; may be negative.
-        share: of all parts' points, regardless of their sign; the shares of a list sum to one, unless all points are 0.
-        time: of an event; None where there is none.
+        points: its term in the score, or the loss of score without it; may be negative.
+        share: its absolute points as a share of those of all parts of its list.
+        time: timestamp of an event; None for unknown, and for what is no event.
+
+    Example:
+        >>> explanation = recommender.explain(state, "i1")
+        >>> abs(sum(part.share for part in explanation.of_item) - 1) < 1e-6
+        True
     """
 
     name: str
@@ -39,17 +45,22 @@ class Part:
 
 @dataclass(frozen=True)
 class Explanation:
-    """What makes an item's score.
+    """The parts of an item's score.
 
     Attributes:
-        item: its token.
-        score: what ``recommend`` gives it.
-        of_item: by modality, ID, and what the history adds for having held it or what is like it. What is missing
-            (``no image``) counts by the learnt vector in its place.
-        is_exact: whether those points sum to the score, as they do for every fusion but ``concat``; there, they are
-            what the score loses when the modality is taken away.
-        of_user: the profile and the events, by what the score loses without each (leave-one-out), the most influential
-            first. The last 50 events are told apart, those before them are one part.
+        item: its ID.
+        score: as ``recommend`` gives it.
+        of_item: by modality, ID, and the history's biases. A missing modality (``no image``) counts by the learned
+            vector in its place.
+        is_exact: whether these points sum to the score, as they do for every fusion except ``concat``; there, they are
+            the loss of score when the modality is dropped.
+        of_user: the profile and the events, by the loss of score without each (leave-one-out), the most influential
+            first. The last 50 events are single parts, older ones are one.
+
+    Example:
+        >>> explanation = recommender.explain(state, "i1")
+        >>> round(sum(part.points for part in explanation.of_item), 3) == round(explanation.score, 3)
+        True
     """
 
     item: str
@@ -64,109 +75,100 @@ _Points = tuple[str, float, float | None]
 
 
 def explain(live: LiveModel, state: State, row: int) -> Explanation:
-    """Explain the score of the item in this row of the table for a state of one user."""
+    """Explain the score of the item in this row of the catalog for a state of one user."""
     query = live.query(state.interest, state.items, state.length)
     score = float(live.score(query, row))
-    of_item, is_exact = _of_item(live, state, query, row)
-    of_user = _of_user(live, state, row, score)
-    return Explanation(live.items.tokens[row], score, _shares(of_item), is_exact, _shares(of_user))
+    of_item, is_exact = _item_parts(live, state, query, row)
+    of_user = _user_parts(live, state, row, score)
+    return Explanation(live.items.tokens[row], score, _with_shares(of_item), is_exact, _with_shares(of_user))
 
 
-def _shares(parts: Sequence[_Points]) -> list[Part]:
-    total = sum(abs(points) for _, points, _ in parts) or 1.0
-    found = [Part(name, points, abs(points) / total, time) for name, points, time in parts]
-    return sorted(found, key=lambda part: -part.share)
+def _with_shares(points: Sequence[_Points]) -> list[Part]:
+    total = sum(abs(value) for _, value, _ in points) or 1.0
+    parts = [Part(name, value, abs(value) / total, time) for name, value, time in points]
+    return sorted(parts, key=lambda part: -part.share)
 
 
-def _of_item(live: LiveModel, state: State, query: Query, row: int) -> tuple[list[_Points], bool]:
-    """Points of each modality and of what the history adds; and whether they sum to the score."""
-    fusion, temperature = live.model.item_fusion, live.model.temperature
+def _item_parts(live: LiveModel, state: State, query: Query, row: int) -> tuple[list[_Points], bool]:
+    """Points of each modality and of the history's biases; and whether they sum to the score."""
+    encoder = live.model.item_encoder
     added = live.items.added.get(row)
-    parts, present = (
-        fusion.parts(torch.tensor([row], device=live.device)) if added is None else fusion.parts_of(added.content)
-    )
-    names = [
-        name if there else f"no {name}" for name, there in zip(fusion.modalities, present[0].tolist(), strict=True)
+    if added is None:
+        parts, present = encoder.parts(torch.tensor([row], device=live.device))
+    else:
+        parts, present = encoder.parts_of(added.content)
+    factors, is_exact = _modality_factors(encoder, live.model.scoring_rule, parts)
+    values = logits(query.interest, factors)[0].tolist()
+    points: list[_Points] = [
+        (name if is_present else f"no {name}", value, None)
+        for name, is_present, value in zip(encoder.modalities, present[0].tolist(), values, strict=True)
     ]
-    vectors = modality_vectors(fusion, parts)
-    is_exact = vectors is not None
-    if vectors is None:  # what the representation loses, modality by modality
-        rest = parts.repeat(len(names), 1, 1)
-        each = torch.arange(len(names))
-        rest[each, each] = fusion.missing
-        whole, changed = fusion.combine(parts)[0], fusion.combine(rest)[0]
-        if temperature is not None:
-            whole, changed = F.normalize(whole, dim=-1), F.normalize(changed, dim=-1)
-        vectors = whole - changed
-    elif temperature is not None:
-        vectors = vectors / vectors.sum(dim=0).norm()
-    found: list[_Points] = [(n, p, None) for n, p in zip(names, (vectors @ query.interest[0]).tolist(), strict=True)]
-    for name, bonus in live.bonuses(state.items, state.length).items():
-        found.append((name, float(bonus.bonus.where(bonus.items == row, 0.0).sum()) / (temperature or 1.0), None))
-    return found, is_exact
+    item = torch.tensor([row], device=live.device)
+    for name, bias in live.bias_parts(state.items, state.length).items():
+        points.append((_BIAS_NAMES[name], float(bias.of(item)), None))
+    return points, is_exact
 
 
-def modality_vectors(fusion: ContentFusion, parts: Tensor) -> Tensor | None:
-    """Each modality's part of a representation, ``[M, D]``, of which it is the sum; None where it is no sum.
+def _modality_factors(encoder: EntityEncoder, rule: ScoringRule, parts: Tensor) -> tuple[Tensor, bool]:
+    """Each modality's term in an item factor, ``[1, M, D] -> [M, D]``, and whether the factor is their sum.
 
-    Args:
-        fusion: what made the representation.
-        parts: each modality's part before the fusion, ``[1, M, D]``.
+    If it is not, a term is the difference that the modality makes to the factor.
     """
-    representation, weights = fusion.combine(parts)
-    count, size = parts.shape[1:]
-    if isinstance(fusion.combine, (GatedSum, AttentionFusion)):
-        return (weights[..., None] * parts)[0] * count
-    if isinstance(fusion.combine, LateFusion):
-        own = torch.eye(count, device=parts.device).repeat_interleave(size, dim=1)
-        return own * representation
-    return None
+    terms = encoder.combine.contributions(parts)
+    if terms is None:
+        dropped = parts.repeat(parts.shape[1], 1, 1)
+        each = torch.arange(len(dropped))
+        dropped[each, each] = encoder.missing
+        return rule.item_factors(encoder.combine(parts)[0]) - rule.item_factors(encoder.combine(dropped)[0]), False
+    scale = rule.item_scale(terms.sum(dim=1))
+    return (terms[0] if scale is None else terms[0] * scale), True
 
 
-def _of_user(live: LiveModel, state: State, row: int, score: float) -> list[_Points]:
-    """What the score loses without the profile, without each recent event, and without the older ones."""
+def _user_parts(live: LiveModel, state: State, row: int, score: float) -> list[_Points]:
+    """The loss of score without the profile, without each recent event, and without the older ones."""
     rows, times, user = state.items, state.times, state.tracker.user
     length = rows.shape[1]
     start = live.initial(torch.zeros(1, 0) if user is None else user)
     older = max(length - _EVENTS, 0)
-    found: list[_Points] = []
+    points: list[_Points] = []
     if user is not None:
-        found.append(("profile", score - _replayed(live, rows, times, live.initial(live.users([0])), row)[0], None))
+        anonymous = live.initial(live.users([0]))
+        points.append(("profile", score - _scores_after(live, rows, times, anonymous, row)[0], None))
     if older:
-        recent = _replayed(live, rows[:, older:], times[:, older:], start, row)[0]
-        found.append((f"{older} older events", score - recent, None))
+        recent = _scores_after(live, rows[:, older:], times[:, older:], start, row)[0]
+        points.append((f"{older} older events", score - recent, None))
     if length:
-        kept = _all_but_one(length, older)
-        others = _replayed(live, rows[0, kept], times[0, kept], start, row, older)
+        kept = _leave_one_out(length, older)
+        others = _scores_after(live, rows[0, kept], times[0, kept], start, row, older)
         for event, rest in enumerate(others, start=older):
             time = float(times[0, event])
             name = live.items.tokens[int(rows[0, event])]
-            found.append((name, score - rest, time if time == time else None))
-    return found
+            points.append((name, score - rest, time if time == time else None))
+    return points
 
 
-def _all_but_one(length: int, first: int) -> Tensor:
-    """Places of ``length`` events without one from ``first`` on, ``[length - first, length - 1]``."""
+def _leave_one_out(length: int, first: int) -> Tensor:
+    """Indices of ``length`` events without one from ``first`` on, ``[length - first, length - 1]``."""
     left_out = torch.arange(first, length)
     kept = torch.arange(length - 1).expand(len(left_out), -1)
     return kept + (kept >= left_out[:, None])
 
 
-def _replayed(
-    live: LiveModel, rows: Tensor, times: Tensor, state: InterestState, row: int, alike: int = 0
+def _scores_after(
+    live: LiveModel, rows: Tensor, times: Tensor, state: InterestState, row: int, common: int = 0
 ) -> list[float]:
-    """Scores of an item after other histories, ``[B, L]``, of one user, of which the first ``alike`` events agree."""
+    """Scores of an item after other histories, ``[B, L]``, of one user, whose first ``common`` events are equal."""
     before = None
-    if alike:
-        _, state = live.read(rows[:1, :alike], times[:1, :alike], state)
-        before = times[:, alike - 1]
+    if common:
+        _, state = live.read(rows[:1, :common], times[:1, :common], state)
+        before = times[:, common - 1]
     count = len(rows)
     state = InterestState(
         state.carried.expand(-1, count, -1).contiguous(),
         state.past.expand(count, -1, -1),
         None if state.user is None else state.user.expand(count, -1),
     )
-    interest, _ = live.read(rows[:, alike:], times[:, alike:], state, before)
+    interest, _ = live.read(rows[:, common:], times[:, common:], state, before)
     query = live.query(interest, rows, torch.full((count,), rows.shape[1]))
     scores: list[float] = live.score(query, row).tolist()
     return scores

@@ -17,13 +17,13 @@ from recbole_llm_interest.content.blobs import Text
 from recbole_llm_interest.content.catalogue import text_writer
 from recbole_llm_interest.data.dataset import catalogue_of, recorded_histories
 from recbole_llm_interest.errors import CheckpointError
-from recbole_llm_interest.model.item_encoder import ContentFusion
+from recbole_llm_interest.model.entity_encoder import EntityEncoder
 from recbole_llm_interest.model.llm_interest import LLMInterest
 from recbole_llm_interest.recommender.encoding import ContentReader
 from recbole_llm_interest.settings import ContentSettings, read_settings, settings_keys
-from recbole_llm_interest.training.checkpoint import open_checkpoint, restore_model
+from recbole_llm_interest.training.checkpoint import load_checkpoint, restore_model
 from recbole_llm_interest.training.config import as_user_error, configure
-from recbole_llm_interest.training.run_metadata import digest, settings_in_effect
+from recbole_llm_interest.training.run_metadata import digest, effective_settings
 
 
 @dataclass(frozen=True)
@@ -109,14 +109,14 @@ def load_trained(checkpoint: Path, settings: dict[str, Any]) -> Trained:
         config["MAX_ITEM_LIST_LENGTH"],
         {token: piece.text for token, piece in texts if isinstance(piece, Text)},
         catalogue.labels,
-        content_reader("item", config["ITEM_ID_FIELD"], content, model.item_fusion),
-        content_reader("user", config["USER_ID_FIELD"], content, model.user_fusion),
+        content_reader("item", config["ITEM_ID_FIELD"], content, model.item_encoder),
+        content_reader("user", config["USER_ID_FIELD"], content, model.user_encoder),
         lambda users: recorded_histories(config, users),
         Origin(
             config["dataset"],
             {"users": len(users) - 1, "items": len(items) - 1, "events": events},
             {"item": config["ITEM_ID_FIELD"], "user": config["USER_ID_FIELD"]},
-            settings_in_effect(config),
+            effective_settings(config),
         ),
     )
 
@@ -131,7 +131,7 @@ def read_configuration(checkpoint: Path, settings: dict[str, Any]) -> tuple[dict
     Raises:
         LLMInterestError: the checkpoint is missing, damaged or of another model, or a setting cannot be used.
     """
-    saved = open_checkpoint(checkpoint)
+    saved = load_checkpoint(checkpoint)
     trained = saved["config"]
     if trained["model"] != LLMInterest.__name__:
         raise CheckpointError(f"checkpoint {checkpoint} is of model {trained['model']!r}, not LLMInterest")
@@ -156,7 +156,7 @@ def content_reader(
     kind: str,
     id_field: str,
     settings: ContentSettings,
-    fusion: ContentFusion | None,
+    fusion: EntityEncoder | None,
     fingerprints: Mapping[str, str] | None = None,
 ) -> ContentReader | None:
     """What reads the content of new items or users; None where the model knows them by their IDs alone, or not at all.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,11 +23,13 @@ import recbole_llm_interest
 from recbole_llm_interest.content.features import Conditioning, Content, Features
 from recbole_llm_interest.errors import CheckpointError, LLMInterestError, RequestError, SettingsError
 from recbole_llm_interest.io.files import write_atomically
-from recbole_llm_interest.model.item_encoder import ContentFusion
+from recbole_llm_interest.model.build import SavedTables
+from recbole_llm_interest.model.entity_encoder import EntityEncoder
+from recbole_llm_interest.model.former_names import current_name
 from recbole_llm_interest.model.llm_interest import LLMInterest
 from recbole_llm_interest.recommender.loading import Origin, Trained, content_reader
 from recbole_llm_interest.settings import MODALITIES, ContentSettings, ModelSettings, read_settings
-from recbole_llm_interest.training.run_metadata import FREE_TO_DIFFER
+from recbole_llm_interest.training.run_metadata import RESULT_NEUTRAL_SETTINGS
 
 CONFIG, WEIGHTS, FEATURES = "config.json", "model.safetensors", "features.safetensors"
 VOCABULARY, TEXTS, CARD = "vocabulary.json", "texts.json", "README.md"
@@ -43,7 +46,7 @@ _FEATURE_FILES = tuple(f"_{modality}_features" for modality in MODALITIES)
 _CONTENT_KEYS = {field.name for field in dataclasses.fields(ContentSettings)}
 _MODEL_KEYS = {field.name for field in dataclasses.fields(ModelSettings)}
 #: settings that a folder may hold: those that open something are left to who loads it
-_SETTINGS = (_CONTENT_KEYS | _MODEL_KEYS) - FREE_TO_DIFFER
+_SETTINGS = (_CONTENT_KEYS | _MODEL_KEYS) - RESULT_NEUTRAL_SETTINGS
 #: what building a model raises where settings and weights do not belong together
 _OF_ANOTHER_MODEL = (AssertionError, AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError)
 
@@ -99,14 +102,14 @@ def write_pretrained(trained: Trained, folder: Path, card: str) -> list[Path]:
 
 def _features_of(model: LLMInterest) -> _Tensors:
     """Frozen features of all items, as encoded; of users, the width alone."""
-    tensors = _table("item", model.item_fusion, slice(None))
-    tensors["item_neighbours"] = model.item_fusion.get_buffer("neighbours")
-    if model.user_fusion is not None:
-        tensors |= _table("user", model.user_fusion, slice(1))
+    tensors = _table("item", model.item_encoder, slice(None))
+    tensors["item_neighbours"] = model.item_encoder.get_buffer("neighbours")
+    if model.user_encoder is not None:
+        tensors |= _table("user", model.user_encoder, slice(1))
     return {name: values.cpu().contiguous() for name, values in tensors.items()}
 
 
-def _table(kind: str, fusion: ContentFusion, rows: slice) -> _Tensors:
+def _table(kind: str, fusion: EntityEncoder, rows: slice) -> _Tensors:
     values = {f"{kind}_{name}": features.values[rows] for name, features in fusion.content.items()}
     return values | {f"{kind}_present": fusion.get_buffer("present")[rows]}
 
@@ -172,7 +175,7 @@ def read_pretrained(
     fields = described["id_fields"]
     readers = {
         kind: content_reader(kind, fields[kind], content, fusion, described["encoders"][kind])
-        for kind, fusion in (("item", model.item_fusion), ("user", model.user_fusion))
+        for kind, fusion in (("item", model.item_encoder), ("user", model.user_encoder))
     }
     return Trained(
         model=model,
@@ -289,29 +292,14 @@ def _json(path: Path, data: bytes) -> Any:
 # --- building
 
 
-class _SavedData:
-    """What the model asks of a data set when it is built, from a folder's tensors."""
-
-    next_item_list_field = "next_item_list"
-    neighbour_cache = None
-
-    def __init__(self, config: Mapping[str, Any], items: Content, users: Content, neighbours: Tensor) -> None:
-        self.config = config
-        self.item_content, self.user_content, self.item_neighbours = items, users, neighbours
-        self.uid_field, self.iid_field = config["USER_ID_FIELD"], config["ITEM_ID_FIELD"]
-        self.item_counts = torch.ones(len(neighbours), dtype=torch.long).index_fill_(0, torch.tensor([0]), 0)
-
-    def num(self, field: str) -> int:
-        """How many items, or users, there are, with the padding."""
-        return len(self.item_neighbours) if field == self.iid_field else 1
-
-
 def _build(described: Mapping[str, Any], weights: _Tensors, features: _Tensors, items: int) -> LLMInterest:
-    """The model, with its weights."""
-    settings = described["settings"]
+    """Build the model and load its weights.
+
+    Raises:
+        ValueError: settings, weights and features do not fit.
+    """
     config = {
-        **settings,
-        "dataset": described["dataset"],
+        **described["settings"],
         "MAX_ITEM_LIST_LENGTH": described["max_length"],
         "ITEM_ID_FIELD": described["id_fields"]["item"],
         "USER_ID_FIELD": described["id_fields"]["user"],
@@ -320,31 +308,32 @@ def _build(described: Mapping[str, Any], weights: _Tensors, features: _Tensors, 
         "NEG_PREFIX": "neg_",
         "device": torch.device("cpu"),
     }
+    weights = {current_name(name): values for name, values in weights.items()}
     _check_sizes(read_settings(ModelSettings, config), described["max_length"], weights)
     neighbours = features["item_neighbours"]
-    content = {kind: _content(kind, weights, features) for kind in ("item", "user")}
     if len(neighbours) != items or not _are_rows(neighbours, items):
         raise ValueError("the neighbours are not of these items")
-    model = LLMInterest(config, _SavedData(config, content["item"], content["user"], neighbours))
+    once = torch.ones(items, dtype=torch.long).index_fill_(0, torch.tensor([0]), 0)  # as if each item occurred once
+    content = {kind: _content(kind, weights, features) for kind in ("item", "user")}
+    model = LLMInterest(config, SavedTables(content["item"], content["user"], once, neighbours))
     model.load_state_dict(weights)
-    model.item_fusion.get_buffer("present").copy_(features["item_present"])  # also which items have an ID
+    model.item_encoder.get_buffer("present").copy_(features["item_present"])  # also which items have an ID
     return model
 
 
 def _check_sizes(settings: ModelSettings, max_length: int, weights: _Tensors) -> None:
-    """Refuse sizes that the weights do not have, before anything of that size is made."""
-    prefix = f"tracker.encoder.{'blocks.layers' if settings.tracker == 'transformer' else 'layers'}."
-    layers = {name.removeprefix(prefix).split(".")[0] for name in weights if name.startswith(prefix)}
-    wanted = {
-        "embedding_size": (settings.embedding_size, weights["item_fusion.missing"].shape[1]),
+    """Refuse sizes that the weights do not have, before anything of that size is allocated."""
+    layers = {match[1] for name in weights if (match := re.match(r"tracker\.encoder\.(?:\w+\.)?layers\.(\d+)\.", name))}
+    sizes = {
+        "embedding_size": (settings.embedding_size, weights["item_encoder.missing"].shape[1]),
         "hidden_size": (settings.hidden_size, weights["tracker.output.weight"].shape[1]),
         "num_layers": (settings.num_layers, len(layers)),
     }
-    if settings.tracker == "transformer":
-        wanted["max_length"] = (max_length, len(weights["tracker.encoder.position.weight"]) - 1)
-    for name, (said, found) in wanted.items():
-        if said != found:
-            raise ValueError(f"{name} is {said} in {CONFIG} and {found} in {WEIGHTS}")
+    if "tracker.encoder.position.weight" in weights:
+        sizes["max_length"] = (max_length, len(weights["tracker.encoder.position.weight"]) - 1)
+    for name, (stated, actual) in sizes.items():
+        if stated != actual:
+            raise ValueError(f"{name} is {stated} in {CONFIG} and {actual} in {WEIGHTS}")
 
 
 def _content(kind: str, weights: _Tensors, features: _Tensors) -> Content:
@@ -353,7 +342,7 @@ def _content(kind: str, weights: _Tensors, features: _Tensors) -> Content:
     modalities = sorted(set(names) - {"present", "neighbours"})
     content: Content = {}
     for column, name in enumerate(modalities):
-        fitted = [weights.get(f"{kind}_fusion.features.{name}.{part}") for part in ("mean", "weight")]
+        fitted = [weights.get(f"{kind}_encoder.features.{name}.{part}") for part in ("mean", "weight")]
         conditioning = None if fitted[0] is None or fitted[1] is None else Conditioning(fitted[0], fitted[1])
         present = features[f"{kind}_present"][:, column]
         content[name] = Features(features[f"{kind}_{name}"], present, conditioning)

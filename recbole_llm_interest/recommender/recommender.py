@@ -77,8 +77,8 @@ class Recommender:
         with torch.no_grad():
             self.items = Catalog(
                 trained.tokens,
-                trained.model.eval().item_representations(),
-                is_cosine=trained.model.temperature is not None,
+                trained.model.eval().item_encoder.table(),
+                rule=trained.model.scoring_rule,
                 neighbourhoods=neighbourhoods(trained.model),
                 texts=trained.texts,
                 labels=trained.labels,
@@ -417,12 +417,8 @@ class Recommender:
         self._check(state)
         if len(items) != len(state):
             raise RequestError(f"{len(state)} users need one item each: there are {len(items)}")
-        rows = self.items.find(items).to(self._live.device)
-        query = self._query(state, apart=True)
-        scores = (query.interest * self.items.factors(rows)).sum(dim=1)
-        bonus = query.bonus.bonus.where(query.bonus.items == rows[:, None], 0.0).sum(dim=1)
-        found: list[float] = (scores + bonus).tolist()
-        return found
+        scores: list[float] = self._live.paired_scores(self._query(state, apart=True), self.items.find(items)).tolist()
+        return scores
 
     def explain_many(self, state: State, items: Sequence[str]) -> list[Explanation]:
         """The same for one item of each of ``B`` users."""
@@ -458,10 +454,10 @@ class Recommender:
         if self._trained.item_reader is None:
             raise RequestError("the model knows items by their IDs alone: new ones cannot be added without training")
         encoded = self._trained.item_reader.read(content)
-        fusion = self._trained.model.item_fusion
+        fusion = self._trained.model.item_encoder
         conditioned = {name: values[0] for name, values in fusion.condition(encoded.content).items()}
         new = NewItem(
-            fusion.of(encoded.content)[0], encoded.content, conditioned, encoded.text, encoded.label, is_apart
+            fusion.encode(encoded.content)[0], encoded.content, conditioned, encoded.text, encoded.label, is_apart
         )
         row = self.items.add(item, new)
         if self._index is not None:
@@ -536,10 +532,10 @@ class Recommender:
             raise RequestError("a user is named, or has a profile of their own, and not both")
         if profile is None:
             return self._live.users([0 if user is None else self._user_row(user)])
-        fusion, reader = self._trained.model.user_fusion, self._trained.user_reader
+        fusion, reader = self._trained.model.user_encoder, self._trained.user_reader
         if fusion is None or reader is None:
             raise RequestError("the model does not know users by content: leave the profile out")
-        return fusion.of(reader.read(profile).content)
+        return fusion.encode(reader.read(profile).content)
 
     def _user_row(self, user: str) -> int:
         if user not in self.users:

@@ -108,7 +108,7 @@ def _add_table(report: Report, results: Sequence[RunResult], checkpoint: Path | 
     report.facts |= {
         "data set": run.dataset,
         "test": f"{run.test_events:,} events, each ranked among {run.candidates}",
-        "variants": ", ".join(dict.fromkeys(run.row for run in results)),
+        "variants": ", ".join(dict.fromkeys(run.variant for run in results)),
         "seeds": ", ".join(map(str, sorted({run.seed for run in results}))),
         "commits": ", ".join(commits),
     }
@@ -149,8 +149,8 @@ def _add_model(report: Report, checkpoint: Path, overrides: dict[str, Any], opti
 
 
 def _modality_section(trained: Trained) -> Section:
-    fusions = {"items": trained.model.item_fusion, "users": trained.model.user_fusion}
-    weights = {kind: modality_weights(fusion) for kind, fusion in fusions.items() if fusion is not None}
+    encoders = {"items": trained.model.item_encoder, "users": trained.model.user_encoder}
+    weights = {kind: modality_weights(encoder) for kind, encoder in encoders.items() if encoder is not None}
     return sections.modalities({kind: of_kind for kind, of_kind in weights.items() if of_kind})
 
 

@@ -9,7 +9,7 @@ from functools import partial
 from matplotlib.figure import Figure
 
 from recbole_llm_interest.evaluation.comparison import Estimate, VariantSummary, estimate, summarize
-from recbole_llm_interest.evaluation.metrics import FEW_EVENTS
+from recbole_llm_interest.evaluation.metrics import MANY_EVENTS
 from recbole_llm_interest.evaluation.results import RunResult
 from recbole_llm_interest.report import plots
 from recbole_llm_interest.report.statistics import InterestTrajectory, ItemMap, ModalityWeight
@@ -20,8 +20,8 @@ _Panels = Mapping[str, Mapping[str, Estimate | None]]
 #: titles of the groups of test events, by how often their item occurs in training
 _GROUPS = {
     "Unseen": "never in training",
-    "Few": f"1 to {FEW_EVENTS - 1} training events",
-    "Many": f"{FEW_EVENTS} or more",
+    "Few": f"1 to {MANY_EVENTS - 1} training events",
+    "Many": f"{MANY_EVENTS} or more",
 }
 _INTERVAL = "Bars are 95 % intervals of the mean over the test events, ticks are seeds."
 
@@ -62,7 +62,7 @@ def training(run: RunResult) -> Section | None:
         "Each part of the training loss with its weight, as the mean over the batches of an epoch; and the validation "
         "score, which selects the best epoch."
     )
-    return Section("training", f"Training of {run.row}, seed {run.seed}", draw, "; ".join(ends), caption)
+    return Section("training", f"Training of {run.variant}, seed {run.seed}", draw, "; ".join(ends), caption)
 
 
 def comparison(results: Sequence[RunResult]) -> Section:
@@ -189,9 +189,9 @@ def _table(panels: _Panels) -> list[list[str]]:
 def _number(value: Estimate | None) -> str:
     if value is None:
         return "-"
-    if value.half is None:
+    if value.half_width is None:
         return f"{value.mean:.4f}"
-    return f"{value.mean:.4f}\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}{value.half:.4f}"
+    return f"{value.mean:.4f}\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}{value.half_width:.4f}"
 
 
 def _description(panels: _Panels) -> str:

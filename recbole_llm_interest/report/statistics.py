@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from recbole_llm_interest.errors import RequestError
-from recbole_llm_interest.model.item_encoder import ContentFusion
+from recbole_llm_interest.model.entity_encoder import EntityEncoder
 from recbole_llm_interest.recommender import Recommender
 
 MapMethod = Literal["pca", "tsne"]
@@ -100,17 +100,17 @@ class ModalityWeight:
 
 
 @torch.no_grad()
-def modality_weights(fusion: ContentFusion) -> list[ModalityWeight]:
-    """Weights of the modalities that any item, or any user, has; see ``ContentFusion.weights``.
+def modality_weights(encoder: EntityEncoder) -> list[ModalityWeight]:
+    """Weights of the modalities that any item, or any user, has; see ``EntityEncoder.weights``.
 
     Args:
-        fusion: of items or of users, in a trained model.
+        encoder: of items or of users, in a trained model.
     """
-    present = fusion.get_buffer("present")[1:].cpu()  # [N, M], without the padding
-    ids = torch.arange(1, len(present) + 1, device=fusion.get_buffer("present").device)
-    weights = torch.cat([fusion.weights(batch).double().cpu() for batch in torch.split(ids, _BATCH_SIZE)])
+    present = encoder.get_buffer("present")[1:].cpu()  # [N, M], without the padding
+    ids = torch.arange(1, len(present) + 1, device=encoder.get_buffer("present").device)
+    weights = torch.cat([encoder.weights(batch).double().cpu() for batch in torch.split(ids, _BATCH_SIZE)])
     statistics = []
-    for column, name in enumerate(fusion.modalities):
+    for column, name in enumerate(encoder.modalities):
         own = weights[present[:, column], column].numpy()
         if len(own):
             low, high = np.quantile(own, [0.1, 0.9]).tolist()

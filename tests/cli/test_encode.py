@@ -157,9 +157,9 @@ def trained(daily):
 def test_three_modalities_find_the_topic_of_the_next_day(trained):
     model, dataset, _, test, trainer = trained
     assert set(dataset.item_content) == set(dataset.user_content) == {"text", "image", "audio"}
-    assert model.item_fusion.modalities == ["audio", "image", "text", "id"]
+    assert model.item_encoder.modalities == ["audio", "image", "text", "id"]
     assert trainer.evaluate(test, load_best_model=False)["recall@10"] > 0.9  # chance is 10 of 64
-    weights = model.item_fusion.weights()
+    weights = model.item_encoder.weights()
     without_sound = dataset.token2id(dataset.iid_field, "music-5")
     assert weights[without_sound, 0] == 0
     assert weights[without_sound].sum() == pytest.approx(1)
@@ -169,7 +169,7 @@ def test_losing_modalities_leaves_scores_and_training_finite(trained):
     """Any one of them, or all, for some or all of the items and users."""
     model, _, train, test, trainer = trained
     chance = torch.Generator().manual_seed(0)
-    fusions = (model.item_fusion, model.user_fusion)
+    fusions = (model.item_encoder, model.user_encoder)
     whole = [fusion.present.clone() for fusion in fusions]
     everything = ["text", "image", "audio", "id"]
     for lost, share in itertools.product([["text"], ["image"], ["audio"], ["id"], everything], [0.5, 1.0]):
@@ -177,7 +177,7 @@ def test_losing_modalities_leaves_scores_and_training_finite(trained):
             fusion.present.copy_(present)
             for modality in set(lost) & set(fusion.modalities):
                 rows = (torch.rand(len(present), generator=chance) < share).nonzero().view(-1)
-                fusion.take_away(modality, rows)
+                fusion.drop_modality(modality, rows)
         assert np.isfinite(trainer.evaluate(test, load_best_model=False)["recall@10"])
         assert model.full_sort_predict(next(iter(test))[0])[:, 1:].isfinite().all()  # but the padding's
         model.train()

@@ -106,7 +106,7 @@ def test_unknown_times_change_nothing(built):
         model.time_embeddings["gap"].weight[0] = 0
     model.eval()
     rows = next(iter(test))[0]
-    items, state = model.item_representations(), model.initial_state(rows["user_id"])
+    items, state = model.item_encoder.table(), model.initial_state(rows["user_id"])
     unknown = {"gap": torch.zeros_like(rows["item_id_list"])}
     assert torch.equal(model(rows["item_id_list"], state, items), model(rows["item_id_list"], state, items, unknown))
     assert not torch.allclose(

@@ -83,8 +83,8 @@ def test_second_model_finds_the_first_ones_neighbours(built, here, looked_for, f
     write_dataset(here / "data", "many", events, {f"i{n}": f"film number {n}" for n in range(150)})
     first, second = (built("LLMInterest", "many", text_encoder="hashing", content_neighbours=7)[1] for _ in range(2))
     assert len(looked_for) == 1
-    assert torch.equal(first.item_fusion.neighbours, second.item_fusion.neighbours)
-    second.item_fusion.take_away("text", torch.arange(5))  # what is tried out once is not kept
+    assert torch.equal(first.item_encoder.neighbours, second.item_encoder.neighbours)
+    second.item_encoder.drop_modality("text", torch.arange(5))  # what is tried out once is not kept
     assert len(looked_for) == 2
     assert len(list((feature_cache / "many" / "neighbours").iterdir())) == 1
 

@@ -184,8 +184,8 @@ def test_presplit_data_is_refused_by_name(built, here):
 def test_data_without_any_content_still_runs_on_ids(built, here):
     write_dataset(here / "data", "bare", cycle_events())
     _, model, *_ = built("LLMInterest", "bare")
-    assert model.item_fusion.modalities == ["id"]
-    assert model.user_fusion is None
+    assert model.item_encoder.modalities == ["id"]
+    assert model.user_encoder is None
     with pytest.raises(DataError, match="nothing tells them apart"):
         built("LLMInterest", "bare", use_item_id=False)
 

@@ -22,8 +22,9 @@ from recbole_llm_interest.cli.recommend import main as ask
 from recbole_llm_interest.errors import CheckpointError, LLMInterestError, RequestError, SettingsError
 from recbole_llm_interest.evaluation.table import write_comparison
 from recbole_llm_interest.export.equality import largest_differences
-from recbole_llm_interest.export.programs import programs_of, trace
+from recbole_llm_interest.export.programs import programs_of
 from recbole_llm_interest.export.saving import write_programs
+from recbole_llm_interest.export.tracing import trace
 from recbole_llm_interest.recommender import Recommender
 from recbole_llm_interest.training.comparison import run
 
@@ -65,9 +66,9 @@ def model(built, here):
     def make(seed=5, **settings):
         _, made, *_ = built("LLMInterest", "shelf", **{"text_encoder": "hashing", "content_neighbours": 5, **settings})
         torch.manual_seed(seed)
-        for bias in (made.repeat_bias, made.neighbour_bias):
+        for bias in (made.history_bias.repeat, made.history_bias.neighbour):
             if bias is not None:
-                torch.nn.init.normal_(bias.bonus, std=0.3)
+                torch.nn.init.normal_(bias.bias, std=0.3)
         for embedding in made.time_embeddings.values():
             torch.nn.init.normal_(embedding.weight[1:], std=0.3)
         return made.eval()
@@ -103,7 +104,7 @@ def test_programs_do_what_the_model_does(model, changes, k):
     made = model(**changes)
     programs = traced(made, k)
     differences = largest_differences(programs, made, LENGTH)
-    assert set(differences) == {"score", "step"} | ({"start"} if made.user_fusion is not None else set())
+    assert set(differences) == {"score", "step"} | ({"start"} if made.user_encoder is not None else set())
     assert max(differences.values()) <= 1e-5
     items = torch.randint(1, made.n_items, (1, 2 * LENGTH))
     state = made.initial_state(torch.tensor([0]))
@@ -143,8 +144,8 @@ def test_programs_for_onnx_do_what_the_model_does(model, changes, here):
     """``write_programs`` raises where one differs; the limits of its own check are those of the test above."""
     pytest.importorskip("onnxruntime")
     made = model(**changes)
-    written = write_programs(made, LENGTH, here / "programs", k=5, onnx=True)
-    names = ["score", "step", *(["start"] if made.user_fusion is not None else [])]
+    written = write_programs(made, LENGTH, here / "programs", k=5, targets=["torch", "onnx"])
+    names = ["score", "step", *(["start"] if made.user_encoder is not None else [])]
     assert {(it.program, it.file.suffix) for it in written} == {(n, s) for n in names for s in (".pt2", ".onnx")}
     assert max(it.difference for it in written) <= 1e-5
     for it in written:

@@ -11,16 +11,16 @@ import pytest
 import torch
 from conftest import SUBJECTS, cycle_events, write_dataset
 from recbole.utils import get_trainer
+from recbole_llm_interest.model.item_table import ItemTable
 
 from recbole_llm_interest.content.features import Features
 from recbole_llm_interest.content.neighbours import nearest_neighbours
 from recbole_llm_interest.content.whitening import fit_conditioning
 from recbole_llm_interest.data.event_counts import training_events
+from recbole_llm_interest.model.entity_encoder import EntityEncoder
 from recbole_llm_interest.model.fusion import FUSIONS
-from recbole_llm_interest.model.history_bias import HistoryBias, NeighbourBias, RepeatBias, until
+from recbole_llm_interest.model.history_bias import ItemBias, NeighbourBias, RepeatBias, until
 from recbole_llm_interest.model.interest_tracker import InterestTracker
-from recbole_llm_interest.model.item_encoder import ContentFusion
-from recbole_llm_interest.model.item_table import ItemTable
 from recbole_llm_interest.model.losses import info_nce, item_scores, next_item_loss
 from recbole_llm_interest.model.sequence_encoders import AttentionReadout
 
@@ -53,9 +53,9 @@ def test_next_item_loss_equals_a_naive_loop_and_so_do_its_gradients(targets, tem
         rows.append(torch.stack(scores) / (temperature or 1.0))
     naive_scores = torch.stack(rows)
     naive = -naive_scores.log_softmax(dim=1).gather(1, target[:, None]).mean()
-    history = HistoryBias(chosen, bonus)
+    history = ItemBias(chosen, bonus)
     table = ItemTable.of(torch.cat([candidates.new_zeros(1, 8), candidates]), temperature)  # the padding comes first
-    scores = table.scores(interest, HistoryBias(chosen + 1, bonus))
+    scores = table.scores(interest, ItemBias(chosen + 1, bonus))
     assert torch.allclose(scores[:, 1:], naive_scores)
     loss = next_item_loss(interest, candidates, target, temperature, history)
     assert torch.allclose(loss, naive)
@@ -182,7 +182,7 @@ def content(*modalities, present=None):
 def fuse(kind="gated", features=None, **arguments):
     features = content() if features is None else features
     torch.manual_seed(3)
-    return ContentFusion(features, embedding_size=8, fusion=kind, **arguments).eval()
+    return EntityEncoder(features, embedding_size=8, fusion=kind, **arguments).eval()
 
 
 every_fusion = pytest.mark.parametrize("kind", list(FUSIONS))
@@ -249,9 +249,9 @@ def test_what_is_taken_away_is_as_if_it_had_never_been(kind):
     present = torch.ones(ROWS, dtype=torch.bool)
     present[rows] = False
     taken, never = fuse(kind), fuse(kind, content(present={"audio": present}))
-    taken.take_away("audio", rows)
+    taken.drop_modality("audio", rows)
     assert torch.equal(taken(), never())
-    taken.take_away("audio")
+    taken.drop_modality("audio")
     assert torch.equal(taken.weights()[:, 0], torch.zeros(ROWS))
 
 
@@ -265,7 +265,7 @@ def test_modality_dropout_works_in_training_only(kind):
 
 
 def test_modality_dropout_takes_the_stated_share_away():
-    fusion = ContentFusion({}, embedding_size=4, modality_dropout=0.3, with_id=torch.arange(20_000) > 0).train()
+    fusion = EntityEncoder({}, embedding_size=4, modality_dropout=0.3, with_id=torch.arange(20_000) > 0).train()
     _, present = fusion.parts()
     assert abs(float((~present).float().mean()) - 0.3) < 0.02
 
@@ -307,7 +307,7 @@ def test_checkpoint_sees_new_content_as_it_was_trained_to():
 
 def test_there_must_be_something_to_fuse():
     with pytest.raises(ValueError, match="nothing to fuse"):
-        ContentFusion({}, embedding_size=4)
+        EntityEncoder({}, embedding_size=4)
 
 
 @pytest.fixture(
@@ -390,13 +390,13 @@ def test_only_max_length_events_are_attended_to():
 
 def scores_of(history, count):
     """What is added to the cosine of each item but the padding, of which it has no meaning."""
-    added = history.bonus.expand_as(history.items)
+    added = history.bias.expand_as(history.items)
     return torch.zeros(len(added), count).scatter_add(1, history.items, added)[:, 1:]
 
 
 def test_bonus_goes_by_how_long_ago_and_to_nothing_else():
     bias = RepeatBias()
-    bias.bonus.data[:3] = torch.tensor([1.0, 10.0, 100.0])
+    bias.bias.data[:3] = torch.tensor([1.0, 10.0, 100.0])
     history = torch.tensor([[7, 8, 7, 9, 5], [4, 6, 0, 0, 0]])
     history = bias(history, torch.tensor([0, 1]), torch.tensor([3, 1]))  # the first user's fifth event is yet to come
     scores = scores_of(history, 11)
@@ -422,10 +422,10 @@ def test_nearest_neighbours_are_those_of_a_naive_search(block, monkeypatch):
 def test_items_are_the_same_in_blocks_as_at_once(built, monkeypatch):
     _, model, *_ = built()
     model.eval()
-    at_once = model.item_representations().detach()
+    at_once = model.item_encoder.table().detach()
     monkeypatch.setattr("recbole_llm_interest.model.llm_interest._ITEMS_AT_ONCE", 3)
     with torch.no_grad():
-        assert torch.allclose(model.item_representations(), at_once, atol=1e-6)
+        assert torch.allclose(model.item_encoder.table(), at_once, atol=1e-6)
 
 
 def test_neighbours_that_are_not_there_are_zero():
@@ -439,7 +439,7 @@ def test_neighbours_bonus_equals_a_naive_loop():
     """Two modalities; item 5 has no neighbours in one of them, item 6 fewer than others."""
     torch.manual_seed(0)
     bias = NeighbourBias(2, 63)
-    bias.bonus.data.normal_()
+    bias.bias.data.normal_()
     neighbours = torch.randint(1, 9, (9, 2, 63))
     neighbours[5, 1] = 0
     neighbours[6, :, 2:] = 0
@@ -458,7 +458,7 @@ def test_neighbours_bonus_equals_a_naive_loop():
                 for modality in range(2):
                     for rank, item in enumerate(neighbours[history[user, event], modality, :nearest].tolist()):
                         if item:
-                            expected[item] += bias.bonus[modality, lag_bucket, int(math.log2(rank + 1))].item()
+                            expected[item] += bias.bias[modality, lag_bucket, int(math.log2(rank + 1))].item()
             assert torch.allclose(scores[user], expected[1:], atol=1e-4)
 
 
@@ -466,7 +466,7 @@ def test_neighbours_are_looked_up_again_when_content_is_taken_away():
     fusion = fuse(neighbours=2)
     before = fusion.neighbours.clone()
     assert before.shape == (ROWS, 3, 2)
-    fusion.take_away("image", torch.tensor([4]))
+    fusion.drop_modality("image", torch.tensor([4]))
     column = fusion.modalities.index("image")
     assert fusion.neighbours[4, column].tolist() == [0, 0]
     assert not (fusion.neighbours[:, column] == 4).any()
@@ -505,7 +505,7 @@ def test_whether_users_come_back_is_learnt(built, here, comes_back):
     write_dataset(here / "data", "walks", events, {f"i{n}": subject for n, subject in enumerate(SUBJECTS)})
     config, model, _, train, *_ = built("LLMInterest", "walks", epochs=10, learning_rate=0.02)
     get_trainer(config["MODEL_TYPE"], config["model"])(config, model).fit(train, None, verbose=False)
-    bonus = model.repeat_bias.bonus[:2]
+    bonus = model.history_bias.repeat.bias[:2]
     assert (bonus > 0.1).all() if comes_back else (bonus < -0.1).all()
 
 
@@ -532,7 +532,7 @@ def test_trainable_parameters_are_exactly_these(built):
     assert {name for name, parameter in model.named_parameters() if parameter.requires_grad} == {
         "repeat_bias.bonus",
         "neighbour_bias.bonus",
-        "item_fusion.id_embedding.weight",
+        "item_encoder.id_embedding.weight",
         *(f"{side}_fusion.projections.text.{layer}.{kind}" for side in ("item", "user") for layer in (0, 2)
           for kind in ("weight", "bias")),
         *(f"{side}_fusion.{name}" for side in ("item", "user") for name in ("missing", "combine.gate",
@@ -552,15 +552,15 @@ def test_items_that_training_lacks_have_no_id_and_are_no_candidates_of_the_loss(
     write_dataset(here / "data", "news", events, titles)
     config, model, dataset, train, valid, test = built("LLMInterest", "news", epochs=5, topk=[3])
     newest = dataset.token2id("item_id", "newest")
-    present = dict(zip(model.item_fusion.modalities, model.item_fusion.present.T, strict=True))
+    present = dict(zip(model.item_encoder.modalities, model.item_encoder.present.T, strict=True))
     assert not present["id"][newest]
     assert present["text"][newest]
     assert int(present["id"].sum()) == len(SUBJECTS)
-    assert newest not in model.candidates().ids
-    before = model.item_fusion.id_embedding.weight[newest].clone()
+    assert newest not in model.negative_sampler().ids
+    before = model.item_encoder.id_embedding.weight[newest].clone()
     trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
     trainer.fit(train, valid, verbose=False)
-    assert torch.equal(model.item_fusion.id_embedding.weight[newest], before)
+    assert torch.equal(model.item_encoder.id_embedding.weight[newest], before)
     model.eval()
     assert model.full_sort_predict(next(iter(test))[0])[:, newest].isfinite().all()
 
@@ -583,7 +583,7 @@ def test_rare_items_go_by_content_if_they_have_any(built, here):
     counted = Counter(item for items in walks.values() for item in items[:-2])
     for least in (1, 2, counted["i0"] + 1):
         _, model, data, train, *_ = built("LLMInterest", "rare", id_min_events=least)
-        has_id = model.item_fusion.present[:, model.item_fusion.modalities.index("id")]
+        has_id = model.item_encoder.present[:, model.item_encoder.modalities.index("id")]
         counts, _ = training_events(train._dataset)
         for item in [*titles, "untitled"]:
             row = data.token2id("item_id", item)
@@ -599,7 +599,7 @@ def test_every_parameter_gets_a_finite_gradient(built):
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name
         # users have one modality only, so their gate has nothing to weigh
-        assert parameter.grad.abs().sum() > 0 or "user_fusion.combine" in name, name
+        assert parameter.grad.abs().sum() > 0 or "user_encoder.combine" in name, name
 
 
 def test_user_who_is_not_known_is_one_without_content(built, here):
@@ -645,9 +645,9 @@ def test_predict_is_the_gathered_full_sort(built):
 def test_predict_is_the_gathered_full_sort_whatever_the_score(built, overrides):
     _, model, _, _, _, test = built(**overrides)
     model.eval()
-    for bonus in (model.repeat_bias, model.neighbour_bias):
+    for bonus in (model.history_bias.repeat, model.history_bias.neighbour):
         if bonus is not None:
-            torch.nn.init.normal_(bonus.bonus)
+            torch.nn.init.normal_(bonus.bias)
     batch = next(iter(test))[0]
     scores, full = model.predict(batch), model.full_sort_predict(batch)
     assert torch.allclose(scores, full[torch.arange(len(batch)), batch["item_id"]], atol=1e-5)
@@ -657,7 +657,7 @@ def test_item_table_is_computed_once_an_evaluation(built):
     config, model, _, train, valid, test = built(eval_batch_size=5)
     trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
     computed = []
-    model.item_fusion.register_forward_hook(lambda *_: computed.append(model.training))
+    model.item_encoder.register_forward_hook(lambda *_: computed.append(model.training))
     trainer.fit(train, valid, saved=False, verbose=False)
     assert len(test) == 5
     assert computed.count(False) == 2  # two epochs, each validated
@@ -678,12 +678,12 @@ def load(model, **kind):
 CHANGES = {
     "fused step": lambda model, batch: step(model, batch, fused=True),
     "foreach step": lambda model, batch: step(model, batch, foreach=True),
-    "take_away": lambda model, _: model.item_fusion.take_away("text"),
-    "set_present": lambda model, _: model.item_fusion.set_present(~model.item_fusion.present),
+    "take_away": lambda model, _: model.item_encoder.drop_modality("text"),
+    "set_present": lambda model, _: model.item_encoder.set_present(~model.item_encoder.present),
     "load": lambda model, _: load(model),
     "assign": lambda model, _: load(model, assign=True),
-    "write": lambda model, _: torch.nn.init.ones_(model.item_fusion.id_embedding.weight),
-    "train": lambda model, _: (model.train(), model.item_fusion.id_embedding.weight.data.neg_(), model.eval()),
+    "write": lambda model, _: torch.nn.init.ones_(model.item_encoder.id_embedding.weight),
+    "train": lambda model, _: (model.train(), model.item_encoder.id_embedding.weight.data.neg_(), model.eval()),
     "temperature": lambda model, _: setattr(model, "temperature", 0.5),
     "double": lambda model, _: model.double(),
 }
@@ -709,8 +709,8 @@ def test_padding_is_never_recommended(built):
     """Not even where a history is shorter than what the bonuses look back to."""
     _, model, _, _, _, test = built()
     model.eval()
-    model.repeat_bias.bonus.fill_(5.0)
-    model.neighbour_bias.bonus.fill_(5.0)
+    model.history_bias.repeat.bias.fill_(5.0)
+    model.history_bias.neighbour.bias.fill_(5.0)
     assert (model.full_sort_predict(next(iter(test))[0]).argmax(dim=1) > 0).all()
 
 
@@ -732,7 +732,7 @@ def test_gradients_reach_items_in_evaluation_too(built):
     with torch.no_grad():
         model.full_sort_predict(batch)
     model.full_sort_predict(batch).sum().backward()
-    assert model.item_fusion.id_embedding.weight.grad is not None
+    assert model.item_encoder.id_embedding.weight.grad is not None
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 import torch
 from recbole.utils import get_trainer
 
-from recbole_llm_interest.model.history_bias import HistoryBias
+from recbole_llm_interest.model.history_bias import ItemBias
 from recbole_llm_interest.model.losses import next_item_loss
 from recbole_llm_interest.model.negative_sampling import NegativeSampler
 
@@ -57,10 +57,10 @@ def test_sampled_softmax_has_the_sum_of_the_full_one_on_average():
     sampler = NegativeSampler(counts, 60)
     items, interest = torch.randn(count + 1, 8), torch.randn(2, 8)
     target = torch.tensor([[1], [150]])
-    bonus = HistoryBias(torch.randint(1, count, (2, 3)), torch.tensor([0.3, -0.2, 0.1]))
+    bonus = ItemBias(torch.randint(1, count, (2, 3)), torch.tensor([0.3, -0.2, 0.1]))
     no_padding = torch.where(torch.arange(count + 1) > 0, 0.0, -torch.inf)
     full = torch.stack([
-        next_item_loss(interest[[row]], items, target[row], 0.5, HistoryBias(bonus.items[[row]], bonus.bonus),
+        next_item_loss(interest[[row]], items, target[row], 0.5, ItemBias(bonus.items[[row]], bonus.bias),
                        logit_correction=no_padding)
         for row in range(2)
     ])  # fmt: skip
@@ -70,7 +70,7 @@ def test_sampled_softmax_has_the_sum_of_the_full_one_on_average():
         # one row at a time: their mean would hide what each is
         loss = torch.stack([
             next_item_loss(interest[[row]], items[ids], places[target[row]], 0.5,
-                           HistoryBias(places[bonus.items[[row]]], bonus.bonus), logit_correction=logit_correction)
+                           ItemBias(places[bonus.items[[row]]], bonus.bias), logit_correction=logit_correction)
             for row in range(2)
         ])  # fmt: skip
         losses.append(loss)
@@ -104,7 +104,7 @@ def test_gradients_of_a_weighted_loss_are_those_of_autograd():
     scores = (scores.scatter_add(1, few, bonus.expand(6, 2))) / 0.4
     is_target = torch.nn.functional.one_hot(target, 9).bool()
     naive = -(torch.where(is_target, scores, scores + logit_correction).log_softmax(dim=1)[is_target]).mean()
-    loss = next_item_loss(interest, items, target, 0.4, HistoryBias(few, bonus), logit_correction=logit_correction)
+    loss = next_item_loss(interest, items, target, 0.4, ItemBias(few, bonus), logit_correction=logit_correction)
     assert torch.allclose(loss, naive)
     ours, expected = (torch.autograd.grad(value, (interest, items, bonus)) for value in (loss, naive))
     assert all(torch.allclose(a, b, atol=1e-8) for a, b in zip(ours, expected, strict=True))
@@ -117,13 +117,13 @@ def test_loss_with_every_item_drawn_is_the_full_loss(built, monkeypatch):
     _, full, _, train, *_ = built(**options)
     _, sampled, *_ = built(loss_candidates=5, **options)
     sampled.load_state_dict(full.state_dict())
-    sampler = sampled.candidates
+    sampler = sampled.negative_sampler
     monkeypatch.setattr(sampler, "_draw", lambda: sampler.trained)
     monkeypatch.setattr(sampler, "log_probability", lambda items: torch.zeros(items.shape))
     batch, losses = next(iter(train)), []
     for model in (full, sampled):
-        model.repeat_bias.bonus.data.copy_(torch.arange(6) / 10)
-        model.neighbour_bias.bonus.data.copy_(torch.arange(24).view(1, 4, 6) / 50)
+        model.history_bias.repeat.bias.data.copy_(torch.arange(6) / 10)
+        model.history_bias.neighbour.bias.data.copy_(torch.arange(24).view(1, 4, 6) / 50)
         model.eval()
         torch.manual_seed(0)
         losses.append(torch.stack(model.calculate_loss(batch)))
@@ -137,14 +137,14 @@ def test_loss_with_every_item_drawn_is_the_full_loss(built, monkeypatch):
 def test_only_items_of_the_batch_and_those_drawn_are_represented(built, monkeypatch):
     _, model, _, train, *_ = built(loss_candidates=1, train_batch_size=4, MAX_ITEM_LIST_LENGTH=4)
     asked = []
-    original = model.item_fusion.forward
-    monkeypatch.setattr(model.item_fusion, "forward", lambda rows=None: asked.append(rows) or original(rows))
+    original = model.item_encoder.forward
+    monkeypatch.setattr(model.item_encoder, "forward", lambda rows=None: asked.append(rows) or original(rows))
     batch = next(iter(train))
     sum(model.calculate_loss(batch)).backward()
     of_batch = {*batch["item_id_list"].flatten().tolist(), *batch["next_item_id_list"].flatten().tolist()}
     assert of_batch <= set(asked[0].tolist())
     assert len(asked[0]) <= len(of_batch) + 2
-    assert model.item_fusion.id_embedding.weight.grad.is_sparse
+    assert model.item_encoder.id_embedding.weight.grad.is_sparse
 
 
 @pytest.mark.parametrize("overrides", [{}, {"ssl_views_weight": 0.1, "ssl_backward_weight": 0.5}])
@@ -161,8 +161,8 @@ def test_a_copy_of_the_model_shares_its_frozen_features(built):
     """RecBole copies the model to count its operations: the features may be most of the memory there is."""
     _, model, *_ = built()
     copied = copy.deepcopy(model)
-    for side in ("item_fusion", "user_fusion"):
+    for side in ("item_encoder", "user_encoder"):
         ours, theirs = (getattr(each, side).features["text"].values for each in (model, copied))
         assert ours.data_ptr() == theirs.data_ptr()
-    assert copied.item_fusion.id_embedding.weight.data_ptr() != model.item_fusion.id_embedding.weight.data_ptr()
-    assert copied.item_fusion is not model.item_fusion
+    assert copied.item_encoder.id_embedding.weight.data_ptr() != model.item_encoder.id_embedding.weight.data_ptr()
+    assert copied.item_encoder is not model.item_encoder

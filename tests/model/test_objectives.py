@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from recbole.utils import get_trainer
 
 from recbole_llm_interest.content.features import Features
-from recbole_llm_interest.model.item_encoder import ContentFusion
+from recbole_llm_interest.model.entity_encoder import EntityEncoder
 from recbole_llm_interest.model.negative_sampling import Candidates
 from recbole_llm_interest.model.ssl import augmentation
 from recbole_llm_interest.model.ssl.objectives import (
@@ -113,7 +113,7 @@ def fusion():
     some = present.clone()
     some[::3] = False
     content = {"text": Features(torch.randn(40, 6), present), "image": Features(torch.randn(40, 5), some)}
-    return ContentFusion(content, embedding_size=4, with_id=present, neighbours=5)
+    return EntityEncoder(content, embedding_size=4, with_id=present, neighbours=5)
 
 
 @pytest.fixture
@@ -226,7 +226,7 @@ def test_alignment_is_over_items_that_have_both(histories, fusion):
 
 
 def test_alignment_of_one_modality_is_nothing(histories):
-    alone = ContentFusion({"text": Features(torch.randn(40, 6), torch.arange(40) > 0)}, embedding_size=4)
+    alone = EntityEncoder({"text": Features(torch.randn(40, 6), torch.arange(40) > 0)}, embedding_size=4)
     assert float(ModalityAlignment(0.2)(replace(histories, fusion=alone))) == 0.0
 
 

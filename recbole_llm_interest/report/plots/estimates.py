@@ -61,7 +61,7 @@ def _wrap(title: str, width: int) -> str:
 
 def _end(estimates: Iterable[Estimate | None]) -> float:
     """The right end of the panel's intervals."""
-    return max((estimate.mean + (estimate.half or 0.0) for estimate in estimates if estimate is not None), default=0.0)
+    return max((estimate.mean + (estimate.half_width or 0.0) for estimate in estimates if estimate is not None), default=0.0)
 
 
 def _draw_estimate(axes: Axes, line: int, estimate: Estimate | None) -> None:
@@ -72,7 +72,7 @@ def _draw_estimate(axes: Axes, line: int, estimate: Estimate | None) -> None:
     if len(estimate.values) > 1:
         axes.plot(estimate.values, [line + 0.24] * len(estimate.values), "|", color=GREY, markersize=5, zorder=2)
     axes.errorbar(
-        estimate.mean, line, xerr=estimate.half, fmt="D" if is_first else "o", markersize=6, capsize=3, zorder=3,
+        estimate.mean, line, xerr=estimate.half_width, fmt="D" if is_first else "o", markersize=6, capsize=3, zorder=3,
         color=DARK, markerfacecolor=ACCENT if is_first else "white", markeredgecolor=DARK, elinewidth=1.2,
     )  # fmt: skip
     axes.annotate(

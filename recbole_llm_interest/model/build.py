@@ -1,0 +1,174 @@
+"""Builds the parts of the model from its settings and from tables of content: no data set is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from recbole_llm_interest.content.event_times import TIME_FEATURES
+from recbole_llm_interest.content.features import Content
+from recbole_llm_interest.errors import DataError
+from recbole_llm_interest.model.entity_encoder import EntityEncoder
+from recbole_llm_interest.model.history_bias import HistoryBias, NeighbourBias, RepeatBias
+from recbole_llm_interest.model.interest_tracker import InterestTracker
+from recbole_llm_interest.model.negative_sampling import NegativeSampler
+from recbole_llm_interest.model.ssl.objectives import OBJECTIVES
+from recbole_llm_interest.settings import ModelSettings
+
+
+class ContentTables(Protocol):
+    """What a model knows of its N items and its users: a data set has it, and so has ``SavedTables``."""
+
+    @property
+    def item_content(self) -> Content:
+        """Features of the items by modality, ``[N, D]`` each."""
+        ...
+
+    @property
+    def user_content(self) -> Content:
+        """Features of the users by modality; empty without user content."""
+        ...
+
+    @property
+    def item_counts(self) -> Tensor:
+        """Training events of each item, ``[N]``."""
+        ...
+
+    @property
+    def item_neighbours(self) -> Tensor | None:
+        """The items' nearest neighbours, ``[N, M, K]``; None if they are to be searched for."""
+        ...
+
+    @property
+    def neighbour_cache(self) -> Path | None:
+        """Folder in which neighbours are cached; None for no cache."""
+        ...
+
+
+@dataclass(frozen=True)
+class SavedTables:
+    """Tables that are there already, as in the folder of a pretrained model; see ``ContentTables``."""
+
+    item_content: Content
+    user_content: Content
+    item_counts: Tensor
+    item_neighbours: Tensor | None = None
+    neighbour_cache: Path | None = None
+
+    def num(self, field: str) -> int:
+        """Number of items with the padding, N, which RecBole's constructor asks for."""
+        return len(self.item_counts)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The parts of the model, in the order in which they are built and initialised."""
+
+    negative_sampler: NegativeSampler
+    item_encoder: EntityEncoder
+    user_encoder: EntityEncoder | None
+    time_embeddings: nn.ModuleDict
+    tracker: InterestTracker
+    history_bias: HistoryBias
+    objectives: nn.ModuleDict
+
+
+def build_parts(
+    settings: ModelSettings, tables: ContentTables, max_length: int, ssl_weights: Mapping[str, float]
+) -> Parts:
+    """Build the parts of a model.
+
+    Args:
+        settings: of the model.
+        tables: its items and users.
+        max_length: ``MAX_ITEM_LIST_LENGTH``, the events back to which attention reaches.
+        ssl_weights: weight of each self-supervised objective that is used, by its name.
+
+    Raises:
+        DataError: items have neither content nor IDs.
+        SettingsError: a setting names a fusion, tracker or objective that is not registered.
+    """
+    if not tables.item_content and not settings.use_item_id:
+        raise DataError("the items have no content and use_item_id is off: add content, or set use_item_id=True")
+    negative_sampler = NegativeSampler(tables.item_counts, settings.loss_candidates)
+    item_encoder = _item_encoder(settings, tables, sparse_id=negative_sampler.draws is not None)
+    user_encoder = _user_encoder(settings, tables)
+    time_embeddings = _time_embeddings(settings, item_encoder.output_size)
+    tracker = InterestTracker(
+        input_size=item_encoder.output_size,
+        hidden_size=settings.hidden_size,
+        num_layers=settings.num_layers,
+        dropout_prob=settings.dropout_prob,
+        user_size=user_encoder.output_size if user_encoder is not None else None,
+        encoder=settings.tracker,
+        num_heads=settings.num_heads,
+        max_length=max_length,
+        attention_readout=settings.attention_readout,
+        last_item_skip=settings.last_item_skip,
+    )
+    history_bias = _history_bias(settings, item_encoder)
+    objectives = nn.ModuleDict({name: OBJECTIVES[name].from_settings(settings, item_encoder) for name in ssl_weights})
+    return Parts(negative_sampler, item_encoder, user_encoder, time_embeddings, tracker, history_bias, objectives)
+
+
+def _item_encoder(settings: ModelSettings, tables: ContentTables, *, sparse_id: bool) -> EntityEncoder:
+    content, neighbours = tables.item_content, tables.item_neighbours
+    return EntityEncoder(
+        content,
+        embedding_size=settings.embedding_size,
+        fusion=settings.fusion,
+        projection=settings.projection,
+        modality_dropout=settings.modality_dropout,
+        with_id=_items_with_id(settings, tables) if settings.use_item_id else None,
+        sparse_id=sparse_id,
+        neighbours=settings.content_neighbours if neighbours is None else neighbours,
+        neighbour_cache=tables.neighbour_cache,
+    )
+
+
+def _items_with_id(settings: ModelSettings, tables: ContentTables) -> Tensor:
+    """Items with an ID embedding, ``[N]``: those without content, and those with enough training events.
+
+    The ID of an item that training never sees would stay random. That of a rare item would overfit to its few events:
+    rare items do better by content alone, and so teach the model to score cold-start items.
+    """
+    has_content = torch.zeros_like(tables.item_counts, dtype=torch.bool)
+    for features in tables.item_content.values():
+        has_content |= features.present
+    is_trained = tables.item_counts > 0
+    return is_trained & (~has_content | (tables.item_counts >= settings.id_min_events))
+
+
+def _user_encoder(settings: ModelSettings, tables: ContentTables) -> EntityEncoder | None:
+    if not (settings.use_user_content and tables.user_content):
+        return None
+    return EntityEncoder(
+        tables.user_content,
+        embedding_size=settings.embedding_size,
+        fusion=settings.fusion,
+        projection=settings.projection,
+        modality_dropout=settings.modality_dropout,
+    )
+
+
+def _time_embeddings(settings: ModelSettings, size: int) -> nn.ModuleDict:
+    embeddings = nn.ModuleDict()
+    for name in settings.time_features:
+        embedding = nn.Embedding(TIME_FEATURES[name], size, padding_idx=0)
+        nn.init.zeros_(embedding.weight)  # time has no effect until training gives it one
+        embeddings[name] = embedding
+    return embeddings
+
+
+def _history_bias(settings: ModelSettings, item_encoder: EntityEncoder) -> HistoryBias:
+    repeat = RepeatBias() if settings.repeat_bias else None
+    neighbour = None
+    if settings.content_neighbours and len(item_encoder.features):
+        neighbours = item_encoder.get_buffer("neighbours")
+        neighbour = NeighbourBias(len(item_encoder.features), neighbours.shape[2])
+    return HistoryBias(repeat, neighbour)
