@@ -96,11 +96,11 @@ def test_forgotten_user_is_nowhere(words, here, capsys):
     assert "person-0" not in (content / "users.jsonl").read_text()
     after = keys_in("cache")
     assert before - after == {theirs}
-    assert f"left: {content / 'faces' / '0.png'} is another's picture" in out  # person-7 shows it, too
+    assert f"left: {content / 'faces' / '0.png'} is also another's image" in out  # person-7 shows it, too
     assert not (here / "saved" / "people-Dataset.pth").exists()
     assert "person-01" in (here / "log" / "own.log").read_text()
     (checkpoint,) = (here / "saved").glob("*.pth")
-    assert f"left: saved/{checkpoint.name} was trained on it" in out
+    assert f"left: saved/{checkpoint.name} was trained on them" in out
     for name in ("people.inter", "users.jsonl", "own.log", "people-Dataset.pth", "safetensors", "manifest.json"):
         assert name in out
     assert (here / "data" / "people" / "people.inter").read_text().count("\n") == 1 + 7 * 9
@@ -119,7 +119,7 @@ def test_picture_that_is_nobody_elses_goes_with_its_features(words, here, capsys
     again = files("data", "cache")
     capsys.readouterr()
     assert forget([*words, "--user=person-3"]) == 0  # said again, it finds nothing more
-    assert capsys.readouterr().out == "written anew: nothing\ndeleted: nothing\n"
+    assert capsys.readouterr().out == "rewritten: nothing\ndeleted: nothing\n"
     assert files("data", "cache") == again
 
 
@@ -143,9 +143,9 @@ def test_forgotten_item_is_nowhere_and_models_go_where_asked_for(words, here, ca
     assert list((here / "saved").glob("*.pth")) == []
     for suffix in ("inter", "item"):
         assert "i3" not in (here / "data" / "people" / f"people.{suffix}").read_text()
-    assert f"left: {here / 'data' / 'people' / 'f.npy'} holds features of it" in out
+    assert f"left: {here / 'data' / 'people' / 'f.npy'} holds precomputed features of them" in out
 
 
 def test_nothing_to_forget_is_a_mistake(words, capsys):
     assert forget(words) == 2
-    assert "nothing to forget; name it by --user or --item" in capsys.readouterr().err
+    assert "nothing to forget: give --user or --item" in capsys.readouterr().err
