@@ -58,7 +58,7 @@ format: install
 	$(BIN)/ruff format
 
 docs: install
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 settings: install
 	$(BIN)/python -m recbole_llm_interest.cli.settings --write
