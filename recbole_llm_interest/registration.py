@@ -1,9 +1,10 @@
-"""Makes ``LLMInterest`` findable by name, everywhere RecBole looks models, datasets, loaders and settings up."""
+"""Registers ``LLMInterest`` where RecBole looks up models, data sets, trainers, dataloaders and settings by name."""
 
 from __future__ import annotations
 
 import importlib
 import importlib.abc
+import importlib.util
 import os
 import sys
 import types
@@ -17,37 +18,38 @@ from recbole.config import Config
 
 from recbole_llm_interest.data.dataloader import HistoryDataLoader
 from recbole_llm_interest.data.dataset import LLMInterestDataset
-from recbole_llm_interest.data.event_counts import training_events
-from recbole_llm_interest.evaluation.batching import bound_batches
-from recbole_llm_interest.evaluation.collector import collect_events
-from recbole_llm_interest.evaluation.metrics import register_group_metrics
+from recbole_llm_interest.data.event_counts import count_training_events
+from recbole_llm_interest.evaluation.batching import limit_evaluation_batches
+from recbole_llm_interest.evaluation.collector import collect_ranks
+from recbole_llm_interest.evaluation.metrics import register_metrics
 from recbole_llm_interest.model.llm_interest import LLMInterest
 from recbole_llm_interest.settings import PROPERTIES
 from recbole_llm_interest.training.trainer import LLMInterestTrainer
 
 
 def register() -> None:
-    """Put the model, dataset, trainer, loader and settings where RecBole looks. Calling it again changes nothing."""
+    """Register the model, data set, trainer, dataloader and settings with RecBole. A second call has no effect."""
     name = LLMInterest.__name__
     module_name = f"recbole.model.sequential_recommender.{name.lower()}"
     if module_name in sys.modules:
         return
-    # The class keeps its own __module__, so that whatever names it by that imports this package.
+    # The class keeps its own __module__: unpickling it imports this package.
     module = types.ModuleType(module_name)
     module.__spec__ = ModuleSpec(module_name, loader=None)
     setattr(module, name, LLMInterest)
     sys.modules[module_name] = module
     setattr(recbole.data.dataset, f"{name}Dataset", LLMInterestDataset)
     setattr(recbole.trainer, f"{name}Trainer", LLMInterestTrainer)
-    _train_on_whole_histories()
-    _load_settings_files()
-    bound_batches()
-    collect_events(training_events)
-    register_group_metrics()
+    _use_history_dataloader()
+    _read_settings_files()
+    limit_evaluation_batches()
+    collect_ranks(count_training_events)
+    register_metrics()
     sys.meta_path.append(_MovedModuleFinder())
 
 
-def _train_on_whole_histories() -> None:
+def _use_history_dataloader() -> None:
+    """Make RecBole train ``LLMInterest`` with ``HistoryDataLoader``."""
     original = recbole.data.utils.get_dataloader
 
     def get_dataloader(config: Config, phase: str) -> type:
@@ -58,8 +60,11 @@ def _train_on_whole_histories() -> None:
     recbole.data.utils.get_dataloader = get_dataloader
 
 
-def _load_settings_files() -> None:
-    """Read our settings files at the places in RecBole's order that its own have: general, model, sample, data set."""
+def _read_settings_files() -> None:
+    """Make RecBole read this package's settings files, with the precedence of its own model and data set files.
+
+    RecBole reads ``overall.yaml``, the model's file, ``sample.yaml`` and the data set's file, in this order.
+    """
     original = Config._update_internal_config_dict
 
     def _update_internal_config_dict(self: Any, file: str) -> Any:
@@ -75,7 +80,7 @@ def _load_settings_files() -> None:
     Config._update_internal_config_dict = _update_internal_config_dict
 
 
-#: modules of former versions, and where they are now: what ``python -m`` and scripts of users still name
+#: present names of modules by their former names, which ``python -m`` and scripts of users may contain
 _MOVED_MODULES = {
     "content.encode": "cli.encode",
     "doctor": "cli.doctor",
@@ -90,29 +95,27 @@ _MOVED_MODULES = {
 
 
 class _MovedModuleFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Finds modules of ``_MOVED_MODULES`` by their former names; the module that is imported is the one of today."""
+    """Imports and runs modules by the former names in ``_MOVED_MODULES``."""
 
     def find_spec(self, fullname: str, path: object = None, target: object = None) -> ModuleSpec | None:
         package, _, name = fullname.partition(".")
         if package != __package__ or name not in _MOVED_MODULES:
             return None
-        return ModuleSpec(fullname, self)
+        present = importlib.util.find_spec(_present_name(fullname))
+        return ModuleSpec(fullname, self, origin=present.origin if present else None)
 
     def create_module(self, spec: ModuleSpec) -> types.ModuleType:
         module = types.ModuleType(spec.name)
-        vars(module).update(vars(self._module(spec.name)))
+        vars(module).update(vars(importlib.import_module(_present_name(spec.name))))
         return module
 
     def exec_module(self, module: types.ModuleType) -> None:
-        """Do nothing: the module of today was executed as it was imported."""
+        """Do nothing: importing the present module has executed it."""
 
     def get_code(self, fullname: str) -> types.CodeType:
-        """What ``python -m`` executes: the command of the module of today."""
-        return compile(f"import sys\nfrom {self._name(fullname)} import main\nsys.exit(main())", fullname, "exec")
+        """Return what ``python -m`` executes: the present module's ``main``."""
+        return compile(f"import sys\nfrom {_present_name(fullname)} import main\nsys.exit(main())", fullname, "exec")
 
-    def _module(self, fullname: str) -> types.ModuleType:
-        return importlib.import_module(self._name(fullname))
 
-    @staticmethod
-    def _name(fullname: str) -> str:
-        return f"{__package__}.{_MOVED_MODULES[fullname.partition('.')[2]]}"
+def _present_name(former: str) -> str:
+    return f"{__package__}.{_MOVED_MODULES[former.partition('.')[2]]}"

@@ -48,10 +48,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         known = read_results(table) if table and table.exists() else []
         # what the table holds stays in it and in its order, whatever is asked for now and wherever an interruption
         # comes: its first row is the one that p-values are against
-        by_run = {(result.row, result.seed): result for result in known}
+        by_run = {(result.variant, result.seed): result for result in known}
 
         def keep(result: RunResult) -> None:
-            by_run[result.row, result.seed] = result
+            by_run[result.variant, result.seed] = result
             results[:] = by_run.values()
             files[:] = write_comparison(results, table or _beside_the_checkpoint(results[0]))
 

@@ -18,7 +18,7 @@ from recbole_llm_interest.content.media.images import FORMATS
 from recbole_llm_interest.content.pipeline import installed_version
 from recbole_llm_interest.errors import EncoderError
 from recbole_llm_interest.settings import ContentSettings, read_settings
-from recbole_llm_interest.training.run_metadata import cores
+from recbole_llm_interest.training.run_metadata import cpu_cores
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def _versions() -> Iterable[Finding]:
 def _device() -> Iterable[Finding]:
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     yield Finding(
-        "device", ", ".join(gpus) if gpus else f"no GPU; {cores()} CPU cores, {torch.get_num_threads()} threads"
+        "device", ", ".join(gpus) if gpus else f"no GPU; {cpu_cores()} CPU cores, {torch.get_num_threads()} threads"
     )
 
 

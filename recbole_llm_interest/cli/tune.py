@@ -29,7 +29,7 @@ from recbole_llm_interest.io.files import exclusive_lock, write_text
 from recbole_llm_interest.settings import PROPERTIES, check_keys
 from recbole_llm_interest.training.config import configure, keys_of_files
 from recbole_llm_interest.training.experiment import best_validation_score
-from recbole_llm_interest.training.run_metadata import as_json_holds, given_settings
+from recbole_llm_interest.training.run_metadata import explicit_settings, json_values
 
 _ALGORITHMS = ("random", "bayes", "exhaustive")
 #: where the row or its trials cannot be written
@@ -102,13 +102,13 @@ def tune(
     first = configure(model, dataset, config_file_list, shared)
     lines = _lines(space)
     search_is = {"model": model, "dataset": dataset, "space": lines, "algorithm": algorithm, "seed": first["seed"]}
-    log = TrialLog(output.with_suffix(".json"), given_settings(first) | search_is)
+    log = TrialLog(output.with_suffix(".json"), explicit_settings(first) | search_is)
 
     bigger = first["valid_metric_bigger"]
     bar = tqdm(desc=f"Searching {model}", unit="trial", ncols=100, disable=not first["show_progress"])
 
     def objective(drawn: dict[str, Any], _: object = None) -> dict[str, Any]:
-        drawn = as_json_holds(drawn)  # hyperopt makes tuples of lists, which the log does not hold
+        drawn = json_values(drawn)  # hyperopt makes tuples of lists, which the log does not hold
         config = configure(model, dataset, config_file_list, {**shared, **drawn})
         config["show_progress"] = False  # one bar is enough
         score = log.score(drawn, config)
@@ -150,7 +150,7 @@ def tune(
         f"epochs each{f', {diverged} of them diverged' if diverged else ''}; {algorithm} search over {', '.join(lines)}"
     )
     given = {*keys_of_files(config_file_list), *shared} - _LEFT_TO_THE_COMPARISON
-    settings = {key: value for key, value in given_settings(first).items() if key in given} | drawn
+    settings = {key: value for key, value in explicit_settings(first).items() if key in given} | drawn
     described = {model: {"model": model, **settings, "note": note}}
     write_text(output, yaml.safe_dump(described, sort_keys=False, width=120), _OTHERWISE)
     return Variant(model, model, settings, note)

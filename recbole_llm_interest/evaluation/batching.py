@@ -11,7 +11,7 @@ from recbole.utils import get_model
 from recbole_llm_interest.settings import EvaluationSettings, read_settings
 
 
-def bound_batches() -> None:
+def limit_evaluation_batches() -> None:
     """Cut RecBole's batches so that their scores fit into ``eval_scores_mb``.
 
     RecBole's ``eval_batch_size`` counts histories where all items are ranked, each of which has a score for every item:

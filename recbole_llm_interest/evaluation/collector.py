@@ -12,16 +12,16 @@ from torch import Tensor
 
 #: the key under which a metric finds the tested events among what RecBole collected: ``[E, 3]``, a row an event, of
 #: its user's and item's internal ids and the item's place in the ranking, 0 where it is not among the first max(topk)
-EVENTS = "rec.events"
+RANKED_EVENTS = "rec.events"
 #: the same for how often each item, ``[N]``, and user, ``[U]``, stands in the training events
-ITEM_EVENTS, USER_EVENTS = "data.item_events", "data.user_events"
+ITEM_COUNTS, USER_COUNTS = "data.item_counts", "data.user_events"
 #: what RecBole would collect by way of a matrix of the batch and all items
 _OURS = ("rec.items", "rec.topk", "rec.meanrank")
 #: scores of the rows that are copied out at once, one for each positive
 _CHUNK_SCORES = 2**22
 
 
-def collect_events(count_events: Callable[[Any], tuple[Tensor, Tensor]]) -> None:
+def collect_ranks(count_events: Callable[[Any], tuple[Tensor, Tensor]]) -> None:
     """Let RecBole's collector keep the places and the training counts, and find hits in little time and memory.
 
     Called once, at registration.
@@ -34,10 +34,10 @@ def collect_events(count_events: Callable[[Any], tuple[Tensor, Tensor]]) -> None
 
     def data_collect(self: Any, train_data: Any) -> None:
         collect_data(self, train_data)
-        if self.register.need(ITEM_EVENTS):
+        if self.register.need(ITEM_COUNTS):
             items, users = count_events(train_data.dataset)
-            self.data_struct.set(ITEM_EVENTS, items)
-            self.data_struct.set(USER_EVENTS, users)
+            self.data_struct.set(ITEM_COUNTS, items)
+            self.data_struct.set(USER_COUNTS, users)
 
     def eval_batch_collect(self: Any, scores: Tensor, interaction: Any, positive_u: Tensor, positive_i: Tensor) -> None:
         register = self.register
@@ -53,10 +53,10 @@ def collect_events(count_events: Callable[[Any], tuple[Tensor, Tensor]]) -> None
         for key, parts in self.__dict__.pop("parts", {}).items():
             self.data_struct.set(key, torch.cat(parts))
         struct = get_data_struct(self)
-        self.last_events = None
-        if EVENTS in self.data_struct:
-            self.last_events = struct[EVENTS]
-            del self.data_struct[EVENTS]
+        self.last_ranked_events = None
+        if RANKED_EVENTS in self.data_struct:
+            self.last_ranked_events = struct[RANKED_EVENTS]
+            del self.data_struct[RANKED_EVENTS]
         return struct
 
     Collector.data_collect, Collector.eval_batch_collect = data_collect, eval_batch_collect
@@ -81,7 +81,7 @@ def _collect_ours(collector: Any, scores: Tensor, interaction: Any, positive_u: 
         return  # sampled candidates: a row of the interaction is a candidate there, not an event
     users = interaction[collector.config["USER_ID_FIELD"]].to(scores.device)[positive_u]
     places = hits.any(dim=1) * (hits.int().argmax(dim=1) + 1)
-    parts[EVENTS].append(torch.stack([users, positive_i, places], dim=1))
+    parts[RANKED_EVENTS].append(torch.stack([users, positive_i, places], dim=1))
 
 
 class _AllBut:

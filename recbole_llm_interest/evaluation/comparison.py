@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from recbole_llm_interest.evaluation.metrics import GROUPS, gains
+from recbole_llm_interest.evaluation.metrics import EVENT_GROUPS, event_gains
 from recbole_llm_interest.evaluation.results import RunResult
 from recbole_llm_interest.evaluation.significance import paired_p_values
 
@@ -43,12 +43,12 @@ def summarize(results: Sequence[RunResult]) -> list[VariantSummary]:
     """Gather runs into rows, and test each row against the first by the metric that chooses the best epochs."""
     by_row: dict[str, list[RunResult]] = {}
     for result in results:
-        by_row.setdefault(result.row, []).append(result)
+        by_row.setdefault(result.variant, []).append(result)
     first, *others = by_row.values()
     tested = [runs for runs in others if _can_be_tested(first, runs)]
-    reference = mean_gain(first) if tested else np.empty(0)
-    p_values = paired_p_values(reference, [mean_gain(runs) for runs in tested])
-    by_name = {runs[0].row: p for runs, p in zip(tested, p_values, strict=True)}
+    reference = mean_event_gains(first) if tested else np.empty(0)
+    p_values = paired_p_values(reference, [mean_event_gains(runs) for runs in tested])
+    by_name = {runs[0].variant: p for runs, p in zip(tested, p_values, strict=True)}
     return [VariantSummary(name, runs, by_name.get(name)) for name, runs in by_row.items()]
 
 
@@ -59,13 +59,13 @@ def _can_be_tested(first: Sequence[RunResult], other: Sequence[RunResult]) -> bo
 
 def _has_gains(runs: Sequence[RunResult]) -> bool:
     metric = runs[0].valid_metric.lower().partition("@")[0]
-    return all(run.places for run in runs) and metric in _GAINS
+    return all(run.ranks for run in runs) and metric in _GAINS
 
 
-def mean_gain(runs: Sequence[RunResult]) -> NDArray[np.float64]:
+def mean_event_gains(runs: Sequence[RunResult]) -> NDArray[np.float64]:
     """What each tested event adds to the metric that chooses the best epochs, the mean over seeds, ``[E]``."""
     metric, _, k = runs[0].valid_metric.lower().partition("@")
-    values = [gains(metric, torch.tensor(run.places), int(k)).numpy() for run in runs]
+    values = [event_gains(metric, torch.tensor(run.ranks), int(k)).numpy() for run in runs]
     return np.mean(values, axis=0)
 
 
@@ -76,31 +76,31 @@ class Estimate:
     Attributes:
         mean: over seeds.
         values: of each seed.
-        half: half the width of the 95 % interval of the mean over the events; None where their places are not kept, or
+        half_width: half the width of the 95 % interval of the mean over the events; None where their places are not kept, or
             the events are all alike, as where nothing was found: that says little of how far the mean may be off.
         events: how many there are; None where that is not kept.
     """
 
     mean: float
     values: list[float]
-    half: float | None
+    half_width: float | None
     events: int | None
 
 
 def estimate(runs: Sequence[RunResult], metric: str, group: str = "") -> Estimate | None:
-    """A metric of one row's runs, ``ndcg@10``, over all tested events or over a group of ``GROUPS`` that goes by items.
+    """A metric of one row's runs, ``ndcg@10``, over all tested events or over a group of ``EVENT_GROUPS`` that goes by items.
 
     It is None where the runs say nothing of it, or the group has no events.
     """
     name, _, k = metric.lower().partition("@")
     of_group = f"{name}{group.lower()}@{k}"
     reported = [run.test[of_group] for run in runs if of_group in run.test]
-    is_kept = name in _GAINS and all(run.places and (run.item_events or not group) for run in runs)
+    is_kept = name in _GAINS and all(run.ranks and (run.item_counts or not group) for run in runs)
     if not is_kept:
         return Estimate(statistics.fmean(reported), reported, None, None) if reported else None
-    gain = np.stack([gains(name, torch.tensor(run.places), int(k)).numpy() for run in runs])
+    gain = np.stack([event_gains(name, torch.tensor(run.ranks), int(k)).numpy() for run in runs])
     if group:
-        gain = gain[:, GROUPS[group][1](torch.tensor(runs[0].item_events)).numpy()]
+        gain = gain[:, EVENT_GROUPS[group][1](torch.tensor(runs[0].item_counts)).numpy()]
     if not gain.size:
         return None
     half = 1.96 * float(gain.mean(axis=0).std()) / math.sqrt(gain.shape[1])

@@ -16,38 +16,38 @@ from recbole.utils import EvaluatorType
 from torch import Tensor
 
 from recbole_llm_interest.errors import SettingsError
-from recbole_llm_interest.evaluation.collector import EVENTS, ITEM_EVENTS, USER_EVENTS
+from recbole_llm_interest.evaluation.collector import ITEM_COUNTS, RANKED_EVENTS, USER_COUNTS
 
 #: an item with fewer training events than this is one with few
-FEW_EVENTS = 10
+MANY_EVENTS = 10
 #: a user with fewer training events than this has a short history
-SHORT_HISTORY = 10
+LONG_HISTORY = 10
 
 #: group -> the training events that it goes by, and the counts that belong to it
-GROUPS: dict[str, tuple[str, Callable[[Tensor], Tensor]]] = {
-    "Unseen": (ITEM_EVENTS, lambda count: count == 0),
-    "Few": (ITEM_EVENTS, lambda count: (count > 0) & (count < FEW_EVENTS)),
-    "Many": (ITEM_EVENTS, lambda count: count >= FEW_EVENTS),
-    "Short": (USER_EVENTS, lambda count: count < SHORT_HISTORY),
-    "Long": (USER_EVENTS, lambda count: count >= SHORT_HISTORY),
+EVENT_GROUPS: dict[str, tuple[str, Callable[[Tensor], Tensor]]] = {
+    "Unseen": (ITEM_COUNTS, lambda count: count == 0),
+    "Few": (ITEM_COUNTS, lambda count: (count > 0) & (count < MANY_EVENTS)),
+    "Many": (ITEM_COUNTS, lambda count: count >= MANY_EVENTS),
+    "Short": (USER_COUNTS, lambda count: count < LONG_HISTORY),
+    "Long": (USER_COUNTS, lambda count: count >= LONG_HISTORY),
 }
 
 
-def gains(metric: str, places: Tensor, k: int) -> Tensor:
-    """What each event adds to a metric, ``[E]``, from its item's place, 0 for none; one item is to be found an event.
+def event_gains(metric: str, ranks: Tensor, k: int) -> Tensor:
+    """What each event adds to a metric, ``[E]``, from its item's rank, 0 for none; one item is to be found an event.
 
     Args:
         metric: ``recall``, ``ndcg`` or ``mrr``.
-        places: ``[E]``, from 1.
+        ranks: ``[E]``, from 1.
         k: length of the list.
     """
-    place = places.double()
+    rank = ranks.double()
     gain = {
-        "recall": torch.ones_like(place),
-        "ndcg": 1 / torch.log2(place + 1),
-        "mrr": 1 / place,
+        "recall": torch.ones_like(rank),
+        "ndcg": 1 / torch.log2(rank + 1),
+        "mrr": 1 / rank,
     }[metric]
-    return gain.where((places > 0) & (places <= k), 0.0)
+    return gain.where((ranks > 0) & (ranks <= k), 0.0)
 
 
 class GroupMetric(AbstractMetric):
@@ -59,7 +59,7 @@ class GroupMetric(AbstractMetric):
     """
 
     metric_type = EvaluatorType.RANKING
-    metric_need = (EVENTS, ITEM_EVENTS, USER_EVENTS)
+    metric_need = (RANKED_EVENTS, ITEM_COUNTS, USER_COUNTS)
     metric: str
     group: str
 
@@ -73,15 +73,15 @@ class GroupMetric(AbstractMetric):
         Raises:
             SettingsError: items were ranked among sampled ones, where RecBole does not say which event is whose.
         """
-        if EVENTS not in dataobject:
+        if RANKED_EVENTS not in dataobject:
             raise SettingsError(
                 f"{self.metric}{self.group}: groups of events need full ranking, eval_args with mode: full"
             )
-        users, items, places = dataobject.get(EVENTS).unbind(dim=1)
-        source, belongs = GROUPS[self.group]
-        count = dataobject.get(source)[items if source == ITEM_EVENTS else users]
-        places = places[belongs(count)]
-        values = {k: gains(self.metric, places, k) for k in self.topk}
+        users, items, ranks = dataobject.get(RANKED_EVENTS).unbind(dim=1)
+        source, belongs = EVENT_GROUPS[self.group]
+        count = dataobject.get(source)[items if source == ITEM_COUNTS else users]
+        ranks = ranks[belongs(count)]
+        values = {k: event_gains(self.metric, ranks, k) for k in self.topk}
         return {
             f"{self.metric}{self.group.lower()}@{k}": round(float(gain.mean()), self.decimal_place)
             if len(gain)
@@ -90,10 +90,10 @@ class GroupMetric(AbstractMetric):
         }
 
 
-def register_group_metrics() -> None:
+def register_metrics() -> None:
     """Put a metric for each group where RecBole looks its metrics up. Calling it again changes nothing."""
     for metric in ("Recall", "NDCG", "MRR"):
-        for group in GROUPS:
+        for group in EVENT_GROUPS:
             name = f"{metric}{group}"
             kind = type(name, (GroupMetric,), {"metric": metric.lower(), "group": group, "__module__": __name__})
             register.metrics_dict[name.lower()] = kind

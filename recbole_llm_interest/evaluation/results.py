@@ -16,7 +16,13 @@ _OTHERWISE = "give another place by --table"
 
 
 #: names that fields had in files of former versions
-_FORMER_NAMES = {"made_by": "environment_info"}
+_FORMER_NAMES = {
+    "row": "variant",
+    "places": "ranks",
+    "item_events": "item_counts",
+    "in_effect": "effective_settings",
+    "made_by": "environment_info",
+}
 
 
 @dataclass(frozen=True)
@@ -24,7 +30,7 @@ class RunResult:
     """What one run of one model gave.
 
     Attributes:
-        row: the name of its row in the table.
+        variant: the name of its variant.
         model: the model's name.
         dataset: the data set's name.
         seed: RecBole's ``seed`` setting.
@@ -39,18 +45,18 @@ class RunResult:
         test_events: how many events were ranked.
         candidates: what they were ranked among, as in "all 1682 items".
         test_digest: a hash of the events and candidates; models with the same one were asked the same questions.
-        places: where each tested event's item was ranked, 0 for not among the first ``max(topk)``, in an order that is
+        ranks: where each tested event's item was ranked, 0 for not among the first ``max(topk)``, in an order that is
             the same for every model; empty where items were ranked among sampled ones.
-        item_events: how many training events each tested event's item has, in the order of ``places``.
+        item_counts: how many training events each tested event's item has, in the order of ``ranks``.
         losses: the training loss of each epoch, the mean over its batches, by its parts.
         valid_scores: epochs trained by then, and the validation score, in pairs.
         checkpoint: where the best model lies.
         log: the run's log file.
-        in_effect: for ``LLMInterest``, the plug-in's settings as they were, defaults included.
+        effective_settings: for ``LLMInterest``, the plug-in's settings as they were, defaults included.
         environment_info: what made it: version, commit, torch, python, device, cores, processes.
     """
 
-    row: str
+    variant: str
     model: str
     dataset: str
     seed: int
@@ -67,11 +73,11 @@ class RunResult:
     log: str
     settings: dict[str, Any] = field(default_factory=dict)
     note: str = ""
-    places: list[int] = field(default_factory=list)
-    item_events: list[int] = field(default_factory=list)
+    ranks: list[int] = field(default_factory=list)
+    item_counts: list[int] = field(default_factory=list)
     losses: dict[str, list[float]] = field(default_factory=dict)
     valid_scores: list[list[float]] = field(default_factory=list)
-    in_effect: dict[str, Any] = field(default_factory=dict)
+    effective_settings: dict[str, Any] = field(default_factory=dict)
     environment_info: dict[str, Any] = field(default_factory=dict)
 
 

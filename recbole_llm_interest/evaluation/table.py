@@ -73,7 +73,9 @@ def _comparability(results: Sequence[RunResult]) -> str:
             f"{_commits(results)}."
         )
     tests = "; ".join(
-        {result.row: f"{result.row}: {result.test_events} among {result.candidates}" for result in results}.values()
+        {
+            result.variant: f"{result.variant}: {result.test_events} among {result.candidates}" for result in results
+        }.values()
     )
     return (
         f"{first.dataset}: the rows are NOT tested on the same events ({tests}): do not compare them"
@@ -130,7 +132,7 @@ def draw_comparison(results: Sequence[RunResult], path: Path) -> Path:
         if (found := estimate(row.runs, metric)) is None:
             continue
         axes.plot(found.values, [place] * len(found.values), "o", color="0.65", markersize=4, zorder=2)
-        axes.errorbar(found.mean, place, xerr=found.half, fmt="D", color="C0", capsize=3, markersize=5, zorder=3)
+        axes.errorbar(found.mean, place, xerr=found.half_width, fmt="D", color="C0", capsize=3, markersize=5, zorder=3)
     axes.set_yticks(range(len(rows)), [row.name for row in rows])
     axes.set_ylim(-0.6, len(rows) - 0.4)
     axes.set_xlabel(f"test {metric.upper()}\ndiamond: mean, bar: 95 % interval over test events, dots: seeds")

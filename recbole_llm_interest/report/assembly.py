@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from recbole_llm_interest.data.dataset import item_column
+from recbole_llm_interest.data.dataset import read_item_column
 from recbole_llm_interest.errors import DataError, RequestError
 from recbole_llm_interest.evaluation.results import RunResult, read_results
 from recbole_llm_interest.recommender import Recommender
@@ -128,8 +128,8 @@ def _add_model(report: Report, checkpoint: Path, overrides: dict[str, Any], opti
             "those of one data set"
         )
     separator = config["seq_separator"]
-    titles = {} if options.titles is None else item_column(config, options.titles)
-    categories = None if options.category is None else item_column(config, options.category)
+    titles = {} if options.titles is None else read_item_column(config, options.titles)
+    categories = None if options.category is None else read_item_column(config, options.category)
     trained = load_trained(checkpoint, overrides)
     if options.user is not None and options.user not in trained.users:
         raise RequestError(

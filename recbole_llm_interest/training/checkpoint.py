@@ -19,7 +19,7 @@ from recbole_llm_interest.errors import CheckpointError
 _OF_DAMAGED_ARCHIVES = (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error, zlib.error)
 
 
-def open_checkpoint(path: Path) -> dict[str, Any]:
+def load_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint of whatever model and data set, running no code that it may hold.
 
     Raises:
@@ -48,7 +48,7 @@ def open_checkpoint(path: Path) -> dict[str, Any]:
     return checkpoint
 
 
-def read_checkpoint(path: Path, config: Config) -> dict[str, Any]:
+def load_matching_checkpoint(path: Path, config: Config) -> dict[str, Any]:
     """Read a checkpoint of the model and data set that ``config`` names, running no code that it may hold.
 
     ``item_digest`` in ``config`` is a hash of the items in RecBole's order, where the data set has been read.
@@ -56,7 +56,7 @@ def read_checkpoint(path: Path, config: Config) -> dict[str, Any]:
     Raises:
         CheckpointError: it is not there, is damaged, or belongs to something else.
     """
-    checkpoint = open_checkpoint(path)
+    checkpoint = load_checkpoint(path)
     saved = checkpoint["config"]
     for key in ("model", "dataset"):
         if saved[key] != config[key]:

@@ -11,17 +11,23 @@ from typing import Any
 import torch.distributed
 from recbole.config import Config
 
-from recbole_llm_interest.distributed import in_processes
+from recbole_llm_interest.distributed import run_in_processes
 from recbole_llm_interest.errors import CheckpointError, SettingsError
 from recbole_llm_interest.evaluation.results import RunResult
 from recbole_llm_interest.evaluation.variants import Variant
 from recbole_llm_interest.io.files import exclusive_lock
 from recbole_llm_interest.settings import settings_keys
-from recbole_llm_interest.training.checkpoint import read_checkpoint
+from recbole_llm_interest.training.checkpoint import load_matching_checkpoint
 from recbole_llm_interest.training.config import configure
-from recbole_llm_interest.training.experiment import can_share_training, run_experiment
-from recbole_llm_interest.training.resume import open_state, resume_path
-from recbole_llm_interest.training.run_metadata import FREE_TO_DIFFER, changed_setting, check_state, digest, run_record
+from recbole_llm_interest.training.experiment import run_experiment, supports_distributed_training
+from recbole_llm_interest.training.resume import load_resume_state, resume_path
+from recbole_llm_interest.training.run_metadata import (
+    RESULT_NEUTRAL_SETTINGS,
+    changed_setting,
+    check_resume_state,
+    digest,
+    run_identity,
+)
 
 
 def run(
@@ -47,7 +53,7 @@ def run(
         config_dict: settings that go before the files'; a row's go before these.
         checkpoint: evaluated instead of training.
         seeds: how often each row is run, with ``seed`` counted up from the setting.
-        nproc: processes that train a model together; one for models that they cannot share (``can_share_training``).
+        nproc: processes that train a model together; one for models that they cannot share (``supports_distributed_training``).
         resume: the checkpoint of the only run, which was interrupted and goes on, or the state beside it.
         table: the file that results are written to: what was interrupted on its way there goes on.
         known: runs that need not be run again, where row, seed and settings are the same.
@@ -72,11 +78,11 @@ def run(
         plan += [(row, config) for config in (first, *later)]
     if checkpoint is not None:
         _check_settings_of(checkpoint, plan[0][1])
-    finished = {(result.row, result.seed): result for result in known}
+    finished = {(result.variant, result.seed): result for result in known}
     states = [_state_file(row, config, resume, table) for row, config in plan]
     for (_, config), state in zip(plan, states, strict=True):
         if state is not None and (resume is not None or state.exists()):
-            check_state(state, open_state(state), config)
+            check_resume_state(state, load_resume_state(state), config)
     results = []
     with (
         exclusive_lock(states[0], "start a run of its own, without --resume") if resume and states[0] else nullcontext()
@@ -85,7 +91,7 @@ def run(
             result = finished.get((row.name, config["seed"]))
             if result is None:
                 processes = _processes(nproc, config, checkpoint)
-                result = in_processes(processes, run_experiment, row, config, checkpoint, state)
+                result = run_in_processes(processes, run_experiment, row, config, checkpoint, state)
             else:
                 _check_is_the_same(result, config)
             results.append(result)
@@ -131,28 +137,28 @@ def _processes(nproc: int, config: Config, checkpoint: str | None) -> int:
     """How many are of use."""
     if nproc == 1 or checkpoint is not None:
         return 1
-    if can_share_training(config):
+    if supports_distributed_training(config):
         return nproc
     logging.getLogger().warning("%s is trained by one process, which is all that its training allows", config["model"])
     return 1
 
 
 def _check_is_the_same(known: RunResult, config: Config) -> None:
-    if (changed := changed_setting(vars(known), run_record(config))) is not None:
+    if (changed := changed_setting(vars(known), run_identity(config))) is not None:
         key, then, now = changed
         raise SettingsError(
-            f"row {known.row!r}, seed {known.seed}, was run with {key}={then!r}, now {now!r}: give the row another "
+            f"row {known.variant!r}, seed {known.seed}, was run with {key}={then!r}, now {now!r}: give the row another "
             "name, or the table another file"
         )
 
 
 def _check_settings_of(checkpoint: str, config: Config) -> None:
-    saved = read_checkpoint(Path(checkpoint), config)["config"]
+    saved = load_matching_checkpoint(Path(checkpoint), config)["config"]
     keys = ["MAX_ITEM_LIST_LENGTH", *settings_keys()]
     if "content_control" in saved and saved["content_control"] != "none":
         keys.append("seed")  # it says which content an item was given
     for key in keys:
-        if key in saved and saved[key] != config[key] and key not in FREE_TO_DIFFER:
+        if key in saved and saved[key] != config[key] and key not in RESULT_NEUTRAL_SETTINGS:
             raise CheckpointError(
                 f"checkpoint {checkpoint} was trained with other settings: {key}={saved[key]!r}, now {config[key]!r}; "
                 f"give --{key}={saved[key]}"

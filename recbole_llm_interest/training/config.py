@@ -15,7 +15,7 @@ from recbole.config import Config
 
 from recbole_llm_interest.data.dataset import check_interaction_file
 from recbole_llm_interest.errors import DataError, SettingsError, TrainingError, is_out_of_memory
-from recbole_llm_interest.io.files import is_of_writing, storage_error
+from recbole_llm_interest.io.files import is_write_error, storage_error
 from recbole_llm_interest.io.yaml_files import read_yaml
 from recbole_llm_interest.model.llm_interest import LLMInterest
 from recbole_llm_interest.settings import ALL_SETTINGS, PROPERTIES, check_keys, read_settings
@@ -85,7 +85,7 @@ def as_user_error(what: str, log: str | None = None) -> Iterator[None]:
                 "memory ran out while data was read or the model built: lower MAX_ITEM_LIST_LENGTH or embedding_size, "
                 "or give the process more"
             ) from error
-        if isinstance(error, OSError) and is_of_writing(error):
+        if isinstance(error, OSError) and is_write_error(error):
             raise storage_error(Path(error.filename or log or "log"), error) from error
         # RecBole logs at this level to the file, and the runner keeps the console above it
         logging.getLogger().info("RecBole stopped", exc_info=True)

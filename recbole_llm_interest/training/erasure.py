@@ -17,7 +17,7 @@ from recbole.config import Config
 from recbole_llm_interest.content.blobs import Blob, MediaFile
 from recbole_llm_interest.content.feature_store import FeatureStore
 from recbole_llm_interest.content.precomputed import read_features
-from recbole_llm_interest.data.dataset import catalogue_of, feature_cache
+from recbole_llm_interest.data.dataset import catalogue_from_config, feature_cache
 from recbole_llm_interest.errors import ContentError, DataError, StorageError
 from recbole_llm_interest.io.atomic_files import AtomicFormat, read_header, without
 from recbole_llm_interest.io.files import write_atomically
@@ -90,7 +90,7 @@ class _Eraser:
         self._tokens = tokens
         self._settings = read_settings(ContentSettings, config)
         self._folder = Path(config["data_path"])
-        catalogues = {name: catalogue_of(config, name, self._settings) for name in ("item", "user")}
+        catalogues = {name: catalogue_from_config(config, name, self._settings) for name in ("item", "user")}
         self._catalogue = catalogues[kind]
         erased = {(kind, token) for token in tokens}
         #: content of everything else by modality: it stays, even where it equals what is erased
@@ -133,7 +133,7 @@ class _Eraser:
 
     def rewrite_atomic_files(self) -> None:
         """Remove their rows from every atomic file that has a column of their ids."""
-        layout, column = AtomicFormat.of(self._config), self._catalogue.id_field
+        layout, column = AtomicFormat.from_config(self._config), self._catalogue.id_field
         for path in sorted(self._folder.glob(f"{self._config['dataset']}.*")):
             try:
                 has_column = column in read_header(path, layout)

@@ -22,13 +22,13 @@ from recbole.trainer import Trainer
 from recbole.utils import ModelType, get_model, get_trainer, init_seed
 from torch import Tensor
 
-from recbole_llm_interest.data.event_counts import training_events
+from recbole_llm_interest.data.event_counts import count_training_events
 from recbole_llm_interest.distributed import (
     is_main_process,
     main_process_first,
     on_main_process,
     process_device,
-    share_training,
+    distribute_training,
     world_size,
 )
 from recbole_llm_interest.errors import (
@@ -42,19 +42,19 @@ from recbole_llm_interest.evaluation.results import RunResult
 from recbole_llm_interest.evaluation.variants import Variant
 from recbole_llm_interest.io.files import remove_abandoned, try_lock
 from recbole_llm_interest.model.llm_interest import LLMInterest
-from recbole_llm_interest.training.checkpoint import read_checkpoint, restore_model
+from recbole_llm_interest.training.checkpoint import load_matching_checkpoint, restore_model
 from recbole_llm_interest.training.config import as_user_error
-from recbole_llm_interest.training.monitor import EpochWatch
-from recbole_llm_interest.training.resume import StateKeeper, open_state, resume_path
+from recbole_llm_interest.training.monitor import TrainingMonitor
+from recbole_llm_interest.training.resume import ResumableTraining, load_resume_state, resume_path
 from recbole_llm_interest.training.run_log import log_to_file
 from recbole_llm_interest.training.run_metadata import (
-    check_state,
+    check_resume_state,
     data_digests,
     digest,
+    effective_settings,
     environment_info,
-    given_settings,
-    run_record,
-    settings_in_effect,
+    explicit_settings,
+    run_identity,
 )
 from recbole_llm_interest.training.trainer import LLMInterestTrainer
 
@@ -82,7 +82,7 @@ def run_experiment(
         if checkpoint is None:
             best_valid = it.train(state_file)
         else:
-            restore_model(it.trainer.model, read_checkpoint(Path(checkpoint), config))
+            restore_model(it.trainer.model, load_matching_checkpoint(Path(checkpoint), config))
             it.trainer.eval_collector.data_collect(it.train_data)  # what metrics count; RecBole does so as it trains
         return on_main_process(lambda: _test(it, row, config, checkpoint, best_valid, made))
 
@@ -100,14 +100,14 @@ def _test(
     candidates = _candidates(config, it.dataset.item_num - 1)
     asked = it.test_data._dataset
     events = _named(it.dataset, asked.inter_feat[it.dataset.uid_field], asked.inter_feat[it.dataset.iid_field])
-    places, item_events = _places(it.dataset, it.train_data, it.trainer.eval_collector.last_events)
+    ranks, item_counts = _ranks(it.dataset, it.train_data, it.trainer.eval_collector.last_ranked_events)
     seconds = it.watch.seconds
     return RunResult(
-        row=row.name,
+        variant=row.name,
         model=config["model"],
         dataset=config["dataset"],
         seed=config["seed"],
-        settings=given_settings(config),
+        settings=explicit_settings(config),
         note=row.note,
         test={metric: float(value) for metric, value in test.items() if not math.isnan(value)},
         valid_metric=config["valid_metric"],
@@ -118,18 +118,18 @@ def _test(
         test_events=len(events),
         candidates=candidates,
         test_digest=digest([candidates, *sorted(events)]),
-        places=places,
-        item_events=item_events,
+        ranks=ranks,
+        item_counts=item_counts,
         losses=it.watch.losses,
         valid_scores=it.watch.valid_scores,
         checkpoint=checkpoint or str(it.trainer.saved_model_file),
         log=it.log,
-        in_effect=settings_in_effect(config),
+        effective_settings=effective_settings(config),
         environment_info=made,
     )
 
 
-def can_share_training(config: Config) -> bool:
+def supports_distributed_training(config: Config) -> bool:
     """Whether several processes can train a model together.
 
     It needs a loss that is a mean over targets, as those of RecBole's sequential models are, and a trainer that knows
@@ -166,7 +166,7 @@ class _Experiment:
     valid_data: Any
     test_data: Any
     trainer: Any
-    watch: EpochWatch
+    watch: TrainingMonitor
     log: str
 
     def train(self, state_file: Path | None = None, *, saved: bool = True) -> float | None:
@@ -181,16 +181,16 @@ class _Experiment:
         with contextlib.ExitStack() as stack:
             if saved:
                 file = self.trainer.saved_model_file
-                own = stack.enter_context(_name_of_its_own(file)) if is_main_process() else file
+                own = stack.enter_context(_reserve_checkpoint_path(file)) if is_main_process() else file
                 self.trainer.saved_model_file = on_main_process(lambda: own)
             stack.enter_context(self._told_where(state_file, saved))
             return self._train(state_file, saved)
 
     def _train(self, state_file: Path | None, saved: bool) -> float | None:
         keeper, state = None, None
-        if saved and StateKeeper.can_be_resumed(self.trainer):
+        if saved and ResumableTraining.can_be_resumed(self.trainer):
             path = state_file or resume_path(Path(self.trainer.saved_model_file))
-            keeper = StateKeeper(self.trainer, self.train_data, self.watch.record, path, self._run())
+            keeper = ResumableTraining(self.trainer, self.train_data, self.watch.record, path, self._run())
             if path.exists():
                 state = self._take_up(keeper)
         if keeper is not None:
@@ -243,13 +243,13 @@ class _Experiment:
     def _run(self) -> dict[str, Any]:
         """What a state is of: the settings, the data and the processes."""
         config = self.trainer.config
-        return run_record(config) | {"data": data_digests(config, self.dataset), "processes": world_size()}
+        return run_identity(config) | {"data": data_digests(config, self.dataset), "processes": world_size()}
 
-    def _take_up(self, keeper: StateKeeper) -> dict[str, Any]:
+    def _take_up(self, keeper: ResumableTraining) -> dict[str, Any]:
         path, now = keeper.path, keeper.run
-        state = open_state(path)
+        state = load_resume_state(path)
         then = state["run"]
-        check_state(path, state, self.trainer.config)
+        check_resume_state(path, state, self.trainer.config)
         for name in sorted({*then["data"], *now["data"]}):
             if then["data"].get(name) != now["data"].get(name):
                 raise CheckpointError(
@@ -289,13 +289,13 @@ def _experiment(title: str, config: Config) -> Iterator[_Experiment]:
         if world_size() > 1:
             # a row of RecBole's own loaders is one target
             targets = getattr(train_data, "targets", lambda batch: torch.ones(len(batch)))
-            share_training(trainer, train_data, targets)
-        with EpochWatch(trainer, title, config) as watch:  # and so what it sees is of all processes
+            distribute_training(trainer, train_data, targets)
+        with TrainingMonitor(trainer, title, config) as watch:  # and so what it sees is of all processes
             yield _Experiment(dataset, train_data, valid_data, test_data, trainer, watch, log)
 
 
 @contextlib.contextmanager
-def _name_of_its_own(file: str) -> Iterator[str]:
+def _reserve_checkpoint_path(file: str) -> Iterator[str]:
     """``file``, or another where a checkpoint lies there or a run is about to write one, while this one holds it.
 
     RecBole names checkpoints by the second in which a run begins.
@@ -322,14 +322,14 @@ def _named(dataset: Any, users: Any, items: Any) -> list[str]:
     return [f"{user}\t{item}" for user, item in zip(*names, strict=True)]
 
 
-def _places(dataset: Any, train_data: Any, events: Tensor | None) -> tuple[list[int], list[int]]:
-    """The places of the tested events, and how many training events their items have.
+def _ranks(dataset: Any, train_data: Any, events: Tensor | None) -> tuple[list[int], list[int]]:
+    """The ranks of the tested events, and how many training events their items have.
 
     Both in the order of the events' names, which is the same for every model.
     """
     if events is None:
         return [], []
-    users, items, places = events.unbind(dim=1)
-    known, _ = training_events(train_data.dataset)
-    by_name = sorted(zip(_named(dataset, users, items), places.tolist(), known[items].tolist(), strict=True))
+    users, items, ranks = events.unbind(dim=1)
+    known, _ = count_training_events(train_data.dataset)
+    by_name = sorted(zip(_named(dataset, users, items), ranks.tolist(), known[items].tolist(), strict=True))
     return [place for _, place, _ in by_name], [count for _, _, count in by_name]

@@ -11,7 +11,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 
-class EpochWatch:
+class TrainingMonitor:
     """Watches the training epochs of any RecBole trainer and shows them as one progress bar.
 
     Attributes:
@@ -49,7 +49,7 @@ class EpochWatch:
         self._best = best
         self._bar.update(len(self.seconds))
 
-    def __enter__(self) -> EpochWatch:
+    def __enter__(self) -> TrainingMonitor:
         return self
 
     def __exit__(self, *exception: object) -> None:

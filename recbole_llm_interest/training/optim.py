@@ -44,7 +44,7 @@ class DenseAndSparse(torch.optim.Optimizer):
         self.param_groups = [*self.dense.param_groups, *self.sparse.param_groups]
 
 
-def multiplies_bfloat16() -> bool:
+def has_fast_bfloat16() -> bool:
     """Whether this processor's matrix products are no slower in bfloat16 than in float32."""
     has_library: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     return has_library and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

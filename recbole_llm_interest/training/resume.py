@@ -21,8 +21,8 @@ from recbole.trainer import Trainer
 from recbole_llm_interest.distributed import all_gather_objects, is_main_process, on_main_process, rank
 from recbole_llm_interest.errors import CheckpointError
 from recbole_llm_interest.io.files import remove_unfinished
-from recbole_llm_interest.patches.training import checkpoint_of, write_checkpoint
-from recbole_llm_interest.training.checkpoint import open_checkpoint, restore_model
+from recbole_llm_interest.patches.training import checkpoint_state, write_checkpoint
+from recbole_llm_interest.training.checkpoint import load_checkpoint, restore_model
 from recbole_llm_interest.training.trainer import LLMInterestTrainer
 
 _SUFFIX = ".resume.pth"
@@ -33,7 +33,7 @@ def resume_path(checkpoint: Path) -> Path:
     return checkpoint if checkpoint.name.endswith(_SUFFIX) else checkpoint.with_suffix(_SUFFIX)
 
 
-def open_state(path: Path) -> dict[str, Any]:
+def load_resume_state(path: Path) -> dict[str, Any]:
     """Read the state of an interrupted run, running no code that it may hold.
 
     Raises:
@@ -47,14 +47,14 @@ def open_state(path: Path) -> dict[str, Any]:
         )
     if not path.exists():
         raise CheckpointError(f"there is nothing to resume: {path} does not exist; no epoch had ended, so start anew")
-    state = open_checkpoint(path)
+    state = load_checkpoint(path)
     if "run" not in state:
         raise CheckpointError(f"{path} is no state of an interrupted run")
     return state
 
 
 @dataclass(frozen=True)
-class StateKeeper:
+class ResumableTraining:
     """Writes the state of a run before each of its epochs but the first, and when its training has ended.
 
     Attributes:
@@ -110,7 +110,7 @@ class StateKeeper:
         """
         trainer, best = self.trainer, self.path.with_name(state["checkpoint"])
         if state["has_checkpoint"]:
-            open_checkpoint(best)
+            load_checkpoint(best)
         if is_main_process():
             remove_unfinished(self.path)
             remove_unfinished(best)
@@ -135,7 +135,7 @@ class StateKeeper:
             del optimizers["optimizer"]  # RecVAE's trainer calls its two by this name in turn
         best_result = trainer.best_valid_result
         state = {
-            **checkpoint_of(trainer, epoch),
+            **checkpoint_state(trainer, epoch),
             "run": dict(self.run),
             "is_trained": is_trained,
             "checkpoint": Path(trainer.saved_model_file).name,

@@ -13,7 +13,7 @@ from recbole.config import Config
 from recbole.utils import init_logger
 
 from recbole_llm_interest.distributed import is_main_process
-from recbole_llm_interest.io.files import is_of_writing
+from recbole_llm_interest.io.files import is_write_error
 
 
 @contextlib.contextmanager
@@ -56,5 +56,5 @@ def _end_the_run(record: logging.LogRecord) -> None:
 
 def _but_of_full_disks(in_threads: Callable[..., object], error: threading.ExceptHookArgs) -> None:
     """Print what ends a thread, unless it is that TensorBoard's cannot write: the run ends by the same error."""
-    if not (isinstance(error.exc_value, OSError) and is_of_writing(error.exc_value)):
+    if not (isinstance(error.exc_value, OSError) and is_write_error(error.exc_value)):
         in_threads(error)

@@ -32,12 +32,12 @@ def environment_info(device: torch.device) -> dict[str, Any]:
         "torch": torch.__version__,
         "python": platform.python_version(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu(),
-        "cores": cores(),
+        "cores": cpu_cores(),
         "processes": world_size(),
     }
 
 
-def cores() -> int | None:
+def cpu_cores() -> int | None:
     """CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
@@ -80,65 +80,67 @@ def _cpu() -> str:
 
 
 #: settings that say where things lie and what is shown; and the seed, which has a place of its own
-_NO_PART_OF_THE_RESULT = {
+_UNRECORDED_SETTINGS = {
     *("seed", "data_path", "checkpoint_dir", "feature_cache", "show_progress", "state", "gpu_id", "use_gpu", "worker"),
     *("encoder_device", "eval_scores_mb"),
 }
 
 
 #: settings in which a checkpoint, or a run of a table, may differ: they change how fast a result comes, not which
-FREE_TO_DIFFER = {
+RESULT_NEUTRAL_SETTINGS = {
     *("text_batch_size", "image_batch_size", "audio_batch_size", "encoder_device"),
     *("feature_cache", "strict_content", "strict_data", "allow_pickle", "download_weights", "name_users"),
     "eval_scores_mb",
 }
 
 
-def given_settings(config: Config) -> dict[str, Any]:
+def explicit_settings(config: Config) -> dict[str, Any]:
     """What was set for a run beyond the defaults, by files, by Python or on the command line, as JSON holds it."""
-    return as_json_holds(
-        {key: value for key, value in config.external_config_dict.items() if key not in _NO_PART_OF_THE_RESULT}
+    return json_values(
+        {key: value for key, value in config.external_config_dict.items() if key not in _UNRECORDED_SETTINGS}
     )
 
 
-def settings_in_effect(config: Config) -> dict[str, Any]:
+def effective_settings(config: Config) -> dict[str, Any]:
     """The settings that the plug-in has defaults for, as they are in a run of its model; none for other models."""
     if config["model"] != LLMInterest.__name__:
         return {}
-    keys = [key for key in ("learning_rate", *settings_keys()) if key not in _NO_PART_OF_THE_RESULT]
-    return as_json_holds({key: config[key] for key in keys})
+    keys = [key for key in ("learning_rate", *settings_keys()) if key not in _UNRECORDED_SETTINGS]
+    return json_values({key: config[key] for key in keys})
 
 
-def run_record(config: Config) -> dict[str, Any]:
+def run_identity(config: Config) -> dict[str, Any]:
     """What tells a run from others, for ``changed_setting``."""
     names = {key: config[key] for key in ("model", "dataset", "seed")}
-    return names | {"settings": given_settings(config), "in_effect": settings_in_effect(config)}
+    return names | {"settings": explicit_settings(config), "effective_settings": effective_settings(config)}
 
 
 def changed_setting(then: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[str, Any, Any] | None:
     """A setting that two runs' records differ in, with its two values; None where their results are the same."""
-    both = then["in_effect"].keys() & now["in_effect"].keys()  # a record of another version may have others, or none
+    both = (
+        then["effective_settings"].keys() & now["effective_settings"].keys()
+    )  # a record of another version may have others, or none
     old, new = (
         {
             **record["settings"],
-            **{key: record["in_effect"][key] for key in both},
+            **{key: record["effective_settings"][key] for key in both},
             **{key: record[key] for key in ("model", "dataset", "seed")},
         }
         for record in (then, now)
     )
-    for key in sorted({*old, *new} - FREE_TO_DIFFER):
+    for key in sorted({*old, *new} - RESULT_NEUTRAL_SETTINGS):
         if old.get(key) != new.get(key):
             return key, old.get(key), new.get(key)
     return None
 
 
-def check_state(path: Path, state: Mapping[str, Any], config: Config) -> None:
+def check_resume_state(path: Path, state: Mapping[str, Any], config: Config) -> None:
     """Make sure that the state of an interrupted run is of one with these settings.
 
     Raises:
         CheckpointError: it is not.
     """
-    if (changed := changed_setting(state["run"], run_record(config))) is not None:
+    if (changed := changed_setting(state["run"], run_identity(config))) is not None:
         key, then, now = changed
         raise CheckpointError(
             f"{path} was begun with {key}={then!r}, now {now!r}: give that again, or delete it to start anew"
@@ -159,7 +161,7 @@ def data_digests(config: Config, dataset: Any) -> dict[str, str]:
     return digests
 
 
-def as_json_holds(values: dict[str, Any]) -> dict[str, Any]:
+def json_values(values: dict[str, Any]) -> dict[str, Any]:
     """``values`` as they come back from a JSON file."""
     plain: dict[str, Any] = json.loads(json.dumps(values, default=str))
     return plain

@@ -20,8 +20,8 @@ from recbole_llm_interest.settings import ModelSettings, read_settings
 from recbole_llm_interest.training.optim import (
     DenseAndSparse,
     clip_gradients,
+    has_fast_bfloat16,
     learning_rate_schedule,
-    multiplies_bfloat16,
 )
 
 #: steps after which a GPU is waited for, to see whether the loss is still a number
@@ -35,7 +35,7 @@ class LLMInterestTrainer(Trainer):
         super().__init__(config, model)
         self.settings = read_settings(ModelSettings, config)
         in_bfloat16 = self.enable_amp or self.settings.loss_precision == "bfloat16"
-        if in_bfloat16 and self.device.type == "cpu" and not multiplies_bfloat16():
+        if in_bfloat16 and self.device.type == "cpu" and not has_fast_bfloat16():
             self.logger.warning(
                 "loss_precision=%s, enable_amp=%s: this processor has no instructions for bfloat16 and takes many "
                 "times as long as with float32; set loss_precision=float32 and enable_amp=False",

@@ -1,4 +1,4 @@
-"""Comparing models: places, groups, tests of significance, the table and its files."""
+"""Comparing models: ranks, groups, tests of significance, the table and its files."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from scipy.stats import ttest_rel
 import recbole_llm_interest
 from recbole_llm_interest.cli.compare import main
 from recbole_llm_interest.content.features import Features, control
-from recbole_llm_interest.data.event_counts import training_events
+from recbole_llm_interest.data.event_counts import count_training_events
 from recbole_llm_interest.errors import DataError, SettingsError, StorageError
-from recbole_llm_interest.evaluation.comparison import mean_gain, summarize
-from recbole_llm_interest.evaluation.metrics import FEW_EVENTS, GROUPS, SHORT_HISTORY, gains
+from recbole_llm_interest.evaluation.comparison import mean_event_gains, summarize
+from recbole_llm_interest.evaluation.metrics import MANY_EVENTS, EVENT_GROUPS, LONG_HISTORY, event_gains
 from recbole_llm_interest.evaluation.results import RunResult, read_results
 from recbole_llm_interest.evaluation.significance import paired_p_values
 from recbole_llm_interest.evaluation.table import as_table, draw_comparison, write_comparison
@@ -32,7 +32,7 @@ from recbole_llm_interest.settings import check_keys
 from recbole_llm_interest.training.comparison import run
 from recbole_llm_interest.training.run_metadata import commit_of
 
-GROUPED = [f"{metric}{group}" for metric in ("Recall", "NDCG") for group in GROUPS]
+GROUPED = [f"{metric}{group}" for metric in ("Recall", "NDCG") for group in EVENT_GROUPS]
 
 
 @pytest.fixture
@@ -48,26 +48,26 @@ def popularity(here, settings):
     return {**settings, "metrics": ["Recall", "NDCG", "MRR", *GROUPED]}
 
 
-def result(row="A", seed=1, places=(1, 0, 2, 0), **changes):
-    values = {"ndcg@10": float(gains("ndcg", torch.tensor(places), 10).mean())}
-    plain = RunResult(row=row, model=row, dataset="d", seed=seed, test=values, valid_metric="NDCG@10", best_valid=0.5,
-                      epochs=3, seconds_per_epoch=1.0, parameters=7, test_events=len(places), candidates="all 9 items",
-                      test_digest="x", checkpoint=f"saved/{row}-Nov-24-2026_10-00-00.pth", log="log/a.log",
-                      places=list(places))  # fmt: skip
+def result(variant="A", seed=1, ranks=(1, 0, 2, 0), **changes):
+    values = {"ndcg@10": float(event_gains("ndcg", torch.tensor(ranks), 10).mean())}
+    plain = RunResult(variant=variant, model=variant, dataset="d", seed=seed, test=values, valid_metric="NDCG@10", best_valid=0.5,
+                      epochs=3, seconds_per_epoch=1.0, parameters=7, test_events=len(ranks), candidates="all 9 items",
+                      test_digest="x", checkpoint=f"saved/{variant}-Nov-24-2026_10-00-00.pth", log="log/a.log",
+                      ranks=list(ranks))  # fmt: skip
     return replace(plain, **changes)
 
 
-# --- places and groups
+# --- ranks and groups
 
 
 @pytest.mark.parametrize("model", ["LLMInterest", "GRU4Rec", "FPMC", "Pop", "BPR"])
 def test_places_give_recboles_own_metrics(popularity, model):
     """What is kept of each event adds up to what RecBole computes, for every kind of model."""
     (done,) = run([model], "popularity", config_dict={**popularity, "repeatable": True})
-    places = torch.tensor(done.places)
-    assert len(places) == done.test_events
+    ranks = torch.tensor(done.ranks)
+    assert len(ranks) == done.test_events
     for metric in ("recall", "ndcg", "mrr"):
-        assert abs(float(gains(metric, places, 3).mean()) - done.test[f"{metric}@3"]) < 1e-4
+        assert abs(float(event_gains(metric, ranks, 3).mean()) - done.test[f"{metric}@3"]) < 1e-4
 
 
 def histories(folder):
@@ -86,10 +86,10 @@ def test_every_model_has_the_same_events_in_the_same_groups(popularity, here):
     counts = [trained[items[-1]] for items in walks.values()]
     sizes = {
         "unseen": sum(count == 0 for count in counts),
-        "few": sum(0 < count < FEW_EVENTS for count in counts),
-        "many": sum(count >= FEW_EVENTS for count in counts),
-        "short": sum(len(items) - 2 < SHORT_HISTORY for items in walks.values()),
-        "long": sum(len(items) - 2 >= SHORT_HISTORY for items in walks.values()),
+        "few": sum(0 < count < MANY_EVENTS for count in counts),
+        "many": sum(count >= MANY_EVENTS for count in counts),
+        "short": sum(len(items) - 2 < LONG_HISTORY for items in walks.values()),
+        "long": sum(len(items) - 2 >= LONG_HISTORY for items in walks.values()),
     }
     assert all(sizes.values())
     results = run(["LLMInterest", "GRU4Rec", "Pop"], "popularity", config_dict=popularity)
@@ -105,7 +105,7 @@ def test_training_events_are_those_before_each_users_last_two(built, popularity,
     split = {"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user", "mode": "full"}
     _, _, dataset, train, *_ = built(model, "popularity", eval_args=split)
     walks = histories(here)
-    items, users = training_events(train.dataset)
+    items, users = count_training_events(train.dataset)
     for user, chosen in walks.items():
         assert users[dataset.token2id("user_id", user)] == len(chosen) - 2
     counted = Counter(item for chosen in walks.values() for item in chosen[:-2])
@@ -126,10 +126,10 @@ def test_groups_need_full_ranking_and_say_so(popularity, capsys):
 
 
 def test_gains_by_place():
-    places = torch.tensor([0, 1, 2, 3, 4])
-    assert gains("recall", places, 3).tolist() == [0, 1, 1, 1, 0]
-    assert gains("mrr", places, 3).tolist() == [0, 1, 1 / 2, 1 / 3, 0]
-    assert torch.allclose(gains("ndcg", places, 3), torch.tensor([0, 1, 1 / math.log2(3), 0.5, 0]).double())
+    ranks = torch.tensor([0, 1, 2, 3, 4])
+    assert event_gains("recall", ranks, 3).tolist() == [0, 1, 1, 1, 0]
+    assert event_gains("mrr", ranks, 3).tolist() == [0, 1, 1 / 2, 1 / 3, 0]
+    assert torch.allclose(event_gains("ndcg", ranks, 3), torch.tensor([0, 1, 1 / math.log2(3), 0.5, 0]).double())
 
 
 # --- significance
@@ -152,24 +152,24 @@ def test_p_values_are_those_of_a_paired_test_times_holms_factor():
 
 def test_equal_models_are_rarely_called_different():
     """Under the null hypothesis, one comparison in twenty comes out below .05, and no more."""
-    places = torch.from_numpy(np.random.default_rng(3).integers(0, 30, 100 * 2 * 300))
-    drawn = gains("ndcg", places.where(places <= 10, 0), 10).numpy().reshape(100, 2, 300)
+    ranks = torch.from_numpy(np.random.default_rng(3).integers(0, 30, 100 * 2 * 300))
+    drawn = event_gains("ndcg", ranks.where(ranks <= 10, 0), 10).numpy().reshape(100, 2, 300)
     found = sum(paired_p_values(one, [other])[0] < 0.05 for one, other in drawn)
     assert found < 100 * 0.05 + 3 * math.sqrt(100 * 0.05 * 0.95)
 
 
 def test_seeds_are_averaged_event_by_event_before_the_test():
-    runs = [result(places=(1, 0, 0, 3)), result(seed=2, places=(0, 1, 0, 3))]
-    assert np.allclose(mean_gain(runs), [0.5, 0.5, 0, 0.5])
+    runs = [result(ranks=(1, 0, 0, 3)), result(seed=2, ranks=(0, 1, 0, 3))]
+    assert np.allclose(mean_event_gains(runs), [0.5, 0.5, 0, 0.5])
 
 
 def test_rows_on_other_events_are_not_tested():
-    rows = summarize([result(), result("B", places=(0, 0, 0, 1)), result("C", test_digest="y")])
+    rows = summarize([result(), result("B", ranks=(0, 0, 0, 1)), result("C", test_digest="y")])
     assert [row.p_value is None for row in rows] == [True, False, True]
 
 
 def test_rows_chosen_by_other_metrics_are_not_tested():
-    rows = [result(), result("B", places=(0, 0, 0, 1)), result("C", places=(0, 0, 1, 1), valid_metric="MRR@10")]
+    rows = [result(), result("B", ranks=(0, 0, 0, 1)), result("C", ranks=(0, 0, 1, 1), valid_metric="MRR@10")]
     assert [row.p_value is None for row in summarize(rows)] == [True, False, True]
     assert "best epoch by validation NDCG@10 or MRR@10;" in as_table(rows)
 
@@ -179,7 +179,7 @@ def test_rows_chosen_by_other_metrics_are_not_tested():
 
 def test_table_of_several_seeds_has_means_deviations_and_tests():
     a = [result(seed=seed, test={"ndcg@10": value}) for seed, value in ((1, 0.2), (2, 0.4))]
-    b = [result("B", seed=seed, test={"ndcg@10": 0.1}, note="twelve trials", places=(0, 0, 0, 0)) for seed in (1,)]
+    b = [result("B", seed=seed, test={"ndcg@10": 0.1}, note="twelve trials", ranks=(0, 0, 0, 0)) for seed in (1,)]
     table = as_table([*a, *b])
     assert "0.3000 ± 0.1414" in table
     assert re.search(r"B +\| +0\.1000 \|", table)
@@ -197,7 +197,7 @@ def test_table_of_one_seed_looks_as_ever():
 
 
 def test_files_say_the_same_and_can_be_read_back(tmp_path):
-    results = [result(), result("B_1 & co", places=(0, 0, 0, 1))]
+    results = [result(), result("B_1 & co", ranks=(0, 0, 0, 1))]
     markdown, latex, data = write_comparison(results, tmp_path / "table")
     assert read_results(data) == results
     assert "B_1 & co" in markdown.read_text()
@@ -288,7 +288,7 @@ def test_comparison_over_seeds_from_the_command_line_and_again(here, settings, c
     assert main([*command, "--seeds=2"]) == 0
     printed = capsys.readouterr().out
     first = read_results(here / "out" / "table.json")
-    assert [(done.row, done.seed) for done in first] == [("with IDs", 2020), ("with IDs", 2021), ("content", 2020),
+    assert [(done.variant, done.seed) for done in first] == [("with IDs", 2020), ("with IDs", 2021), ("content", 2020),
                                                          ("content", 2021)]  # fmt: skip
     assert "±" in printed
     assert (here / "out" / "table.png").is_file()
@@ -315,11 +315,15 @@ def test_run_under_another_default_is_not_taken_for_the_same(here, settings, cap
     assert main(command) == 0
     table = here / "table.json"
     (old,) = json.loads(table.read_text())
-    table.write_text(json.dumps([{**old, "in_effect": {**old["in_effect"], "text_batch_size": 7, "gone_since": 1}}]))
+    table.write_text(
+        json.dumps(
+            [{**old, "effective_settings": {**old["effective_settings"], "text_batch_size": 7, "gone_since": 1}}]
+        )
+    )
     assert main([*command, "--temperature=0.07"]) == 0  # what the default says anyway
 
     for key, value in (("temperature", 0.09), ("learning_rate", 0.1), ("time_features", ["gap"])):
-        table.write_text(json.dumps([{**old, "in_effect": {**old["in_effect"], key: value}}]))
+        table.write_text(json.dumps([{**old, "effective_settings": {**old["effective_settings"], key: value}}]))
         capsys.readouterr()
         assert main(command) == 2
         assert f"was run with {key}={value!r}, now " in capsys.readouterr().err
@@ -330,7 +334,7 @@ def test_table_of_an_older_version_is_gone_on_with(here, settings):
     command = ["--dataset=cycle", "--config_files=quick.yaml", "--table=table"]
     assert main([*command, "--model=LLMInterest"]) == 0
     (old,) = json.loads((here / "table.json").read_text())
-    del old["in_effect"], old["environment_info"]
+    del old["effective_settings"], old["environment_info"]
     (here / "table.json").write_text(json.dumps([old]))
     assert main([*command, "--model=LLMInterest,Pop"]) == 0
     first, _ = read_results(here / "table.json")
@@ -345,10 +349,10 @@ def test_run_says_what_made_it(settings):
     assert done.environment_info["python"] == sys.version.split()[0]
     assert done.environment_info["device"]
     assert done.environment_info["cores"] >= 1
-    assert done.in_effect == {}
+    assert done.effective_settings == {}
     line = as_table([replace(done, environment_info={"commit": "abc1234"})]).splitlines()[-1]
     assert line.endswith("seed 2020; commit abc1234.")
-    other = replace(done, row="B", environment_info={})
+    other = replace(done, variant="B", environment_info={})
     assert "; commits abc1234, unknown." in as_table([replace(done, environment_info={"commit": "abc1234"}), other])
 
 

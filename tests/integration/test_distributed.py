@@ -20,12 +20,12 @@ from conftest import REPOSITORY
 from recbole.data.interaction import Interaction
 
 from recbole_llm_interest.cli.compare import main
-from recbole_llm_interest.distributed import SHARE_WEIGHT, _end_with_the_parent, _share, _to_raise, in_processes, rank
+from recbole_llm_interest.distributed import LOSS_WEIGHT, _end_with_the_parent, _share, _to_raise, run_in_processes, rank
 from recbole_llm_interest.errors import DataError, ProcessError
 from recbole_llm_interest.evaluation.variants import Variant
 from recbole_llm_interest.training.comparison import run
 from recbole_llm_interest.training.config import configure
-from recbole_llm_interest.training.experiment import can_share_training, run_experiment
+from recbole_llm_interest.training.experiment import supports_distributed_training, run_experiment
 from recbole_llm_interest.training.trainer import LLMInterestTrainer
 
 #: nothing is drawn in a step: neither what drops out nor points of a history; reading backwards draws nothing
@@ -50,7 +50,7 @@ def assert_equal(together, alone):
     assert len(losses_of(together)) == alone.epochs == together.epochs
     assert together.test == pytest.approx(alone.test, abs=1e-4)
     assert together.best_valid == pytest.approx(alone.best_valid, abs=1e-4)
-    assert together.places == alone.places
+    assert together.ranks == alone.ranks
     assert (together.test_digest, together.test_events) == (alone.test_digest, alone.test_events)
     expected = weights_of(alone.checkpoint)
     for name, weights in weights_of(together.checkpoint).items():
@@ -92,7 +92,7 @@ def test_stock_model_is_trained_as_by_one(settings):
 
 def test_models_that_cannot_be_shared_are_trained_by_one_process(settings, caplog):
     shared = {
-        model: can_share_training(configure(model, "cycle", overrides=settings))
+        model: supports_distributed_training(configure(model, "cycle", overrides=settings))
         for model in ("LLMInterest", "SASRec", "FPMC", "Pop", "BPR", "S3Rec")
     }
     assert shared == {"LLMInterest": True, "SASRec": True, "FPMC": True, "Pop": False, "BPR": False, "S3Rec": False}
@@ -118,7 +118,7 @@ def fail_in_the_second_epoch(row, config):
 def test_error_of_one_process_ends_all_and_is_raised(settings, here, capfd):
     config = configure("LLMInterest", "cycle", overrides=settings)
     with pytest.raises(DataError, match=r"^the second process found no more data$"):
-        in_processes(2, fail_in_the_second_epoch, Variant("LLMInterest", "LLMInterest"), config)
+        run_in_processes(2, fail_in_the_second_epoch, Variant("LLMInterest", "LLMInterest"), config)
     assert "Traceback" not in capfd.readouterr().err
     checkpoint, _ = sorted(here.rglob("*.pth"))  # behind it, the state for --resume
     assert run(["LLMInterest"], "cycle", config_dict=settings, checkpoint=str(checkpoint))
@@ -133,7 +133,7 @@ def be_killed():
 @pytest.mark.slow
 def test_killed_process_ends_all_and_is_named():
     with pytest.raises(ProcessError, match="process 2 of 2 was ended by SIGKILL"):
-        in_processes(2, be_killed)
+        run_in_processes(2, be_killed)
 
 
 def test_bug_keeps_its_traceback():
@@ -192,10 +192,14 @@ def test_interrupt_ends_all_in_one_line(settings, here, signal_sent, code, word)
     given = [*words({**settings, "epochs": 100_000, "stopping_step": 100_000}), "--nproc=2"]
     command = [sys.executable, str(REPOSITORY / "run_recbole.py"), *given]
     with subprocess.Popen(command, cwd=here, stderr=subprocess.PIPE, text=True, start_new_session=True) as job:
-        while not list(here.rglob("*.resume.pth")) and job.poll() is None:
-            time.sleep(0.1)
-        (os.killpg if signal_sent == signal.SIGINT else os.kill)(job.pid, signal_sent)
-        _, err = job.communicate()
+        try:
+            while not list(here.rglob("*.resume.pth")) and job.poll() is None:
+                time.sleep(0.1)
+            (os.killpg if signal_sent == signal.SIGINT else os.kill)(job.pid, signal_sent)
+            _, err = job.communicate(timeout=120)
+        except subprocess.TimeoutExpired:
+            os.killpg(job.pid, signal.SIGKILL)
+            raise
     assert job.returncode == code
     said = [
         line for line in err.strip().splitlines() if "resource_tracker" not in line
@@ -214,7 +218,7 @@ def test_shares_of_a_batch_are_the_batch(rows):
     loss = torch.rand(rows, dtype=torch.float64)  # of each row, the mean over its targets
     whole = Interaction({"row": torch.arange(rows), "targets": targets, "loss": loss})
     shares = [_share(lambda index: whole, lambda batch: batch["targets"], rank, 3, []) for rank in range(3)]
-    weights = [float(share[SHARE_WEIGHT][0]) for share in shares]
+    weights = [float(share[LOSS_WEIGHT][0]) for share in shares]
     held = [share["row"].tolist() for share, weight in zip(shares, weights, strict=True) if weight]
     assert sorted(itertools.chain(*held)) == list(range(rows))
     assert all(len(share) >= 1 for share in shares)

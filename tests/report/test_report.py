@@ -25,7 +25,7 @@ from recbole_llm_interest.cli.report import main
 from recbole_llm_interest.content.catalogue import read_column
 from recbole_llm_interest.errors import DataError
 from recbole_llm_interest.evaluation.comparison import estimate
-from recbole_llm_interest.evaluation.metrics import gains
+from recbole_llm_interest.evaluation.metrics import event_gains
 from recbole_llm_interest.evaluation.results import RunResult, read_results
 from recbole_llm_interest.evaluation.table import write_comparison
 from recbole_llm_interest.recommender import Recommender
@@ -152,7 +152,9 @@ def test_report_names_users_and_titles_only_on_request(results, full):
 
 
 def test_words_are_escaped(results, at_home):
-    odd = [RunResult(**{**vars(run), "row": "<b>$a_$ & b</b>", "note": "<script>alert(1)</script>"}) for run in results]
+    odd = [
+        RunResult(**{**vars(run), "variant": "<b>$a_$ & b</b>", "note": "<script>alert(1)</script>"}) for run in results
+    ]
     write_comparison(odd, at_home / "odd.json")
     assert main(["--table=odd.json", "--output=odd"]) == 0
     page = (at_home / "odd" / "report.html").read_text()
@@ -177,7 +179,7 @@ def test_report_of_a_checkpoint_alone(results, at_home):
 
 
 def test_table_of_a_former_version_gives_the_sections_it_can(results, at_home):
-    old = [RunResult(**{**vars(run), "places": [], "item_events": [], "losses": {}, "valid_scores": []})
+    old = [RunResult(**{**vars(run), "ranks": [], "item_counts": [], "losses": {}, "valid_scores": []})
            for run in results]  # fmt: skip
     write_comparison(old, at_home / "old.json")
     assert main(["--table=old.json", "--output=old"]) == 0
@@ -283,25 +285,25 @@ def test_losses_are_those_in_tensorboard(results):
 
 
 def test_estimate_is_the_mean_of_gains_and_its_interval(results):
-    runs = [run for run in results if run.row == "LLMInterest"]
-    of_runs = [gains("ndcg", torch.tensor(run.places), 3).numpy() for run in runs]
+    runs = [run for run in results if run.variant == "LLMInterest"]
+    of_runs = [event_gains("ndcg", torch.tensor(run.ranks), 3).numpy() for run in runs]
     estimated = estimate(runs, "NDCG@3")
     assert estimated.values == pytest.approx([run.test["ndcg@3"] for run in runs], abs=1e-4)
     assert estimated.mean == pytest.approx(np.mean(of_runs))
     mean = np.mean(of_runs, axis=0)
-    assert estimated.half == pytest.approx(1.96 * np.sqrt(((mean - mean.mean()) ** 2).mean() / len(mean)))
+    assert estimated.half_width == pytest.approx(1.96 * np.sqrt(((mean - mean.mean()) ** 2).mean() / len(mean)))
     assert estimated.events == 24
 
 
 def test_estimate_of_a_group_is_that_of_its_events(results):
-    run = RunResult(**{**vars(results[0]), "places": [1, 0, 3, 2], "item_events": [0, 0, 9, 10]})
+    run = RunResult(**{**vars(results[0]), "ranks": [1, 0, 3, 2], "item_counts": [0, 0, 9, 10]})
     assert estimate([run], "Recall@3", "Unseen").values == [0.5]
     assert estimate([run], "Recall@3", "Few").values == [1.0]
     assert estimate([run], "MRR@3", "Many").mean == 0.5
-    assert estimate([RunResult(**{**vars(run), "item_events": [0] * 4})], "MRR@3", "Many") is None
-    reported = RunResult(**{**vars(run), "places": [], "test": {"ndcgfew@3": 0.25}})
+    assert estimate([RunResult(**{**vars(run), "item_counts": [0] * 4})], "MRR@3", "Many") is None
+    reported = RunResult(**{**vars(run), "ranks": [], "test": {"ndcgfew@3": 0.25}})
     assert estimate([reported], "NDCG@3", "Few").mean == 0.25
-    assert estimate([reported], "NDCG@3", "Few").half is None
+    assert estimate([reported], "NDCG@3", "Few").half_width is None
 
 
 def test_groups_are_those_of_the_metrics(settings):
@@ -363,7 +365,7 @@ def test_principal_components_do_not_depend_on_the_order_of_rows():
 
 
 def test_modality_weights_are_means_over_those_that_have_it(recommender):
-    fusion = recommender._trained.model.item_fusion
+    fusion = recommender._trained.model.item_encoder
     weights, present = fusion.weights()[1:], fusion.get_buffer("present")[1:]
     statistics = modality_weights(fusion)
     assert [weight.name for weight in statistics] == ["text", "id"]

@@ -30,11 +30,11 @@ from recbole_llm_interest.io.files import try_lock, write_atomically
 from recbole_llm_interest.model.llm_interest import LLMInterest
 from recbole_llm_interest.report import __main__ as report
 from recbole_llm_interest.report import page
-from recbole_llm_interest.training.checkpoint import open_checkpoint
+from recbole_llm_interest.training.checkpoint import load_checkpoint
 from recbole_llm_interest.training.comparison import run
-from recbole_llm_interest.training.experiment import _name_of_its_own
-from recbole_llm_interest.training.monitor import EpochWatch
-from recbole_llm_interest.training.resume import open_state
+from recbole_llm_interest.training.experiment import _reserve_checkpoint_path
+from recbole_llm_interest.training.monitor import TrainingMonitor
+from recbole_llm_interest.training.resume import load_resume_state
 
 #: models, and bytes that a checkpoint of theirs does not fit in
 MODELS = [("LLMInterest", 60_000), ("GRU4Rec", 20_000)]
@@ -67,7 +67,7 @@ def files_below(folder):
 @pytest.fixture
 def at_epoch(monkeypatch):
     """Has something done as an epoch, counted from 0, begins, once."""
-    timed = EpochWatch._timed
+    timed = TrainingMonitor._timed
 
     def arrange(number, action):
         pending = [action]
@@ -80,7 +80,7 @@ def at_epoch(monkeypatch):
 
             return timed(self, train)
 
-        monkeypatch.setattr(EpochWatch, "_timed", at_its_begin)
+        monkeypatch.setattr(TrainingMonitor, "_timed", at_its_begin)
 
     return arrange
 
@@ -209,13 +209,13 @@ def test_a_flipped_bit_of_a_checkpoint_is_refused(stock, here):
     (trained,) = run(["GRU4Rec"], "cycle", config_dict=stock)
     path, chance = Path(trained.checkpoint), random.Random(0)
     whole = path.read_bytes()
-    expected = re.sub("0x[0-9a-f]+", "", repr(open_checkpoint(path)))
+    expected = re.sub("0x[0-9a-f]+", "", repr(load_checkpoint(path)))
     refused = 0
     for _ in range(200):
         place = chance.randrange(len(whole))
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << chance.randrange(8)]) + whole[place + 1 :])
         try:
-            found = repr(open_checkpoint(path))
+            found = repr(load_checkpoint(path))
         except CheckpointError:
             refused += 1
         else:
@@ -250,9 +250,9 @@ def test_a_table_a_run_and_a_search_are_one_process_at_a_time(stock, here, capsy
 
 
 def test_runs_of_the_same_second_have_checkpoints_of_their_own(here):
-    with _name_of_its_own("saved/a.pth") as first, _name_of_its_own("saved/a.pth") as second:
+    with _reserve_checkpoint_path("saved/a.pth") as first, _reserve_checkpoint_path("saved/a.pth") as second:
         assert (first, second) == ("saved/a.pth", "saved/a-2.pth")
-    with _name_of_its_own("saved/a.pth") as again:
+    with _reserve_checkpoint_path("saved/a.pth") as again:
         assert again == "saved/a.pth"
 
 
@@ -298,8 +298,8 @@ def kept_in(line):
     """The checkpoint and the state that a closing line names, which have to be whole."""
     found = re.search(r"the best checkpoint so far is (\S+) and (\S+) holds the epochs before$", line)
     checkpoint, state = map(Path, found.groups())
-    assert open_checkpoint(checkpoint)["epoch"] < 2
-    assert open_state(state)["epoch"] == 1
+    assert load_checkpoint(checkpoint)["epoch"] < 2
+    assert load_resume_state(state)["epoch"] == 1
     return checkpoint, state
 
 
@@ -354,9 +354,9 @@ def test_memory_that_really_runs_out_is_one_line(given, here):
     program = f"""
         import resource, sys
         sys.path[:0] = {[str(REPOSITORY)]!r}
-        from recbole_llm_interest.training.experiment import EpochWatch
+        from recbole_llm_interest.training.experiment import TrainingMonitor
         from recbole_llm_interest.cli.compare import main
-        timed = EpochWatch._timed
+        timed = TrainingMonitor._timed
         def bounded(self, original):
             def train(data, epoch, *args, **kwargs):
                 if epoch == 2:
@@ -364,7 +364,7 @@ def test_memory_that_really_runs_out_is_one_line(given, here):
                     resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + 2**20,) * 2)
                 return original(data, epoch, *args, **kwargs)
             return timed(self, train)
-        EpochWatch._timed = bounded
+        TrainingMonitor._timed = bounded
         sys.exit(main(sys.argv[1:]))
     """
     words = command(given | {"hidden_size": 1024}, "--model=LLMInterest")
@@ -470,5 +470,5 @@ def test_a_process_that_is_told_to_end_and_a_second_one_meanwhile(stock, here, c
     assert re.match(r"terminated: GRU4Rec in epoch \d+: the same command goes on from saved/", err.splitlines()[-1])
     assert "Traceback" not in err
     (state,) = (here / "saved").glob("*.resume.pth")
-    assert open_state(state)["epoch"] >= 0
+    assert load_resume_state(state)["epoch"] >= 0
     assert list(here.rglob(".*")) == []

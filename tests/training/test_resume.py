@@ -19,8 +19,8 @@ from recbole_llm_interest.cli.compare import main
 from recbole_llm_interest.errors import CheckpointError, SettingsError
 from recbole_llm_interest.evaluation.results import read_results
 from recbole_llm_interest.training.comparison import run
-from recbole_llm_interest.training.monitor import EpochWatch
-from recbole_llm_interest.training.resume import StateKeeper
+from recbole_llm_interest.training.monitor import TrainingMonitor
+from recbole_llm_interest.training.resume import ResumableTraining
 
 EPOCHS = 5
 #: whatever a state could lose
@@ -40,7 +40,7 @@ def given(settings):
 @pytest.fixture
 def stop_before(monkeypatch):
     """Ends runs as a kill would when an epoch begins; called without a number, no longer."""
-    train_epoch = EpochWatch._timed
+    train_epoch = TrainingMonitor._timed
 
     def stop(number=None):
         def timed(self, original):
@@ -53,7 +53,7 @@ def stop_before(monkeypatch):
 
             return train
 
-        monkeypatch.setattr(EpochWatch, "_timed", timed)
+        monkeypatch.setattr(TrainingMonitor, "_timed", timed)
 
     return stop
 
@@ -112,7 +112,7 @@ def test_a_run_that_goes_on_is_one_that_nobody_disturbed(given, here, stop_befor
     (resumed,) = run([model], "cycle", config_dict=given, resume=str(state))
     assert curve(here, model) == expected
     assert len(expected) > EPOCHS
-    for name in ("test", "best_valid", "epochs", "places", "test_digest", "losses", "valid_scores"):
+    for name in ("test", "best_valid", "epochs", "ranks", "test_digest", "losses", "valid_scores"):
         assert getattr(resumed, name) == getattr(undisturbed, name), name
     assert resumed.seconds_per_epoch > 0
     for name, weights in weights_of(undisturbed.checkpoint).items():
@@ -133,18 +133,18 @@ def test_a_table_goes_on_by_the_same_command(given, here, stop_before, capfd):
     assert len(states(here)) == 1
     stop_before()
     trained = []
-    original = StateKeeper.restore
-    StateKeeper.restore = lambda self, state: trained.append(state["epoch"]) or original(self, state)
+    original = ResumableTraining.restore
+    ResumableTraining.restore = lambda self, state: trained.append(state["epoch"]) or original(self, state)
     try:
         assert main(command) == 0
     finally:
-        StateKeeper.restore = original
+        ResumableTraining.restore = original
     assert trained == [2]
     assert states(here) == []
-    by_row = {result.row: result for result in read_results(here / "mine.json")}
+    by_row = {result.variant: result for result in read_results(here / "mine.json")}
     for result in read_results(here / "left-alone.json"):
-        assert by_row[result.row].test == result.test
-        assert by_row[result.row].epochs == result.epochs
+        assert by_row[result.variant].test == result.test
+        assert by_row[result.variant].epochs == result.epochs
 
 
 def test_a_finished_run_stays_as_it_is(given, here, capsys):
@@ -237,15 +237,15 @@ def test_damaged_states_are_refused_in_one_line(given, here, stop_before, capsys
         assert main([*words, f"--resume={state}"]) == 2, number
         (line,) = capsys.readouterr().err.splitlines()
         assert f"{state} is damaged" in line
-    from recbole_llm_interest.training.resume import open_state
+    from recbole_llm_interest.training.resume import load_resume_state
 
     state.write_bytes(whole)
-    expected = repr(open_state(state))
+    expected = repr(load_resume_state(state))
     for _ in range(150):
         place = chance.randrange(len(whole))
         state.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << chance.randrange(8)]) + whole[place + 1 :])
         try:
-            found = repr(open_state(state))
+            found = repr(load_resume_state(state))
         except CheckpointError:
             continue
         assert re.sub("0x[0-9a-f]+", "", found) == re.sub("0x[0-9a-f]+", "", expected)  # padding

@@ -82,7 +82,7 @@ def test_an_epoch_is_that_of_the_stock_trainer(built, overrides):
 
 def test_bfloat16_on_a_processor_without_it_is_warned_about(built, monkeypatch, caplog):
     for is_fast in (True, False):
-        monkeypatch.setattr("recbole_llm_interest.training.trainer.multiplies_bfloat16", lambda: is_fast)  # noqa: B023
+        monkeypatch.setattr("recbole_llm_interest.training.trainer.has_fast_bfloat16", lambda: is_fast)  # noqa: B023
         config, model, *_ = built(loss_precision="bfloat16")
         LLMInterestTrainer(config, model)
         assert ("no instructions for bfloat16" in caplog.text) is not is_fast
