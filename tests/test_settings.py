@@ -1,4 +1,4 @@
-"""Settings: one default, one reader, and a word for each mistake."""
+"""Settings: one source of code, YAML file, documentation and help; unknown keys and values are errors."""
 
 from __future__ import annotations
 
@@ -10,20 +10,28 @@ import yaml
 from conftest import REPOSITORY
 from recbole.config import Config
 
+from recbole_llm_interest.cli import common
+from recbole_llm_interest.cli.settings import generated_files, main
 from recbole_llm_interest.errors import SettingsError
-from recbole_llm_interest.patches.security import literal
+from recbole_llm_interest.patches.security import parse_literal
 from recbole_llm_interest.settings import (
     ALL_SETTINGS,
+    OBJECTIVE_WEIGHT,
+    REGISTRIES,
     ContentSettings,
     ModelSettings,
+    Registry,
     check_keys,
     read_settings,
     settings_keys,
+    ssl_weights,
 )
+from recbole_llm_interest.settings.rendering import settings_by_section
 
 YAML = yaml.safe_load((REPOSITORY / "properties" / "model" / "LLMInterest.yaml").read_text())
 #: RecBole's own keys for which this model has another default
 RECBOLE_OWN = {"learning_rate", "loss_type", "train_neg_sample_args"}
+MARKDOWN = (REPOSITORY / "docs" / "settings.md").read_text()
 
 
 def test_yaml_and_code_have_the_same_settings():
@@ -35,14 +43,47 @@ def test_yaml_and_code_have_the_same_defaults(settings):
     assert settings(**{field.name: YAML[field.name] for field in dataclasses.fields(settings)}) == settings()
 
 
-def test_settings_page_lists_every_setting_with_its_default():
-    page = (REPOSITORY / "docs" / "settings.md").read_text()
+@pytest.mark.parametrize("path", generated_files(), ids=lambda path: path.name)
+def test_generated_files_are_up_to_date(path):
+    assert path.read_text() == generated_files()[path], "run: make settings"
+
+
+def test_docs_list_every_setting_with_its_default():
+    rows = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", MARKDOWN, re.MULTILINE))
+    assert list(rows) == list(YAML)
     for settings in (group() for group in ALL_SETTINGS):
         for field in dataclasses.fields(settings):
-            default = yaml.safe_dump(YAML[field.name], default_flow_style=True).removesuffix("...\n").strip()
-            default = "~" if YAML[field.name] is None else default
-            row = f"| `{field.name}` | `{default}` | {field.default.description} |"
-            assert row in page, f"docs/settings.md lacks: {row}"
+            default, meaning = rows[field.name].rsplit(" | ", 2)[1:]
+            assert yaml.safe_load(default.strip("`").replace("~", "null") or "''") == YAML[field.name]
+            assert meaning == field.default.description
+
+
+def test_every_setting_has_a_section_and_a_meaning():
+    for section, settings in settings_by_section().items():
+        assert section
+        assert all(setting.meaning and "\n" not in setting.meaning for setting in settings)
+
+
+@pytest.mark.parametrize("name", ["tracker", "fusion", "feature_conditioning", "projection", "score", "time_features"])
+def test_enumerations_name_their_values(name):
+    (setting,) = [
+        setting for settings in settings_by_section().values() for setting in settings if setting.name == name
+    ]
+    assert len(setting.values) > 1
+    for value in setting.values:
+        read_settings(
+            next(group for group in ALL_SETTINGS if name in group.__annotations__),
+            {name: [value] if setting.type == "list" else value},
+        )
+    assert f"| {setting.type} {', '.join(f'`{value}`' for value in setting.values)} |" in MARKDOWN
+
+
+def test_help_lists_every_setting(capsys):
+    assert main([]) == 0
+    listed = capsys.readouterr().out
+    assert re.findall(r"^  --(\w+)=", listed, re.MULTILINE) == list(YAML)
+    assert max(map(len, listed.splitlines())) <= 80
+    assert listed.strip() in common.settings_parser("compare", "compares").format_help()
 
 
 def test_defaults_reach_recbole(settings):
@@ -57,6 +98,11 @@ def test_defaults_reach_recbole(settings):
 def test_misspelt_key_is_an_error_with_a_suggestion(built, key, suggestion):
     with pytest.raises(SettingsError, match=rf"unknown setting '{key}': did you mean '{suggestion}'\?"):
         built(**{key: 1})
+
+
+def test_key_unlike_any_other_is_an_error_that_names_the_list():
+    with pytest.raises(SettingsError, match=r"^unknown setting 'qqqq'; docs/settings\.md lists the settings$"):
+        check_keys(["qqqq"])
 
 
 @pytest.mark.parametrize("key", ["n_heads", "tail_ratio", "worker", "mlp_hidden_size", "selected_features", "nproc"])
@@ -95,5 +141,65 @@ def test_list_that_is_given_as_words_is_an_error_that_shows_how_to_write_it(sett
         SettingsError, match=re.escape(f'"--{key}={shown}" on the command line, {key}: {shown} in YAML')
     ):
         read_settings(settings, {key: words})
-    for as_given in (literal(shown), yaml.safe_load(shown)):
+    for as_given in (parse_literal(shown), yaml.safe_load(shown)):
         assert getattr(read_settings(settings, {key: as_given}), key) == tuple(re.findall(r"\w+", words))
+
+
+@pytest.fixture
+def registry(monkeypatch):
+    """Replace the registry of fusions by one with two members."""
+    monkeypatch.setitem(REGISTRIES, "fusion", Registry("fusion"))
+    for name in ("gated", "toy"):
+        REGISTRIES["fusion"].register(name)(object)
+    return REGISTRIES["fusion"]
+
+
+def test_registered_implementation_is_a_value(registry):
+    assert read_settings(ModelSettings, {"fusion": "toy"}).fusion == "toy"
+
+
+@pytest.mark.parametrize(("name", "hint"), [("gatde", "did you mean 'gated'? "), ("zzz", "")])
+def test_unknown_implementation_is_an_error_that_lists_the_known_ones(registry, name, hint):
+    message = f"fusion={name!r} is not a value of this setting: {hint}known are gated, toy"
+    with pytest.raises(SettingsError, match=f"^{re.escape(message)}$"):
+        read_settings(ModelSettings, {"fusion": name})
+    with pytest.raises(SettingsError, match=f"^{re.escape(f'unknown fusion {name!r}: {hint}known are gated, toy')}$"):
+        registry[name]
+
+
+def test_lazily_registered_implementation_is_imported_on_first_use():
+    registry = Registry("module")
+    registry.register_lazy("path", "os.path:join")
+    registry.register_lazy("missing", "no_such_module:thing")
+    assert list(registry) == ["path", "missing"]
+    assert registry["path"]("a", "b") == "a/b"
+    with pytest.raises(ModuleNotFoundError):
+        registry["missing"]
+
+
+@pytest.fixture
+def objectives(monkeypatch):
+    """Replace the registry of SSL objectives by one with an objective of the package and one from outside."""
+    monkeypatch.setitem(REGISTRIES, OBJECTIVE_WEIGHT, Registry("SSL objective"))
+    for name in ("toy", "views"):
+        REGISTRIES[OBJECTIVE_WEIGHT].register(name)(object)
+
+
+def test_weights_of_objectives_come_in_order_without_zeros(objectives):
+    assert ssl_weights({}) == {"future": 0.1}
+    weights = ssl_weights({"ssl_toy_weight": 2, "ssl_modalities_weight": 0.5, "ssl_future_weight": 0.0})
+    assert list(weights.items()) == [("modalities", 0.5), ("toy", 2.0)]
+
+
+def test_external_objective_has_a_setting(objectives, built):
+    check_keys(["ssl_toy_weight"])
+    assert settings_keys()[-1] == "ssl_toy_weight"
+    with pytest.raises(SettingsError, match=r"^ssl_toy_weight=-1 is not a value of this setting"):
+        ssl_weights({"ssl_toy_weight": -1})
+    with pytest.raises(SettingsError, match=r"unknown setting 'ssl_toi_weight': did you mean 'ssl_toy_weight'\?"):
+        built(ssl_toi_weight=1)
+
+
+def test_setting_of_an_objective_that_is_not_registered_is_unknown():
+    with pytest.raises(SettingsError, match="unknown setting 'ssl_toy_weight'"):
+        check_keys(["ssl_toy_weight"])
