@@ -38,7 +38,7 @@ from recbole.utils import get_model, get_trainer, init_seed
 from tqdm import tqdm
 from training import LEAVE_ONE_OUT
 
-from recbole_llm_interest.patches.security import literal
+from recbole_llm_interest.patches.security import parse_literal
 
 STAGES = ("prepare", "build", "train", "evaluate")
 #: events that are made and written at once
@@ -201,7 +201,7 @@ def main() -> None:
     settings = {}
     for key, value in (word[2:].split("=", 1) for word in others):
         try:
-            settings[key] = literal(value)
+            settings[key] = parse_literal(value)
         except SyntaxError:
             settings[key] = value
 

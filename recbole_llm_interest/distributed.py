@@ -38,7 +38,7 @@ _PATIENCE = timedelta(days=30)
 _GRACE = 5.0
 _INTERRUPTS = {signal.SIGINT, signal.SIGTERM}
 #: the column of a batch that says how much a process' share counts; 1 where all have the same number of targets
-SHARE_WEIGHT = "share_weight"
+LOSS_WEIGHT = "loss_weight"
 
 
 def world_size() -> int:
@@ -101,7 +101,7 @@ def process_device(device: torch.device) -> torch.device:
     return torch.device("cuda", rank())
 
 
-def in_processes(count: int, job: Callable[..., _Result], *arguments: Any) -> _Result:
+def run_in_processes(count: int, job: Callable[..., _Result], *arguments: Any) -> _Result:
     """Do ``job`` in ``count`` new processes of this machine, and return what it returns in the first.
 
     All but the first are mute. As soon as one fails, all are ended. With a count of 1, this process does the job.
@@ -225,7 +225,7 @@ def _mute() -> Iterator[None]:
         yield
 
 
-def share_training(trainer: Any, train_data: Any, targets: Callable[[Any], Tensor]) -> None:
+def distribute_training(trainer: Any, train_data: Any, targets: Callable[[Any], Tensor]) -> None:
     """Let a trainer of RecBole's train on this process' share of each batch, and evaluate in the first process.
 
     The model's loss has to be a mean over targets. Contrasts of the histories of a batch see those of the share.
@@ -254,7 +254,7 @@ class _ShareLoss(nn.Module):
         self.calculate_loss = model.calculate_loss
 
     def forward(self, share: Any) -> Any:
-        weight = share[SHARE_WEIGHT][0]
+        weight = share[LOSS_WEIGHT][0]
         loss = self.calculate_loss(share)
         return tuple(weight * part for part in loss) if isinstance(loss, tuple) else weight * loss
 
@@ -268,7 +268,7 @@ def _share(
     weight = count * held[rank::count].sum() / held.sum()
     rows = slice(rank, None, count) if rank < len(held) else slice(1)
     share = {name: values[rows] for name, values in batch.interaction.items()}
-    return type(batch)({**share, SHARE_WEIGHT: weight.expand(len(held[rows]))})
+    return type(batch)({**share, LOSS_WEIGHT: weight.expand(len(held[rows]))})
 
 
 def _mean(losses: Any) -> Any:

@@ -20,7 +20,7 @@ from tabulate import tabulate
 
 from recbole_llm_interest.cli.common import exit_code, parse_arguments, settings_parser
 from recbole_llm_interest.content.pipeline import Share, Summary, collect_rows
-from recbole_llm_interest.data.dataset import catalogue_of, feature_cache, interaction_tokens
+from recbole_llm_interest.data.dataset import catalogue_from_config, feature_cache, read_interaction_tokens
 from recbole_llm_interest.errors import DataError
 from recbole_llm_interest.settings import ContentSettings, read_settings
 from recbole_llm_interest.training.config import configure
@@ -73,8 +73,8 @@ def encode_dataset(config: Config) -> list[Summary] | None:
             settings = replace(settings, encoder_device=f"cuda:{os.environ['LOCAL_RANK']}")
     summaries = []
     for kind in ("item", "user"):
-        catalogue = catalogue_of(config, kind, settings)
-        tokens = list(dict.fromkeys([*catalogue.tokens, *interaction_tokens(config, kind)]))
+        catalogue = catalogue_from_config(config, kind, settings)
+        tokens = list(dict.fromkeys([*catalogue.tokens, *read_interaction_tokens(config, kind)]))
         summaries += [summary for _, _, summary in collect_rows(catalogue, tokens, cache, settings, share)]
     return summaries if share is None else _gathered(summaries, share)
 

@@ -18,7 +18,13 @@ from typing import Any
 
 from recbole_llm_interest.content.blobs import Blob, MediaFile, Text
 from recbole_llm_interest.errors import DataError, SettingsError
-from recbole_llm_interest.io.atomic_files import MAX_TOKEN_CHARACTERS, AtomicFormat, read_atomic_file, read_header, some
+from recbole_llm_interest.io.atomic_files import (
+    MAX_TOKEN_CHARACTERS,
+    AtomicFormat,
+    format_columns,
+    read_atomic_file,
+    read_header,
+)
 from recbole_llm_interest.io.row_report import RowReport
 from recbole_llm_interest.settings import Modality
 
@@ -157,7 +163,7 @@ def _check_columns(setting: str, named: Iterable[str], columns: Mapping[str, Non
     for name in named:
         if columns and name not in columns:
             nearest = difflib.get_close_matches(name, columns, n=1)
-            hint = f": did you mean {nearest[0]!r}?" if nearest else f"; it has {some(columns)}"
+            hint = f": did you mean {nearest[0]!r}?" if nearest else f"; it has {format_columns(columns)}"
             raise DataError(f"{setting} names {name!r}, which {source} does not have{hint}")
 
 
@@ -247,17 +253,17 @@ def _json_rows(path: Path, id_field: str, strict: bool) -> Iterator[_Row]:
                 try:
                     row = json.loads(line)
                 except (ValueError, RecursionError) as error:  # ValueError: not JSON, or thousands of digits
-                    report.refuse("not a JSON object", 1, [f"{number}: {error}"])
+                    report.skip("not a JSON object", 1, [f"{number}: {error}"])
                     continue
                 reason = _reason_against(row, id_field, seen)
                 if reason:
-                    report.refuse(reason, 1, [str(number)])
+                    report.skip(reason, 1, [str(number)])
                 else:
                     seen.add(_as_is(row[id_field]))
                     yield row
         except UnicodeDecodeError as error:
             raise DataError(f"{path} is not utf-8 (behind line {number}): save it as UTF-8") from error
-    report.close(read)
+    report.finish(read)
 
 
 def _reason_against(row: Any, id_field: str, seen: Set[str]) -> str | None:

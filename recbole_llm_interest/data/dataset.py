@@ -20,9 +20,9 @@ from recbole_llm_interest.content.catalogue import Catalogue, read_catalogue, re
 from recbole_llm_interest.content.event_times import time_feature
 from recbole_llm_interest.content.features import Content, control
 from recbole_llm_interest.content.pipeline import collect_content
-from recbole_llm_interest.data.event_counts import training_events
+from recbole_llm_interest.data.event_counts import count_training_events
 from recbole_llm_interest.errors import DataError, SettingsError
-from recbole_llm_interest.io.atomic_files import AtomicFormat, read_atomic_file, read_header, some
+from recbole_llm_interest.io.atomic_files import AtomicFormat, format_columns, read_atomic_file, read_header
 from recbole_llm_interest.settings import ContentSettings, ModelSettings, read_settings
 
 _logger = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ class LLMInterestDataset(SequentialDataset):
     def _content(self, kind: str, id_field: str, settings: ContentSettings) -> Content:
         tokens = [str(token) for token in self.field2id_token[id_field]]
         tokens[0] = ""  # RecBole's padding: a real item may well be called [PAD]
-        catalogue = catalogue_of(self.config, kind, settings)
+        catalogue = catalogue_from_config(self.config, kind, settings)
         content, summaries = collect_content(catalogue, tokens, feature_cache(self.config, settings), settings)
         lacking = [summary.shown(settings) for summary in summaries if summary.is_lacking]
         for line in (line for summary in lacking for line in summary.lines()):
@@ -84,7 +84,7 @@ class LLMInterestDataset(SequentialDataset):
     @property
     def item_counts(self) -> Tensor:
         """How often each item occurs in the events of this split, ``[N]``."""
-        return training_events(self)[0]
+        return count_training_events(self)[0]
 
     def _normalize(self) -> None:
         """Take what the times say along before RecBole scales them to [0, 1], and casts them to float32."""
@@ -198,7 +198,7 @@ def _refuse_unsupported(config: Config) -> None:
         )
 
 
-def catalogue_of(config: Config, kind: str, settings: ContentSettings) -> Catalogue:
+def catalogue_from_config(config: Config, kind: str, settings: ContentSettings) -> Catalogue:
     """What the data set says of its items or users."""
     return read_catalogue(
         Path(config["data_path"]),
@@ -207,12 +207,12 @@ def catalogue_of(config: Config, kind: str, settings: ContentSettings) -> Catalo
         config["ITEM_ID_FIELD"] if kind == "item" else config["USER_ID_FIELD"],
         text_fields=getattr(settings, f"{kind}_text_fields"),
         text_template=getattr(settings, f"{kind}_text_template"),
-        layout=AtomicFormat.of(config),
+        layout=AtomicFormat.from_config(config),
         strict=bool(config["strict_data"]),
     )
 
 
-def item_column(config: Config, column: str) -> dict[str, list[str]]:
+def read_item_column(config: Config, column: str) -> dict[str, list[str]]:
     """What one column says of each item, by token; several values where it is a list."""
     return read_column(
         Path(config["data_path"]),
@@ -220,18 +220,18 @@ def item_column(config: Config, column: str) -> dict[str, list[str]]:
         "item",
         config["ITEM_ID_FIELD"],
         column,
-        layout=AtomicFormat.of(config),
+        layout=AtomicFormat.from_config(config),
         strict=bool(config["strict_data"]),
     )
 
 
-def interaction_tokens(config: Config, kind: str) -> list[str]:
+def read_interaction_tokens(config: Config, kind: str) -> list[str]:
     """The items or users that the interaction file names."""
     field = config["ITEM_ID_FIELD"] if kind == "item" else config["USER_ID_FIELD"]
     return list(_interactions(config, [field])[field].unique())
 
 
-def recorded_histories(config: Config, users: Sequence[str]) -> list[tuple[list[str], list[float]]]:
+def read_histories(config: Config, users: Sequence[str]) -> list[tuple[list[str], list[float]]]:
     """The events of each user in chronological order, as the interaction file has them.
 
     Args:
@@ -262,7 +262,7 @@ def _interactions(config: Config, fields: list[str]) -> pd.DataFrame:
     path = Path(config["data_path"]) / f"{config['dataset']}.inter"
     kinds = {field: "float" if field == config["TIME_FIELD"] else "token" for field in fields}
     ids = [field for field, kind in kinds.items() if kind == "token"]
-    return read_atomic_file(path, AtomicFormat.of(config), kinds, ids=ids, strict=bool(config["strict_data"]))
+    return read_atomic_file(path, AtomicFormat.from_config(config), kinds, ids=ids, strict=bool(config["strict_data"]))
 
 
 def feature_cache(config: Config, settings: ContentSettings) -> Path:
@@ -285,11 +285,11 @@ def check_interaction_file(config: Config) -> None:
     for path in (Path(config["data_path"]) / file for file in files):
         if not path.is_file():
             raise DataError(f"data set {name!r}: {path} does not exist")
-        header = read_header(path, AtomicFormat.of(config))
+        header = read_header(path, AtomicFormat.from_config(config))
         for column, kind in kinds.items():
             if column not in header:
                 raise DataError(
-                    f"{path} has no column {column!r}; it has {some(header)}. Add it, or name the column that "
+                    f"{path} has no column {column!r}; it has {format_columns(header)}. Add it, or name the column that "
                     "holds users, items or times by USER_ID_FIELD, ITEM_ID_FIELD or TIME_FIELD"
                 )
             if header[column] != kind:

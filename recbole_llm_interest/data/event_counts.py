@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 
-def training_events(dataset: Any) -> tuple[Tensor, Tensor]:
+def count_training_events(dataset: Any) -> tuple[Tensor, Tensor]:
     """How often each item and each user stands in the training events of any RecBole data set, ``[N]`` and ``[U]``.
 
     Sequential data sets have a row for each event that is predicted; the first event of a user, which is none, is

@@ -55,7 +55,7 @@ class AtomicFormat:
     encoding: str = "utf-8"
 
     @classmethod
-    def of(cls, config: Any) -> AtomicFormat:
+    def from_config(cls, config: Any) -> AtomicFormat:
         """What RecBole's settings say of it."""
         return cls(config["field_separator"], config["seq_separator"], config["encoding"] or "utf-8")
 
@@ -65,7 +65,7 @@ class AtomicFormat:
         return "utf-8-sig" if self.encoding.lower() in ("utf-8", "utf8") else self.encoding
 
 
-def some(columns: Iterable[str], at_most: int = 20) -> str:
+def format_columns(columns: Iterable[str], at_most: int = 20) -> str:
     """Columns in words; a hostile header may have a million, or one of a million characters."""
     words = [column[:40] for column in columns]
     return ", ".join(words[:at_most]) + (", …" if len(words) > at_most else "")
@@ -125,7 +125,7 @@ def read_atomic_file(
     header = read_header(path, layout)
     for name in (*ids, *columns):
         if name not in header:
-            raise DataError(f"{path} has no column {name!r}; it has {some(header)}")
+            raise DataError(f"{path} has no column {name!r}; it has {format_columns(header)}")
     report = RowReport(path, strict)
     scan = _scan(path, layout, len(header), report)
     table = _Table(_parse(path, layout, header, columns, scan, ids), scan, report)
@@ -144,11 +144,11 @@ def read_atomic_file(
     if unique and wanted_ids:
         table.refuse(table.frame.duplicated(wanted_ids).to_numpy(), f"whose {' and '.join(wanted_ids)} came before")
     report.doubts += _doubtful_times(table.frame[time_field].to_numpy()) if time_field in columns else ()
-    report.close(scan.rows)
+    report.finish(scan.rows)
     return table.frame
 
 
-def without(path: Path, layout: AtomicFormat, column: str, tokens: Sequence[str]) -> Iterator[bytes]:
+def drop_rows(path: Path, layout: AtomicFormat, column: str, tokens: Sequence[str]) -> Iterator[bytes]:
     """The file, some whole lines at a time, less the rows that have one of ``tokens`` in ``column``.
 
     Raises:
@@ -255,7 +255,7 @@ def _scan(path: Path, layout: AtomicFormat, width: int, report: RowReport) -> _S
     reasons = {f"with another number of columns than the header's {width}": uneven, "with a NUL": with_nul}
     for reason, found in reasons.items():
         numbers = np.concatenate(found)
-        report.refuse(reason, len(numbers), [str(number) for number in numbers[:5]])
+        report.skip(reason, len(numbers), [str(number) for number in numbers[:5]])
     blank = np.concatenate(empty)
     skipped = np.sort(np.concatenate([blank, *uneven, *with_nul]))
     return _Scan(before - 1 - len(blank), skipped, before, longest, has_returns)
@@ -322,7 +322,7 @@ class _Table:
         if self._lines is None:
             self._lines = np.delete(np.arange(2, self._scan.last + 1), self._scan.skipped - 2)
         lines = self._lines[rows]
-        self._report.refuse(reason, len(lines), [str(line) for line in lines[:5]])
+        self._report.skip(reason, len(lines), [str(line) for line in lines[:5]])
         self._lines = self._lines[~rows]
         self.frame = self.frame[~rows].reset_index(drop=True)
 

@@ -47,7 +47,7 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object], otherwise:
         raise storage_error(path, error, otherwise) from error
 
 
-def is_of_writing(error: OSError) -> bool:
+def is_write_error(error: OSError) -> bool:
     """Whether an error is one of writing: the disk is full or read-only, or a file is in the way."""
     return error.errno in _FULL | _IN_THE_WAY | {errno.EROFS}
 

@@ -43,7 +43,7 @@ class RowReport:
         """How many rows were left out."""
         return sum(refused.count for refused in self._refused.values())
 
-    def refuse(self, reason: str, count: int, lines: list[str]) -> None:
+    def skip(self, reason: str, count: int, lines: list[str]) -> None:
         """Note rows that are left out.
 
         Args:
@@ -56,7 +56,7 @@ class RowReport:
             refused.count += count
             refused.lines += lines[: _NAMED - len(refused.lines)]
 
-    def close(self, read: int) -> None:
+    def finish(self, read: int) -> None:
         """Say what became of the file's ``read`` rows.
 
         Raises:
@@ -71,7 +71,7 @@ class RowReport:
             raise DataError(f"{self.path} has no rows below its header, or none at all: fill it, or take it away")
         if not kept:
             raise DataError(f"{self.path}: none of its {read} rows can be used: {'; '.join(findings)}")
-        counts = f"{self.path}: {read} rows read, {kept} kept, {self.refused} refused"
+        counts = f"{self.path}: {read} rows read, {kept} kept, {self.refused} skipped"
         if not findings and not self.doubts:
             _logger.info(counts)
             return

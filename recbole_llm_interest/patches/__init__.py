@@ -8,34 +8,34 @@ rules as ours.
 from __future__ import annotations
 
 from recbole_llm_interest.patches.data import (
-    load_the_columns_that_are_named,
-    order_events_exactly,
-    read_atomic_files_as_they_stand,
-    say_which_events_are_left_out,
+    load_configured_columns,
+    log_filtered_interactions,
+    replace_atomic_file_reader,
+    sort_by_float64_timestamps,
 )
 from recbole_llm_interest.patches.environment import (
-    hide_deprecations_in_recbole,
+    declare_torchvision_operators,
+    ignore_recbole_deprecations,
     keep_anomaly_detection_off,
-    let_graph_models_fill_matrices,
-    let_torchvision_import,
-    restore_numpy_names,
-    stand_in_for_ray,
+    patch_numpy_aliases,
+    restore_dok_matrix_update,
+    stub_ray,
 )
 from recbole_llm_interest.patches.security import (
-    download_no_data_sets,
-    name_teachers_without_eval,
-    read_item_embeddings_as_numbers,
-    read_strings_as_literals,
-    unpickle_nothing_unasked,
+    disallow_pickles_in_ldiffrec,
+    refuse_downloads,
+    refuse_unrequested_pickles,
+    replace_eval_by_literals,
+    replace_eval_in_kd_dagfm,
 )
 from recbole_llm_interest.patches.training import (
-    collect_counts_as_they_are,
-    count_every_choice_in_pop,
-    keep_tensorboard_beside_the_log,
-    let_several_runs_start_at_once,
-    skip_unused_negative_sampling,
-    stop_on_a_plateau,
-    write_loadable_checkpoints,
+    disable_unused_negative_sampling,
+    fix_count_metrics,
+    fix_early_stopping_on_plateaus,
+    fix_folder_creation_race,
+    fix_pop_counts,
+    save_weights_only_checkpoints,
+    write_tensorboard_beside_log,
 )
 
 
@@ -44,26 +44,26 @@ def install() -> None:
     if getattr(install, "done", False):
         return
     # The first three have to be in place before RecBole is imported.
-    restore_numpy_names()
-    stand_in_for_ray()
-    let_torchvision_import()
-    read_strings_as_literals()
-    name_teachers_without_eval()
-    unpickle_nothing_unasked()
-    read_item_embeddings_as_numbers()
-    download_no_data_sets()
-    load_the_columns_that_are_named()
-    read_atomic_files_as_they_stand()
-    say_which_events_are_left_out()
-    skip_unused_negative_sampling()
-    count_every_choice_in_pop()
-    order_events_exactly()
-    write_loadable_checkpoints()
-    keep_tensorboard_beside_the_log()
-    stop_on_a_plateau()
-    let_several_runs_start_at_once()
-    collect_counts_as_they_are()
-    let_graph_models_fill_matrices()
-    hide_deprecations_in_recbole()
+    patch_numpy_aliases()
+    stub_ray()
+    declare_torchvision_operators()
+    replace_eval_by_literals()
+    replace_eval_in_kd_dagfm()
+    refuse_unrequested_pickles()
+    disallow_pickles_in_ldiffrec()
+    refuse_downloads()
+    load_configured_columns()
+    replace_atomic_file_reader()
+    log_filtered_interactions()
+    disable_unused_negative_sampling()
+    fix_pop_counts()
+    sort_by_float64_timestamps()
+    save_weights_only_checkpoints()
+    write_tensorboard_beside_log()
+    fix_early_stopping_on_plateaus()
+    fix_folder_creation_race()
+    fix_count_metrics()
+    restore_dok_matrix_update()
+    ignore_recbole_deprecations()
     keep_anomaly_detection_off()
     install.done = True  # type: ignore[attr-defined]

@@ -10,7 +10,7 @@ from recbole_llm_interest.errors import DataError
 from recbole_llm_interest.io.atomic_files import AtomicFormat, read_atomic_file, read_header
 
 
-def load_the_columns_that_are_named() -> None:
+def load_configured_columns() -> None:
     """Load the user, item and time column of a data set that RecBole has no settings file for (no upstream issue).
 
     RecBole's default ``load_col`` has ``user_id`` and ``item_id`` only, whatever the settings call them, and no time,
@@ -32,7 +32,7 @@ def load_the_columns_that_are_named() -> None:
     Config._update_internal_config_dict = _update_internal_config_dict
 
 
-def read_atomic_files_as_they_stand() -> None:
+def replace_atomic_file_reader() -> None:
     """Load a data set's files by the checked reader, for every model (no upstream issue).
 
     RecBole's takes quotes in titles for CSV's, drops the ids ``NA`` and ``null``, shifts columns where a title holds a
@@ -47,7 +47,7 @@ def read_atomic_files_as_they_stand() -> None:
         wanted, unwanted = self._get_load_and_unload_col(source)
         if wanted == set():
             return None
-        path, layout = Path(filepath), AtomicFormat.of(self.config)
+        path, layout = Path(filepath), AtomicFormat.from_config(self.config)
         columns = {
             name: kind
             for name, kind in read_header(path, layout).items()
@@ -88,7 +88,7 @@ def read_atomic_files_as_they_stand() -> None:
     Dataset._load_feat = _load_feat
 
 
-def say_which_events_are_left_out() -> None:
+def log_filtered_interactions() -> None:
     """Say how many events RecBole leaves out for an item or user that its own file does not have (no upstream issue).
 
     Their items and users are gone from every split, without a word. Skipped where ``filter_inter_by_user_or_item`` is
@@ -113,7 +113,7 @@ def say_which_events_are_left_out() -> None:
     Dataset._filter_inter_by_user_or_item = _filter_inter_by_user_or_item
 
 
-def order_events_exactly() -> None:
+def sort_by_float64_timestamps() -> None:
     """Sort events by their time in double precision (#2204, #1653).
 
     RecBole casts times to float32 before it sorts: a step of 128 s for epoch seconds, of two minutes and more for

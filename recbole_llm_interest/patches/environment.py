@@ -13,7 +13,7 @@ import scipy.sparse
 import torch
 
 
-def restore_numpy_names() -> None:
+def patch_numpy_aliases() -> None:
     """Give numpy back the aliases that RecBole uses (#1604, #1714, PR #2203).
 
     Skipped for each name that numpy still has; not needed once RecBole stops using them.
@@ -37,7 +37,7 @@ def restore_numpy_names() -> None:
                 setattr(np, name, value)
 
 
-def stand_in_for_ray() -> None:
+def stub_ray() -> None:
     """Let ``recbole.quick_start`` import where ray cannot (#1820, #1518).
 
     RecBole imports ray for one call, ``tune.report``, which does nothing outside of a ray session. ray 2.6.3, the
@@ -53,7 +53,7 @@ def stand_in_for_ray() -> None:
     sys.modules["ray"], sys.modules["ray.tune"] = ray, ray.tune
 
 
-def let_torchvision_import() -> None:
+def declare_torchvision_operators() -> None:
     """Let torchvision import beside a CPU-only torch (pytorch #122494, vision #8985).
 
     PyPI's torchvision is linked against CUDA. Where that library does not load, ``import torchvision`` fails for
@@ -74,7 +74,7 @@ def let_torchvision_import() -> None:
             )
 
 
-def let_graph_models_fill_matrices() -> None:
+def restore_dok_matrix_update() -> None:
     """Give scipy's ``dok_matrix`` back the ``_update`` by which LightGCN and its kin fill it (#2034, #2090).
 
     Skipped where scipy still has it, as before 1.13.
@@ -83,7 +83,7 @@ def let_graph_models_fill_matrices() -> None:
         scipy.sparse.dok_matrix._update = lambda self, values: self._dict.update(values)
 
 
-def hide_deprecations_in_recbole() -> None:
+def ignore_recbole_deprecations() -> None:
     """Keep RecBole's use of deprecated pandas and torch calls off the console (no upstream issue).
 
     A user can do nothing about them, and they come once a column and once an epoch. The constraints on pandas and

@@ -19,7 +19,7 @@ import yaml
 from recbole_llm_interest.errors import DataError, SettingsError
 
 
-def literal(text: str) -> Any:
+def parse_literal(text: str) -> Any:
     """Read ``text`` as a Python literal (number, string, list, tuple, dict, set, boolean, None) or a YAML list or dict.
 
     Raises:
@@ -34,7 +34,7 @@ def literal(text: str) -> Any:
         raise SyntaxError(f"not a literal: {text[:80]}") from error
 
 
-def read_strings_as_literals() -> None:
+def replace_eval_by_literals() -> None:
     """Read settings as literals where RecBole calls ``eval`` on them (no upstream issue).
 
     RecBole runs every string of the command line and of ``config_dict`` as code, so that ``--a=1/0`` crashes and
@@ -45,10 +45,10 @@ def read_strings_as_literals() -> None:
     import recbole.trainer.hyper_tuning
 
     for module in (recbole.config.configurator, recbole.trainer.hyper_tuning):
-        module.eval = literal
+        module.eval = parse_literal
 
 
-def name_teachers_without_eval() -> None:
+def replace_eval_in_kd_dagfm() -> None:
     """Look ``teacher``, which KD_DAGFM runs as code, up by its name (no upstream issue).
 
     Not needed once upstream has no ``eval`` there.
@@ -69,7 +69,7 @@ def name_teachers_without_eval() -> None:
     kd_dagfm.eval = teacher_named
 
 
-def unpickle_nothing_unasked() -> None:
+def refuse_unrequested_pickles() -> None:
     """Refuse saved data sets and data loaders, unless ``allow_pickle`` is set (no upstream issue).
 
     RecBole unpickles ``<checkpoint_dir>/<data set>-*.pth`` wherever it finds such a file, asked or not, and
@@ -108,7 +108,7 @@ def unpickle_nothing_unasked() -> None:
                 setattr(module, name, reader)
 
 
-def read_item_embeddings_as_numbers() -> None:
+def disallow_pickles_in_ldiffrec() -> None:
     """Refuse pickled objects in ``item_emb.npy``, which LDiffRec reads from the data set's folder (no upstream issue).
 
     Not needed once upstream leaves ``allow_pickle`` off.
@@ -121,7 +121,7 @@ def read_item_embeddings_as_numbers() -> None:
     ldiffrec.np = numpy
 
 
-def download_no_data_sets() -> None:
+def refuse_downloads() -> None:
     """Refuse to fetch a data set whose folder is missing and whose name RecBole has an address for (#1989).
 
     A misspelt ``data_path`` would be answered by hundreds of megabytes from the network.

@@ -13,7 +13,7 @@ from recbole_llm_interest.distributed import is_main_process
 from recbole_llm_interest.io.files import write_atomically
 
 
-def skip_unused_negative_sampling() -> None:
+def disable_unused_negative_sampling() -> None:
     """Turn negative sampling off for models that make no use of it (no upstream issue).
 
     RecBole samples negatives by default. A sequential model with cross-entropy then refuses to start, and ``Pop``
@@ -38,7 +38,7 @@ def skip_unused_negative_sampling() -> None:
     Config._set_default_parameters = _set_default_parameters
 
 
-def count_every_choice_in_pop() -> None:
+def fix_pop_counts() -> None:
     """Let ``Pop`` count an item as often as it was chosen (no upstream issue).
 
     RecBole adds one by advanced indexing, which counts an item once a batch however often it stands there: with 48
@@ -59,7 +59,7 @@ def count_every_choice_in_pop() -> None:
     Pop.calculate_loss = calculate_loss
 
 
-def write_loadable_checkpoints() -> None:
+def save_weights_only_checkpoints() -> None:
     """Write checkpoints that torch's safe loader reads, and that a kill cannot damage (#2212).
 
     Stock checkpoints use a pickle protocol that ``weights_only`` loading does not know and hold a model class and
@@ -88,7 +88,7 @@ def write_loadable_checkpoints() -> None:
         if epoch < 0 and Path(path).exists():
             self.logger.warning(f"{path} is finished: there is no epoch left to train, and it stays as it is")
             return
-        state = checkpoint_of(self, epoch)
+        state = checkpoint_state(self, epoch)
         write_checkpoint(Path(path), state)
         if verbose:
             self.logger.info(set_color("Saving current", "blue") + f": {path}")
@@ -108,7 +108,7 @@ def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
     write_atomically(path, lambda file: torch.save(state, file, pickle_protocol=2), otherwise)
 
 
-def checkpoint_of(trainer: Any, epoch: int) -> dict[str, Any]:
+def checkpoint_state(trainer: Any, epoch: int) -> dict[str, Any]:
     """What RecBole saves of a trainer, in values that torch's safe loader reads."""
     return {
         "config": trainer.config,
@@ -139,7 +139,7 @@ def _array_types() -> list[Any]:
     return [*rebuild, np.ndarray, np.dtype, *dtypes, *matrices]
 
 
-def keep_tensorboard_beside_the_log() -> None:
+def write_tensorboard_beside_log() -> None:
     """Write TensorBoard's events next to the run's log file (no upstream issue).
 
     RecBole writes them to ``log_tensorboard`` below the current directory, whatever the other logs' place.
@@ -169,7 +169,7 @@ class _NoTensorBoard:
         pass
 
 
-def stop_on_a_plateau() -> None:
+def fix_early_stopping_on_plateaus() -> None:
     """Stop early when the validation score stays level, and keep the first of equal epochs (no upstream issue).
 
     RecBole takes a score that equals the best one, to four decimals, for an improvement: a model that has converged
@@ -187,7 +187,7 @@ def stop_on_a_plateau() -> None:
     recbole.trainer.trainer.early_stopping = early_stopping
 
 
-def let_several_runs_start_at_once() -> None:
+def fix_folder_creation_race() -> None:
     """Make folders whether or not another process has just made them (no upstream issue).
 
     RecBole looks first and makes then, so that of two runs that start together one ends with ``FileExistsError``.
@@ -203,7 +203,7 @@ def let_several_runs_start_at_once() -> None:
         module.ensure_dir = ensure_dir
 
 
-def collect_counts_as_they_are() -> None:
+def fix_count_metrics() -> None:
     """Let metrics that need counts be computed: coverage, popularity, Gini, entropy, tail share (#2194, #2191).
 
     RecBole calls ``.cpu()`` on all that it collected, plain counts included. Not needed once it asks for the type.

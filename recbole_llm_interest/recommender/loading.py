@@ -15,7 +15,7 @@ from recbole.utils import init_seed
 
 from recbole_llm_interest.content.blobs import Text
 from recbole_llm_interest.content.catalogue import text_writer
-from recbole_llm_interest.data.dataset import catalogue_of, recorded_histories
+from recbole_llm_interest.data.dataset import catalogue_from_config, read_histories
 from recbole_llm_interest.errors import CheckpointError
 from recbole_llm_interest.model.entity_encoder import EntityEncoder
 from recbole_llm_interest.model.llm_interest import LLMInterest
@@ -100,7 +100,7 @@ def load_trained(checkpoint: Path, settings: dict[str, Any]) -> Trained:
         )
     restore_model(model, saved)
     content = read_settings(ContentSettings, config)
-    catalogue = catalogue_of(config, "item", content)
+    catalogue = catalogue_from_config(config, "item", content)
     texts = catalogue.blobs["text"].items()
     return Trained(
         model,
@@ -111,7 +111,7 @@ def load_trained(checkpoint: Path, settings: dict[str, Any]) -> Trained:
         catalogue.labels,
         content_reader("item", config["ITEM_ID_FIELD"], content, model.item_encoder),
         content_reader("user", config["USER_ID_FIELD"], content, model.user_encoder),
-        lambda users: recorded_histories(config, users),
+        lambda users: read_histories(config, users),
         Origin(
             config["dataset"],
             {"users": len(users) - 1, "items": len(items) - 1, "events": events},

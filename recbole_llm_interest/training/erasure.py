@@ -19,7 +19,7 @@ from recbole_llm_interest.content.feature_store import FeatureStore
 from recbole_llm_interest.content.precomputed import read_features
 from recbole_llm_interest.data.dataset import catalogue_from_config, feature_cache
 from recbole_llm_interest.errors import ContentError, DataError, StorageError
-from recbole_llm_interest.io.atomic_files import AtomicFormat, read_header, without
+from recbole_llm_interest.io.atomic_files import AtomicFormat, drop_rows, read_header
 from recbole_llm_interest.io.files import write_atomically
 from recbole_llm_interest.settings import MODALITIES, ContentSettings, read_settings
 
@@ -139,8 +139,8 @@ class _Eraser:
                 has_column = column in read_header(path, layout)
             except DataError:  # not an atomic file
                 continue
-            if has_column and sum(map(len, without(path, layout, column, self._tokens))) < path.stat().st_size:
-                kept = without(path, layout, column, self._tokens)
+            if has_column and sum(map(len, drop_rows(path, layout, column, self._tokens))) < path.stat().st_size:
+                kept = drop_rows(path, layout, column, self._tokens)
                 self._rewrite(path, kept)
 
     def delete_features(self) -> None:

@@ -24,11 +24,11 @@ from torch import Tensor
 
 from recbole_llm_interest.data.event_counts import count_training_events
 from recbole_llm_interest.distributed import (
+    distribute_training,
     is_main_process,
     main_process_first,
     on_main_process,
     process_device,
-    distribute_training,
     world_size,
 )
 from recbole_llm_interest.errors import (

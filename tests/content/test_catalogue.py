@@ -69,7 +69,7 @@ def test_broken_rows_are_left_out_and_counted_or_an_error(tmp_path, lines, messa
     write_items(tmp_path, *lines)
     assert texts_of(tmp_path, "d", "item", "item_id", ["title"]) == {"7": "title: Heat"}
     (line,) = caplog.messages
-    assert re.search(f"2 rows read, 1 kept, 1 refused: {message}", line)
+    assert re.search(f"2 rows read, 1 kept, 1 skipped: {message}", line)
     with pytest.raises(DataError, match=message):
         read_catalogue(tmp_path, "d", "item", "item_id", None, strict=True)
 
@@ -91,7 +91,7 @@ def test_encoding_is_named_where_it_is_wrong_and_obeyed_where_it_is_given(tmp_pa
 def test_broken_json_is_named(tmp_path):
     (tmp_path / "content").mkdir()
     (tmp_path / "content" / "items.jsonl").write_text('{"item_id": "1"}\n{"item_id": \n')
-    with pytest.raises(DataError, match=r"items\.jsonl: 2 rows read, 1 kept, 1 refused: .* \(line 2: Expecting value"):
+    with pytest.raises(DataError, match=r"items\.jsonl: 2 rows read, 1 kept, 1 skipped: .* \(line 2: Expecting value"):
         read_catalogue(tmp_path, "d", "item", "item_id", None, strict=True)
 
 

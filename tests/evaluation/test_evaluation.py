@@ -23,7 +23,7 @@ from recbole_llm_interest.content.features import Features, control
 from recbole_llm_interest.data.event_counts import count_training_events
 from recbole_llm_interest.errors import DataError, SettingsError, StorageError
 from recbole_llm_interest.evaluation.comparison import mean_event_gains, summarize
-from recbole_llm_interest.evaluation.metrics import MANY_EVENTS, EVENT_GROUPS, LONG_HISTORY, event_gains
+from recbole_llm_interest.evaluation.metrics import EVENT_GROUPS, LONG_HISTORY, MANY_EVENTS, event_gains
 from recbole_llm_interest.evaluation.results import RunResult, read_results
 from recbole_llm_interest.evaluation.significance import paired_p_values
 from recbole_llm_interest.evaluation.table import as_table, draw_comparison, write_comparison

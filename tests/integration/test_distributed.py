@@ -20,12 +20,19 @@ from conftest import REPOSITORY
 from recbole.data.interaction import Interaction
 
 from recbole_llm_interest.cli.compare import main
-from recbole_llm_interest.distributed import LOSS_WEIGHT, _end_with_the_parent, _share, _to_raise, run_in_processes, rank
+from recbole_llm_interest.distributed import (
+    LOSS_WEIGHT,
+    _end_with_the_parent,
+    _share,
+    _to_raise,
+    rank,
+    run_in_processes,
+)
 from recbole_llm_interest.errors import DataError, ProcessError
 from recbole_llm_interest.evaluation.variants import Variant
 from recbole_llm_interest.training.comparison import run
 from recbole_llm_interest.training.config import configure
-from recbole_llm_interest.training.experiment import supports_distributed_training, run_experiment
+from recbole_llm_interest.training.experiment import run_experiment, supports_distributed_training
 from recbole_llm_interest.training.trainer import LLMInterestTrainer
 
 #: nothing is drawn in a step: neither what drops out nor points of a history; reading backwards draws nothing

@@ -16,7 +16,7 @@ from recbole_llm_interest.content.catalogue import read_catalogue
 from recbole_llm_interest.content.precomputed import read_features
 from recbole_llm_interest.errors import DataError, SettingsError
 from recbole_llm_interest.evaluation.variants import read_variants
-from recbole_llm_interest.io.atomic_files import AtomicFormat, read_atomic_file, read_header, without
+from recbole_llm_interest.io.atomic_files import AtomicFormat, drop_rows, read_atomic_file, read_header
 from recbole_llm_interest.training.config import keys_of_files
 
 #: what has been read as something else, somewhere, by something: each is an id, a title and a line of ids below
@@ -185,7 +185,7 @@ def test_form_of_a_file_changes_nothing(data, kept, tmp_path, caplog):
         events = read_events(tmp_path / "d.inter", strict=True)
     assert len(events) == kept
     assert list(events["timestamp"]) == list(range(1, kept + 1))
-    assert f"{kept} rows read, {kept} kept, 0 refused" in caplog.text
+    assert f"{kept} rows read, {kept} kept, 0 skipped" in caplog.text
 
 
 BROKEN_ROWS = {
@@ -227,7 +227,7 @@ def test_row_that_cannot_be_used_is_counted_and_the_others_stay(row, reason, end
     assert list(events["item_id"]) == ["i1", "i2", "i3"]
     assert list(events["timestamp"]) == [1, 2, 3]
     (message,) = caplog.messages
-    assert f"4 rows read, 3 kept, 1 refused: 1 {reason}" in message
+    assert f"4 rows read, 3 kept, 1 skipped: 1 {reason}" in message
     assert len(message) < 500
     with pytest.raises(DataError, match=re.escape(reason)):
         read_events(path, strict=True)
@@ -250,7 +250,7 @@ def test_doubtful_times_are_kept_and_said(times, finding, tmp_path, caplog):
     path = write(tmp_path / "d.inter", "\n".join(lines))
     assert list(read_events(path)["timestamp"]) == times
     (message,) = caplog.messages
-    assert f"3 rows read, 3 kept, 0 refused: {finding}" in message
+    assert f"3 rows read, 3 kept, 0 skipped: {finding}" in message
     with pytest.raises(DataError, match=finding):
         read_events(path, strict=True)
 
@@ -366,7 +366,7 @@ def test_number_that_is_none_is_counted(cell, kind, tmp_path, caplog):
     path = write(tmp_path / "d.item", f"item_id:token\tprice:{kind}\ni1\t1.5\ni2\t{cell}\ni3\t3\n")
     rows = read_atomic_file(path, AtomicFormat(), {"item_id": "token", "price": kind}, ids=["item_id"], unique=True)
     assert list(rows["item_id"]) == ["i1", "i3"]
-    assert "3 rows read, 2 kept, 1 refused" in caplog.text
+    assert "3 rows read, 2 kept, 1 skipped" in caplog.text
 
 
 def test_sequences_are_split_and_absurd_words_refused(tmp_path, caplog):
@@ -412,7 +412,7 @@ def test_strict_is_one_setting_for_every_model(built, settings):
         file.write("u0\ti0\tnever\n")
     for model in ("Pop", "LLMInterest"):
         built(model, repeatable=True, modalities=[])
-        with pytest.raises(DataError, match="217 rows read, 216 kept, 1 refused: 1 without a finite number"):
+        with pytest.raises(DataError, match="217 rows read, 216 kept, 1 skipped: 1 without a finite number"):
             built(model, repeatable=True, modalities=[], strict_data=True)
 
 
@@ -455,7 +455,7 @@ def test_line_that_is_no_object_with_an_id_is_counted(line, kind, tmp_path, capl
     assert catalogue.tokens == ["i1", "4"]
     assert {piece.text for piece in catalogue.blobs["text"].values()} == {"title: Heat", "title: Ran"}
     (message,) = caplog.messages
-    assert "3 rows read, 2 kept, 1 refused" in message
+    assert "3 rows read, 2 kept, 1 skipped" in message
     assert "(line 2" in message
     assert len(message) < 500
     with pytest.raises(DataError, match="1 refused"):
@@ -564,9 +564,9 @@ def test_rows_of_one_id_are_taken_out_and_the_others_stay_byte_for_byte(encoding
     lines = [HEADER, "7\ta\t1", "07\t7\t7", "7.\ta\t1", "77\té\t1", "7\t\t", "", "8\t7\t2", '"7"\ta\t1']
     path = write(tmp_path / "d.inter", ending.join(lines) + ending, encoding)
     layout = AtomicFormat(encoding="utf-8" if encoding == "utf-8-sig" else encoding)
-    left = b"".join(without(path, layout, "user_id", ["7", "x|8"]))
+    left = b"".join(drop_rows(path, layout, "user_id", ["7", "x|8"]))
     kept = [line for line in lines if not line.startswith("7\t")]
     assert left == (ending.join(kept) + ending).encode(encoding)
-    left = b"".join(without(path, layout, "timestamp", ["1"]))
+    left = b"".join(drop_rows(path, layout, "timestamp", ["1"]))
     kept = [line for line in lines if not line.endswith("\t1")]
     assert left == (ending.join(kept) + ending).encode(encoding)

@@ -19,9 +19,10 @@ from hypothesis import strategies as st
 from recbole_llm_interest.content.catalogue import read_catalogue
 from recbole_llm_interest.content.feature_store import FeatureStore
 from recbole_llm_interest.errors import DataError
-from recbole_llm_interest.io.atomic_files import AtomicFormat, read_atomic_file, without
+from recbole_llm_interest.io.atomic_files import AtomicFormat, drop_rows, read_atomic_file
 from recbole_llm_interest.model.interest_tracker import InterestTracker
 from recbole_llm_interest.model.losses import info_nce, next_item_loss
+from recbole_llm_interest.model.scoring import ScoringRule
 
 sys.path.insert(0, str(REPOSITORY / "tests" / "fuzz"))
 from targets import TARGETS
@@ -80,7 +81,7 @@ def test_rows_are_kept_or_refused_as_a_plain_reading_says(rows):
             return
         found = read_atomic_file(path, AtomicFormat(), columns, ids=["item_id"], unique=True)
         assert list(found.itertuples(index=False, name=None)) == kept
-        left = b"".join(without(path, AtomicFormat(), "item_id", [kept[0][0]])).decode().split("\n")[1:]
+        left = b"".join(drop_rows(path, AtomicFormat(), "item_id", [kept[0][0]])).decode().split("\n")[1:]
     assert sum(line.split("\t")[0] == kept[0][0] for line in left) == 0 or "\r" in kept[0][0]
 
 
@@ -168,7 +169,7 @@ def test_next_item_loss_is_cross_entropy(targets, candidates, wanted, width, tem
     items = torch.randn(candidates, width, dtype=torch.float64, requires_grad=True)
     target = torch.randint(candidates, (targets, wanted))
     share = torch.rand(targets, wanted, dtype=torch.float64).softmax(dim=1)
-    loss = next_item_loss(interest, items, target, temperature, share=share)
+    loss = next_item_loss(interest, items, target, ScoringRule(temperature), target_weight=share)
     scores = interest @ items.T
     if temperature is not None:
         scores = F.normalize(interest, dim=-1) @ F.normalize(items, dim=-1).T / temperature
