@@ -1,77 +1,136 @@
-"""Conditions frozen features before the model sees them.
+"""Conditions frozen features before the model reads them: whitening, scaling or principal components.
 
-A language model's sentence vectors crowd into a narrow cone: every pair of items looks alike. Spreading them is
-the cheapest of the techniques known to help (WhitenRec, arXiv 2402.17152). Fitted once, on the rows that have
-content; it never sees an interaction, so there is nothing here that a test split could leak into.
+Sentence vectors of a language model occupy a narrow cone, so any two items have a high cosine similarity. Whitening
+them is a cheap and effective remedy (WhitenRec, arXiv 2402.17152). A conditioning is fitted once, on the rows that have
+content. It reads no interactions, so nothing can leak from the test split.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from recbole_llm_interest.content.features import Conditioning, Features
+from recbole_llm_interest.settings import Registry
 
-#: directions that carry less than this share of the mean variance are not blown up to unit variance
+#: directions whose variance is below this fraction of the mean variance are not scaled up to unit variance
 _VARIANCE_FLOOR = 1e-3
 
 
-def fit_conditioning(features: Features, kind: str, groups: int = 4, size: int = 64) -> Conditioning | None:
-    """Fit on the rows that are present.
+@dataclass(frozen=True)
+class ConditioningOptions:
+    """Settings of the conditionings.
 
-    Args:
-        features: ``[N, D]``, at least one row of them present.
-        kind: ``none``, which is no conditioning at all;
-            ``standardize`` to zero mean and unit variance by column;
-            ``zca`` to an identity covariance, rotated back so that each column stays as near as can be to what it was;
-            ``group_zca``, the same within each of ``groups`` blocks of columns, which keeps what the blocks share;
-            ``shrinkage``, zca of a covariance shrunk towards the identity as far as the number of rows calls for
-            (Ledoit and Wolf, 2004);
-            ``pca`` to the ``size`` leading principal components, with unit variance each.
+    Attributes:
         groups: blocks of columns, for ``group_zca``.
         size: components, for ``pca``.
     """
-    if kind == "none":
+
+    groups: int = 4
+    size: int = 64
+
+
+#: fits the weight ``[D, K]`` on centered rows with content, ``[P, D]`` in float64
+WeightFit = Callable[[Tensor, ConditioningOptions], Tensor]
+#: None leaves features unchanged
+CONDITIONINGS: Registry[WeightFit | None] = Registry("feature conditioning", "feature_conditioning")
+CONDITIONINGS.register("none")(None)
+
+
+def fit_conditioning(features: Features, kind: str, groups: int = 4, size: int = 64) -> Conditioning | None:
+    """Fit a conditioning on the rows that have content.
+
+    Args:
+        features: values of shape ``[N, D]``; at least one row has content.
+        kind: a name in ``CONDITIONINGS``.
+        groups: blocks of columns, for ``group_zca``.
+        size: components, for ``pca``.
+
+    Returns:
+        The fitted conditioning; None for ``none``.
+
+    Raises:
+        SettingsError: ``kind`` is not registered.
+    """
+    fit_weight = CONDITIONINGS[kind]
+    if fit_weight is None:
         return None
     rows = features.values[features.present].double()
     mean = rows.mean(dim=0)
-    return Conditioning(mean.float(), _weight(rows - mean, kind, groups, size).float())
+    weight = fit_weight(rows - mean, ConditioningOptions(groups, size))
+    return Conditioning(mean.float(), weight.float())
 
 
-def _weight(centred: Tensor, kind: str, groups: int, size: int) -> Tensor:
-    width = centred.shape[1]
-    if kind == "standardize":
-        return torch.diag(_inverse_root(centred.square().mean(dim=0)))
-    if kind == "group_zca":
-        blocks = [_zca(_covariance(block)) for block in centred.tensor_split(min(groups, width), dim=1)]
-        return torch.block_diag(*blocks)  # type: ignore[no-untyped-call]
-    if kind == "shrinkage":
-        from sklearn.covariance import ledoit_wolf
+@CONDITIONINGS.register("standardize")
+def standardize(centered: Tensor, options: ConditioningOptions) -> Tensor:
+    """Scale each column to unit variance.
 
-        if len(centred) == 1:  # it has no variance to shrink, and scikit-learn says so in a warning
-            return centred.new_zeros(width, width)
-        covariance, _ = ledoit_wolf(centred.numpy(), assume_centered=True)
-        return _zca(torch.from_numpy(covariance))
-    if kind == "zca":
-        return _zca(_covariance(centred))
-    if kind == "pca":
-        variance, directions = torch.linalg.eigh(_covariance(centred))  # ascending
-        leading = min(size, width)
-        return (directions * _inverse_root(variance))[:, -leading:].flip(1)
-    raise ValueError(f"no conditioning is called {kind!r}")
+    Returns the weight, ``[D, D]``, of rows ``[P, D]``.
+    """
+    return torch.diag(_inverse_root(centered.square().mean(dim=0)))
 
 
-def _covariance(centred: Tensor) -> Tensor:
-    return centred.T @ centred / len(centred)
+@CONDITIONINGS.register("pca")
+def pca(centered: Tensor, options: ConditioningOptions) -> Tensor:
+    """Project onto the leading principal components, each with unit variance.
+
+    Returns the weight, ``[D, K]``, of rows ``[P, D]``.
+    """
+    variance, directions = torch.linalg.eigh(_covariance(centered))  # ascending
+    leading = min(options.size, centered.shape[1])
+    return (directions * _inverse_root(variance))[:, -leading:].flip(1)
 
 
-def _zca(covariance: Tensor) -> Tensor:
+@CONDITIONINGS.register("zca")
+def zca(centered: Tensor, options: ConditioningOptions) -> Tensor:
+    """Whiten to an identity covariance by the symmetric transform, which keeps each column close to its original.
+
+    Returns the weight, ``[D, D]``, of rows ``[P, D]``.
+    """
+    return _symmetric_whitening(_covariance(centered))
+
+
+@CONDITIONINGS.register("group_zca")
+def group_zca(centered: Tensor, options: ConditioningOptions) -> Tensor:
+    """Apply ZCA within each block of columns, so that correlations between blocks are kept.
+
+    Returns the weight, ``[D, D]``, of rows ``[P, D]``.
+    """
+    groups = min(options.groups, centered.shape[1])
+    blocks = [_symmetric_whitening(_covariance(block)) for block in centered.tensor_split(groups, dim=1)]
+    return torch.block_diag(*blocks)  # type: ignore[no-untyped-call]
+
+
+@CONDITIONINGS.register("shrinkage")
+def shrinkage(centered: Tensor, options: ConditioningOptions) -> Tensor:
+    """Apply ZCA with a covariance shrunk towards a multiple of the identity (Ledoit and Wolf, 2004).
+
+    Returns the weight, ``[D, D]``, of rows ``[P, D]``.
+    """
+    from sklearn.covariance import ledoit_wolf
+
+    if len(centered) == 1:  # has no variance to shrink; scikit-learn would log a warning
+        return centered.new_zeros(centered.shape[1], centered.shape[1])
+    covariance, _ = ledoit_wolf(centered.numpy(), assume_centered=True)
+    return _symmetric_whitening(torch.from_numpy(covariance))
+
+
+def _covariance(centered: Tensor) -> Tensor:
+    """Return the covariance, ``[D, D]``, of centered rows, ``[P, D]``."""
+    return centered.T @ centered / len(centered)
+
+
+def _symmetric_whitening(covariance: Tensor) -> Tensor:
+    """Return ``covariance ** -0.5``, ``[D, D]``, with a floor on the variances."""
     variance, directions = torch.linalg.eigh(covariance)
     return (directions * _inverse_root(variance)) @ directions.T
 
 
 def _inverse_root(variance: Tensor) -> Tensor:
-    """``variance ** -0.5``, with a floor; what varies by rounding errors only becomes zero."""
+    """Return ``variance ** -0.5``, ``[D]``, with a floor; variances within rounding error of zero give zero."""
     floor = variance.mean() * _VARIANCE_FLOOR
-    nothing = variance.max() * len(variance) * torch.finfo(variance.dtype).eps
-    return torch.where(variance > nothing, variance.clamp(min=floor).rsqrt(), 0.0)
+    rounding_error = variance.max() * len(variance) * torch.finfo(variance.dtype).eps
+    return torch.where(variance > rounding_error, variance.clamp(min=floor).rsqrt(), 0.0)
