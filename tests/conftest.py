@@ -12,13 +12,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-# one thread each for the workers of ``pytest -n``, and for the processes that their tests start
-if "PYTEST_XDIST_WORKER" in os.environ:
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-
 import pytest
+import torch
 
 import recbole_llm_interest  # noqa: F401  (RecBole has to be patched before a test imports it)
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # more threads than cores only wait for each other
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+# a shell's background jobs ignore SIGINT, and so would the processes that tests start and interrupt
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 REPOSITORY = Path(__file__).parent.parent
 SUBJECTS = ["space", "whales", "bread", "chess", "volcanoes", "tango", "vaccines", "castles"]
