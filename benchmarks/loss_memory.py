@@ -16,6 +16,7 @@ from figure import memory, print_figure
 
 from recbole_llm_interest.model.history_bias import ItemBias
 from recbole_llm_interest.model.losses import next_item_loss
+from recbole_llm_interest.model.scoring import ScoringRule
 
 
 def main() -> None:
@@ -35,7 +36,7 @@ def main() -> None:
         target = torch.randint(options.items, (options.targets,))
         bonus = torch.zeros(options.bonuses, requires_grad=True)
         few = torch.randint(options.items, (options.targets, options.bonuses))
-        next_item_loss(interest, items, target, 0.07, ItemBias(few, bonus)).backward()
+        next_item_loss(interest, items, target, ScoringRule(0.07), ItemBias(few, bonus)).backward()
     print_figure(
         f"peak memory of the next-item loss, {options.items:,} items, {options.targets:,} targets, table and gradient "
         "included; the baseline is the aim",

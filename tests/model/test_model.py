@@ -11,17 +11,17 @@ import pytest
 import torch
 from conftest import SUBJECTS, cycle_events, write_dataset
 from recbole.utils import get_trainer
-from recbole_llm_interest.model.item_table import ItemTable
 
 from recbole_llm_interest.content.features import Features
 from recbole_llm_interest.content.neighbours import nearest_neighbours
 from recbole_llm_interest.content.whitening import fit_conditioning
-from recbole_llm_interest.data.event_counts import training_events
+from recbole_llm_interest.data.event_counts import count_training_events
 from recbole_llm_interest.model.entity_encoder import EntityEncoder
 from recbole_llm_interest.model.fusion import FUSIONS
-from recbole_llm_interest.model.history_bias import ItemBias, NeighbourBias, RepeatBias, until
+from recbole_llm_interest.model.history_bias import ItemBias, NeighbourBias, RepeatBias
 from recbole_llm_interest.model.interest_tracker import InterestTracker
-from recbole_llm_interest.model.losses import info_nce, item_scores, next_item_loss
+from recbole_llm_interest.model.losses import info_nce, next_item_loss
+from recbole_llm_interest.model.scoring import ItemTable, ScoringRule, logits
 from recbole_llm_interest.model.sequence_encoders import AttentionReadout
 
 # --- losses
@@ -54,10 +54,12 @@ def test_next_item_loss_equals_a_naive_loop_and_so_do_its_gradients(targets, tem
     naive_scores = torch.stack(rows)
     naive = -naive_scores.log_softmax(dim=1).gather(1, target[:, None]).mean()
     history = ItemBias(chosen, bonus)
-    table = ItemTable.of(torch.cat([candidates.new_zeros(1, 8), candidates]), temperature)  # the padding comes first
+    table = ItemTable.of(
+        torch.cat([candidates.new_zeros(1, 8), candidates]), ScoringRule(temperature)
+    )  # the padding comes first
     scores = table.scores(interest, ItemBias(chosen + 1, bonus))
     assert torch.allclose(scores[:, 1:], naive_scores)
-    loss = next_item_loss(interest, candidates, target, temperature, history)
+    loss = next_item_loss(interest, candidates, target, ScoringRule(temperature), history)
     assert torch.allclose(loss, naive)
     parameters = (interest, candidates, bonus)
     ours, expected = (torch.autograd.grad(value, parameters) for value in (loss, naive))
@@ -68,16 +70,16 @@ def test_next_item_loss_equals_a_naive_loop_and_so_do_its_gradients(targets, tem
 def test_next_item_loss_does_not_depend_on_the_chunks(chunk, monkeypatch):
     torch.manual_seed(0)
     interest, items, next_items = torch.randn(300, 8), torch.randn(50, 8), torch.randint(1, 50, (300,))
-    whole = next_item_loss(interest, items, next_items, 0.1)
-    monkeypatch.setattr("recbole_llm_interest.model.losses._CHUNK_SCORES", {"cpu": 0})
-    monkeypatch.setattr("recbole_llm_interest.model.losses._CHUNK_TARGETS", chunk)
-    assert torch.allclose(next_item_loss(interest, items, next_items, 0.1), whole, rtol=1e-5)
+    whole = next_item_loss(interest, items, next_items, ScoringRule(0.1))
+    monkeypatch.setattr("recbole_llm_interest.model.losses._CHUNK_LOGITS", {"cpu": 0})
+    monkeypatch.setattr("recbole_llm_interest.model.losses._MIN_CHUNK_TARGETS", chunk)
+    assert torch.allclose(next_item_loss(interest, items, next_items, ScoringRule(0.1)), whole, rtol=1e-5)
 
 
 def test_next_item_loss_stays_finite_where_probabilities_vanish():
     items = torch.tensor([[1.0, 0.0], [-1.0, 0.0]])
     interest = torch.tensor([[1.0, 0.0]], requires_grad=True)
-    loss = next_item_loss(interest, items, torch.tensor([1]), 0.001)  # the probability is exp(-2000)
+    loss = next_item_loss(interest, items, torch.tensor([1]), ScoringRule(0.001))  # the probability is exp(-2000)
     assert torch.allclose(loss, torch.tensor(2000.0))
     loss.backward()
     assert interest.grad.isfinite().all()
@@ -86,9 +88,9 @@ def test_next_item_loss_stays_finite_where_probabilities_vanish():
 def test_next_item_loss_keeps_full_precision_under_autocast():
     torch.manual_seed(0)
     interest, items, next_items = torch.randn(20, 8), torch.randn(50, 8), torch.randint(1, 50, (20,))
-    whole = next_item_loss(interest, items, next_items, 0.1)
+    whole = next_item_loss(interest, items, next_items, ScoringRule(0.1))
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert torch.equal(next_item_loss(interest, items, next_items, 0.1), whole)
+        assert torch.equal(next_item_loss(interest, items, next_items, ScoringRule(0.1)), whole)
 
 
 @pytest.mark.parametrize("group", [[0, 1, 2, 3], [0, 0, 1, 2], [5, 5, 5, 5]])
@@ -117,13 +119,14 @@ def test_next_item_loss_of_several_targets_is_their_weighted_sum():
     torch.manual_seed(0)
     interest, candidates = torch.randn(9, 8), torch.randn(30, 8)
     target, share = torch.randint(30, (9, 3)), torch.tensor([0.6, 0.3, 0.1]).expand(9, 3)
+    rule = ScoringRule(0.1)
     single = torch.stack([
-        torch.stack([next_item_loss(interest[[row]], candidates, target[row, [place]], 0.1) for place in range(3)])
+        torch.stack([next_item_loss(interest[[row]], candidates, target[row, [place]], rule) for place in range(3)])
         for row in range(9)
     ])  # fmt: skip
     expected = (single * share).sum(dim=1).mean()
-    assert torch.allclose(next_item_loss(interest, candidates, target, 0.1, share=share), expected, rtol=1e-5)
-    in_double = next_item_loss(interest.double(), candidates.double(), target, 0.1, share=share)
+    assert torch.allclose(next_item_loss(interest, candidates, target, rule, target_weight=share), expected, rtol=1e-5)
+    in_double = next_item_loss(interest.double(), candidates.double(), target, rule, target_weight=share)
     assert torch.allclose(in_double.float(), expected, rtol=1e-5)
 
 
@@ -132,7 +135,7 @@ def test_next_item_loss_in_bfloat16_is_near_and_so_are_its_gradients():
     interest, candidates = torch.randn(200, 32, requires_grad=True), torch.randn(500, 32, requires_grad=True)
     target = torch.randint(500, (200,))
     whole, half = (
-        next_item_loss(interest, candidates, target, 0.2, precision=precision)
+        next_item_loss(interest, candidates, target, ScoringRule(0.2), precision=precision)
         for precision in (torch.float32, torch.bfloat16)
     )
     assert torch.allclose(half, whole, rtol=1e-2)
@@ -148,7 +151,7 @@ def test_targets_are_the_next_events_of_the_same_history(built):
     batch = next(iter(train))
     next_items = batch[model.NEXT_ITEM_SEQ]
     places = (next_items > 0).nonzero().tolist()
-    target, share = model._targets(next_items, *next_items.nonzero(as_tuple=True))
+    target, share = model.loss.targets(next_items, *next_items.nonzero(as_tuple=True))
     assert len(places) == len(target)
     for (row, place), found, weights in zip(places, target.tolist(), share.tolist(), strict=True):
         following = [item for item in next_items[row, place : place + 3].tolist() if item]
@@ -158,7 +161,8 @@ def test_targets_are_the_next_events_of_the_same_history(built):
 
 
 def test_item_scores_are_bounded_by_the_temperature():
-    scores = item_scores(torch.randn(5, 3) * 100, torch.randn(7, 3), 0.5)
+    rule = ScoringRule(0.5)
+    scores = logits(rule.query(torch.randn(5, 3) * 100), rule.item_factors(torch.randn(7, 3)))
     assert scores.abs().max() <= 2.0001
 
 
@@ -273,7 +277,8 @@ def test_modality_dropout_takes_the_stated_share_away():
 def test_late_fusion_scores_by_a_weighted_sum_of_one_cosine_a_modality():
     fusion = fuse("late")
     items, interest = fusion(), torch.randn(2, fusion.output_size)
-    scores = item_scores(interest, items, temperature=1.0)
+    rule = ScoringRule(1.0)
+    scores = logits(rule.query(interest), rule.item_factors(items))
     for row in range(2):
         for item in range(1, ROWS):
             naive = sum(
@@ -306,7 +311,7 @@ def test_checkpoint_sees_new_content_as_it_was_trained_to():
 
 
 def test_there_must_be_something_to_fuse():
-    with pytest.raises(ValueError, match="nothing to fuse"):
+    with pytest.raises(ValueError, match="nothing to encode"):
         EntityEncoder({}, embedding_size=4)
 
 
@@ -423,7 +428,7 @@ def test_items_are_the_same_in_blocks_as_at_once(built, monkeypatch):
     _, model, *_ = built()
     model.eval()
     at_once = model.item_encoder.table().detach()
-    monkeypatch.setattr("recbole_llm_interest.model.llm_interest._ITEMS_AT_ONCE", 3)
+    monkeypatch.setattr("recbole_llm_interest.model.entity_encoder._BLOCK_ROWS", 3)
     with torch.no_grad():
         assert torch.allclose(model.item_encoder.table(), at_once, atol=1e-6)
 
@@ -435,7 +440,7 @@ def test_neighbours_that_are_not_there_are_zero():
     assert nearest_neighbours(torch.randn(2, 2), torch.ones(2, dtype=torch.bool), 1).tolist() == [[0], [0]]
 
 
-def test_neighbours_bonus_equals_a_naive_loop():
+def test_neighbour_bias_equals_a_naive_loop():
     """Two modalities; item 5 has no neighbours in one of them, item 6 fewer than others."""
     torch.manual_seed(0)
     bias = NeighbourBias(2, 63)
@@ -448,8 +453,8 @@ def test_neighbours_bonus_equals_a_naive_loop():
     history[1, 2:] = 0
     for last in ((0, 1), (3, 0), (19, 1)):
         scores = scores_of(bias(neighbours[history], torch.arange(2), torch.tensor(last)), 9)
-        recent = until(history, torch.tensor(last), NeighbourBias.reach)
-        assert torch.allclose(scores_of(bias.after(neighbours[recent]), 9), scores, atol=1e-4)
+        at_the_end = HistoryBias(None, bias).after(history, torch.tensor(last), lambda items: neighbours[items])
+        assert torch.allclose(scores_of(at_the_end, 9), scores, atol=1e-4)
         for user, end in enumerate(last):
             expected = torch.zeros(9)
             for event in range(max(end - 14, 0), end + 1):
@@ -530,12 +535,12 @@ def test_first_state_comes_from_the_user(tracker):
 def test_trainable_parameters_are_exactly_these(built):
     _, model, *_ = built()
     assert {name for name, parameter in model.named_parameters() if parameter.requires_grad} == {
-        "repeat_bias.bonus",
-        "neighbour_bias.bonus",
+        "history_bias.repeat.bias",
+        "history_bias.neighbour.bias",
         "item_encoder.id_embedding.weight",
-        *(f"{side}_fusion.projections.text.{layer}.{kind}" for side in ("item", "user") for layer in (0, 2)
+        *(f"{side}_encoder.projections.text.{layer}.{kind}" for side in ("item", "user") for layer in (0, 2)
           for kind in ("weight", "bias")),
-        *(f"{side}_fusion.{name}" for side in ("item", "user") for name in ("missing", "combine.gate",
+        *(f"{side}_encoder.{name}" for side in ("item", "user") for name in ("missing", "combine.gate",
                                                                              "combine.gate_bias")),
         *(f"tracker.encoder.layers.0.{kind}_{source}_l0" for kind in ("weight", "bias") for source in ("ih", "hh")),
         *(f"tracker.{layer}.{kind}" for kind in ("weight", "bias")
@@ -584,7 +589,7 @@ def test_rare_items_go_by_content_if_they_have_any(built, here):
     for least in (1, 2, counted["i0"] + 1):
         _, model, data, train, *_ = built("LLMInterest", "rare", id_min_events=least)
         has_id = model.item_encoder.present[:, model.item_encoder.modalities.index("id")]
-        counts, _ = training_events(train._dataset)
+        counts, _ = count_training_events(train._dataset)
         for item in [*titles, "untitled"]:
             row = data.token2id("item_id", item)
             assert counts[row] == counted[item]
@@ -684,7 +689,7 @@ CHANGES = {
     "assign": lambda model, _: load(model, assign=True),
     "write": lambda model, _: torch.nn.init.ones_(model.item_encoder.id_embedding.weight),
     "train": lambda model, _: (model.train(), model.item_encoder.id_embedding.weight.data.neg_(), model.eval()),
-    "temperature": lambda model, _: setattr(model, "temperature", 0.5),
+    "temperature": lambda model, _: setattr(model, "scoring_rule", ScoringRule(0.5)),
     "double": lambda model, _: model.double(),
 }
 

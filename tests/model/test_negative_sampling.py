@@ -11,6 +11,7 @@ from recbole.utils import get_trainer
 from recbole_llm_interest.model.history_bias import ItemBias
 from recbole_llm_interest.model.losses import next_item_loss
 from recbole_llm_interest.model.negative_sampling import NegativeSampler
+from recbole_llm_interest.model.scoring import ScoringRule
 
 COUNTS = torch.tensor([0, 40, 1, 7, 0, 3, 12, 1, 25, 2, 9])  # item 4 is never chosen
 
@@ -33,9 +34,9 @@ def test_candidates_are_those_of_the_batch_and_those_drawn_and_only_these_are_ri
     sampler = NegativeSampler(COUNTS, 2)
     for _ in range(20):  # what one draw has left in the table, the next has to clear
         candidates = sampler(torch.tensor([[3, 5], [5, 0]]))
-        places = candidates.places[candidates.ids]
+        places = candidates.index_of[candidates.ids]
         assert places.tolist() == list(range(len(candidates.ids)))
-        assert int((candidates.places > 0).sum()) == len(candidates.ids) - 1
+        assert int((candidates.index_of > 0).sum()) == len(candidates.ids) - 1
         assert {0, 3, 5} <= set(candidates.ids.tolist())
         assert candidates.logit_correction[0] == -torch.inf
         assert 1 <= int(candidates.logit_correction.isfinite().sum()) <= 2
@@ -60,7 +61,7 @@ def test_sampled_softmax_has_the_sum_of_the_full_one_on_average():
     bonus = ItemBias(torch.randint(1, count, (2, 3)), torch.tensor([0.3, -0.2, 0.1]))
     no_padding = torch.where(torch.arange(count + 1) > 0, 0.0, -torch.inf)
     full = torch.stack([
-        next_item_loss(interest[[row]], items, target[row], 0.5, ItemBias(bonus.items[[row]], bonus.bias),
+        next_item_loss(interest[[row]], items, target[row], ScoringRule(0.5), ItemBias(bonus.items[[row]], bonus.bias),
                        logit_correction=no_padding)
         for row in range(2)
     ])  # fmt: skip
@@ -69,7 +70,7 @@ def test_sampled_softmax_has_the_sum_of_the_full_one_on_average():
         ids, logit_correction, places = sampler(target, bonus.items)
         # one row at a time: their mean would hide what each is
         loss = torch.stack([
-            next_item_loss(interest[[row]], items[ids], places[target[row]], 0.5,
+            next_item_loss(interest[[row]], items[ids], places[target[row]], ScoringRule(0.5),
                            ItemBias(places[bonus.items[[row]]], bonus.bias), logit_correction=logit_correction)
             for row in range(2)
         ])  # fmt: skip
@@ -88,7 +89,7 @@ def test_target_is_no_rival_of_its_own_however_it_was_drawn():
         logit_correction[2] = weight
         scores = torch.nn.functional.cosine_similarity(interest, items) / 0.3
         rivals = torch.stack([scores[1] + 0.7, scores[2], scores[3] + 0.4])
-        loss = next_item_loss(interest, items, torch.tensor([2]), 0.3, logit_correction=logit_correction)
+        loss = next_item_loss(interest, items, torch.tensor([2]), ScoringRule(0.3), logit_correction=logit_correction)
         assert torch.allclose(loss, torch.logsumexp(rivals, 0) - scores[2], atol=1e-5)
 
 
@@ -104,7 +105,9 @@ def test_gradients_of_a_weighted_loss_are_those_of_autograd():
     scores = (scores.scatter_add(1, few, bonus.expand(6, 2))) / 0.4
     is_target = torch.nn.functional.one_hot(target, 9).bool()
     naive = -(torch.where(is_target, scores, scores + logit_correction).log_softmax(dim=1)[is_target]).mean()
-    loss = next_item_loss(interest, items, target, 0.4, ItemBias(few, bonus), logit_correction=logit_correction)
+    loss = next_item_loss(
+        interest, items, target, ScoringRule(0.4), ItemBias(few, bonus), logit_correction=logit_correction
+    )
     assert torch.allclose(loss, naive)
     ours, expected = (torch.autograd.grad(value, (interest, items, bonus)) for value in (loss, naive))
     assert all(torch.allclose(a, b, atol=1e-8) for a, b in zip(ours, expected, strict=True))

@@ -18,9 +18,9 @@ from recbole_llm_interest.model.ssl.objectives import (
     BackwardReading,
     FeatureAutoencoding,
     FutureContrast,
-    Histories,
     MaskedItem,
     ModalityAlignment,
+    TrainingBatch,
     ViewContrast,
 )
 
@@ -131,7 +131,9 @@ def histories(item_seq, fusion):
     interest = track(item_seq, items)
     every_item = torch.arange(40)
     candidates = Candidates(every_item, torch.where(every_item > 0, 0.0, -torch.inf), every_item)
-    return Histories(item_seq, LENGTHS, next_items, torch.arange(4), items, candidates, interest, fusion, track, loss)
+    return TrainingBatch(
+        item_seq, LENGTHS, next_items, torch.arange(4), items, candidates, interest, fusion, track, loss
+    )
 
 
 def naive_next_item(interest, following, items):
@@ -164,8 +166,8 @@ def test_future_is_the_mean_of_the_next_events(histories, horizon, monkeypatch):
     now, future, going_on = [], [], []
     for row, length in enumerate(LENGTHS.tolist()):
         point = int(drawn[row] * length)
-        following = histories.next_items[row, point:length][:horizon]
-        now.append(histories.interest[row, point])
+        following = histories.pos_items[row, point:length][:horizon]
+        now.append(histories.seq_output[row, point])
         future.append(torch.stack([histories.items[item] for item in following]).mean(dim=0))
         going_on.append(int(following[0]))  # two users who go on with the same item are no negatives
     assert len(set(going_on)) < 4
@@ -192,7 +194,7 @@ def test_views_of_one_history_find_each_other(histories, monkeypatch):
     objective = ViewContrast(0.2, 0.5, item_size=4)
     views = [augmentation.crop(histories.item_seq, LENGTHS, share) for share in (0.9, 0.5)]
     left = iter(views)
-    monkeypatch.setattr(objective, "_change", lambda _: next(left))
+    monkeypatch.setattr(objective, "_augmented", lambda _: next(left))
     ends = [
         torch.stack([histories.items[row[:length]].sum(dim=0) for row, length in zip(*view, strict=True)])
         for view in views
@@ -204,7 +206,7 @@ def test_every_change_is_drawn_and_both_views_differ(histories):
     objective = ViewContrast(0.2, 0.5, item_size=4)
     seen = set()
     for _ in range(60):
-        item_seq, length = objective._change(histories)
+        item_seq, length = objective._augmented(histories)
         row, end = item_seq[3], int(length[3])
         if end < 8:
             seen.add("crop")
@@ -227,7 +229,7 @@ def test_alignment_is_over_items_that_have_both(histories, fusion):
 
 def test_alignment_of_one_modality_is_nothing(histories):
     alone = EntityEncoder({"text": Features(torch.randn(40, 6), torch.arange(40) > 0)}, embedding_size=4)
-    assert float(ModalityAlignment(0.2)(replace(histories, fusion=alone))) == 0.0
+    assert float(ModalityAlignment(0.2)(replace(histories, item_encoder=alone))) == 0.0
 
 
 def test_masked_item_is_asked_for_at_the_end(histories, monkeypatch):
