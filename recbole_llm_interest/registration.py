@@ -89,7 +89,7 @@ _MOVED_MODULES = {
     "forget": "cli.forget",
     "recommender.__main__": "cli.recommend",
     "report.__main__": "cli.report",
-    "runner": "training.comparison",
+    "runner": "cli.compare",
     "tuning": "cli.tune",
 }
 

@@ -162,7 +162,7 @@ class ModelSettings:
         True, "whether a user's content sets the tracker's initial state and contributes to the interest through a gate"
     )
     fusion: RegisteredName = _setting("gated", "fusion of modalities and ID into one item embedding")
-    projection: Literal["mlp", "linear"] = _setting("mlp", "projection of features to embedding_size")
+    projection: RegisteredName = _setting("mlp", "projection of features to embedding_size")
     modality_dropout: float = _setting(0.1, "probability of masking an item's modality in a training step", ge=0, lt=1)
 
     score: Literal["cosine", "dot"] = _setting(

@@ -1,7 +1,9 @@
-"""LLMInterest is found by name everywhere RecBole looks models up, from a checkout and from a wheel."""
+"""RecBole finds LLMInterest by name wherever it looks up models, from a checkout and from a wheel."""
 
 from __future__ import annotations
 
+import importlib
+import runpy
 import subprocess
 import sys
 import textwrap
@@ -15,12 +17,14 @@ from recbole.quick_start import objective_function, run_recbole
 from recbole.utils import get_model, get_trainer
 
 from recbole_llm_interest import patches, registration
+from recbole_llm_interest.cli import compare
 from recbole_llm_interest.data.dataset import LLMInterestDataset
 from recbole_llm_interest.model.llm_interest import LLMInterest
+from recbole_llm_interest.training import comparison
 from recbole_llm_interest.training.trainer import LLMInterestTrainer
 
 
-def test_names_lead_to_our_classes(settings):
+def test_names_resolve_to_our_classes(settings):
     config = Config("LLMInterest", "cycle", config_dict=settings)
     assert get_model("LLMInterest") is LLMInterest
     assert get_trainer(config["MODEL_TYPE"], "LLMInterest") is LLMInterestTrainer
@@ -49,7 +53,7 @@ def test_stock_run_recbole_takes_the_name(settings):
 
 
 def test_settings_have_recboles_precedence(settings, here, monkeypatch):
-    """Our file goes before RecBole's general one; a config file before ours; a dict before that; argv before all."""
+    """Command line over dict over config file over our file over RecBole's general file."""
     del settings["embedding_size"]
     config = Config("LLMInterest", "cycle", config_dict=settings)
     assert config["learning_rate"] == 0.003  # RecBole's own default is 0.001
@@ -64,6 +68,43 @@ def test_data_sets_settings_are_found():
     config = Config("LLMInterest", "ml-100k")
     assert config["item_text_fields"] == ["movie_title", "release_year", "class"]
     assert Config("GRU4Rec", "ml-100k")["item_text_fields"] is None
+
+
+#: commands that were run by another name of their module
+FORMER_COMMANDS = ["content.encode", "doctor", "export", "forget", "recommender", "report", "runner", "tuning"]
+
+
+@pytest.mark.parametrize("name", FORMER_COMMANDS)
+def test_former_name_of_a_command_still_runs_it(name, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [name, "--help"])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_module(f"recbole_llm_interest.{name}", run_name="__main__", alter_sys=True)
+    assert end.value.code == 0
+    assert capsys.readouterr().out.startswith("usage: ")
+
+
+@pytest.mark.slow
+def test_former_name_of_a_command_runs_in_a_process_of_its_own():
+    done = subprocess.run(
+        [sys.executable, "-m", "recbole_llm_interest.doctor", "--help"], capture_output=True, text=True, cwd=REPOSITORY
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("usage: ")
+
+
+@pytest.mark.parametrize(("former", "present"), registration._MOVED_MODULES.items())
+def test_former_name_of_a_module_imports_its_present_one(former, present):
+    module = importlib.import_module(f"recbole_llm_interest.{former}")
+    today = importlib.import_module(f"recbole_llm_interest.{present}")
+    public = [name for name in vars(today) if not name.startswith("_")]
+    assert public
+    assert all(getattr(module, name) is getattr(today, name) for name in public)
+
+
+def test_former_name_of_the_comparison_has_its_functions():
+    from recbole_llm_interest.runner import main, run
+
+    assert (main, run) == (compare.main, comparison.run)
 
 
 @pytest.mark.slow
@@ -85,7 +126,7 @@ def test_hyper_tuning_takes_the_name_from_yaml(settings, here):
 
 @pytest.mark.slow
 def test_wheel_brings_everything_it_needs(here, settings):
-    """Built, unpacked where no checkout is in reach, and run by its command line."""
+    """The wheel is built, installed outside the checkout and run by its command line."""
     build = [
         sys.executable,
         "-m",
