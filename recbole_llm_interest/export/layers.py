@@ -39,7 +39,7 @@ class Field:
     values: int = 2
 
     def draw(self, sizes: Mapping[str, int]) -> Tensor:
-        """Random values of this kind, of the shape that ``sizes`` gives."""
+        """Random values of this kind, ``[...]`` of the shape that ``sizes`` gives."""
         shape = [sizes[size] if isinstance(size, str) else size for size in self.shape]
         return torch.randn(shape) if self.dtype.is_floating_point else torch.randint(self.values, shape).to(self.dtype)
 

@@ -22,7 +22,14 @@ from recbole_llm_interest.settings import ModelSettings
 
 
 class ContentTables(Protocol):
-    """What a model knows of its N items and its users: a data set has it, and so has ``SavedTables``."""
+    """What a model knows of its N items and its users: a data set has it, and so has ``SavedTables``.
+
+    Example:
+        >>> import torch
+        >>> tables: ContentTables = SavedTables({}, {}, torch.tensor([0, 3, 1]))
+        >>> tables.item_content, tables.item_neighbours
+        ({}, None)
+    """
 
     @property
     def item_content(self) -> Content:
@@ -52,7 +59,13 @@ class ContentTables(Protocol):
 
 @dataclass(frozen=True)
 class SavedTables:
-    """Tables that are there already, as in the folder of a pretrained model; see ``ContentTables``."""
+    """Tables that are there already, as in the folder of a pretrained model; see ``ContentTables``.
+
+    Example:
+        >>> import torch
+        >>> SavedTables({}, {}, torch.tensor([0, 3, 1])).num("item_id")  # two items and the padding
+        3
+    """
 
     item_content: Content
     user_content: Content
@@ -67,7 +80,15 @@ class SavedTables:
 
 @dataclass(frozen=True)
 class Parts:
-    """The parts of the model, in the order in which they are built and initialised."""
+    """The parts of the model, in the order in which they are built and initialised.
+
+    Example:
+        >>> import torch
+        >>> tables = SavedTables({}, {}, torch.tensor([0, 3, 1]))
+        >>> parts = build_parts(ModelSettings(hidden_size=8), tables, max_length=5, ssl_weights={"future": 0.1})
+        >>> parts.item_encoder.modalities, parts.user_encoder, list(parts.objectives)
+        (['id'], None, ['future'])
+    """
 
     negative_sampler: NegativeSampler
     item_encoder: EntityEncoder

@@ -151,7 +151,7 @@ class EntityEncoder(nn.Module):
         return representation
 
     def parts_of(self, content: Content) -> tuple[Tensor, Tensor]:
-        """What ``parts`` returns, for entities that are not in the table; they have no ID."""
+        """What ``parts`` returns, ``[B, M, D]`` and ``[B, M]``, for entities that are not in the table: without IDs."""
         rows = len(next(iter(content.values())).present)
         absent = self.missing.new_zeros(rows, self.missing.shape[1])
         conditioned = self.condition(content)
@@ -177,7 +177,7 @@ class EntityEncoder(nn.Module):
         return weights / weights.sum(dim=1, keepdim=True).clamp(min=torch.finfo(weights.dtype).tiny)
 
     def drop_modality(self, modality: str, rows: Tensor | None = None) -> None:
-        """Treat ``rows``, or all rows, as lacking a modality from now on.
+        """Treat ``rows``, ``[B]``, or all rows, as lacking a modality from now on.
 
         Raises:
             ValueError: there is no such modality.

@@ -24,6 +24,12 @@ class FrozenFeatures(nn.Module):
         encoded: the features as encoded.
         encoded_size: their width.
         output_size: width of the conditioned features.
+
+    Example:
+        >>> import torch
+        >>> features = Features(torch.arange(6.0).view(3, 2), torch.tensor([False, True, True]))
+        >>> FrozenFeatures(features)(torch.tensor([2]))
+        tensor([[4., 5.]])
     """
 
     def __init__(self, features: Features) -> None:

@@ -18,6 +18,13 @@ class Fusion(nn.Module):
 
     Attributes:
         output_size: width of the representation.
+
+    Example:
+        >>> class Mean(Fusion):
+        ...     def forward(self, parts):
+        ...         return parts.mean(dim=1), torch.full(parts.shape[:2], 1 / parts.shape[1])
+        >>> Mean(modalities=2, embedding_size=3)(torch.ones(4, 2, 3))[0].shape
+        torch.Size([4, 3])
     """
 
     def __init__(self, modalities: int, embedding_size: int) -> None:
@@ -39,7 +46,14 @@ FUSIONS: Registry[type[Fusion]] = Registry("fusion", "fusion")
 
 @FUSIONS.register("gated")
 class GatedFusion(Fusion):
-    """A weighted sum; the weights are a softmax over one learned gate a part, equal at the start."""
+    """A weighted sum; the weights are a softmax over one learned gate a part, equal at the start.
+
+    Example:
+        >>> fusion = GatedFusion(modalities=2, embedding_size=3)
+        >>> representation, weights = fusion(torch.ones(1, 2, 3))
+        >>> representation.tolist(), weights.tolist()
+        ([[2.0, 2.0, 2.0]], [[0.5, 0.5]])
+    """
 
     def __init__(self, modalities: int, embedding_size: int) -> None:
         super().__init__(modalities, embedding_size)
@@ -58,7 +72,13 @@ class GatedFusion(Fusion):
 
 @FUSIONS.register("attention")
 class AttentionFusion(Fusion):
-    """A weighted sum; a learned query attends to a hidden layer of each part (Yang et al., NAACL 2016)."""
+    """A weighted sum; a learned query attends to a hidden layer of each part (Yang et al., NAACL 2016).
+
+    Example:
+        >>> representation, weights = AttentionFusion(modalities=2, embedding_size=3)(torch.ones(1, 2, 3))
+        >>> weights.tolist()  # equal parts have equal weights
+        [[0.5, 0.5]]
+    """
 
     def __init__(self, modalities: int, embedding_size: int) -> None:
         super().__init__(modalities, embedding_size)
@@ -77,7 +97,13 @@ class AttentionFusion(Fusion):
 
 @FUSIONS.register("concat")
 class ConcatFusion(Fusion):
-    """A two-layer MLP over the concatenated parts."""
+    """A two-layer MLP over the concatenated parts.
+
+    Example:
+        >>> fusion = ConcatFusion(modalities=2, embedding_size=3)
+        >>> fusion(torch.ones(4, 2, 3))[0].shape, fusion.contributions(torch.ones(4, 2, 3))
+        (torch.Size([4, 3]), None)
+    """
 
     def __init__(self, modalities: int, embedding_size: int) -> None:
         super().__init__(modalities, embedding_size)
@@ -98,6 +124,11 @@ class LateFusion(Fusion):
 
     The cosine of such a representation with an interest of the same width is a weighted sum of one cosine a modality:
     the item's gate and the length of the interest in that modality's block give the weights.
+
+    Example:
+        >>> fusion = LateFusion(modalities=2, embedding_size=3)
+        >>> fusion(torch.ones(4, 2, 3))[0].shape
+        torch.Size([4, 6])
     """
 
     def __init__(self, modalities: int, embedding_size: int) -> None:

@@ -24,6 +24,11 @@ class ItemBias(NamedTuple):
         items: item ids, ``[T, K]``; 0 for none. The biases of an item that occurs twice add up.
         bias: ``[K]``, or ``[T, K]``; the entries of item 0 have no meaning. Cosine scores are divided by the
             temperature after it is added.
+
+    Example:
+        >>> bias = ItemBias(torch.tensor([[7, 3, 7]]), torch.tensor([0.5, 0.25, 1.0]))
+        >>> bias.of(torch.tensor([7]))
+        tensor([1.5000])
     """
 
     items: Tensor
@@ -40,6 +45,12 @@ class RepeatBias(nn.Module):
     RecBole's sequential evaluation ranks the items of the history among all others, and content alone would score
     them high, since they resemble themselves. The bias learns, once for all items, whether users repeat. The idea of a
     repeat mode is RepeatNet's (Ren et al., AAAI 2019).
+
+    Example:
+        >>> repeat = RepeatBias()
+        >>> _ = repeat.bias.data.copy_(torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0, 6.0]))
+        >>> repeat.after(torch.tensor([[8, 5, 9]])).bias.tolist()  # item 9 was the last, 5 and 8 are in the next bucket
+        [2.0, 2.0, 1.0]
     """
 
     def __init__(self) -> None:
@@ -70,6 +81,11 @@ class NeighbourBias(nn.Module):
 
     Attributes:
         reach: how many events back neighbours are looked up.
+
+    Example:
+        >>> neighbours = torch.tensor([[[[4, 6]]]])  # of one event in one modality: [T, R, M, K]
+        >>> NeighbourBias(modalities=1, count=2).after(neighbours).items
+        tensor([[4, 6]])
     """
 
     reach = 2**_NEIGHBOUR_LAG_BUCKETS - 1
@@ -121,6 +137,12 @@ class HistoryBias(nn.Module):
     Args:
         repeat: bias on the history's items; None for none.
         neighbour: bias on their neighbours by content; None for none.
+
+    Example:
+        >>> history_bias = HistoryBias(RepeatBias(), None)
+        >>> item_seq, last = torch.tensor([[5, 9, 0]]), torch.tensor([1])
+        >>> history_bias.after(item_seq, last, neighbours_of=lambda items: items).items
+        tensor([[0, 5, 9]])
     """
 
     def __init__(self, repeat: RepeatBias | None, neighbour: NeighbourBias | None) -> None:

@@ -17,6 +17,11 @@ class InterestState(NamedTuple):
         carried: state of the sequence encoder, ``[S, B, H]``.
         past: hidden states after the events so far, ``[B, T, H]``; T is 0 without an attention readout.
         user: representations of the users, ``[B, U]``; None if the tracker has no user content.
+
+    Example:
+        >>> state = InterestState(torch.zeros(2, 3, 16), torch.zeros(3, 0, 16), None)  # an LSTM of one layer, three users
+        >>> state.carried.shape[1]
+        3
     """
 
     carried: Tensor
@@ -132,6 +137,11 @@ class ProfileGate(nn.Module):
         hidden_size: width H of a hidden state.
         user_size: width U of a user's representation.
         output_size: width D of the interest.
+
+    Example:
+        >>> gate = ProfileGate(hidden_size=16, user_size=4, output_size=8)
+        >>> gate(torch.zeros(2, 5, 16), torch.zeros(2, 4)).shape
+        torch.Size([2, 5, 8])
     """
 
     def __init__(self, hidden_size: int, user_size: int, output_size: int) -> None:

@@ -90,7 +90,7 @@ class LLMInterest(SequentialRecommender):
         return self.tracker(self.dropout(events), state)
 
     def calculate_loss(self, interaction: Interaction) -> tuple[Tensor, ...]:
-        """The parts of the loss named in ``loss_names``, scalars; RecBole sums and logs them."""
+        """The parts of the loss named in ``loss_names``, scalars ``[]``; RecBole sums and logs them."""
         item_seq, pos_items = interaction[self.ITEM_SEQ], interaction[self.NEXT_ITEM_SEQ]
         user, times = interaction[self.USER_ID], self._times(interaction)
         at = pos_items.nonzero(as_tuple=True)  # first of all: a GPU has to be waited for to know the number of targets

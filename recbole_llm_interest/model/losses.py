@@ -31,6 +31,13 @@ class NextItemLoss:
         horizon: number of next items that the interest after each event is to predict.
         decay: weight of a next item relative to the one before it.
         precision: of the matrix products.
+
+    Example:
+        >>> loss = NextItemLoss(ScoringRule(None))
+        >>> items = torch.eye(3)
+        >>> seq_output, pos_items = 9 * torch.eye(3)[None, :2], torch.tensor([[0, 1]])  # item 0 is the padding
+        >>> float(loss(seq_output, items, pos_items, pos_items.nonzero(as_tuple=True))) < 0.001
+        True
     """
 
     rule: ScoringRule
@@ -221,8 +228,8 @@ def info_nce(view: Tensor, other_view: Tensor, false_negatives: Tensor, temperat
         The mean over both directions, a scalar.
     """
     with torch.autocast(view.device.type, enabled=False):
-        view = F.normalize(_at_least_float(view), dim=-1)
-        similarity = view @ (F.normalize(_at_least_float(other_view), dim=-1) / temperature).T
+        view, other_view = (F.normalize(_at_least_float(one), dim=-1) for one in (view, other_view))
+        similarity = view @ (other_view / temperature).T
         is_other = ~torch.eye(len(similarity), dtype=torch.bool, device=similarity.device)
         similarity = similarity.masked_fill(false_negatives & is_other, -torch.inf)
         target = torch.arange(len(similarity), device=similarity.device)

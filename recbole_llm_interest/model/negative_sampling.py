@@ -16,6 +16,11 @@ class Candidates(NamedTuple):
         ids: item ids, ``[C]``; 0, the padding, comes first.
         logit_correction: added to each one's logit in the loss, ``[C]``; -inf for one that is no negative.
         index_of: index of every item among the candidates, ``[N]``; 0 for the others. The next draw overwrites it.
+
+    Example:
+        >>> candidates = NegativeSampler(torch.tensor([0, 5, 0, 2]), draws=None)()
+        >>> candidates.ids, candidates.index_of[3]  # item 2 has no training event
+        (tensor([0, 1, 3]), tensor(2))
     """
 
     ids: Tensor
@@ -35,6 +40,12 @@ class NegativeSampler(nn.Module):
     Args:
         counts: training events of each item, ``[N]``; items without any are never drawn.
         draws: number of draws with repetition; None, or at least the number of items, for all items.
+
+    Example:
+        >>> sampler = NegativeSampler(torch.tensor([0, 5, 1, 2, 9]), draws=2)
+        >>> candidates = sampler(torch.tensor([[1, 3]]))
+        >>> {0, 1, 3} <= set(candidates.ids.tolist())
+        True
     """
 
     def __init__(self, counts: Tensor, draws: int | None) -> None:

@@ -63,7 +63,7 @@ class ScoringRule(NamedTuple):
         return items if scale is None else items * scale
 
     def scale_bias(self, bias: Tensor) -> Tensor:
-        """The values of a bias in the units of logits, of any shape."""
+        """The values of a bias in the units of logits, ``[...] -> [...]``."""
         return bias if self.temperature is None else bias / self.temperature
 
     def scaled(self, bias: ItemBias | None) -> ItemBias | None:
@@ -119,6 +119,13 @@ class ItemTable(NamedTuple):
         representations: ``I`` of every item, ``[N, D]``; row 0 is the padding.
         factors: its item factors, ``[N, D]``.
         rule: the scoring rule.
+
+    Example:
+        >>> table = ItemTable.of(torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 2.0]]), ScoringRule(None))
+        >>> table.scores(torch.tensor([[3.0, 1.0]]))
+        tensor([[-inf, 3., 2.]])
+        >>> table.scores_of(torch.tensor([2]), torch.tensor([[3.0, 1.0]]))
+        tensor([2.])
     """
 
     representations: Tensor
@@ -140,7 +147,15 @@ class ItemTable(NamedTuple):
 
 
 class ItemTableCache(nn.Module):
-    """Keeps the item table in evaluation, for as long as nothing is written to that it is computed from."""
+    """Keeps the item table in evaluation, for as long as nothing is written to that it is computed from.
+
+    Example:
+        >>> encoder = EntityEncoder({}, embedding_size=4, with_id=torch.tensor([False, True, True])).eval()
+        >>> cache = ItemTableCache()
+        >>> with torch.no_grad():
+        ...     cache.get(encoder, ScoringRule(0.1)) is cache.get(encoder, ScoringRule(0.1))
+        True
+    """
 
     def __init__(self) -> None:
         super().__init__()

@@ -27,6 +27,10 @@ class EncoderSizes:
         dropout_prob: dropout within and between layers.
         num_heads: attention heads of a layer.
         max_length: events back to which attention reaches.
+
+    Example:
+        >>> EncoderSizes(input_size=8, hidden_size=16).num_layers
+        1
     """
 
     input_size: int
@@ -43,6 +47,15 @@ class SequenceEncoder(nn.Module):
     Attributes:
         initial_size: S of the state before the first event.
         has_attention: whether the state grows by a row with each event, up to ``max_length``; S is fixed otherwise.
+
+    Example:
+        >>> class Average(SequenceEncoder):
+        ...     initial_size = 1
+        ...     def forward(self, events, state):
+        ...         hidden = 0.9 * state[0][:, None] + 0.1 * events.cumsum(dim=1)
+        ...         return hidden, hidden[None, :, -1]
+        >>> Average()(torch.ones(2, 5, 3), torch.zeros(1, 2, 3))[0].shape
+        torch.Size([2, 5, 3])
     """
 
     initial_size: int
@@ -63,6 +76,12 @@ class RecurrentEncoder(SequenceEncoder):
     Args:
         cell: ``nn.LSTM`` or ``nn.GRU``.
         sizes: widths, layers and dropout between layers.
+
+    Example:
+        >>> encoder = RecurrentEncoder(nn.LSTM, EncoderSizes(input_size=8, hidden_size=16))
+        >>> hidden, state = encoder(torch.randn(2, 5, 8), torch.zeros(encoder.initial_size, 2, 16))
+        >>> hidden.shape, state.shape
+        (torch.Size([2, 5, 16]), torch.Size([2, 2, 16]))
     """
 
     def __init__(self, cell: type[nn.LSTM] | type[nn.GRU], sizes: EncoderSizes) -> None:
@@ -111,6 +130,12 @@ class TransformerEncoder(SequenceEncoder):
 
     Args:
         sizes: widths, blocks, heads, dropout within blocks, and the events that are attended to.
+
+    Example:
+        >>> encoder = TransformerEncoder(EncoderSizes(input_size=8, hidden_size=16, max_length=50))
+        >>> hidden, state = encoder(torch.randn(2, 5, 8), torch.zeros(encoder.initial_size, 2, 16))
+        >>> hidden.shape, state.shape  # the state has grown by five events
+        (torch.Size([2, 5, 16]), torch.Size([6, 2, 16]))
     """
 
     initial_size = 1
@@ -149,6 +174,11 @@ class AttentionReadout(nn.Module):
     Args:
         hidden_size: width H of the hidden states.
         output_size: width D of the result.
+
+    Example:
+        >>> hidden = torch.randn(2, 5, 16)
+        >>> AttentionReadout(hidden_size=16, output_size=8)(hidden, past=hidden).shape
+        torch.Size([2, 5, 8])
     """
 
     def __init__(self, hidden_size: int, output_size: int) -> None:

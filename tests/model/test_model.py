@@ -18,7 +18,7 @@ from recbole_llm_interest.content.whitening import fit_conditioning
 from recbole_llm_interest.data.event_counts import count_training_events
 from recbole_llm_interest.model.entity_encoder import EntityEncoder
 from recbole_llm_interest.model.fusion import FUSIONS
-from recbole_llm_interest.model.history_bias import ItemBias, NeighbourBias, RepeatBias
+from recbole_llm_interest.model.history_bias import HistoryBias, ItemBias, NeighbourBias, RepeatBias
 from recbole_llm_interest.model.interest_tracker import InterestTracker
 from recbole_llm_interest.model.losses import info_nce, next_item_loss
 from recbole_llm_interest.model.scoring import ItemTable, ScoringRule, logits
