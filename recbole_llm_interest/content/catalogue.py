@@ -277,7 +277,7 @@ def _reason_against(row: Any, id_field: str, seen: Set[str]) -> str | None:
     token = _as_is(value)
     if "\0" in token or len(token) > MAX_TOKEN_CHARACTERS:
         return f"with a NUL, or more than {MAX_TOKEN_CHARACTERS} characters, in {id_field!r}"
-    return f"whose {id_field} came before" if token in seen else None
+    return f"with a duplicate {id_field}" if token in seen else None
 
 
 def _atomic_rows(path: Path, id_field: str, layout: AtomicFormat, strict: bool) -> Iterator[_Row]:

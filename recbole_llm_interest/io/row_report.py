@@ -1,81 +1,105 @@
-"""What became of the rows of a file: how many were read and kept, and why the others were not."""
+"""Reports how many rows of a file were read and kept, and why the others were skipped."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from recbole_llm_interest.errors import DataError
 
 _logger = logging.getLogger(__name__)
-#: lines of one reason that are named
-_NAMED = 5
+#: examples that are listed for each reason
+_MAX_EXAMPLES = 5
 
 
 @dataclass
-class _Refused:
-    """How many rows share one reason, and the first of them."""
+class _SkippedRows:
+    """The number of rows that were skipped for one reason, and the first of their lines."""
 
     count: int = 0
     lines: list[str] = field(default_factory=list)
 
 
 class RowReport:
-    """Counts the rows of one file, and says what was left out, by reason and line. It names no user and no item.
+    """Counts the skipped rows of one file, by reason and line. It never names a user or an item.
 
     Args:
         path: the file.
-        strict: whether rows that are refused, or look wrong, are an error.
+        strict: whether skipped and suspicious rows are an error.
 
     Attributes:
-        doubts: what looks wrong in rows that are kept, in words.
+        warnings: what looks wrong in rows that are kept.
+
+    Example:
+        >>> report = RowReport(Path("ml-100k.inter"), strict=True)
+        >>> report.skip("without 'user_id'", count=1, lines=["7"])
+        >>> report.finish(row_count=9)
+        Traceback (most recent call last):
+        recbole_llm_interest.errors.DataError: ml-100k.inter: 9 rows read, 8 kept, 1 skipped: 1 without 'user_id' ...
     """
 
     def __init__(self, path: Path, strict: bool = False) -> None:
         self.path = path
         self.strict = strict
-        self._refused: dict[str, _Refused] = {}
-        self.doubts: list[str] = []
+        self.warnings: list[str] = []
+        self._skipped: dict[str, _SkippedRows] = {}
 
     @property
-    def refused(self) -> int:
-        """How many rows were left out."""
-        return sum(refused.count for refused in self._refused.values())
+    def skipped(self) -> int:
+        """The number of skipped rows."""
+        return sum(rows.count for rows in self._skipped.values())
 
     def skip(self, reason: str, count: int, lines: list[str]) -> None:
-        """Note rows that are left out.
+        """Count rows as skipped.
 
         Args:
-            reason: as it reads behind "3 rows".
-            count: how many.
-            lines: the first of them, by their number in the file, the header being line 1; or with details.
+            reason: follows "3 rows".
+            count: the number of rows.
+            lines: the line numbers of the first of them, where the header is line 1, with details if there are any.
         """
         if count:
-            refused = self._refused.setdefault(reason, _Refused())
-            refused.count += count
-            refused.lines += lines[: _NAMED - len(refused.lines)]
+            rows = self._skipped.setdefault(reason, _SkippedRows())
+            rows.count += count
+            rows.lines += lines[: _MAX_EXAMPLES - len(rows.lines)]
 
-    def finish(self, read: int) -> None:
-        """Say what became of the file's ``read`` rows.
+    def skip_lines(self, reason: str, lines: Iterable[int]) -> None:
+        """Count the rows on these lines as skipped.
+
+        Args:
+            reason: follows "3 rows".
+            lines: their line numbers, where the header is line 1.
+        """
+        numbers = list(lines)
+        self.skip(reason, len(numbers), [str(number) for number in numbers[:_MAX_EXAMPLES]])
+
+    def finish(self, row_count: int) -> None:
+        """Log how many of the file's rows were kept and skipped.
+
+        Args:
+            row_count: the number of rows that were read.
 
         Raises:
-            DataError: no row is left; or some were refused or look wrong, and that is to be an error.
+            DataError: no row is left, or the report is strict and rows were skipped or look wrong.
         """
-        kept = read - self.refused
-        findings = [
-            f"{refused.count} {reason} (line {', '.join(refused.lines)}{', …' * (refused.count > len(refused.lines))})"
-            for reason, refused in self._refused.items()
-        ]
-        if not read:
-            raise DataError(f"{self.path} has no rows below its header, or none at all: fill it, or take it away")
+        kept = row_count - self.skipped
+        if not row_count:
+            raise DataError(f"{self.path} has no rows below its header, or is empty: add rows, or remove the file")
         if not kept:
-            raise DataError(f"{self.path}: none of its {read} rows can be used: {'; '.join(findings)}")
-        counts = f"{self.path}: {read} rows read, {kept} kept, {self.refused} skipped"
-        if not findings and not self.doubts:
+            raise DataError(f"{self.path}: none of its {row_count} rows can be used: {'; '.join(self._reasons())}")
+        counts = f"{self.path}: {row_count} rows read, {kept} kept, {self.skipped} skipped"
+        remarks = [*self._reasons(), *self.warnings]
+        if not remarks:
             _logger.info(counts)
             return
-        message = f"{counts}: {'; '.join([*findings, *self.doubts])}"
+        message = f"{counts}: {'; '.join(remarks)}"
         if self.strict:
-            raise DataError(f"{message}. Mend the file, or set strict_data=False to go on without what is refused")
+            raise DataError(f"{message}. Correct the file, or set strict_data=False to continue without these rows")
         _logger.warning("%s", message)
+
+    def _reasons(self) -> list[str]:
+        return [
+            f"{rows.count} {reason} (line {', '.join(rows.lines)}{', …' if rows.count > len(rows.lines) else ''})"
+            for reason, rows in self._skipped.items()
+        ]

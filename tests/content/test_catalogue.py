@@ -60,8 +60,8 @@ def test_misspelt_column_is_named_with_the_nearest(tmp_path):
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        (["7\tHeat\t1995", "7\tRan\t1995"], r"1 whose item_id came before \(line 3\)"),
-        (["7\tHeat\t1995", "8\tHe\tat\t1995"], r"1 with another number of columns than the header's 3 \(line 3\)"),
+        (["7\tHeat\t1995", "7\tRan\t1995"], r"1 with a duplicate item_id \(line 3\)"),
+        (["7\tHeat\t1995", "8\tHe\tat\t1995"], r"1 with a different number of columns than the header's 3 \(line 3\)"),
         (["\tHeat\t1995", "7\tHeat\t1995"], r"1 without 'item_id' \(line 2\)"),
     ],
 )

@@ -189,11 +189,11 @@ def test_form_of_a_file_changes_nothing(data, kept, tmp_path, caplog):
 
 
 BROKEN_ROWS = {
-    "a tab in an id": ("u4\ti\t4\t4", "with another number of columns than the header's 3 (line 3)"),
-    "a column that is missing": ("u4\ti4", "with another number of columns"),
-    "words": ("no row at all", "with another number of columns"),
-    "spaces": ("   ", "with another number of columns"),
-    "another separator": ("u4,i4,4", "with another number of columns"),
+    "a tab in an id": ("u4\ti\t4\t4", "with a different number of columns than the header's 3 (line 3)"),
+    "a column that is missing": ("u4\ti4", "with a different number of columns"),
+    "words": ("no row at all", "with a different number of columns"),
+    "spaces": ("   ", "with a different number of columns"),
+    "another separator": ("u4,i4,4", "with a different number of columns"),
     "no user": ("\ti4\t4", "without 'user_id' (line 3)"),
     "no item": ("u4\t\t4", "without 'item_id' (line 3)"),
     "a NUL in an id": ("u\0\ti4\t4", "with a NUL (line 3)"),
@@ -212,8 +212,8 @@ BROKEN_ROWS = {
     "time hexadecimal": ("u4\ti4\t0x4", "without a finite number in 'timestamp'"),
     "an absurd user": (f"{LONG}\ti4\t4", "with more than 255 characters in 'user_id' (line 3)"),
     "an absurd item": (f"u4\t{LONG}\t4", "with more than 255 characters in 'item_id' (line 3)"),
-    "a million tabs": ("\t" * 1_000_000, "with another number of columns"),
-    "a million characters of one": (LONG, "with another number of columns"),
+    "a million tabs": ("\t" * 1_000_000, "with a different number of columns"),
+    "a million characters of one": (LONG, "with a different number of columns"),
 }
 
 
@@ -236,13 +236,13 @@ def test_row_that_cannot_be_used_is_counted_and_the_others_stay(row, reason, end
 @pytest.mark.parametrize(
     ("times", "finding"),
     [
-        ([5, -3, 7], "1 with a time below zero"),
-        ([1_700_000_000, 1_700_000_001_000, 1_700_000_002], "times in several units, in 2, 1 rows"),
-        ([1_700_000_000_000, 1_700_000_000_000_000, 1_700_000_002_000], "times in several units"),
-        ([1_700_000_000, 0, 1_700_000_002], "1 with a time that is missing, or of another unit"),
-        ([1_700_000_000, 20_240_101, 1_700_000_002], "1 with a time that is missing, or of another unit"),
-        ([1_700_000_000, 9_900_000_000, 1_700_000_002], "1 with a time that is still to come"),
-        ([1_700_000_000_000, 9_900_000_000_000, 1_700_000_002_000], "1 with a time that is still to come"),
+        ([5, -3, 7], "1 with a negative timestamp"),
+        ([1_700_000_000, 1_700_000_001_000, 1_700_000_002], "timestamps in several units, in 2, 1 rows"),
+        ([1_700_000_000_000, 1_700_000_000_000_000, 1_700_000_002_000], "timestamps in several units"),
+        ([1_700_000_000, 0, 1_700_000_002], "1 with a timestamp that is missing or in another unit"),
+        ([1_700_000_000, 20_240_101, 1_700_000_002], "1 with a timestamp that is missing or in another unit"),
+        ([1_700_000_000, 9_900_000_000, 1_700_000_002], "1 with a timestamp in the future"),
+        ([1_700_000_000_000, 9_900_000_000_000, 1_700_000_002_000], "1 with a timestamp in the future"),
     ],
 )
 def test_doubtful_times_are_kept_and_said(times, finding, tmp_path, caplog):
@@ -271,7 +271,7 @@ BROKEN_FILES = {
     "empty lines": (b"\r\n\r\n\r\n", "is empty"),
     "a header alone": (HEADER.encode(), "has no rows below its header"),
     "a header and empty lines": (f"{HEADER}\n\n\n".encode(), "has no rows below its header"),
-    "no header": (GOOD.encode(), "the first line has to name each column with its type"),
+    "no header": (GOOD.encode(), "the first line must name each column with its type"),
     "names without types": (f"user_id\titem_id\ttimestamp\n{GOOD}".encode(), "name each column with its type"),
     "a type that is none": (
         f"{HEADER.replace('token', 'string')}\n{GOOD}".encode(),
@@ -280,16 +280,16 @@ BROKEN_FILES = {
     "a column without a name": (f":token\t{HEADER}\n".encode(), "name each column with its type"),
     "two colons": (f"{HEADER}:x\n{GOOD}".encode(), "name each column with its type"),
     "a column twice": (f"{HEADER}\tuser_id:token\n".encode(), "names the column 'user_id' twice"),
-    "commas": (f"{HEADER}\n{GOOD}".replace("\t", ",").encode(), "'\\\\t' stands between columns"),
+    "commas": (f"{HEADER}\n{GOOD}".replace("\t", ",").encode(), "'\\\\t' separates columns"),
     "no user column": (
         f"{HEADER}\n{GOOD}".replace("user_id", "who").encode(),
         "has no column 'user_id'; it has who, item_id",
     ),
     "UTF-16": (f"{HEADER}\n{GOOD}".encode("utf-16"), "is utf-16, not utf-8: save it as UTF-8, or set encoding: utf-16"),
     "UTF-16 of the other order": (b"\xfe\xff" + f"{HEADER}\n{GOOD}".encode("utf-16-be"), "is utf-16, not utf-8"),
-    "UTF-16 without a mark": (f"{HEADER}\n{GOOD}".encode("utf-16-le"), "the first line has to name each column"),
+    "UTF-16 without a mark": (f"{HEADER}\n{GOOD}".encode("utf-16-le"), "the first line must name each column"),
     "UTF-32": (f"{HEADER}\n{GOOD}".encode("utf-32"), "is utf-16, not utf-8|is not utf-8"),
-    "latin-1": (f"{HEADER}\nu1\tCaché\t1\n".encode("latin-1"), "is not utf-8 (behind line 1)"),
+    "latin-1": (f"{HEADER}\nu1\tCaché\t1\n".encode("latin-1"), "is not utf-8 (after line 1)"),
     "half a character": (f"{HEADER}\nu1\tCaché".encode()[:-1], "is not utf-8"),
     "half a surrogate pair": (f"{HEADER}\nu1\ti\t1\n".encode() + b"\xed\xa0\x80\ti\t1\n", "is not utf-8"),
     "random bytes": (np.random.default_rng(0).bytes(5000), "is not utf-8|name each column|is utf-16"),
@@ -327,13 +327,13 @@ def test_encoding_that_is_set_is_read(encoding, tmp_path):
 
 def test_layout_that_is_none_is_one_error(tmp_path):
     path = write(tmp_path / "d.inter", f"{HEADER}\n{GOOD}")
-    with pytest.raises(DataError, match="encoding='klingon' is no encoding"):
+    with pytest.raises(DataError, match="encoding='klingon' is not an encoding"):
         read_events(path, AtomicFormat(encoding="klingon"))
     write(path, f"{HEADER}\n{GOOD}".replace("\t", "::"))
     with pytest.raises(DataError):
         read_events(path, AtomicFormat(separator="::"))
     for nothing in (tmp_path / "missing.inter", tmp_path):
-        with pytest.raises(DataError, match="does not exist, or is no file"):
+        with pytest.raises(DataError, match="does not exist or is not a file"):
             read_events(nothing)
 
 
@@ -377,7 +377,7 @@ def test_sequences_are_split_and_absurd_words_refused(tmp_path, caplog):
         path, AtomicFormat(), {"item_id": "token", "title": "token_seq"}, ids=["item_id"], unique=True
     )
     assert [len(words) for words in rows["title"]] == [2, 0, 300_000]
-    assert "1 with words of absurd length in 'title' (line 3)" in caplog.text
+    assert "1 with a word of more than 255 characters in 'title' (line 3)" in caplog.text
 
 
 def test_empty_cell_of_another_column_is_missing_and_a_word_is_not(tmp_path):
@@ -393,7 +393,7 @@ def test_id_that_comes_twice_keeps_its_first_row(kind, tmp_path, caplog):
         path, AtomicFormat(), {f"{kind}_id": "token", "name": "token"}, ids=[f"{kind}_id"], unique=True
     )
     assert list(rows["name"]) == ["a", "b", "d"]
-    assert f"1 whose {kind}_id came before (line 4)" in caplog.text
+    assert f"1 with a duplicate {kind}_id (line 4)" in caplog.text
 
 
 def test_events_of_items_that_the_item_file_lacks_are_counted(built, settings, caplog):
@@ -458,7 +458,7 @@ def test_line_that_is_no_object_with_an_id_is_counted(line, kind, tmp_path, capl
     assert "3 rows read, 2 kept, 1 skipped" in message
     assert "(line 2" in message
     assert len(message) < 500
-    with pytest.raises(DataError, match="1 refused"):
+    with pytest.raises(DataError, match="1 skipped"):
         read_catalogue(tmp_path, "d", kind, f"{kind}_id", strict=True)
 
 
