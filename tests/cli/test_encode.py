@@ -92,10 +92,13 @@ def test_bad_media_are_listed_and_the_rest_is_encoded(daily, here, capsys):
     out = capsys.readouterr().out
     refused = summaries_of(out)["item", "image"]["refused"]
     assert set(refused) == {"history-1", "travel-1"}
-    assert "refused: item 'history-1': image is no image that can be read" in out
+    assert "refused: item 'history-1': image is not a readable image" in out
     assert "refused: item 'music-1': audio is no" in out
     assert main([*words(daily), "--strict"]) == 2
-    assert "2 of 64 items have image content that cannot be used ('history-1' is no image" in capsys.readouterr().err
+    assert (
+        "2 of 64 items have image content that cannot be used ('history-1' is not a readable image"
+        in capsys.readouterr().err
+    )
 
 
 def test_items_that_only_interactions_name_are_missing_too(settings, here, capsys):

@@ -16,7 +16,7 @@ import soundfile
 from PIL import Image
 
 from recbole_llm_interest.content.blobs import MediaFile
-from recbole_llm_interest.content.media.audio import read_sound
+from recbole_llm_interest.content.media.audio import read_audio
 from recbole_llm_interest.content.media.images import MAX_ASPECT_RATIO, read_image
 from recbole_llm_interest.errors import ContentError
 
@@ -210,7 +210,7 @@ def test_large_photograph_is_read_at_a_fraction_of_its_size():
     ],
 )
 def test_what_is_no_image_is_refused(data):
-    with pytest.raises(ContentError, match="is no image that can be read"):
+    with pytest.raises(ContentError, match="is not a readable image"):
         read_image(io.BytesIO(data))
 
 
@@ -258,7 +258,7 @@ def pitch_of(samples, rate):
 @pytest.mark.parametrize("kind", ["WAV", "FLAC", "OGG", "MP3", "AIFF"])
 @pytest.mark.parametrize("rate", [8_000, 22_050, 44_100])
 def test_a_tone_keeps_its_pitch_in_every_format_and_rate(kind, rate):
-    samples = read_sound(sound_file(tone(rate=rate), rate, kind), 16_000, 30)
+    samples = read_audio(sound_file(tone(rate=rate), rate, kind), 16_000, 30)
     assert samples.dtype == np.float32
     assert abs(len(samples) - 16_000) < 1600
     assert abs(pitch_of(samples, 16_000) - 440) < 3
@@ -267,20 +267,20 @@ def test_a_tone_keeps_its_pitch_in_every_format_and_rate(kind, rate):
 def test_channels_are_averaged():
     stereo = tone(channels=2)
     stereo[:, 1] *= -1
-    assert np.abs(read_sound(sound_file(stereo), 16_000, 30)).max() < 1e-4
+    assert np.abs(read_audio(sound_file(stereo), 16_000, 30)).max() < 1e-4
     assert np.allclose(
-        read_sound(sound_file(tone(channels=6)), 16_000, 30), read_sound(sound_file(tone()), 16_000, 30), atol=1e-4
+        read_audio(sound_file(tone(channels=6)), 16_000, 30), read_audio(sound_file(tone()), 16_000, 30), atol=1e-4
     )
 
 
 def test_only_the_beginning_is_heard():
-    assert len(read_sound(sound_file(tone(seconds=5)), 16_000, 1.5)) == 24_000
+    assert len(read_audio(sound_file(tone(seconds=5)), 16_000, 1.5)) == 24_000
 
 
 def test_eight_hours_are_bounded_by_what_is_heard():
     silence = sound_file(np.zeros(8 * 3600 * 8000, dtype=np.int16), 8_000, "FLAC")
     assert len(silence.getvalue()) < 2_000_000
-    assert len(read_sound(silence, 16_000, 30)) == 30 * 16_000
+    assert len(read_audio(silence, 16_000, 30)) == 30 * 16_000
 
 
 @pytest.mark.parametrize("kind", ["mp4", "webm", "adts"])
@@ -296,7 +296,7 @@ def test_what_soundfile_cannot_read_goes_to_pyav(kind):
         for packet in (*stream.encode(frame), *stream.encode(None)):
             container.mux(packet)
     file.seek(0)
-    samples = read_sound(file, 16_000, 1.0)
+    samples = read_audio(file, 16_000, 1.0)
     assert abs(pitch_of(samples, 16_000) - 440) < 5
     assert len(samples) == 16_000
 
@@ -304,7 +304,7 @@ def test_what_soundfile_cannot_read_goes_to_pyav(kind):
 def test_without_pyav_the_reason_names_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(ContentError, match="pip install av"):
-        read_sound(io.BytesIO(b"\0\0\0\x18ftypmp42" + b"\0" * 64), 16_000, 30)
+        read_audio(io.BytesIO(b"\0\0\0\x18ftypmp42" + b"\0" * 64), 16_000, 30)
 
 
 def header_only_wav(rate=16_000):
@@ -320,23 +320,23 @@ def wav_with_rate(rate):
 @pytest.mark.parametrize(
     ("file", "reason"),
     [
-        (header_only_wav, "holds no samples"),
-        (lambda: sound_file(np.ones((1, 1), np.float32), 48_000), "holds no samples"),  # none is left at 16 kHz
+        (header_only_wav, "has no samples"),
+        (lambda: sound_file(np.ones((1, 1), np.float32), 48_000), "has no samples"),  # none is left at 16 kHz
         (lambda: sound_file(np.full((800, 1), 1e30, np.float32), subtype="FLOAT"), "no sound level"),
         (lambda: sound_file(np.full((800, 1), np.nan, np.float32), subtype="FLOAT"), "no sound level"),
         (lambda: sound_file(np.full((800, 1), np.inf, np.float64), subtype="DOUBLE"), "no sound level"),
         (lambda: wav_with_rate(1), "sampling rate of 1 Hz"),
-        (lambda: wav_with_rate(0), "rate|is no sound"),
+        (lambda: wav_with_rate(0), "rate|is not readable audio"),
         (lambda: wav_with_rate(2**31 - 1), "sampling rate"),
-        (lambda: io.BytesIO(b"no sound at all, but some words that go on for a while"), "is no sound|is not read"),
-        (lambda: io.BytesIO(b"#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n"), "is no sound|is not read"),
-        (lambda: io.BytesIO(b"ffconcat version 1.0\nfile /etc/passwd\n"), "is no sound|is not read"),
-        (lambda: io.BytesIO(b"RIFF\xff\xff\xff\xffWAVEfmt "), "is no sound|is not read|no samples"),
+        (lambda: io.BytesIO(b"text of some length, and no audio at all in it"), "is not readable audio|is not read"),
+        (lambda: io.BytesIO(b"#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n"), "is not readable audio|is not read"),
+        (lambda: io.BytesIO(b"ffconcat version 1.0\nfile /etc/passwd\n"), "is not readable audio|is not read"),
+        (lambda: io.BytesIO(b"RIFF\xff\xff\xff\xffWAVEfmt "), "is not readable audio|is not read|no samples"),
     ],
 )  # fmt: skip
 def test_what_is_no_sound_is_refused(file, reason):
     with pytest.raises(ContentError, match=reason):
-        read_sound(file(), 16_000, 30)
+        read_audio(file(), 16_000, 30)
 
 
 def test_play_list_opens_nothing_else(tmp_path, monkeypatch):
@@ -349,7 +349,7 @@ def test_play_list_opens_nothing_else(tmp_path, monkeypatch):
     with av.open(io.BytesIO(play_list)) as container:
         assert next(container.decode(audio=0)).samples  # so it is a danger, and the test could fail
     with pytest.raises(ContentError):
-        read_sound(io.BytesIO(play_list), 16_000, 30)
+        read_audio(io.BytesIO(play_list), 16_000, 30)
 
 
 @pytest.mark.parametrize("kind", ["WAV", "FLAC", "OGG", "MP3"])
@@ -365,7 +365,7 @@ def test_damaged_sounds_are_read_or_refused_and_never_more(kind):
     refused = 0
     for data in damaged:
         try:
-            assert np.isfinite(read_sound(io.BytesIO(data), 16_000, 30)).all()
+            assert np.isfinite(read_audio(io.BytesIO(data), 16_000, 30)).all()
         except ContentError:
             refused += 1
     assert refused

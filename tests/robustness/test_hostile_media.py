@@ -25,7 +25,7 @@ import json, sys, time
 from pathlib import Path
 from recbole_llm_interest.content.media.images import read_image
 from recbole_llm_interest.content.blobs import MediaFile
-from recbole_llm_interest.content.media.audio import read_sound
+from recbole_llm_interest.content.media.audio import read_audio
 from recbole_llm_interest.errors import ContentError
 root, outcomes = Path(sys.argv[1]), {}
 for path in sorted(root.iterdir()):
@@ -37,7 +37,7 @@ for path in sorted(root.iterdir()):
                 read = read_image(file)
                 good = read.mode == "RGB" and read.width * read.height <= 64_000_000
             else:
-                samples = read_sound(file, 16_000, 30)
+                samples = read_audio(file, 16_000, 30)
                 good = len(samples) <= 30 * 16_000 and abs(samples).max() <= 1000.5
         outcome = "read" if good else "not as promised"
     except ContentError:

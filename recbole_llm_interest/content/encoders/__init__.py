@@ -1,37 +1,65 @@
-"""Encoders: one module a modality, one interface for all; none is imported before it is asked for by name."""
+"""Encoders of text, images and audio: one interface, and a registry for each modality.
+
+A new encoder is a class in a file of its own and one line that registers it, here or outside the package:
+
+>>> from recbole_llm_interest.content.encoders import TEXT_ENCODERS
+>>> TEXT_ENCODERS.register_lazy("my_encoder", "my_package.my_module:MyEncoder")
+
+``text_encoder=my_encoder`` then selects it. The class is imported when it is first used.
+
+>>> "my_encoder" in TEXT_ENCODERS
+True
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recbole_llm_interest.settings import ContentSettings, Modality
+from recbole_llm_interest.errors import SettingsError
+from recbole_llm_interest.settings import ContentSettings, Modality, Registry
+
+#: registered name of the encoder that loads pretrained models; it gets every name that is not registered
+PRETRAINED = "pretrained"
 
 
 class Encoder(Protocol):
-    """Turns content into features, and says what would make the features differ.
+    """Turns content into features, and identifies everything that the features depend on.
 
     Attributes:
-        batch_size: how much content it takes at once.
+        needs_weights: whether the encoder has pretrained weights, which must be on this machine or be downloaded.
+        packages: the packages that it requires, each with the module to import: ``{"pillow": "PIL"}``.
+        batch_size: number of inputs to ``encode``.
     """
 
+    needs_weights: ClassVar[bool]
+    packages: ClassVar[Mapping[str, str]]
     batch_size: int
+
+    @classmethod
+    def from_settings(cls, settings: ContentSettings) -> Encoder:
+        """Create the encoder with the settings of its modality.
+
+        Raises:
+            EncoderError: the weights are not found.
+        """
+        ...
 
     @property
     def description(self) -> dict[str, Any]:
-        """Its name and settings, for a person to read; they stand in the store's manifest."""
+        """Its name and settings, in JSON's types; the feature store's manifest contains them."""
         ...
 
     @property
     def fingerprint(self) -> str:
-        """A hash of everything but the content that decides the features: weights, preprocessing, pooling."""
+        """A hash of everything except the content that features depend on: weights, preprocessing, pooling."""
         ...
 
     def prepare(self) -> None:
-        """Make sure that weights and libraries are there, before anything is encoded; loads nothing yet.
+        """Check that weights and packages are available, without loading them.
 
         Raises:
             EncoderError: they are not.
@@ -39,69 +67,73 @@ class Encoder(Protocol):
         ...
 
     def load(self, content: Any) -> Any:
-        """One piece of content made ready: a text as it is, an open file decoded and preprocessed.
+        """Preprocess one input: a text, or an open image or audio file. Runs in several threads.
 
         Raises:
-            ContentError: it cannot be used.
+            ContentError: the content cannot be used.
         """
         ...
 
     def encode(self, batch: Sequence[Any]) -> NDArray[np.float32]:
-        """Features of what ``load`` returned, shape ``[len(batch), D]``. Weights are loaded when first needed."""
+        """Encode a batch of what ``load`` returned into features ``[B, D]``. The first call loads the weights.
+
+        Raises:
+            EncoderError: the weights cannot be loaded.
+        """
         ...
 
 
-def create_encoder(modality: Modality, settings: ContentSettings) -> Encoder:
-    """The encoder that the settings name. Nothing stands in for one that cannot be had.
+TEXT_ENCODERS: Registry[type[Encoder]] = Registry("text encoder")
+IMAGE_ENCODERS: Registry[type[Encoder]] = Registry("image encoder")
+AUDIO_ENCODERS: Registry[type[Encoder]] = Registry("audio encoder")
+#: registries by modality
+ENCODERS: dict[str, Registry[type[Encoder]]] = {"text": TEXT_ENCODERS, "image": IMAGE_ENCODERS, "audio": AUDIO_ENCODERS}
+
+TEXT_ENCODERS.register_lazy(PRETRAINED, f"{__name__}.text:TextEncoder")
+TEXT_ENCODERS.register_lazy("hashing", f"{__name__}.weights_free:HashingEncoder")
+IMAGE_ENCODERS.register_lazy(PRETRAINED, f"{__name__}.image:ImageEncoder")
+IMAGE_ENCODERS.register_lazy("color_hist", f"{__name__}.weights_free:ColorHistogramEncoder")
+AUDIO_ENCODERS.register_lazy(PRETRAINED, f"{__name__}.audio:AudioEncoder")
+AUDIO_ENCODERS.register_lazy("librosa", f"{__name__}.weights_free:LibrosaEncoder")
+
+
+def encoder_class(modality: str, name: str) -> type[Encoder]:
+    """Return the class of an encoder.
+
+    Args:
+        modality: text, image or audio.
+        name: a registered name; any other name is a pretrained model's.
 
     Raises:
-        EncoderError: its weights are in none of the places where they are looked for.
+        SettingsError: the modality has no encoders.
     """
-    precision, device = settings.encoder_precision, settings.encoder_device
-    if modality == "text":
-        if settings.text_encoder == "hashing":
-            from recbole_llm_interest.content.encoders.weights_free import HashingEncoder
+    if modality not in ENCODERS:
+        raise SettingsError(f"modality {modality!r} has no encoders; known are {', '.join(ENCODERS)}")
+    registry = ENCODERS[modality]
+    return registry[name if name in registry else PRETRAINED]
 
-            return HashingEncoder(settings.text_batch_size)
-        from recbole_llm_interest.content.encoders.text import TextEncoder
 
-        return TextEncoder(
-            settings.text_encoder,
-            pooling=settings.text_pooling,
-            prompt=settings.text_prompt,
-            max_length=settings.text_max_length,
-            truncate_dim=settings.text_truncate_dim,
-            precision=precision,
-            device=device,
-            batch_size=settings.text_batch_size,
-            download=settings.download_weights,
-        )
-    if modality == "image":
-        if settings.image_encoder == "color_hist":
-            from recbole_llm_interest.content.encoders.weights_free import ColorHistogramEncoder
+def weights_free_encoders(modality: str) -> list[str]:
+    """Return the names of a modality's encoders that need no weights."""
+    return [name for name in ENCODERS[modality] if not encoder_class(modality, name).needs_weights]
 
-            return ColorHistogramEncoder(settings.image_batch_size)
-        from recbole_llm_interest.content.encoders.image import ImageEncoder
 
-        return ImageEncoder(
-            settings.image_encoder,
-            settings.image_weights,
-            precision=precision,
-            device=device,
-            batch_size=settings.image_batch_size,
-            download=settings.download_weights,
-        )
-    if settings.audio_encoder == "librosa":
-        from recbole_llm_interest.content.encoders.weights_free import LibrosaEncoder
+def create_encoder(modality: Modality, settings: ContentSettings) -> Encoder:
+    """Create the encoder that the settings name. There is no fallback to another one.
 
-        return LibrosaEncoder(settings.audio_seconds, settings.audio_batch_size)
-    from recbole_llm_interest.content.encoders.audio import AudioEncoder
+    Args:
+        modality: text, image or audio.
+        settings: name the encoder, and set it up.
 
-    return AudioEncoder(
-        settings.audio_encoder,
-        seconds=settings.audio_seconds,
-        precision=precision,
-        device=device,
-        batch_size=settings.audio_batch_size,
-        download=settings.download_weights,
-    )
+    Raises:
+        SettingsError: the modality has no encoders.
+        EncoderError: the encoder's weights are not found.
+
+    Example:
+        >>> from recbole_llm_interest.settings import ContentSettings
+        >>> encoder = create_encoder("text", ContentSettings(text_encoder="hashing"))
+        >>> encoder.encode([encoder.load("a film about whales")]).shape
+        (1, 1024)
+    """
+    name = getattr(settings, f"{modality}_encoder", "")
+    return encoder_class(modality, name).from_settings(settings)

@@ -1,48 +1,53 @@
-"""Sound through a pretrained audio encoder: CLAP, wav2vec 2.0 and its kin, Whisper's encoder, AST."""
+"""Audio by a pretrained audio encoder: CLAP, wav2vec 2.0 and relatives, Whisper's encoder, AST."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
-from typing import Any, BinaryIO
+from collections.abc import Mapping, Sequence
+from typing import Any, BinaryIO, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recbole_llm_interest.content.encoders.weights import (
+    check_missing_weights,
     combined_fingerprint,
     find_model,
     folder_fingerprint,
-    refuse_random_weights,
     require_packages,
 )
-from recbole_llm_interest.content.media.audio import read_sound
+from recbole_llm_interest.content.media.audio import AUDIO_PACKAGES, read_audio
 from recbole_llm_interest.errors import EncoderError
+from recbole_llm_interest.settings import ContentSettings
 
-#: What a model takes at once, in seconds, by transformers' model_type. CLAP cuts what is longer at random.
+#: seconds of a model's input, by transformers' model_type; CLAP crops longer inputs at random
 _WINDOW_SECONDS = {"clap": 10.0, "audio-spectrogram-transformer": 10.24, "whisper": 30.0}
-_OTHER_WINDOW_SECONDS = 10.0
-#: a remainder behind the last whole window is heard if it is at least this long
-_SHORTEST_WINDOW_SECONDS = 1.0
+_DEFAULT_WINDOW_SECONDS = 10.0
+#: a shorter last window is left out, and a shorter file is padded
+_MIN_WINDOW_SECONDS = 1.0
+
+_Window = NDArray[np.float32]
 
 
 class AudioEncoder:
-    """An audio model of transformers, over fixed windows of the sound, averaged.
+    """An audio model of transformers; the features are the mean over fixed windows of the file.
 
-    Windows lie one behind the other from the start, so the same sound always gives the same features. Code that
-    comes with a model is never run.
+    The windows follow one another from the start, so features are deterministic. Code in a model's folder is never run.
 
     Args:
-        name: a local directory or a hub name.
-        seconds: how much of a sound is heard.
+        name: a local directory, or a name on the hub.
+        seconds: length of the audio to read, from its start.
         precision: ``float32``, ``bfloat16`` or ``float16``.
         device: None for a GPU if there is one.
-        batch_size: sounds that are decoded at once, and windows that are encoded at once.
-        download: whether the hub may be asked for a model that is not on this machine.
+        batch_size: audio files to decode at once, and windows to encode at once.
+        download: whether a model that is not on this machine may be downloaded from the hub.
 
     Raises:
-        EncoderError: no such model can be found.
+        EncoderError: the model is not found.
     """
+
+    needs_weights: ClassVar[bool] = True
+    packages: ClassVar[Mapping[str, str]] = {"transformers": "transformers"}
 
     def __init__(
         self,
@@ -61,33 +66,66 @@ class AudioEncoder:
         self.batch_size = batch_size
         self.folder = find_model("audio", name, download)
 
+    @classmethod
+    def from_settings(cls, settings: ContentSettings) -> AudioEncoder:
+        """Create the encoder with the settings ``audio_*`` and ``encoder_*``.
+
+        Raises:
+            EncoderError: the model is not found.
+        """
+        return cls(
+            settings.audio_encoder,
+            seconds=settings.audio_seconds,
+            precision=settings.encoder_precision,
+            device=settings.encoder_device,
+            batch_size=settings.audio_batch_size,
+            download=settings.download_weights,
+        )
+
     @property
     def description(self) -> dict[str, Any]:
+        """Name, seconds and precision."""
         return {"name": self.name, "seconds": self.seconds, "precision": self.precision}
 
     @functools.cached_property
     def fingerprint(self) -> str:
+        """Hash of the model's files, the seconds and the precision."""
         return combined_fingerprint([folder_fingerprint(self.folder), self.seconds, self.precision])
 
     def prepare(self) -> None:
-        require_packages("audio", self.name, "transformers", "soundfile", "soxr")
+        """Check that the packages are installed.
 
-    def load(self, content: BinaryIO) -> list[NDArray[np.float32]]:
-        """The sound's windows, each of shape ``[samples]``."""
+        Raises:
+            EncoderError: one is not.
+        """
+        require_packages("audio", self.name, *self.packages.values(), *AUDIO_PACKAGES)
+
+    def load(self, content: BinaryIO) -> list[_Window]:
+        """Read an audio file into windows, each of shape ``[samples]``.
+
+        Raises:
+            ContentError: the file is not usable audio.
+            EncoderError: the model cannot be loaded.
+        """
         model, extractor = self._model
         rate = extractor.sampling_rate
-        sound = read_sound(content, rate, self.seconds)
-        window = round(_WINDOW_SECONDS.get(model.config.model_type, _OTHER_WINDOW_SECONDS) * rate)
-        windows = [sound[start : start + window] for start in range(0, len(sound), window)]
-        shortest = round(_SHORTEST_WINDOW_SECONDS * rate)
+        samples = read_audio(content, rate, self.seconds)
+        size = round(_WINDOW_SECONDS.get(model.config.model_type, _DEFAULT_WINDOW_SECONDS) * rate)
+        windows = [samples[start : start + size] for start in range(0, len(samples), size)]
+        shortest = round(_MIN_WINDOW_SECONDS * rate)
         if len(windows) > 1 and len(windows[-1]) < shortest:
             windows.pop()
         windows[-1] = np.pad(windows[-1], (0, max(0, shortest - len(windows[-1]))))
         return windows
 
-    def encode(self, batch: Sequence[list[NDArray[np.float32]]]) -> NDArray[np.float32]:
-        windows = [(index, window) for index, sound in enumerate(batch) for window in sound]
-        # Equal lengths share a batch: nothing is padded, so nothing depends on what a sound's neighbours are.
+    def encode(self, batch: Sequence[list[_Window]]) -> NDArray[np.float32]:
+        """Encode the windows of files into features, ``[B, D]``.
+
+        Raises:
+            EncoderError: the model cannot be loaded.
+        """
+        windows = [(index, window) for index, file in enumerate(batch) for window in file]
+        # A batch has windows of one length: nothing is padded, so features do not depend on the other files.
         windows.sort(key=lambda pair: len(pair[1]))
         features: list[list[NDArray[np.float32]]] = [[] for _ in batch]
         start = 0
@@ -99,30 +137,17 @@ class AudioEncoder:
             start += len(same)
         return np.stack([np.mean(rows, axis=0) for rows in features])
 
-    def _encode_windows(self, windows: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
-        """Features of windows of one length, ``[len(windows), D]``."""
+    def _encode_windows(self, windows: Sequence[_Window]) -> NDArray[np.float32]:
+        """Encode windows of one length into features, ``[W, D]``."""
         import torch
 
         model, extractor = self._model
         inputs = extractor(list(windows), sampling_rate=extractor.sampling_rate, return_tensors="pt")
+        values = inputs["input_values"] if "input_values" in inputs else inputs["input_features"]
         parameter = next(model.parameters())
-        kind = model.config.model_type
+        pool = _POOLING.get(model.config.model_type, _pool_states)
         with torch.inference_mode():
-            if kind == "whisper":
-                states = model.get_encoder()(inputs["input_features"].to(parameter.device, parameter.dtype))
-                # Whisper pads to 30 seconds: of its states, only those of the sound are averaged.
-                heard = -(-len(windows[0]) * model.config.max_source_positions // extractor.n_samples)
-                pooled = states.last_hidden_state[:, :heard].mean(dim=1)
-            elif kind == "clap":
-                features = inputs["input_features"].to(parameter.device, parameter.dtype)
-                # No window is longer than what it takes; its extractor marks one of a batch by chance all the same.
-                is_longer = torch.zeros(len(windows), 1, dtype=torch.bool, device=parameter.device)
-                pooled = model.get_audio_features(input_features=features, is_longer=is_longer).pooler_output
-            else:
-                values = inputs.get("input_values", inputs.get("input_features"))
-                output = model(values.to(parameter.device, parameter.dtype))
-                pooled = getattr(output, "pooler_output", None)
-                pooled = output.last_hidden_state.mean(dim=1) if pooled is None else pooled
+            pooled = pool(model, values.to(parameter.device, parameter.dtype), len(windows[0]), extractor)
         return pooled.float().cpu().numpy()
 
     @functools.cached_property
@@ -137,12 +162,39 @@ class AudioEncoder:
         arguments = {"local_files_only": True, "trust_remote_code": False}
         try:
             extractor = AutoFeatureExtractor.from_pretrained(self.folder, **arguments)
-            model, found = AutoModel.from_pretrained(
+            model, report = AutoModel.from_pretrained(
                 self.folder, dtype=getattr(torch, self.precision), output_loading_info=True, **arguments
             )
             model = model.to(device).eval()
-        except Exception as error:  # transformers raises a dozen kinds for a damaged folder
+        except Exception as error:  # transformers raises many exception types for a damaged folder
             reason = " ".join(str(error).split())
             raise EncoderError(f"audio encoder {self.name!r} in {self.folder} does not load: {reason}") from error
-        refuse_random_weights("audio", self.name, self.folder, found["missing_keys"])
+        check_missing_weights("audio", self.name, self.folder, report["missing_keys"])
         return model, extractor
+
+
+def _pool_whisper(model: Any, inputs: Any, samples: int, extractor: Any) -> Any:
+    """Average the encoder's states of the audio, ``[W, D]``, without those of the padding to 30 seconds."""
+    states = model.get_encoder()(inputs).last_hidden_state
+    length = -(-samples * model.config.max_source_positions // extractor.n_samples)
+    return states[:, :length].mean(dim=1)
+
+
+def _pool_clap(model: Any, inputs: Any, samples: int, extractor: Any) -> Any:
+    """Return CLAP's own audio features, ``[W, D]``."""
+    import torch
+
+    # No window exceeds CLAP's input, although its extractor marks one window of a batch as longer, at random.
+    is_longer = inputs.new_zeros(len(inputs), 1, dtype=torch.bool)
+    return model.get_audio_features(input_features=inputs, is_longer=is_longer).pooler_output
+
+
+def _pool_states(model: Any, inputs: Any, samples: int, extractor: Any) -> Any:
+    """Return the pooler's output, or the mean of the states if the model has no pooler, ``[W, D]``."""
+    output = model(inputs)
+    pooled = getattr(output, "pooler_output", None)
+    return output.last_hidden_state.mean(dim=1) if pooled is None else pooled
+
+
+#: pooling by transformers' model_type
+_POOLING = {"whisper": _pool_whisper, "clap": _pool_clap}

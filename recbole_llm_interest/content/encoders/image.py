@@ -1,17 +1,18 @@
-"""Images through CLIP's image tower, by open_clip (https://github.com/mlfoundations/open_clip, arXiv 2103.00020)."""
+"""Images by CLIP's image tower in open_clip (https://github.com/mlfoundations/open_clip, arXiv 2103.00020)."""
 
 from __future__ import annotations
 
 import functools
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from recbole_llm_interest.content.encoders import weights_free_encoders
 from recbole_llm_interest.content.encoders.weights import (
     combined_fingerprint,
     file_sha256,
@@ -21,9 +22,10 @@ from recbole_llm_interest.content.encoders.weights import (
 )
 from recbole_llm_interest.content.media.images import read_image
 from recbole_llm_interest.errors import EncoderError
+from recbole_llm_interest.settings import ContentSettings
 
 _logger = logging.getLogger(__name__)
-#: the value of image_weights by which untrained weights are asked for
+#: value of image_weights for untrained weights
 RANDOM = "random"
 _PRECISIONS = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
 
@@ -32,18 +34,21 @@ class ImageEncoder:
     """An open_clip model's image tower, with the preprocessing that its configuration states.
 
     Args:
-        name: a folder with ``open_clip_config.json`` and weights (``local-dir:path``, or the path alone), the hub's
-            name of one (``hf-hub:organisation/model``), or an architecture of open_clip (``ViT-B-32``).
-        weights: for an architecture: a pretrained tag of open_clip's, a checkpoint file, or ``random``, which is the
-            only way to untrained weights. A folder has its own.
+        name: a folder with ``open_clip_config.json`` and weights (``local-dir:path`` or the path alone), a name on the
+            hub (``hf-hub:organization/model``), or an architecture of open_clip (``ViT-B-32``).
+        weights: for an architecture: a pretrained tag of open_clip, a checkpoint file, or ``random`` for untrained
+            weights. Not used for a folder, which has its own.
         precision: ``float32``, ``bfloat16`` or ``float16``.
         device: None for a GPU if there is one.
-        batch_size: images that are encoded at once.
-        download: whether the hub may be asked for a model that is not on this machine.
+        batch_size: images to encode at once.
+        download: whether a model that is not on this machine may be downloaded from the hub.
 
     Raises:
-        EncoderError: no such model can be found.
+        EncoderError: the model is not found.
     """
+
+    needs_weights: ClassVar[bool] = True
+    packages: ClassVar[Mapping[str, str]] = {"open_clip_torch": "open_clip", "pillow": "PIL"}
 
     def __init__(
         self,
@@ -63,30 +68,63 @@ class ImageEncoder:
         self.download = download
         self.folder = _find_folder(name, download)
 
+    @classmethod
+    def from_settings(cls, settings: ContentSettings) -> ImageEncoder:
+        """Create the encoder with the settings ``image_*`` and ``encoder_*``.
+
+        Raises:
+            EncoderError: the model is not found.
+        """
+        return cls(
+            settings.image_encoder,
+            settings.image_weights,
+            precision=settings.encoder_precision,
+            device=settings.encoder_device,
+            batch_size=settings.image_batch_size,
+            download=settings.download_weights,
+        )
+
     @property
     def description(self) -> dict[str, Any]:
+        """Name, weights if they are not in a folder, and precision."""
         weights = {} if self.folder else {"weights": self.weights}
         return {"name": self.name, **weights, "precision": self.precision}
 
     @functools.cached_property
     def fingerprint(self) -> str:
+        """Hash of the model's files, or of the names of architecture and weights, and of the precision."""
         if self.folder:
             identity = folder_fingerprint(self.folder)
         elif Path(self.weights).is_file():
             identity = f"{self.name} {file_sha256(Path(self.weights))}"
         else:
-            identity = f"{self.name} {self.weights}"  # a tag of open_clip's stands for the same weights for ever
+            identity = f"{self.name} {self.weights}"  # the weights of an open_clip tag never change
         return combined_fingerprint([identity, self.precision])
 
     def prepare(self) -> None:
-        require_packages("image", self.name, "open_clip", "PIL")
+        """Check that the packages are installed and that the weights of an architecture are found.
+
+        Raises:
+            EncoderError: they are not.
+        """
+        require_packages("image", self.name, *self.packages.values())
         if not self.folder and self.weights != RANDOM:
             _pretrained(self.name, self.weights, self.download)
 
     def load(self, content: BinaryIO) -> Any:
+        """Read and preprocess an image file into pixels, ``[3, H, W]``.
+
+        Raises:
+            ContentError: the file is not a usable image.
+        """
         return self._model[1](read_image(content))
 
     def encode(self, batch: Sequence[Any]) -> NDArray[np.float32]:
+        """Encode preprocessed images into features of unit length, ``[B, D]``.
+
+        Raises:
+            EncoderError: the model cannot be loaded.
+        """
         import open_clip
         import torch
 
@@ -99,34 +137,42 @@ class ImageEncoder:
     @functools.cached_property
     def _model(self) -> tuple[Any, Any]:
         self.prepare()
-        import open_clip
         import torch
 
         device = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
-        arguments = {"precision": _PRECISIONS[self.precision], "device": device}
         try:
-            if self.folder:
-                source = f"local-dir:{self.folder}"
-                model, preprocess = open_clip.create_model_from_pretrained(source, **arguments)
-            elif self.weights == RANDOM:
-                with torch.random.fork_rng():
-                    # the seed is the architecture's own, so that a resumed run meets the same weights
-                    torch.manual_seed(int.from_bytes(hashlib.sha256(self.name.encode()).digest()[:4]))
-                    model, _, preprocess = open_clip.create_model_and_transforms(self.name, **arguments)
-                _logger.warning("image encoder %s has RANDOM weights, as asked for", self.name)
-            else:
-                pretrained = _pretrained(self.name, self.weights, self.download)
-                model, preprocess = open_clip.create_model_from_pretrained(self.name, **pretrained, **arguments)
+            model, preprocess = self._create_model(precision=_PRECISIONS[self.precision], device=device)
         except EncoderError:
             raise
-        except Exception as error:  # open_clip raises a dozen kinds for damaged folders and files
+        except Exception as error:  # open_clip raises many exception types for damaged folders and files
             reason = " ".join(str(error).split())
             raise EncoderError(f"image encoder {self.name!r} does not load: {reason}") from error
         return model.eval(), preprocess
 
+    def _create_model(self, **arguments: str) -> tuple[Any, Any]:
+        """Create the open_clip model and its preprocessing."""
+        import open_clip
+        import torch
+
+        if self.folder:
+            return open_clip.create_model_from_pretrained(f"local-dir:{self.folder}", **arguments)
+        if self.weights != RANDOM:
+            pretrained = _pretrained(self.name, self.weights, self.download)
+            return open_clip.create_model_from_pretrained(self.name, **pretrained, **arguments)
+        with torch.random.fork_rng():
+            # The architecture's name determines the seed, so a resumed run has the same weights.
+            torch.manual_seed(int.from_bytes(hashlib.sha256(self.name.encode()).digest()[:4]))
+            model, _, preprocess = open_clip.create_model_and_transforms(self.name, **arguments)
+        _logger.warning("image encoder %s has RANDOM weights, as image_weights=%s says", self.name, RANDOM)
+        return model, preprocess
+
 
 def _find_folder(name: str, download: bool) -> Path | None:
-    """The folder of a model that has one; None for an architecture."""
+    """Return the folder of a model; None for an architecture.
+
+    Raises:
+        EncoderError: the folder is not found, or is not one of an open_clip model.
+    """
     if name.startswith("hf-hub:"):
         return find_model("image", name.removeprefix("hf-hub:"), download)
     path = Path(name.removeprefix("local-dir:"))
@@ -134,18 +180,21 @@ def _find_folder(name: str, download: bool) -> Path | None:
         return None
     if not (path / "open_clip_config.json").is_file():
         raise EncoderError(
-            f"no weights for the image encoder {name!r}: {path} holds no open_clip_config.json. Name the folder that "
+            f"no weights for the image encoder {name!r}: {path} holds no open_clip_config.json. Name a folder that "
             "open_clip saved; or an architecture by image_encoder and a checkpoint file by image_weights; or give "
-            "features made elsewhere by item_image_features or user_image_features; image_encoder=color_hist needs no "
-            "weights"
+            "precomputed features by item_image_features or user_image_features; or set "
+            f"image_encoder={' or '.join(weights_free_encoders('image'))}, which needs no weights"
         )
     return path
 
 
 def _pretrained(name: str, weights: str, download: bool) -> dict[str, Any]:
-    """What open_clip needs to load an architecture's weights from a file, or from a tag's repository.
+    """Return open_clip's arguments for an architecture with weights from a file or of a tag.
 
-    A file says nothing of its preprocessing: open_clip's usual one is taken, as it does by itself.
+    A file does not state its preprocessing, so open_clip's default applies, as in open_clip itself.
+
+    Raises:
+        EncoderError: the architecture or tag is unknown, or its weights are not found.
     """
     import open_clip
 
@@ -160,10 +209,10 @@ def _pretrained(name: str, weights: str, download: bool) -> dict[str, Any]:
     if not tag:
         tags = ", ".join(open_clip.list_pretrained_tags_by_model(name)) or "none"
         raise EncoderError(f"image_weights={weights!r} is no file and no tag of {name}; its tags: {tags}")
-    organisation, repository, *file = tag["hf_hub"].rstrip("/").split("/")
-    # Found by us, and handed over as a file: open_clip would ask the hub, again and again, even for what is cached.
+    organization, repository, *file = tag["hf_hub"].rstrip("/").split("/")
+    # open_clip gets a file because it would send requests to the hub even for cached weights.
     try:
-        folder = find_model("image", f"{organisation}/{repository}", download)
+        folder = find_model("image", f"{organization}/{repository}", download)
     except EncoderError as error:
         raise EncoderError(f"image_encoder={name}, image_weights={weights}: {error}") from error
     for candidate in file or ("open_clip_model.safetensors", "open_clip_pytorch_model.bin"):

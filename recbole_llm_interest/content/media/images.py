@@ -1,4 +1,4 @@
-"""Opens an image as a person would see it, whatever its colour mode, and refuses what would harm the run."""
+"""Reads an image as a viewer would show it, in any color mode, and rejects files that would harm the run."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import functools
 import threading
 import warnings
 from contextlib import nullcontext, suppress
-from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,60 +16,73 @@ from recbole_llm_interest.errors import ContentError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-#: Pillow knows more, some of which run other programs (EPS) or were never meant for pictures.
+#: Pillow reads more formats; some run other programs (EPS) or are not for images
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM")
 MAX_PIXELS = 64_000_000
-#: of a progressive JPEG, whose every scan goes over all of them: some ten scans are usual, and a byte or two can ask
-#: for one more
+#: limit for a progressive JPEG, whose every scan covers all pixels: about ten scans are usual, and each more costs a
+#: file only a few bytes
 MAX_SCANNED_PIXELS = 32 * MAX_PIXELS
 MAX_ASPECT_RATIO = 8
-_LONGEST_EDGE_OF_A_STRIP = 2048
-#: bits that scanners and cameras give a grey pixel, whatever number of them the file has room for
+_MAX_STRIP_EDGE = 2048
+#: bits of a gray pixel in scanners and cameras, which may be fewer than in the file's format
 _DEPTHS = (8, 10, 12, 14, 16)
-#: images above so many pixels are decoded one at a time: the decoding threads together would take gigabytes
-_LARGE = 8_000_000
-_one_large_image = threading.Lock()
+#: images with more pixels are decoded one at a time, because several threads would need gigabytes
+_LARGE_IMAGE_PIXELS = 8_000_000
+_large_image_lock = threading.Lock()
 
 
 def read_image(file: BinaryIO) -> Image:
-    """The first frame of an image, upright, in RGB, on white where it is transparent.
+    """Read the first frame of an image, upright, in RGB, on white where it is transparent.
 
-    A strip longer than 8:1 is padded to 8:1 with white: scaling its short edge up to an encoder's input, as CLIP's
-    preprocessing does, would take gigabytes for 60,000 x 1 pixels.
+    A strip longer than 8:1 is padded to 8:1 with white: CLIP's preprocessing scales the short edge up to the encoder's
+    input, which would take gigabytes for 60,000 x 1 pixels.
+
+    Args:
+        file: opened for reading bytes.
 
     Raises:
-        ContentError: the file is no image of a known format, is damaged, has more than 64 million pixels, or is
-            made to take minutes.
+        ContentError: the file is not an image of a supported format, is damaged, has more than 64 million pixels, or
+            would take minutes to decode.
+    """
+    _prepare_pillow()
+    try:
+        image = _open_image(file)
+        with _large_image_lock if _pixels(image) > _LARGE_IMAGE_PIXELS else nullcontext():
+            image.load()
+            return _pad_strip(_in_rgb(_upright(image)))
+    except ContentError:
+        raise
+    except Exception as error:  # Pillow's formats raise many exception types, from SyntaxError to struct.error
+        # Lack of memory and disk errors, which have an errno, are not the image's fault.
+        is_lasting = not (isinstance(error, MemoryError) or getattr(error, "errno", None))
+        reason = f"is not a readable image: {type(error).__name__}: {error}"
+        raise ContentError(reason, is_lasting=is_lasting) from error
+
+
+def _open_image(file: BinaryIO) -> Image:
+    """Open an image without decoding its pixels.
+
+    Raises:
+        ContentError: it has too many pixels or scans.
     """
     from PIL import Image
 
-    _prepare_pillow()
-    try:
-        image = Image.open(file, formats=[name for name in FORMATS if name in Image.OPEN])
-        if _pixels(image) > MAX_PIXELS:
-            image.draft("RGB", (1024, 1024))  # a JPEG can be decoded at an eighth of its size
-        if _pixels(image) > MAX_PIXELS:
-            _refuse(f"has {image.width} x {image.height} pixels, more than {MAX_PIXELS // 10**6} million")
-        if image.format in ("JPEG", "MPO") and _scans(file) * _pixels(image) > MAX_SCANNED_PIXELS:
-            _refuse("is a JPEG of more scans than anyone would draw it in, which take minutes to decode")
-        with _one_large_image if _pixels(image) > _LARGE else nullcontext():
-            image.load()
-            return _padded(_in_rgb(_upright(image)))
-    except ContentError:
-        raise
-    except Exception as error:  # Pillow's formats raise everything from SyntaxError to struct.error
-        # Memory that ran out and a disk that failed, which has an error number, say nothing about the image.
-        is_lasting = not (isinstance(error, MemoryError) or getattr(error, "errno", None))
-        reason = f"is no image that can be read: {type(error).__name__}: {error}"
-        raise ContentError(reason, is_lasting=is_lasting) from error
+    image = Image.open(file, formats=[name for name in FORMATS if name in Image.OPEN])
+    if _pixels(image) > MAX_PIXELS:
+        image.draft("RGB", (1024, 1024))  # a JPEG can be decoded at an eighth of its size
+    if _pixels(image) > MAX_PIXELS:
+        raise ContentError(f"has {image.width} x {image.height} pixels, more than {MAX_PIXELS // 10**6} million")
+    if image.format in ("JPEG", "MPO") and _scans(file) * _pixels(image) > MAX_SCANNED_PIXELS:
+        raise ContentError("is a JPEG with so many scans that decoding would take minutes")
+    return image
 
 
 @functools.cache
 def _prepare_pillow() -> None:
     from PIL import Image
 
-    Image.init()  # else it knows five formats until it meets a file of another
-    # It warns of what is refused or repaired here, without saying in which file.
+    Image.init()  # else only five formats are registered at first
+    # Its warnings are about images that are rejected or repaired here, and do not name the file.
     warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
@@ -78,25 +91,21 @@ def _pixels(image: Image) -> int:
 
 
 def _scans(file: BinaryIO) -> int:
-    """How many scans a JPEG says to have. The two bytes that begin one stand nowhere within the data of another."""
-    place = file.tell()
+    """Return the number of scans in a JPEG. The two bytes of their marker cannot occur inside a scan."""
+    position = file.tell()
     file.seek(0)
     scans, end = 0, b""
-    while piece := file.read(2**20):
-        scans += (end + piece).count(b"\xff\xda")
-        end = piece[-1:]
-    file.seek(place)
+    while chunk := file.read(2**20):
+        scans += (end + chunk).count(b"\xff\xda")
+        end = chunk[-1:]
+    file.seek(position)
     return scans
-
-
-def _refuse(reason: str) -> NoReturn:
-    raise ContentError(reason)
 
 
 def _upright(image: Image) -> Image:
     from PIL import ImageOps
 
-    with suppress(Exception):  # damaged EXIF says nothing about the picture's orientation
+    with suppress(Exception):  # damaged EXIF has no usable orientation
         ImageOps.exif_transpose(image, in_place=True)
     return image
 
@@ -104,7 +113,7 @@ def _upright(image: Image) -> Image:
 def _in_rgb(image: Image) -> Image:
     from PIL import Image
 
-    if image.mode.startswith(("I", "F")):  # 16 and 32 bits a pixel: Pillow's conversion cuts off what exceeds 255
+    if image.mode.startswith(("I", "F")):  # 16 or 32 bits a pixel; Pillow's conversion clips values above 255
         return Image.fromarray(_to_eight_bits(np.asarray(image))).convert("RGB")
     if image.has_transparency_data:
         image = image if image.mode == "RGBA" else image.convert("RGBA")
@@ -117,18 +126,18 @@ def _in_rgb(image: Image) -> Image:
 def _to_eight_bits(pixels: NDArray[Any]) -> NDArray[np.uint8]:
     values: NDArray[Any] = pixels.astype(np.float32)
     low, high = float(values.min()), float(values.max())
-    if not np.isfinite([low, high]).all():  # NaN, too, is its own minimum
+    if not np.isfinite([low, high]).all():  # the minimum of values with NaN is NaN
         raise ContentError("has pixels that are not numbers")
     offset, scale = 0.0, 1.0
     if pixels.dtype.kind == "f" and low >= 0 and high <= 1:
         scale = 255.0
     elif low >= 0 and high <= 65535:
-        # A camera of 12 bits leaves the upper four of 16 empty, and few files say so: by all 16, its pictures would be
-        # as good as black. A picture of 16 bits that is dark throughout is brightened along, and loses nothing by it.
+        # A 12-bit camera leaves the upper four of 16 bits empty, and few files state that: divided by 65535, its images
+        # would be nearly black. A dark 16-bit image is brightened, too, which loses nothing.
         scale = 255 / next(2**bits - 1 for bits in _DEPTHS if high <= 2**bits - 1)
     elif high > low:
         offset, scale = low, 255 / (high - low)
-    # in place: an image of 64 million pixels takes a quarter of a gigabyte each time
+    # In place, because a copy of 64 million pixels takes a quarter of a gigabyte.
     values -= offset
     values *= scale
     np.clip(values, 0, 255, out=values)
@@ -136,11 +145,11 @@ def _to_eight_bits(pixels: NDArray[Any]) -> NDArray[np.uint8]:
     return values.astype(np.uint8)
 
 
-def _padded(image: Image) -> Image:
+def _pad_strip(image: Image) -> Image:
     from PIL import Image, ImageOps
 
     if max(image.size) <= MAX_ASPECT_RATIO * min(image.size):
         return image
-    image.thumbnail((_LONGEST_EDGE_OF_A_STRIP, _LONGEST_EDGE_OF_A_STRIP), Image.Resampling.BICUBIC)
+    image.thumbnail((_MAX_STRIP_EDGE, _MAX_STRIP_EDGE), Image.Resampling.BICUBIC)
     shortest = -(-max(image.size) // MAX_ASPECT_RATIO)
     return ImageOps.pad(image, (max(image.width, shortest), max(image.height, shortest)), color="white")
