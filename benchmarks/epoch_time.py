@@ -31,7 +31,7 @@ from figure import device
 from tqdm import tqdm
 from training import ready_to_train
 
-from recbole_llm_interest.training.run_metadata import environment_info
+from recbole_llm_interest.training.environment_info import environment_info
 
 
 class Side:

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from recbole_llm_interest.training.run_metadata import environment_info
+from recbole_llm_interest.training.environment_info import environment_info
 
 
 def device() -> torch.device:

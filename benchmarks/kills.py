@@ -45,7 +45,7 @@ from recbole_llm_interest.content import pipeline as collect
 from recbole_llm_interest.evaluation.results import RunResult, read_results
 from recbole_llm_interest.evaluation.table import draw_comparison, write_comparison
 from recbole_llm_interest.training.checkpoint import load_checkpoint
-from recbole_llm_interest.training.run_metadata import environment_info
+from recbole_llm_interest.training.environment_info import environment_info
 
 REPOSITORY = Path(__file__).parent.parent
 #: one in so many jobs is a process of its own

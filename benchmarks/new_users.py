@@ -28,7 +28,7 @@ from recbole_llm_interest.cli.common import exit_code
 from recbole_llm_interest.errors import DataError
 from recbole_llm_interest.evaluation.significance import paired_p_values
 from recbole_llm_interest.recommender import Recommender, State, join
-from recbole_llm_interest.training.run_metadata import environment_info
+from recbole_llm_interest.training.environment_info import environment_info
 
 K = 10
 OWN = "own profile"

@@ -22,7 +22,7 @@ from tabulate import tabulate
 from torch.profiler import ProfilerActivity, profile
 from training import ready_to_train
 
-from recbole_llm_interest.training.run_metadata import environment_info
+from recbole_llm_interest.training.environment_info import environment_info
 
 #: how the processor waits for the device, or copies from it, in a profile
 _WAITS = ("cudaStreamSynchronize", "cudaDeviceSynchronize", "cudaEventSynchronize")

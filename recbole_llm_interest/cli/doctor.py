@@ -18,7 +18,7 @@ from recbole_llm_interest.content.media.images import FORMATS
 from recbole_llm_interest.content.pipeline import installed_version
 from recbole_llm_interest.errors import EncoderError
 from recbole_llm_interest.settings import ContentSettings, read_settings
-from recbole_llm_interest.training.run_metadata import cpu_cores
+from recbole_llm_interest.training.environment_info import cpu_cores
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from recbole_llm_interest.export.targets import EXPORT_TARGETS, ExportTarget, Ru
 from recbole_llm_interest.export.tracing import trace
 from recbole_llm_interest.io.files import write_atomically
 from recbole_llm_interest.model.llm_interest import LLMInterest
-from recbole_llm_interest.training.run_metadata import environment_info
+from recbole_llm_interest.training.environment_info import environment_info
 
 #: largest difference between a program and the model that rounding explains
 _TOLERANCE = 1e-5

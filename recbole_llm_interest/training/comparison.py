@@ -1,10 +1,11 @@
-"""Runs several models, or one over several seeds, under one protocol."""
+"""A comparison: runs several models, each with one or more seeds, under one protocol."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,22 +13,15 @@ import torch.distributed
 from recbole.config import Config
 
 from recbole_llm_interest.distributed import run_in_processes
-from recbole_llm_interest.errors import CheckpointError, SettingsError
+from recbole_llm_interest.errors import SettingsError
 from recbole_llm_interest.evaluation.results import RunResult
 from recbole_llm_interest.evaluation.variants import Variant
 from recbole_llm_interest.io.files import exclusive_lock
-from recbole_llm_interest.settings import settings_keys
-from recbole_llm_interest.training.checkpoint import load_matching_checkpoint
+from recbole_llm_interest.training.checkpoint import check_checkpoint_settings, resume_path
 from recbole_llm_interest.training.config import configure
 from recbole_llm_interest.training.experiment import run_experiment, supports_distributed_training
-from recbole_llm_interest.training.resume import load_resume_state, resume_path
-from recbole_llm_interest.training.run_metadata import (
-    RESULT_NEUTRAL_SETTINGS,
-    changed_setting,
-    check_resume_state,
-    digest,
-    run_identity,
-)
+from recbole_llm_interest.training.resume import check_resume_state, load_resume_state
+from recbole_llm_interest.training.run_metadata import changed_setting, digest, run_identity
 
 
 def run(
@@ -46,120 +40,159 @@ def run(
 ) -> list[RunResult]:
     """Train and test each model, or test ``checkpoint`` of the only one.
 
+    >>> results = run(["LLMInterest", "Pop"], "ml-100k", config_dict={"epochs": 5}, seeds=3)  # doctest: +SKIP
+
     Args:
-        models: models' names, or rows with settings of their own.
+        models: names of models, or variants with settings of their own.
         dataset: name of the data set.
-        config_file_list: YAML files, as in RecBole's ``run``.
-        config_dict: settings that go before the files'; a row's go before these.
-        checkpoint: evaluated instead of training.
-        seeds: how often each row is run, with ``seed`` counted up from the setting.
-        nproc: processes that train a model together; one for models that they cannot share (``supports_distributed_training``).
-        resume: the checkpoint of the only run, which was interrupted and goes on, or the state beside it.
-        table: the file that results are written to: what was interrupted on its way there goes on.
-        known: runs that need not be run again, where row, seed and settings are the same.
-        on_result: is given each result as soon as it is there, known ones included.
+        config_file_list: YAML files, as for RecBole's ``run``; a later one takes precedence.
+        config_dict: settings that take precedence over the files; those of a variant take precedence over them.
+        checkpoint: evaluate this checkpoint instead of training.
+        seeds: runs of each variant; ``seed`` is counted up from the setting.
+        nproc: processes that train a model; models that do not support several are trained by one.
+        resume: checkpoint, or resume state beside it, of the only run, which is resumed.
+        table: file of the results; runs of this file that were interrupted are resumed.
+        known: results of finished runs. They are returned as they are; other settings than theirs are an error.
+        on_result: is called with each result, known ones included, as soon as it is available.
 
     Raises:
-        LLMInterestError: a setting, the data set or the checkpoint cannot be used. Settings are checked before the
-            first model trains.
+        LLMInterestError: a setting, the data set or the checkpoint is unusable. Settings are checked before training.
     """
-    rows = [Variant(model, model) if isinstance(model, str) else model for model in models]
-    overrides = dict(config_dict or {})
-    _check_plan(rows, checkpoint, resume, seeds, nproc)
-    plan: list[tuple[Variant, Config]] = []
-    for row in rows:
-        first = configure(row.model, dataset, config_file_list, {**overrides, **row.settings})
-        later = [
-            configure(
-                row.model, dataset, config_file_list, {**overrides, **row.settings, "seed": first["seed"] + number}
+    variants = [Variant(model, model) if isinstance(model, str) else model for model in models]
+    _check_arguments(variants, checkpoint, resume, seeds, nproc)
+    configs = _configurations(variants, dataset, config_file_list, config_dict or {}, seeds)
+    plan = [_Run(variant, config, checkpoint, nproc, resume, table) for variant, config in configs]
+    return _execute(plan, known, on_result or (lambda result: None))
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One planned run of a comparison; the attributes are those of ``run``."""
+
+    variant: Variant
+    config: Config
+    checkpoint: str | None
+    nproc: int
+    resume: str | None
+    table: Path | None
+
+    @property
+    def state_file(self) -> Path | None:
+        """Path of the resume state; None for the one beside the checkpoint.
+
+        With a table, the same command finds the state again by its name.
+        """
+        if self.resume is not None:
+            return resume_path(Path(self.resume))
+        if self.table is None:
+            return None
+        seed = self.config["seed"]
+        key = digest([self.table.resolve(), self.variant.name, seed])[:8]
+        name = f"{self.config['model']}-{self.table.stem}-{seed}-{key}.pth"
+        return resume_path(Path(self.config["checkpoint_dir"]) / name)
+
+    def check(self) -> None:
+        """Check that the checkpoint to evaluate or the state to resume has these settings.
+
+        Raises:
+            CheckpointError: it has others, or cannot be read.
+        """
+        if self.checkpoint is not None:
+            check_checkpoint_settings(Path(self.checkpoint), self.config)
+        state = self.state_file
+        if state is not None and (self.resume is not None or state.exists()):
+            check_resume_state(state, load_resume_state(state), self.config)
+
+    def execute(self) -> RunResult:
+        """Train and test, or test the checkpoint."""
+        processes = self._processes()
+        return run_in_processes(processes, run_experiment, self.variant, self.config, self.checkpoint, self.state_file)
+
+    def check_known(self, known: RunResult) -> None:
+        """Check that a finished run has these settings.
+
+        Raises:
+            SettingsError: it has others.
+        """
+        if (changed := changed_setting(vars(known), run_identity(self.config))) is not None:
+            key, then, now = changed
+            raise SettingsError(
+                f"row {known.variant!r}, seed {known.seed}, was run with {key}={then!r}, now {now!r}: give the row "
+                "another name, or the table another file"
             )
-            for number in range(1, seeds)
-        ]
-        plan += [(row, config) for config in (first, *later)]
-    if checkpoint is not None:
-        _check_settings_of(checkpoint, plan[0][1])
-    finished = {(result.variant, result.seed): result for result in known}
-    states = [_state_file(row, config, resume, table) for row, config in plan]
-    for (_, config), state in zip(plan, states, strict=True):
-        if state is not None and (resume is not None or state.exists()):
-            check_resume_state(state, load_resume_state(state), config)
-    results = []
-    with (
-        exclusive_lock(states[0], "start a run of its own, without --resume") if resume and states[0] else nullcontext()
-    ):
-        for (row, config), state in zip(plan, states, strict=True):
-            result = finished.get((row.name, config["seed"]))
-            if result is None:
-                processes = _processes(nproc, config, checkpoint)
-                result = run_in_processes(processes, run_experiment, row, config, checkpoint, state)
-            else:
-                _check_is_the_same(result, config)
-            results.append(result)
-            if on_result is not None:
-                on_result(result)
-            if checkpoint is None:
-                (state or resume_path(Path(result.checkpoint))).unlink(missing_ok=True)
-    return results
+
+    def remove_state(self, result: RunResult) -> None:
+        """Remove the resume state of a run whose result is kept."""
+        if self.checkpoint is None:
+            (self.state_file or resume_path(Path(result.checkpoint))).unlink(missing_ok=True)
+
+    def _processes(self) -> int:
+        if self.nproc == 1 or self.checkpoint is not None:
+            return 1
+        if supports_distributed_training(self.config):
+            return self.nproc
+        logging.getLogger().warning(
+            "%s does not support training by several processes: one is used", self.config["model"]
+        )
+        return 1
 
 
-def _state_file(row: Variant, config: Config, resume: str | None, table: Path | None) -> Path | None:
-    """Where the state of a run is kept: by a name that the same command finds again, if it has a table."""
-    if resume is not None:
-        return resume_path(Path(resume))
-    if table is None:
-        return None
-    run_is = digest([table.resolve(), row.name, config["seed"]])[:8]
-    name = f"{config['model']}-{table.stem}-{config['seed']}-{run_is}.pth"
-    return resume_path(Path(config["checkpoint_dir"]) / name)
-
-
-def _check_plan(rows: Sequence[Variant], checkpoint: str | None, resume: str | None, seeds: int, nproc: int) -> None:
+def _check_arguments(
+    variants: Sequence[Variant], checkpoint: str | None, resume: str | None, seeds: int, nproc: int
+) -> None:
     if torch.distributed.is_torchelastic_launched():
         raise SettingsError("under torchrun, each process would do all of this by itself: give --nproc=2 instead")
     if nproc < 1:
         raise SettingsError(f"nproc={nproc}: it takes at least one process to train")
     if seeds < 1:
         raise SettingsError(f"seeds={seeds}: a row has to be run at least once")
-    if checkpoint is not None and len(rows) * seeds > 1:
-        raise SettingsError(f"checkpoint is for one model and seed, not for {len(rows) * seeds}: name one by --model")
-    if resume is not None and (checkpoint is not None or len(rows) * seeds > 1):
+    runs = len(variants) * seeds
+    if checkpoint is not None and runs > 1:
+        raise SettingsError(f"checkpoint is for one model and seed, not for {runs}: name one by --model")
+    if resume is not None and (checkpoint is not None or runs > 1):
         raise SettingsError(
             "resume is for one model and seed, and not for a checkpoint that is evaluated; several go on by the same "
             "--table"
         )
-    names = [row.name for row in rows]
+    names = [variant.name for variant in variants]
     for name in names:
         if names.count(name) > 1:
             raise SettingsError(f"{name!r} comes twice: rows of one table need different names (--rows)")
 
 
-def _processes(nproc: int, config: Config, checkpoint: str | None) -> int:
-    """How many are of use."""
-    if nproc == 1 or checkpoint is not None:
-        return 1
-    if supports_distributed_training(config):
-        return nproc
-    logging.getLogger().warning("%s is trained by one process, which is all that its training allows", config["model"])
-    return 1
+def _configurations(
+    variants: Sequence[Variant], dataset: str, files: Sequence[str], settings: dict[str, Any], seeds: int
+) -> list[tuple[Variant, Config]]:
+    """Return each variant with the configuration of each of its seeds, checked."""
+    configs = []
+    for variant in variants:
+        given = {**settings, **variant.settings}
+        first = configure(variant.model, dataset, files, given)
+        configs.append((variant, first))
+        configs += [
+            (variant, configure(variant.model, dataset, files, {**given, "seed": seed}))
+            for seed in range(first["seed"] + 1, first["seed"] + seeds)
+        ]
+    return configs
 
 
-def _check_is_the_same(known: RunResult, config: Config) -> None:
-    if (changed := changed_setting(vars(known), run_identity(config))) is not None:
-        key, then, now = changed
-        raise SettingsError(
-            f"row {known.variant!r}, seed {known.seed}, was run with {key}={then!r}, now {now!r}: give the row another "
-            "name, or the table another file"
-        )
-
-
-def _check_settings_of(checkpoint: str, config: Config) -> None:
-    saved = load_matching_checkpoint(Path(checkpoint), config)["config"]
-    keys = ["MAX_ITEM_LIST_LENGTH", *settings_keys()]
-    if "content_control" in saved and saved["content_control"] != "none":
-        keys.append("seed")  # it says which content an item was given
-    for key in keys:
-        if key in saved and saved[key] != config[key] and key not in RESULT_NEUTRAL_SETTINGS:
-            raise CheckpointError(
-                f"checkpoint {checkpoint} was trained with other settings: {key}={saved[key]!r}, now {config[key]!r}; "
-                f"give --{key}={saved[key]}"
-            )
+def _execute(
+    plan: Sequence[_Run], known: Sequence[RunResult], on_result: Callable[[RunResult], object]
+) -> list[RunResult]:
+    """Check all runs, then execute those that have no known result."""
+    finished = {(result.variant, result.seed): result for result in known}
+    for planned in plan:
+        planned.check()
+    results = []
+    resumed = next((planned.state_file for planned in plan if planned.resume is not None), None)
+    with exclusive_lock(resumed, "start a run of its own, without --resume") if resumed else nullcontext():
+        for planned in plan:
+            result = finished.get((planned.variant.name, planned.config["seed"]))
+            if result is None:
+                result = planned.execute()
+            else:
+                planned.check_known(result)
+            results.append(result)
+            on_result(result)
+            planned.remove_state(result)
+    return results

@@ -1,4 +1,4 @@
-"""Watches the epochs of a training."""
+"""Monitoring of a training: losses, validation scores and times of its epochs, and one progress bar."""
 
 from __future__ import annotations
 
@@ -12,14 +12,19 @@ from tqdm import tqdm
 
 
 class TrainingMonitor:
-    """Watches the training epochs of any RecBole trainer and shows them as one progress bar.
+    """Records the epochs of any RecBole trainer and shows them as one progress bar.
+
+    Args:
+        trainer: the trainer, whose methods for an epoch are wrapped.
+        title: name of the run, for the progress bar and messages.
+        config: RecBole's configuration.
 
     Attributes:
-        title: whose epochs they are.
-        epoch: the one that is trained or validated, from 1.
-        seconds: duration of each training epoch, validation not counted.
-        losses: the training loss of each epoch, the mean over its batches, by its parts.
-        valid_scores: epochs trained by then, and the validation score, in pairs.
+        title: name of the run.
+        epoch: number of the epoch in training or validation, from 1.
+        seconds: duration of each training epoch, without validation.
+        losses: training losses of each epoch by name, means over batches.
+        valid_scores: pairs of the number of trained epochs and the validation score.
     """
 
     def __init__(self, trainer: Any, title: str, config: Config) -> None:
@@ -28,26 +33,16 @@ class TrainingMonitor:
         self.valid_scores: list[list[float]] = []
         self.title = title
         self.epoch = 1
-        self._names = getattr(trainer.model, "loss_names", None)
-        self._parts: tuple[Tensor, ...] = ()
+        self._loss_names = getattr(trainer.model, "loss_names", None)
+        self._batch_losses: tuple[Tensor, ...] = ()
         self._best = -float("inf")
         self._metric = config["valid_metric"]
         self._bar = tqdm(total=trainer.epochs, desc=title, unit="epoch", disable=not config["show_progress"], ncols=100)
         if hasattr(trainer.model, "calculate_loss"):
-            trainer.model.calculate_loss = self._remembered(trainer.model.calculate_loss)
+            trainer.model.calculate_loss = self._keep_losses(trainer.model.calculate_loss)
         if hasattr(trainer, "_train_epoch"):
             trainer._train_epoch = self._timed(trainer._train_epoch)
             trainer._valid_epoch = self._scored(trainer._valid_epoch)
-
-    def record(self) -> dict[str, Any]:
-        """What it has seen so far, for ``go_on``."""
-        return {"seconds": self.seconds, "losses": self.losses, "valid_scores": self.valid_scores}
-
-    def go_on(self, record: dict[str, Any], best: float) -> None:
-        """Go on where another watch was when it gave ``record``."""
-        self.seconds, self.losses, self.valid_scores = (record[name] for name in ("seconds", "losses", "valid_scores"))
-        self._best = best
-        self._bar.update(len(self.seconds))
 
     def __enter__(self) -> TrainingMonitor:
         return self
@@ -55,33 +50,47 @@ class TrainingMonitor:
     def __exit__(self, *exception: object) -> None:
         self._bar.close()
 
-    def nan_parts(self) -> str:
-        """Which parts of the last batch's loss are NaN, in words; none where the loss has no parts."""
-        names = [name for name, part in zip(self._names or (), self._parts, strict=False) if part.isnan()]
+    def progress(self) -> dict[str, Any]:
+        """Return the records of past epochs, for ``resume``."""
+        return {"seconds": self.seconds, "losses": self.losses, "valid_scores": self.valid_scores}
+
+    def resume(self, progress: dict[str, Any], best: float) -> None:
+        """Continue from the ``progress`` of an interrupted run, whose best validation score was ``best``."""
+        self.seconds, self.losses, self.valid_scores = (
+            progress[name] for name in ("seconds", "losses", "valid_scores")
+        )
+        self._best = best
+        self._bar.update(len(self.seconds))
+
+    def nan_losses(self) -> str:
+        """Return `` (name, name)`` of the last batch's losses that are NaN; an empty string for a single loss."""
+        names = [name for name, loss in zip(self._loss_names or (), self._batch_losses, strict=False) if loss.isnan()]
         return f" ({', '.join(names)})" if names else ""
 
-    def _remembered(self, calculate_loss: Callable[..., Any]) -> Callable[..., Any]:
-        def remembered(*args: Any, **kwargs: Any) -> Any:
+    def _keep_losses(self, calculate_loss: Callable[..., Any]) -> Callable[..., Any]:
+        def keep_losses(*args: Any, **kwargs: Any) -> Any:
             loss = calculate_loss(*args, **kwargs)
-            self._parts = tuple(part.detach() for part in loss) if isinstance(loss, tuple) else ()
+            self._batch_losses = tuple(part.detach() for part in loss) if isinstance(loss, tuple) else ()
             return loss
 
-        return remembered
+        return keep_losses
 
     def _timed(self, train_epoch: Callable[..., Any]) -> Callable[..., Any]:
         def timed(train_data: Any, *args: Any, **kwargs: Any) -> Any:
             start = time.perf_counter()
-            self.epoch, self._parts = len(self.seconds) + 1, ()
+            self.epoch, self._batch_losses = len(self.seconds) + 1, ()
             loss = train_epoch(train_data, *args, **kwargs)
             self.seconds.append(time.perf_counter() - start)
-            parts = loss if isinstance(loss, tuple) else (loss,)
-            unnamed = [f"part {number}" for number in range(1, len(parts) + 1)] if len(parts) > 1 else ["loss"]
-            for name, part in zip(self._names or unnamed, parts, strict=False):
-                self.losses.setdefault(name, []).append(float(part) / len(train_data))
+            self._record_losses(loss if isinstance(loss, tuple) else (loss,), len(train_data))
             self._bar.update()
             return loss
 
         return timed
+
+    def _record_losses(self, sums: tuple[Any, ...], batches: int) -> None:
+        unnamed = [f"part {number}" for number in range(1, len(sums) + 1)] if len(sums) > 1 else ["loss"]
+        for name, value in zip(self._loss_names or unnamed, sums, strict=False):
+            self.losses.setdefault(name, []).append(float(value) / batches)
 
     def _scored(self, valid_epoch: Callable[..., Any]) -> Callable[..., Any]:
         def scored(*args: Any, **kwargs: Any) -> Any:

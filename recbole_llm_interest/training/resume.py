@@ -1,8 +1,8 @@
-"""Interrupted runs go on where they were: all that further training depends on, written after each epoch.
+"""Resuming interrupted runs: the whole state of a training, written after each epoch.
 
-RecBole writes a checkpoint at improvements alone, without the states of the random numbers. The state lies in a file
-of its own beside that checkpoint until the run's result is kept. A run that goes on from it has the losses, scores and
-test result of one that nobody disturbed.
+RecBole writes a checkpoint only when the validation score improves, and without the states of the random number
+generators. The resume state is a file of its own beside that checkpoint, which is removed when the run's result is
+kept. A resumed run has the same losses, scores and test result as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from recbole.config import Config
 from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
 from recbole.trainer import Trainer
 
@@ -22,91 +23,101 @@ from recbole_llm_interest.distributed import all_gather_objects, is_main_process
 from recbole_llm_interest.errors import CheckpointError
 from recbole_llm_interest.io.files import remove_unfinished
 from recbole_llm_interest.patches.training import checkpoint_state, write_checkpoint
-from recbole_llm_interest.training.checkpoint import load_checkpoint, restore_model
+from recbole_llm_interest.training.checkpoint import RESUME_SUFFIX, load_checkpoint, restore_model
+from recbole_llm_interest.training.run_metadata import changed_setting, run_identity
 from recbole_llm_interest.training.trainer import LLMInterestTrainer
 
-_SUFFIX = ".resume.pth"
-
-
-def resume_path(checkpoint: Path) -> Path:
-    """Where the state of the run lies that writes ``checkpoint``; a state's own path is left as it is."""
-    return checkpoint if checkpoint.name.endswith(_SUFFIX) else checkpoint.with_suffix(_SUFFIX)
+#: keys of resume states that former versions wrote
+_FORMER_NAMES = {"record": "progress", "draws": "random_states", "numbers": "counters"}
 
 
 def load_resume_state(path: Path) -> dict[str, Any]:
-    """Read the state of an interrupted run, running no code that it may hold.
+    """Read the resume state of an interrupted run without executing code from it.
 
     Raises:
-        CheckpointError: it is not there, or is damaged.
+        CheckpointError: the file does not exist or is damaged.
     """
-    checkpoint = path.with_name(path.name.removesuffix(_SUFFIX) + ".pth")
+    checkpoint = path.with_name(path.name.removesuffix(RESUME_SUFFIX) + ".pth")
     if not path.exists() and checkpoint.exists():
         raise CheckpointError(
-            f"there is nothing to resume: {path} is not there, as when the run is finished; {checkpoint} stays as it "
+            f"there is nothing to resume: {path} does not exist, as after the end of a run; {checkpoint} stays as it "
             f"is, and --checkpoint={checkpoint} evaluates it"
         )
     if not path.exists():
         raise CheckpointError(f"there is nothing to resume: {path} does not exist; no epoch had ended, so start anew")
     state = load_checkpoint(path)
     if "run" not in state:
-        raise CheckpointError(f"{path} is no state of an interrupted run")
+        raise CheckpointError(f"{path} is not the resume state of an interrupted run")
+    state = {_FORMER_NAMES.get(key, key): value for key, value in state.items()}
+    if "in_effect" in state["run"]:
+        state["run"]["effective_settings"] = state["run"].pop("in_effect")
     return state
+
+
+def check_resume_state(path: Path, state: Mapping[str, Any], config: Config) -> None:
+    """Check that a resume state is of a run with the settings of ``config``.
+
+    Raises:
+        CheckpointError: a setting differs.
+    """
+    if (changed := changed_setting(state["run"], run_identity(config))) is not None:
+        key, then, now = changed
+        raise CheckpointError(
+            f"{path} was begun with {key}={then!r}, now {now!r}: give that again, or delete it to start anew"
+        )
+
+
+def check_resume_data(path: Path, then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Check that a run is resumed with the data and the number of processes that it began with.
+
+    Args:
+        path: the resume state.
+        then: ``ResumableTraining.run`` of the interrupted run.
+        now: the same of this run.
+
+    Raises:
+        CheckpointError: a file, a content feature or the number of processes differs.
+    """
+    for name in sorted({*then["data"], *now["data"]}):
+        if then["data"].get(name) != now["data"].get(name):
+            raise CheckpointError(
+                f"{path} was begun with other data: {name} has changed since; delete it to start anew"
+            )
+    if then["processes"] != now["processes"]:
+        raise CheckpointError(
+            f"{path} was begun by {then['processes']} processes, not {now['processes']}: give "
+            f"--nproc={then['processes']}, or delete it to start anew"
+        )
 
 
 @dataclass(frozen=True)
 class ResumableTraining:
-    """Writes the state of a run before each of its epochs but the first, and when its training has ended.
+    """Trains and writes the resume state before each epoch but the first, and at the end of training.
 
     Attributes:
-        trainer: a trainer for which ``can_be_resumed``.
-        train_data: what it is trained on.
-        record: gives what is told of the epochs so far, in plain values; it comes back in a state as ``record``.
-        path: where the state is written.
-        run: what it is the state of, in plain values.
+        trainer: a trainer that ``is_resumable`` accepts.
+        train_data: its training data.
+        progress: returns what is to be kept of past epochs, in plain values: ``TrainingMonitor.progress``.
+        path: path of the resume state.
+        run: identifies the run: its settings, data digests and number of processes, in plain values.
     """
 
     trainer: Any
     train_data: Any
-    record: Callable[[], dict[str, Any]]
+    progress: Callable[[], dict[str, Any]]
     path: Path
     run: Mapping[str, Any]
 
     @staticmethod
-    def can_be_resumed(trainer: Any) -> bool:
-        """Whether the trainer goes through its epochs as RecBole's plain one does; S3Rec's trains in parts."""
+    def is_resumable(trainer: Any) -> bool:
+        """Return whether the trainer's ``fit`` is that of RecBole's base trainer or ours; S3Rec's is not."""
         return isinstance(trainer, Trainer) and type(trainer).fit in (Trainer.fit, LLMInterestTrainer.fit)
 
-    def fit(self, valid_data: Any, state: Mapping[str, Any] | None, *, saved: bool) -> float:
-        """Train to the end, from where ``state`` is, and return the best score.
-
-        Args:
-            valid_data: what epochs are chosen by.
-            state: of a run like this one, already given to ``restore``; None to begin.
-            saved: whether this process writes checkpoints.
-        """
-        trainer, train_epoch = self.trainer, self.trainer._train_epoch
-
-        def train_epoch_from_state(train_data: Any, epoch: int, *args: Any, **kwargs: Any) -> Any:
-            if epoch > trainer.start_epoch:
-                self._write(epoch - 1, is_trained=False)
-            elif state is not None:
-                self._restore_draws(state)
-            return train_epoch(train_data, epoch, *args, **kwargs)
-
-        if state is not None and state["is_trained"]:
-            trainer.eval_collector.data_collect(self.train_data)  # what metrics count
-            self._restore_draws(state)
-            return float(trainer.best_valid_score)
-        trainer._train_epoch = train_epoch_from_state
-        best, _ = trainer.fit(self.train_data, valid_data, saved=saved, show_progress=False)
-        self._write(max(trainer.train_loss_dict, default=-1), is_trained=True)
-        return float(best)
-
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Bring model, optimisers and counters to where ``state`` is.
+        """Restore model, optimizers and counters from a resume state.
 
         Raises:
-            CheckpointError: it does not fit the model, or the best checkpoint that belongs to it is gone or damaged.
+            CheckpointError: the state does not fit the model, or its best checkpoint is missing or damaged.
         """
         trainer, best = self.trainer, self.path.with_name(state["checkpoint"])
         if state["has_checkpoint"]:
@@ -118,21 +129,44 @@ class ResumableTraining:
         for name, values in state["optimizers"].items():
             getattr(trainer, name).load_state_dict(values)
         for name, module in trainer.model.named_modules():
-            vars(module).update(state["numbers"].get(name, {}))
+            vars(module).update(state["counters"].get(name, {}))
         trainer.saved_model_file = str(best)
         trainer.start_epoch = state["epoch"] + 1
         for name in ("cur_step", "best_valid_score", "best_valid_result", "train_loss_dict"):
             setattr(trainer, name, state[name])
 
-    def _write(self, epoch: int, *, is_trained: bool) -> None:
-        draws = all_gather_objects(self._draws())
-        on_main_process(lambda: self._write_first(epoch, is_trained, draws))
+    def fit(self, valid_data: Any, state: Mapping[str, Any] | None, *, saved: bool) -> float:
+        """Train to the end and return the best validation score.
 
-    def _write_first(self, epoch: int, is_trained: bool, draws: list[dict[str, Any]]) -> None:
+        Args:
+            valid_data: validation data, which chooses the best epoch.
+            state: a resume state that was given to ``restore``; None to start at the first epoch.
+            saved: whether this process writes checkpoints.
+        """
+        trainer, train_epoch = self.trainer, self.trainer._train_epoch
+
+        def train_epoch_with_state(train_data: Any, epoch: int, *args: Any, **kwargs: Any) -> Any:
+            if epoch > trainer.start_epoch:
+                self._write(epoch - 1, is_trained=False)
+            elif state is not None:
+                self._restore_random_states(state)
+            return train_epoch(train_data, epoch, *args, **kwargs)
+
+        if state is not None and state["is_trained"]:
+            trainer.eval_collector.data_collect(self.train_data)  # counts that metrics need; RecBole's fit sets them
+            self._restore_random_states(state)
+            return float(trainer.best_valid_score)
+        trainer._train_epoch = train_epoch_with_state
+        best, _ = trainer.fit(self.train_data, valid_data, saved=saved, show_progress=False)
+        self._write(max(trainer.train_loss_dict, default=-1), is_trained=True)
+        return float(best)
+
+    def _write(self, epoch: int, *, is_trained: bool) -> None:
+        random_states = all_gather_objects(self._random_states())
+        on_main_process(lambda: self._write_state(epoch, is_trained, random_states))
+
+    def _write_state(self, epoch: int, is_trained: bool, random_states: list[dict[str, Any]]) -> None:
         trainer = self.trainer
-        optimizers = {name: it for name, it in vars(trainer).items() if isinstance(it, torch.optim.Optimizer)}
-        if any(it is trainer.optimizer for name, it in optimizers.items() if name != "optimizer"):
-            del optimizers["optimizer"]  # RecVAE's trainer calls its two by this name in turn
         best_result = trainer.best_valid_result
         state = {
             **checkpoint_state(trainer, epoch),
@@ -140,27 +174,31 @@ class ResumableTraining:
             "is_trained": is_trained,
             "checkpoint": Path(trainer.saved_model_file).name,
             "has_checkpoint": Path(trainer.saved_model_file).exists(),
-            "optimizers": {name: it.state_dict() for name, it in optimizers.items()},
-            # such as the step that MultiVAE counts for its annealing
-            "numbers": {
-                name: {key: it for key, it in vars(module).items() if type(it) in (bool, int, float)}
-                for name, module in trainer.model.named_modules()
-            },
+            "optimizers": {name: optimizer.state_dict() for name, optimizer in self._optimizers().items()},
+            "counters": {name: _counters(module) for name, module in trainer.model.named_modules()},
             "best_valid_result": best_result and {name: float(value) for name, value in best_result.items()},
             "train_loss_dict": {number: float(loss) for number, loss in trainer.train_loss_dict.items()},
-            "record": self.record(),
-            "draws": draws,
+            "progress": self.progress(),
+            "random_states": random_states,
         }
         del state["optimizer"]
         write_checkpoint(self.path, state)
 
+    def _optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        """Return the trainer's optimizers by attribute."""
+        trainer = self.trainer
+        optimizers = {name: value for name, value in vars(trainer).items() if isinstance(value, torch.optim.Optimizer)}
+        if any(value is trainer.optimizer for name, value in optimizers.items() if name != "optimizer"):
+            del optimizers["optimizer"]  # RecVAE's trainer sets it to each of its two in turn
+        return optimizers
+
     def _generators(self) -> list[torch.Generator]:
-        """Those of the loader and, for knowledge graphs, of the loaders within it."""
+        """Return the generators of the data loader and, for knowledge graphs, of the loaders inside it."""
         loaders = [self.train_data, *vars(self.train_data).values()]
         return [loader.generator for loader in loaders if isinstance(loader, AbstractDataLoader)]
 
-    def _draws(self) -> dict[str, Any]:
-        """Where this process' random numbers are."""
+    def _random_states(self) -> dict[str, Any]:
+        """Return the states of this process's random number generators."""
         kind, keys, *rest = np.random.get_state()
         device = self.trainer.device
         return {
@@ -171,13 +209,18 @@ class ResumableTraining:
             "loaders": [generator.get_state() for generator in self._generators()],
         }
 
-    def _restore_draws(self, state: Mapping[str, Any]) -> None:
-        draws, device = state["draws"][rank()], self.trainer.device
-        torch.set_rng_state(draws["torch"])
-        if device.type == "cuda" and draws["cuda"] is not None:  # not where the run comes from a CPU
-            torch.cuda.set_rng_state(draws["cuda"], device)
-        kind, keys, *rest = draws["numpy"]
+    def _restore_random_states(self, state: Mapping[str, Any]) -> None:
+        states, device = state["random_states"][rank()], self.trainer.device
+        torch.set_rng_state(states["torch"])
+        if device.type == "cuda" and states["cuda"] is not None:  # None if the run began on a CPU
+            torch.cuda.set_rng_state(states["cuda"], device)
+        kind, keys, *rest = states["numpy"]
         np.random.set_state((kind, np.array(keys, dtype=np.uint32), *rest))
-        random.setstate(draws["python"])
-        for generator, values in zip(self._generators(), draws["loaders"], strict=True):
+        random.setstate(states["python"])
+        for generator, values in zip(self._generators(), states["loaders"], strict=True):
             generator.set_state(values)
+
+
+def _counters(module: torch.nn.Module) -> dict[str, bool | int | float]:
+    """Return a module's plain numbers, such as the number of updates that MultiVAE anneals by."""
+    return {name: value for name, value in vars(module).items() if type(value) in (bool, int, float)}

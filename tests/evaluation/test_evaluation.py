@@ -30,7 +30,7 @@ from recbole_llm_interest.evaluation.table import as_table, draw_comparison, wri
 from recbole_llm_interest.evaluation.variants import Variant, read_variants
 from recbole_llm_interest.settings import check_keys
 from recbole_llm_interest.training.comparison import run
-from recbole_llm_interest.training.run_metadata import commit_of
+from recbole_llm_interest.training.environment_info import commit_of
 
 GROUPED = [f"{metric}{group}" for metric in ("Recall", "NDCG") for group in EVENT_GROUPS]
 

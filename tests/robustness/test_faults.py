@@ -30,9 +30,8 @@ from recbole_llm_interest.io.files import try_lock, write_atomically
 from recbole_llm_interest.model.llm_interest import LLMInterest
 from recbole_llm_interest.report import __main__ as report
 from recbole_llm_interest.report import page
-from recbole_llm_interest.training.checkpoint import load_checkpoint
+from recbole_llm_interest.training.checkpoint import load_checkpoint, reserve_checkpoint_path
 from recbole_llm_interest.training.comparison import run
-from recbole_llm_interest.training.experiment import _reserve_checkpoint_path
 from recbole_llm_interest.training.monitor import TrainingMonitor
 from recbole_llm_interest.training.resume import load_resume_state
 
@@ -250,9 +249,9 @@ def test_a_table_a_run_and_a_search_are_one_process_at_a_time(stock, here, capsy
 
 
 def test_runs_of_the_same_second_have_checkpoints_of_their_own(here):
-    with _reserve_checkpoint_path("saved/a.pth") as first, _reserve_checkpoint_path("saved/a.pth") as second:
+    with reserve_checkpoint_path("saved/a.pth") as first, reserve_checkpoint_path("saved/a.pth") as second:
         assert (first, second) == ("saved/a.pth", "saved/a-2.pth")
-    with _reserve_checkpoint_path("saved/a.pth") as again:
+    with reserve_checkpoint_path("saved/a.pth") as again:
         assert again == "saved/a.pth"
 
 
@@ -354,7 +353,7 @@ def test_memory_that_really_runs_out_is_one_line(given, here):
     program = f"""
         import resource, sys
         sys.path[:0] = {[str(REPOSITORY)]!r}
-        from recbole_llm_interest.training.experiment import TrainingMonitor
+        from recbole_llm_interest.training.monitor import TrainingMonitor
         from recbole_llm_interest.cli.compare import main
         timed = TrainingMonitor._timed
         def bounded(self, original):
