@@ -1,7 +1,7 @@
-"""Writing files so that a reader never meets half of one, and so that two processes do not write the same.
+"""Writes files atomically, and locks names, so that two processes do not write the same file.
 
-A file that is being written, or a name that a process holds, is known by a lock of the operating system's, which goes
-away with the process however it ends: what a killed one left can be told from what another is at.
+A temporary file, or a name in use, is locked by the operating system. The lock ends with its process, however that
+ends, so the files of a killed process can be told from those of a running one.
 """
 
 from __future__ import annotations
@@ -18,57 +18,77 @@ from typing import BinaryIO
 
 from recbole_llm_interest.errors import StorageError
 
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_IN_THE_WAY = {errno.EEXIST, errno.ENOTDIR, errno.EISDIR}
-#: of file systems that have no locks
+#: what a user can do about an error of writing
+_REMEDIES = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "free some space"),
+    **dict.fromkeys(
+        (errno.EEXIST, errno.ENOTDIR, errno.EISDIR), "move the file or folder that has its name or its folder's"
+    ),
+}
+#: errors of file systems that have no locks
 _WITHOUT_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
 
 
-def write_atomically(path: Path, write: Callable[[BinaryIO], object], otherwise: str = "") -> None:
-    """Let ``write`` fill a temporary file, then put that in the place of ``path``.
+def write_atomically(path: Path, write: Callable[[BinaryIO], object], hint: str = "") -> None:
+    """Write a temporary file and rename it to ``path``.
 
-    Whatever happens on the way, a kill or a full disk included, ``path`` is either the old file or the whole new
-    one. What killed processes left of earlier attempts is removed. The new file gets the permissions that the process'
-    umask gives, not the temporary file's private ones.
+    Whatever happens in between, including a kill or a full disk, ``path`` is either the old file or the complete new
+    one. Temporary files of killed processes are removed. The new file has the permissions of the process' umask, not
+    the private ones of a temporary file.
 
     Args:
         path: the file.
-        write: is given the temporary file.
-        otherwise: what else may be done where it cannot be written, such as a setting that names another folder.
+        write: writes the content to the open temporary file.
+        hint: what else a user can do if the file cannot be written, such as a setting that names another folder.
 
     Raises:
-        StorageError: the file cannot be written; nothing is left behind.
+        StorageError: the file cannot be written. No temporary file remains.
+
+    Example:
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> write_atomically(folder / "scores.bin", lambda file: file.write(b"0.5"))
+        >>> [path.name for path in folder.iterdir()]
+        ['scores.bin']
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         remove_unfinished(path)
-        _write_atomically(path, write)
+        _write_and_rename(path, write)
     except OSError as error:
-        raise storage_error(path, error, otherwise) from error
+        raise storage_error(path, error, hint) from error
+
+
+def write_text(path: Path, text: str, hint: str = "") -> None:
+    """Write text as UTF-8 by ``write_atomically``.
+
+    Raises:
+        StorageError: as ``write_atomically``.
+    """
+    write_atomically(path, lambda file: file.write(text.encode()), hint)
 
 
 def is_write_error(error: OSError) -> bool:
-    """Whether an error is one of writing: the disk is full or read-only, or a file is in the way."""
-    return error.errno in _FULL | _IN_THE_WAY | {errno.EROFS}
+    """Return whether an error means that a file cannot be written: no space, read-only, or its name is taken."""
+    return error.errno in {*_REMEDIES, errno.EROFS}
 
 
-def storage_error(path: Path, error: OSError, otherwise: str = "") -> StorageError:
-    """The error to raise where ``path`` cannot be written."""
-    remedy = (
-        "free some space"
-        if error.errno in _FULL
-        else "move away what is in its place or its folder's"
-        if error.errno in _IN_THE_WAY
-        else f"let this user write in {path.parent}"
-    )
+def storage_error(path: Path, error: OSError, hint: str = "") -> StorageError:
+    """Return the error to raise if ``path`` cannot be written.
+
+    Args:
+        path: the file.
+        error: the operating system's error.
+        hint: as for ``write_atomically``.
+    """
+    remedy = _REMEDIES.get(error.errno or 0, f"allow this user to write in {path.parent}")
+    alternative = f", or {hint}" if hint else ""
     return StorageError(
-        f"{path} cannot be written ({error.strerror}): {remedy}{otherwise and f', or {otherwise}'}; what was there "
-        "before is still there"
+        f"{path} cannot be written ({error.strerror}): {remedy}{alternative}; a previous file is unchanged"
     )
 
 
-def _write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    handle, temporary = _new_file_of_our_own(path)
+def _write_and_rename(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    handle, temporary = _create_temporary(path)
     try:
         with os.fdopen(handle, "wb") as file:
             write(file)
@@ -81,30 +101,31 @@ def _write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     except BaseException as error:
         with suppress(OSError):
             os.unlink(temporary)
-        # torch says in words of its own that writing failed, whether the disk is full or the user interrupted it
+        # torch raises a RuntimeError of its own for a full disk and for an interrupt
         if isinstance(error, RuntimeError) and isinstance(error.__context__, OSError | KeyboardInterrupt):
             raise error.__context__ from None
         raise
     folder = os.open(path.parent, os.O_RDONLY)
     try:
-        os.fsync(folder)  # makes the new name durable too
+        os.fsync(folder)  # makes the new name durable, too
     finally:
         os.close(folder)
 
 
-def _new_file_of_our_own(path: Path) -> tuple[int, str]:
-    """A temporary file beside ``path``, open and locked."""
+def _create_temporary(path: Path) -> tuple[int, str]:
+    """Create a temporary file beside ``path``, open and locked."""
     while True:
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        if _is_locked(handle, temporary):
+        if _lock(handle, temporary):
             return handle, temporary
-        os.close(handle)  # another process took it for an abandoned one, in this very moment
+        os.close(handle)  # another process took it for an abandoned file before it was locked
 
 
-def _is_locked(handle: int, path: str | Path) -> bool:
-    """Lock an open file until it is closed; whether it is ours then, and still there by this name.
+def _lock(handle: int, path: str | Path) -> bool:
+    """Lock an open file until it is closed.
 
-    On a file system without locks it always is.
+    Returns:
+        Whether this process has the lock and the file still has this name. Always true on a file system without locks.
     """
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -118,14 +139,14 @@ def _is_locked(handle: int, path: str | Path) -> bool:
 
 
 def remove_unfinished(path: Path) -> None:
-    """Remove what ``write_atomically`` left of ``path`` where its process was killed."""
+    """Remove temporary files that killed processes left beside ``path``."""
     remove_abandoned(path.parent.glob(f".{glob.escape(path.name)}.*"))
 
 
 def remove_abandoned(files: Iterable[Path]) -> None:
-    """Remove those of ``files``, made by this module, that no process is at, if they can be removed."""
+    """Remove those of this module's temporary files that no process has locked, where possible."""
     for path in files:
-        with suppress(OSError):  # another has removed or replaced it, is at it, or there are no locks here to tell by
+        with suppress(OSError):  # in use, already removed or replaced, or the file system has no locks
             handle = os.open(path, os.O_RDWR)
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -136,10 +157,13 @@ def remove_abandoned(files: Iterable[Path]) -> None:
 
 @contextmanager
 def try_lock(path: Path) -> Iterator[bool]:
-    """Hold the name ``path``; gives whether it is ours, and not another process'.
+    """Lock the name ``path`` if no other process has locked it.
+
+    Yields:
+        Whether this process has the lock.
 
     Raises:
-        StorageError: its folder cannot be written to.
+        StorageError: the folder of ``path`` cannot be written to.
     """
     lock = path.with_name(f".{path.name}.lock")
     try:
@@ -148,29 +172,28 @@ def try_lock(path: Path) -> Iterator[bool]:
     except OSError as error:
         raise storage_error(lock, error) from error
     try:
-        is_ours = _is_locked(handle, lock)
+        is_locked = _lock(handle, lock)
         try:
-            yield is_ours
+            yield is_locked
         finally:
-            if is_ours:
+            if is_locked:
                 lock.unlink(missing_ok=True)
     finally:
         os.close(handle)
 
 
 @contextmanager
-def exclusive_lock(path: Path, otherwise: str) -> Iterator[None]:
-    """Hold the name ``path``.
+def exclusive_lock(path: Path, hint: str) -> Iterator[None]:
+    """Lock the name ``path``.
+
+    Args:
+        path: the file that only this process may write.
+        hint: what a user can do other than wait for the process that has the lock.
 
     Raises:
-        StorageError: another process does; ``otherwise`` is what may be done but wait for it.
+        StorageError: another process has the lock, or the folder of ``path`` cannot be written to.
     """
-    with try_lock(path) as is_ours:
-        if not is_ours:
-            raise StorageError(f"{path} is in use by another run: wait until that has ended, or {otherwise}")
+    with try_lock(path) as is_locked:
+        if not is_locked:
+            raise StorageError(f"{path} is in use by another run: wait until that run ends, or {hint}")
         yield
-
-
-def write_text(path: Path, text: str, otherwise: str = "") -> None:
-    """``write_atomically`` for text, as UTF-8."""
-    write_atomically(path, lambda file: file.write(text.encode()), otherwise)

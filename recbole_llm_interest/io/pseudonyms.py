@@ -1,14 +1,19 @@
-"""Names for users in messages and logs, which nobody can turn back into their ids."""
+"""Pseudonyms of users in messages and logs, which cannot be turned back into their ids."""
 
 from __future__ import annotations
 
 import hashlib
 import secrets
 
-#: another one in each process, and kept nowhere: without it, short ids could be found by trying them all
+#: differs in each process and is never stored; without it, short ids could be found by trying all of them
 _SALT = secrets.token_bytes(16)
 
 
 def pseudonym(user: str) -> str:
-    """A name for a user, the same throughout this process and no other."""
+    """Return a user's pseudonym. It is the same throughout this process and differs in every other.
+
+    Example:
+        >>> pseudonym("ada") == pseudonym("ada") != pseudonym("bob")
+        True
+    """
     return f"user-{hashlib.blake2b(user.encode('utf-8', 'surrogatepass'), digest_size=6, key=_SALT).hexdigest()}"

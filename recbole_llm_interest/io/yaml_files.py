@@ -1,4 +1,4 @@
-"""Reads the YAML files that people write: settings, and rows of comparisons. No tag in them runs code."""
+"""Reads YAML files that users write: settings and variants of a comparison. No tag in them runs code."""
 
 from __future__ import annotations
 
@@ -9,49 +9,57 @@ import yaml
 
 from recbole_llm_interest.errors import SettingsError
 
-#: nobody writes larger ones; reading takes a second for so many
+#: far more than a person writes; reading as much takes a second
 MAX_BYTES = 250_000
-#: values that a file may hold, each alias counted with all that it stands for
+#: values in a file, where each alias counts as all values that it stands for
 MAX_VALUES = 10_000
 
 
 def read_yaml(path: Path, what: str) -> tuple[Any, list[str]]:
-    """What a YAML file holds, and the keys of its topmost mapping as they are written, doubled ones included.
+    """Read a YAML file.
 
     Args:
         path: the file.
-        what: what it is called in messages, as in "config file".
+        what: its name in messages, such as "config file".
+
+    Returns:
+        The file's content, and the keys of its outermost mapping as written, with duplicates.
 
     Raises:
-        SettingsError: it is not there, is too large, cannot be read, names itself, or the same so often that written
-            out it would fill the memory.
+        SettingsError: the file does not exist, is too large, is not valid YAML, contains itself, or has aliases that
+            expand to more than ``MAX_VALUES`` values.
     """
     try:
         if (size := path.stat().st_size) > MAX_BYTES:
-            raise SettingsError(f"{what} {path} is of {size:,} bytes: it may have {MAX_BYTES:,}")
+            raise SettingsError(f"{what} {path} has {size:,} bytes: at most {MAX_BYTES:,} are allowed")
         text = path.read_text(encoding="utf-8")
         node = yaml.compose(text, yaml.SafeLoader)
-        if node is not None and _values(node, {}, ()) > MAX_VALUES:
-            raise SettingsError(f"{what} {path} holds more than {MAX_VALUES:,} values, with what its aliases stand for")
-        described = yaml.safe_load(text)
+        if node is not None and _count_values(node, {}, ()) > MAX_VALUES:
+            raise SettingsError(f"{what} {path} holds more than {MAX_VALUES:,} values after its aliases are expanded")
+        content = yaml.safe_load(text)
     except FileNotFoundError as error:
         raise SettingsError(f"{what} {path} does not exist") from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError, ValueError) as error:
         raise SettingsError(f"{what} {path} is not readable YAML: {' '.join(str(error).split())}") from error
     keys = [str(key.value) for key, _ in node.value] if isinstance(node, yaml.MappingNode) else []
-    return described, keys
+    return content, keys
 
 
-def _values(node: yaml.Node, known: dict[int, int], above: tuple[int, ...]) -> int:
-    """How many values a node stands for, each alias counted with all below it."""
-    if id(node) in above:
-        raise yaml.YAMLError(f"what stands in line {node.start_mark.line + 1} is part of itself")
-    if id(node) not in known:
-        within = (*above, id(node))
-        parts: list[yaml.Node] = []
+def _count_values(node: yaml.Node, counts: dict[int, int], parents: tuple[int, ...]) -> int:
+    """Count the values of a node, where each alias counts as all values below it.
+
+    Args:
+        node: a node of the file.
+        counts: the values of each node that was counted before, by its ``id``.
+        parents: the nodes around this one.
+    """
+    if id(node) in parents:
+        raise yaml.YAMLError(f"the value in line {node.start_mark.line + 1} contains itself")
+    if id(node) not in counts:
+        children: list[yaml.Node] = []
         if isinstance(node, yaml.MappingNode):
-            parts = [part for pair in node.value for part in pair]
+            children = [child for pair in node.value for child in pair]
         elif isinstance(node, yaml.SequenceNode):
-            parts = node.value
-        known[id(node)] = 1 + sum(_values(part, known, within) for part in parts)
-    return known[id(node)]
+            children = node.value
+        counts[id(node)] = 1 + sum(_count_values(child, counts, (*parents, id(node))) for child in children)
+    return counts[id(node)]

@@ -233,7 +233,7 @@ def test_plot_leaves_out_rows_without_its_metric(tmp_path, metric):
 
 def test_runs_are_kept_where_a_text_cannot_be_written(tmp_path):
     (tmp_path / "table.md").mkdir()
-    with pytest.raises(StorageError, match=r"table\.md cannot be written .*move away what is in its place"):
+    with pytest.raises(StorageError, match=r"table\.md cannot be written .*move the file or folder that has its name"):
         write_comparison([result()], tmp_path / "table")
     assert read_results(tmp_path / "table.json") == [result()]
 

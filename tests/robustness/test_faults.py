@@ -152,7 +152,7 @@ def test_a_folder_that_cannot_be_made_is_one_line(given, here, capsys, setting):
     assert main(command(given | {setting: "taken/below"}, "--model=LLMInterest")) == 2
     line = closing_line(capsys)
     assert line.startswith("error: taken/below")
-    assert "move away what is in its place or its folder's" in line
+    assert "move the file or folder that has its name or its folder's" in line
     assert main(command(given | {setting: "taken"}, "--model=LLMInterest")) == 2
     assert closing_line(capsys).startswith("error: taken")
     assert (here / "taken").read_text() == "mine"
@@ -230,7 +230,7 @@ def test_a_table_a_run_and_a_search_are_one_process_at_a_time(stock, here, capsy
     with try_lock(here / "mine.json"):
         assert main([*words, "--table=mine"]) == 2
     assert closing_line(capsys) == (
-        "error: mine.json is in use by another run: wait until that has ended, or give another --table"
+        "error: mine.json is in use by another run: wait until that run ends, or give another --table"
     )
     at_epoch(2, lambda: signal.raise_signal(signal.SIGINT))
     assert main(words) == 130
@@ -238,7 +238,7 @@ def test_a_table_a_run_and_a_search_are_one_process_at_a_time(stock, here, capsy
     before = files_below(here / "saved")
     with try_lock(state):
         assert main([*words, f"--resume={state}"]) == 2
-        assert f"{state.name} is in use by another run: wait until that has ended" in closing_line(capsys)
+        assert f"{state.name} is in use by another run: wait until that run ends" in closing_line(capsys)
         assert before.items() <= files_below(here / "saved").items()
     assert main([*words, f"--resume={state}"]) == 0
     (here / "small.hyper").write_text("learning_rate choice [0.01,0.02]\n")
