@@ -18,7 +18,7 @@ help:
 	@echo "make lint      ruff and mypy"
 	@echo "make format    format and sort imports"
 	@echo "make docs      build the documentation into site/"
-	@echo "make settings  write the files that are generated from settings.py"
+	@echo "make settings  write the files that are generated from the settings"
 	@echo "make bench     the short benchmarks"
 	@echo "make clean     remove .venv and everything that runs wrote"
 
