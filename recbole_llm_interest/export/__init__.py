@@ -1,1 +1,1 @@
-"""A trained model to take elsewhere: as programs for torch and ONNX, and as a folder for the Hub."""
+"""Export of a trained model's programs, which run without this package, in the formats of ``EXPORT_TARGETS``."""

@@ -1,4 +1,4 @@
-"""What leaves the house: programs do what the model does, a folder answers as what was saved, a hostile one nothing."""
+"""Export: programs equal the model, a folder gives the saved model's answers, a hostile folder is refused."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ from conftest import QUICK, REPOSITORY, SUBJECTS, write_dataset
 from safetensors.torch import load_file, save_file
 
 from recbole_llm_interest.cli.export import main
-from recbole_llm_interest.cli.recommend import main as ask
-from recbole_llm_interest.errors import CheckpointError, LLMInterestError, RequestError, SettingsError
+from recbole_llm_interest.cli.recommend import main as recommend
+from recbole_llm_interest.errors import CheckpointError, ExportError, LLMInterestError, RequestError, SettingsError
 from recbole_llm_interest.evaluation.table import write_comparison
 from recbole_llm_interest.export.equality import largest_differences
 from recbole_llm_interest.export.programs import programs_of
 from recbole_llm_interest.export.saving import write_programs
+from recbole_llm_interest.export.targets import EXPORT_TARGETS
 from recbole_llm_interest.export.tracing import trace
 from recbole_llm_interest.recommender import Recommender
 from recbole_llm_interest.training.comparison import run
@@ -99,7 +100,7 @@ def traced(model, k=None):
     ids=["lstm", "gru", "transformer", "readout", "bare"],
 )
 @torch.no_grad()
-def test_programs_do_what_the_model_does(model, changes, k):
+def test_programs_equal_the_model(model, changes, k):
     """Also beyond the length to which attention reaches, and for one user alone."""
     made = model(**changes)
     programs = traced(made, k)
@@ -123,7 +124,7 @@ def test_programs_do_what_the_model_does(model, changes, k):
 
 
 @torch.no_grad()
-def test_the_check_tells_models_apart(model):
+def test_comparison_finds_another_model(model):
     made = model(**BARE)
     other = copy.deepcopy(made)
     other.tracker.output.bias.add_(0.05)
@@ -140,7 +141,7 @@ def test_the_check_tells_models_apart(model):
     ],
     ids=["lstm", "transformer", "gru with readout"],
 )
-def test_programs_for_onnx_do_what_the_model_does(model, changes, here):
+def test_onnx_programs_equal_the_model(model, changes, here):
     """``write_programs`` raises where one differs; the limits of its own check are those of the test above."""
     pytest.importorskip("onnxruntime")
     made = model(**changes)
@@ -150,6 +151,45 @@ def test_programs_for_onnx_do_what_the_model_does(model, changes, here):
     assert max(it.difference for it in written) <= 1e-5
     for it in written:
         assert str(REPOSITORY).encode() not in it.file.read_bytes(), it.file
+
+
+@EXPORT_TARGETS.register("listing")
+class Listing:
+    """A target from outside the package: the traced operations as text, run by the module that was traced."""
+
+    suffix = ".txt"
+    packages = ()
+
+    def write(self, exported, program, max_length, path):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(str(exported.graph))
+        return program
+
+
+def test_target_from_outside_the_package_is_written_and_compared(model, here):
+    written = write_programs(model(**BARE), LENGTH, here / "programs", targets=["listing"])
+    assert [one.file.name for one in written] == ["score.txt", "step.txt"]
+    assert max(one.difference for one in written) <= 1e-5
+    assert "aten.matmul" in (here / "programs" / "score.txt").read_text()
+    described = json.loads((here / "programs" / "programs.json").read_text())["programs"]
+    assert [list(program["files"]) for program in described.values()] == [["score.txt"], ["step.txt"]]
+
+
+def test_target_that_differs_from_the_model_is_an_error(model, here, monkeypatch):
+    monkeypatch.setattr(Listing, "write", lambda self, exported, program, max_length, path: lambda inputs: {
+        name: value + 1 for name, value in program(inputs).items()
+    })  # fmt: skip
+    with pytest.raises(ExportError, match=r"score\.txt differs from the model by "):
+        write_programs(model(**BARE), LENGTH, here / "programs", targets=["listing"])
+
+
+def test_target_that_is_unknown_or_lacks_a_package_is_an_error(model, here, monkeypatch):
+    with pytest.raises(SettingsError, match="unknown export target 'onx': did you mean 'onnx'"):
+        write_programs(model(**BARE), LENGTH, here, targets=["onx"])
+    monkeypatch.setattr(Listing, "packages", ("no_such_package",))
+    with pytest.raises(ExportError, match=r"\.txt programs need the package no_such_package: pip install "):
+        write_programs(model(**BARE), LENGTH, here, targets=["listing"])
+    assert not list(here.glob("*.txt"))
 
 
 # --- the folder
@@ -182,7 +222,7 @@ def folder(trained, here):
     return here / "model"
 
 
-def test_a_folder_answers_as_what_was_saved(trained, here, monkeypatch):
+def test_folder_gives_the_answers_of_the_saved_model(trained, here, monkeypatch):
     checkpoint, folder, _ = trained
     saved = Recommender.load(checkpoint, use_gpu=False)
     shutil.copytree(folder, here / "moved")
@@ -209,14 +249,14 @@ def test_a_folder_answers_as_what_was_saved(trained, here, monkeypatch):
         loaded.save_pretrained(here / "again")
 
 
-def test_a_folder_that_was_loaded_can_be_saved_again(trained, here):
+def test_loaded_folder_can_be_saved_again(trained, here):
     files = Recommender.from_pretrained(trained[1]).save_pretrained(here / "again")
     for file in files:
         if file.name != "README.md":
             assert file.read_bytes() == (trained[1] / file.name).read_bytes(), file.name
 
 
-def test_nothing_of_a_folder_is_a_pickle_or_names_a_user(trained):
+def test_folder_holds_no_pickle_and_no_user(trained):
     _, folder, _ = trained
     files = [path for path in folder.rglob("*") if path.is_file()]
     assert {path.suffix for path in files} == {".json", ".safetensors", ".md", ".pt2"}
@@ -234,7 +274,7 @@ def test_nothing_of_a_folder_is_a_pickle_or_names_a_user(trained):
     assert not users["user_text"].any()
 
 
-def test_card_says_what_the_run_gave(trained):
+def test_card_has_the_results_of_the_run(trained):
     _, folder, result = trained
     _, front, body = (folder / "README.md").read_text().split("---\n", 2)
     card = yaml.safe_load(front)
@@ -249,15 +289,15 @@ def test_card_says_what_the_run_gave(trained):
     assert "`time_features`" in body
 
 
-def test_written_programs_say_how_they_are_used(trained):
+def test_programs_json_suffices_to_run_a_program(trained):
     """From ``programs.json`` alone, as somebody without this package would."""
     _, folder, _ = trained
-    told = json.loads((folder / "programs" / "programs.json").read_text())
+    described = json.loads((folder / "programs" / "programs.json").read_text())
     vocabulary = json.loads((folder / "vocabulary.json").read_text())
     values = {"item_seq": torch.tensor([[vocabulary.index("i1"), vocabulary.index("i7"), 0]]),
               "item_seq_len": torch.tensor([2]), "time_gap": torch.tensor([[1, 2 + 7, 0]])}  # fmt: skip
     inputs = {}
-    for name, field in told["programs"]["score"]["inputs"].items():
+    for name, field in described["programs"]["score"]["inputs"].items():
         shape = [{"batch": 1, "length": 3}.get(size, size) for size in field["shape"]]
         inputs[name] = values.get(name, torch.zeros(shape, dtype=getattr(torch, field["type"])))
         assert list(inputs[name].shape) == shape
@@ -268,13 +308,13 @@ def test_written_programs_say_how_they_are_used(trained):
     assert found["scores"][0].tolist() == pytest.approx([score for _, score in best], abs=1e-4)
 
 
-def test_a_folder_is_asked_from_the_command_line(trained, here, capsys):
-    assert ask([f"--checkpoint={trained[1]}", "--history=i1,i7", "--k=3", "--json"]) == 0
+def test_recommend_command_takes_a_folder(trained, here, capsys):
+    assert recommend([f"--checkpoint={trained[1]}", "--history=i1,i7", "--k=3", "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
     recommender = Recommender.from_pretrained(trained[1])
     best = recommender.recommend(recommender.start(history=["i1", "i7"]), 3)
     assert [one["item"] for one in answer["recommendations"]] == [item for item, _ in best]
-    assert ask([f"--checkpoint={trained[1]}", "--hidden_size=3"]) == 2
+    assert recommend([f"--checkpoint={trained[1]}", "--hidden_size=3"]) == 2
     assert "hidden_size is no setting of the encoders" in capsys.readouterr().err
 
 
@@ -368,14 +408,14 @@ def test_hostile_folders_are_refused_in_one_line(folder, name):
     assert "\n" not in str(error.value)
 
 
-def test_texts_can_be_left_out(folder):
+def test_texts_are_optional(folder):
     (folder / "texts.json").unlink()
     recommender = Recommender.from_pretrained(folder)
     assert recommender.label("i1") == "i1"
     assert len(recommender.recommend(recommender.start(history=["i1"]), 5)) == 5
 
 
-def test_another_encoder_than_that_of_training_is_not_used(folder):
+def test_encoder_that_differs_from_training_is_refused(folder):
     recommender = Recommender.from_pretrained(folder, text_encoder="hashing")
     with pytest.raises(RequestError, match="text encoder on this machine is not the one that the model was trained"):
         recommender.add_item("new", {"title": "whales"})
@@ -383,7 +423,7 @@ def test_another_encoder_than_that_of_training_is_not_used(folder):
         Recommender.from_pretrained(folder, hidden_size=3)
 
 
-def test_hub_is_asked_only_where_allowed(here, network):
+def test_hub_is_contacted_only_with_download_weights(here, network):
     with pytest.raises(CheckpointError, match="not asked unless download_weights=True"):
         Recommender.from_pretrained("someone/interest")
     with pytest.raises(CheckpointError, match="no name of a model on the hub"):
@@ -397,7 +437,7 @@ def test_hub_is_asked_only_where_allowed(here, network):
 # --- the command line
 
 
-def test_mistakes_are_one_line(trained, here, capsys):
+def test_mistake_is_one_line(trained, here, capsys):
     checkpoint, *_ = trained
     (here / "file").write_text("")
     other = json.loads((checkpoint.parent / "shelf.json").read_text())
