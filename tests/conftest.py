@@ -119,6 +119,38 @@ def built(settings: dict[str, Any]) -> Callable[..., Any]:
     return build
 
 
+@pytest.fixture(scope="session")
+def docstring_globals(tmp_path_factory: pytest.TempPathFactory, feature_cache: Path) -> dict[str, Any]:
+    """What examples in docstrings use without making it: a model on ``cycle``, its data, and a training batch."""
+    import torch
+    from recbole.config import Config
+    from recbole.data import create_dataset, data_preparation
+    from recbole.utils import get_model, init_seed
+
+    folder = tmp_path_factory.mktemp("docstrings")
+    titles = {f"i{n}": f"A film about {subject}" for n, subject in enumerate(SUBJECTS)}
+    write_dataset(folder / "data", "cycle", cycle_events(), titles, {"u0": "farmer", "u1": "librarian"})
+    settings = {**QUICK, "text_encoder": "hashing", "dropout_prob": 0.0, "modality_dropout": 0.0, "use_gpu": False}
+    places = {"data_path": str(folder / "data"), "feature_cache": str(feature_cache)}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(sys, "argv", ["test"])
+        config = Config("LLMInterest", "cycle", config_dict=settings | places)
+        init_seed(config["seed"], config["reproducibility"])
+        train, _, test = data_preparation(config, create_dataset(config))
+        model = get_model("LLMInterest")(config, train._dataset)
+    batches: list[Any] = []
+    model.objectives["future"].register_forward_pre_hook(lambda _, arguments: batches.append(arguments[0]))
+    model.calculate_loss(next(iter(train)))
+    return {
+        "torch": torch,
+        "config": config,
+        "dataset": train._dataset,
+        "interaction": next(iter(test))[0][:3],
+        "batch": batches[0],
+    }
+
+
 @pytest.fixture
 def network(monkeypatch):
     """What is asked for over the network, which gives nothing."""

@@ -12,8 +12,8 @@ MODULES = [module_name(path) for path in trees() if ">>>" in path.read_text()]
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_examples_run(module, here):
+def test_examples_run(module, docstring_globals, here):
     name = f"{PACKAGE.name}.{module}".removesuffix(".__init__")
-    outcome = doctest.testmod(importlib.import_module(name), optionflags=doctest.ELLIPSIS)
+    outcome = doctest.testmod(importlib.import_module(name), extraglobs=docstring_globals, optionflags=doctest.ELLIPSIS)
     assert outcome.attempted > 0
     assert outcome.failed == 0

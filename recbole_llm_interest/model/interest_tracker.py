@@ -19,7 +19,7 @@ class InterestState(NamedTuple):
         user: representations of the users, ``[B, U]``; None if the tracker has no user content.
 
     Example:
-        >>> state = InterestState(torch.zeros(2, 3, 16), torch.zeros(3, 0, 16), None)  # an LSTM of one layer, three users
+        >>> state = InterestState(torch.zeros(2, 3, 16), torch.zeros(3, 0, 16), None)  # three users of an LSTM
         >>> state.carried.shape[1]
         3
     """

@@ -34,7 +34,12 @@ class LLMInterest(SequentialRecommender):
     where :math:`b_t` is a learned bias on the items of the history and on their nearest neighbours by content. The
     loss is next-item cross-entropy at every position of one pass, plus weighted self-supervised objectives.
 
-    Shapes: B batch, L length of the history, D ``embedding_size``, N items with padding, C candidates of a step.
+    Shapes: B batch, L length of a history, D ``embedding_size``, N items with padding, C candidates of a step.
+
+    Example:
+        >>> model = LLMInterest(config, dataset).eval()  # as RecBole builds it
+        >>> model.full_sort_predict(interaction).shape  # scores of every item for each history
+        torch.Size([3, 9])
     """
 
     input_type = InputType.POINTWISE
@@ -62,10 +67,9 @@ class LLMInterest(SequentialRecommender):
 
         # losses
         self.negative_sampler = parts.negative_sampler
-        precision = getattr(torch, settings.loss_precision)
-        self.loss = NextItemLoss(self.scoring_rule, settings.target_horizon, settings.target_decay, precision)
+        self.loss = NextItemLoss.from_settings(settings)
         self.objectives = parts.objectives
-        self.register_load_state_dict_pre_hook(rename_parameters)
+        self.register_load_state_dict_pre_hook(rename_parameters)  # checkpoints of former versions
 
     def initial_state(self, user: Tensor) -> InterestState:
         """The state of users ``[B]`` before the first event, from their profiles; 0 is an unknown user."""
@@ -76,13 +80,9 @@ class LLMInterest(SequentialRecommender):
     def forward(
         self, item_seq: Tensor, state: InterestState, items: Tensor, times: dict[str, Tensor] | None = None
     ) -> Tensor:
-        """Interest after each event of ``item_seq``, ``[B, L] -> [B, L, D]``.
+        """Interest after each event of ``item_seq``, ``[B, L] -> [B, L, D]``, padded behind the end with 0.
 
-        Args:
-            item_seq: histories, padded behind the end with 0.
-            state: before the first event.
-            items: representations of all items, ``[N, D]``.
-            times: time features of the events, ``[B, L]`` by name.
+        ``items`` are the representations of all items, ``[N, D]``, and ``times`` the time features, ``[B, L]`` by name.
         """
         events = F.embedding(item_seq, items)
         for name, values in (times or {}).items():
@@ -132,8 +132,8 @@ class LLMInterest(SequentialRecommender):
     def _last_interest(self, interaction: Interaction, table: ItemTable) -> tuple[Tensor, ItemBias | None]:
         """Interest after each history's last event, ``[B, D]``, and the history's bias."""
         item_seq, last = interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN] - 1
-        state = self.initial_state(interaction[self.USER_ID])
-        seq_output = self.forward(item_seq, state, table.representations, self._times(interaction))
+        user, times = interaction[self.USER_ID], self._times(interaction)
+        seq_output = self.forward(item_seq, self.initial_state(user), table.representations, times)
         return self.gather_indexes(seq_output, last), self.bias_after(item_seq, last)
 
     def bias_after(self, item_seq: Tensor, last: Tensor) -> ItemBias | None:

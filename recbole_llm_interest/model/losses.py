@@ -12,6 +12,7 @@ from torch.autograd.function import once_differentiable
 
 from recbole_llm_interest.model.history_bias import ItemBias
 from recbole_llm_interest.model.scoring import ScoringRule, logits
+from recbole_llm_interest.settings import ModelSettings
 
 #: upper bound of the logits in a chunk of the next-item loss: in float32 128 MB; 512 MB on a GPU, where many small
 #: chunks cost more to launch than to compute
@@ -44,6 +45,12 @@ class NextItemLoss:
     horizon: int = 1
     decay: float = 0.5
     precision: torch.dtype = torch.float32
+
+    @classmethod
+    def from_settings(cls, settings: ModelSettings) -> NextItemLoss:
+        """Build it from ``score``, ``temperature``, ``target_horizon``, ``target_decay`` and ``loss_precision``."""
+        rule = ScoringRule.from_settings(settings)
+        return cls(rule, settings.target_horizon, settings.target_decay, getattr(torch, settings.loss_precision))
 
     def __call__(
         self,

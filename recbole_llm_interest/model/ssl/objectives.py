@@ -42,6 +42,12 @@ class TrainingBatch:
             representations ``[C, D]``: ``[B, L, D]``.
         next_item_loss: the next-item loss of interest ``[B, L, D]`` after each event of histories ``[B, L]`` that are
             followed by items ``[B, L]``, a scalar.
+
+    Example:
+        >>> batch.seq_output.shape[:2] == batch.item_seq.shape  # what a model passes to its objectives
+        True
+        >>> torch.allclose(batch.track(batch.item_seq, batch.items), batch.seq_output)
+        True
     """
 
     item_seq: Tensor
@@ -62,7 +68,18 @@ class TrainingBatch:
 
 
 class Objective(nn.Module):
-    """The base of self-supervised objectives."""
+    """The base of self-supervised objectives.
+
+    Example:
+        >>> class Shrinkage(Objective):
+        ...     @classmethod
+        ...     def from_settings(cls, settings, item_encoder):
+        ...         return cls()
+        ...     def forward(self, batch):
+        ...         return batch.seq_output.square().mean()
+        >>> Shrinkage()(batch).shape  # OBJECTIVES.register("shrinkage") adds the setting ssl_shrinkage_weight
+        torch.Size([])
+    """
 
     @classmethod
     def from_settings(cls, settings: ModelSettings, item_encoder: EntityEncoder) -> Objective:
@@ -84,6 +101,10 @@ class FutureContrast(Objective):
 
     The positive is the mean representation of the next ``horizon`` items (Ma et al., KDD 2020), the negatives those of
     other users. A horizon of 1 contrasts a history with its next item.
+
+    Example:
+        >>> FutureContrast(temperature=0.2, horizon=5)(batch).shape
+        torch.Size([])
     """
 
     def __init__(self, temperature: float, horizon: int) -> None:
@@ -113,6 +134,10 @@ class BackwardReading(Objective):
 
     A learned vector is added to every item, so that the tracker knows the direction. Each history is used twice, which
     helps where histories are short.
+
+    Example:
+        >>> BackwardReading(item_size=batch.items.shape[1])(batch).shape
+        torch.Size([])
     """
 
     def __init__(self, item_size: int) -> None:
@@ -137,6 +162,10 @@ class ViewContrast(Objective):
 
     A view is cropped, masked, reordered, or has items substituted by their neighbours (CL4SRec, arXiv 2010.14395;
     CoSeRec, arXiv 2108.06479). Without neighbours (``content_neighbours``), nothing is substituted.
+
+    Example:
+        >>> ViewContrast(temperature=0.2, share=0.3, item_size=batch.items.shape[1])(batch).shape
+        torch.Size([])
     """
 
     def __init__(self, temperature: float, share: float, item_size: int) -> None:
@@ -186,6 +215,10 @@ class ModalityAlignment(Objective):
 
     The mean over the pairs of modalities (CLIP, arXiv 2103.00020); 0 if items have one modality only. The ID takes no
     part: it would have to repeat the content.
+
+    Example:
+        >>> float(ModalityAlignment(temperature=0.2)(batch))  # these items have one modality
+        0.0
     """
 
     def __init__(self, temperature: float) -> None:
@@ -217,6 +250,10 @@ class MaskedItem(Objective):
 
     The cloze task of BERT4Rec (arXiv 1904.06690) for a tracker that reads in one direction. Histories of one event
     take no part.
+
+    Example:
+        >>> MaskedItem(temperature=0.07, item_size=batch.items.shape[1])(batch).shape
+        torch.Size([])
     """
 
     def __init__(self, temperature: float | None, item_size: int) -> None:
@@ -255,6 +292,10 @@ class FeatureAutoencoding(Objective):
 
     A linear decoder a modality, with 1 - cosine as its error; with ``modality_dropout``, dropped modalities are
     reconstructed as well (denoising: Vincent et al., ICML 2008). The mean over the modalities that items have.
+
+    Example:
+        >>> list(FeatureAutoencoding(batch.item_encoder).decoders)
+        ['text']
     """
 
     def __init__(self, item_encoder: EntityEncoder) -> None:
