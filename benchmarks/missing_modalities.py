@@ -19,7 +19,7 @@ from recbole.quick_start import load_data_and_model
 from recbole.utils import get_trainer
 from tabulate import tabulate
 
-from recbole_llm_interest.model.fusion import ID
+from recbole_llm_interest.model.entity_encoder import ID
 
 
 def main() -> None:

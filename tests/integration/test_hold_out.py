@@ -24,8 +24,11 @@ def script(name: str, *options: str, cwd: Path) -> str:
 
 
 @pytest.fixture
-def held_out(here):
+def held_out(here, monkeypatch, capsys):
     """What the script printed of a data set of short histories, and the lines before and after: (user, item) each."""
+    monkeypatch.syspath_prepend(str(REPOSITORY / "benchmarks"))
+    import hold_out
+
     chance = random.Random(1)
     events = [
         (f"u{user}", f"i{item}", 100.0 * user + step)
@@ -33,8 +36,11 @@ def held_out(here):
         for step, item in enumerate(chance.sample(range(12), k=4 + user % 4))
     ]
     write_dataset(here / "data", "short", events)
-    said = script("hold_out.py", "--what=items", "--dataset=short", "--data_path=data", "--output=data", "--share=0.3",
-                  cwd=here)  # fmt: skip
+    options = ["--what=items", "--dataset=short", "--data_path=data", "--output=data", "--share=0.3"]
+    monkeypatch.setattr(sys, "argv", ["hold_out.py", *options])
+    hold_out.main()
+    monkeypatch.setattr(sys, "argv", ["test"])
+    said = capsys.readouterr().out
     lines = (here / "data" / "short-new-items" / "short-new-items.inter").read_text().splitlines()[1:]
     return said, [event[:2] for event in events], [tuple(line.split("\t")[:2]) for line in lines]
 
