@@ -33,7 +33,11 @@ def settings_keys() -> list[str]:
 
 
 def read_settings(settings: type[_Settings], config: Mapping[str, Any] | Any) -> _Settings:
-    """Read a group of settings from RecBole's ``config``. A missing key has its default.
+    """Read a group of settings from RecBole's configuration.
+
+    Args:
+        settings: the group, such as ``ModelSettings``.
+        config: RecBole's ``Config``, or a mapping of values by key. A key that it lacks has its default.
 
     Raises:
         SettingsError: a key that the user gave is unknown, or a value has the wrong type or is out of range.
@@ -51,7 +55,11 @@ def read_settings(settings: type[_Settings], config: Mapping[str, Any] | Any) ->
 def ssl_weights(config: Mapping[str, Any] | Any) -> dict[str, float]:
     """Read the weights of the SSL objectives that are on, by the objective's name.
 
-    The order is that of ``ModelSettings``, followed by objectives that are registered from outside the package.
+    Args:
+        config: as for ``read_settings``.
+
+    Returns:
+        The weights above 0, in the order of ``ModelSettings``; objectives from outside the package come last.
 
     Raises:
         SettingsError: as for ``read_settings``.
