@@ -15,7 +15,6 @@ from conftest import QUICK, REPOSITORY
 from PIL import Image
 from safetensors.numpy import load_file
 
-from recbole_llm_interest.cli import doctor
 from recbole_llm_interest.cli.encode import main
 
 
@@ -92,8 +91,8 @@ def test_bad_media_are_listed_and_the_rest_is_encoded(daily, here, capsys):
     out = capsys.readouterr().out
     refused = summaries_of(out)["item", "image"]["refused"]
     assert set(refused) == {"history-1", "travel-1"}
-    assert "refused: item 'history-1': image is not a readable image" in out
-    assert "refused: item 'music-1': audio is no" in out
+    assert "rejected: item 'history-1': image is not a readable image" in out
+    assert "rejected: item 'music-1': audio is no" in out
     assert main([*words(daily), "--strict"]) == 2
     assert (
         "2 of 64 items have image content that cannot be used ('history-1' is not a readable image"
@@ -238,42 +237,6 @@ def test_users_without_content_need_no_other_settings(daily, here, capsys):
     users.write_text('{"user_id": "ada", "job": "engineer"}\n')
     assert main(words(daily)) == 2
     assert "user_text_template names 'occupation', which" in capsys.readouterr().err
-
-
-def test_doctor_tells_models_of_the_hub_cache_from_those_without_weights(here, monkeypatch):
-    from huggingface_hub import constants
-
-    for name, files in {"a--whole": ["config.json", "model.safetensors"], "a--half": ["config.json"]}.items():
-        references, snapshot = (here / f"models--{name}" / folder for folder in ("refs", f"snapshots/{'0' * 40}"))
-        references.mkdir(parents=True)
-        snapshot.mkdir(parents=True)
-        (references / "main").write_text(snapshot.name)
-        for file in files:
-            (snapshot / file).write_text("{}")
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(here))
-    (state,) = [finding.state for finding in doctor.examine() if finding.what == "hub cache"]
-    assert state.endswith(": a/whole; without weights: a/half")
-
-
-def test_doctor_says_a_mistake_in_one_line_and_nothing_else(capsys):
-    assert doctor.main(["--everything"]) == 2
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert said.err == "error: command line: unrecognized arguments: --everything; --help lists the options\n"
-
-
-def test_doctor_says_what_can_run_here(capsys, monkeypatch):
-    assert doctor.main([]) == 0
-    out = capsys.readouterr().out
-    for word in ("torchvision", "all-MiniLM-L6-v2", "open_clip", "soundfile", "hub cache", "CPU cores"):
-        assert word in out
-    monkeypatch.setitem(sys.modules, "librosa", None)
-    monkeypatch.setitem(sys.modules, "sentence_transformers", None)
-    assert doctor.main([]) == 1
-    out = capsys.readouterr().out
-    assert "| BROKEN  | text encoders" in out
-    assert "| missing | audio features without weights" in out
-    assert "recbole_llm_interest[audio]" in out
 
 
 def test_picture_of_every_topic_can_be_told_from_the_others(daily_data):
