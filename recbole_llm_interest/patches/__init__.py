@@ -1,69 +1,45 @@
-"""Mends for what RecBole 1.2.1 breaks on today: one small function per upstream fault.
+"""Patches of RecBole 1.2.1: one function for each upstream fault.
 
-Each says which upstream issue reports the fault and when the mend is not needed; RecBole itself is neither
-copied nor edited. They apply to every model that runs in the process, so that a baseline runs under the same
-rules as ours.
+Each docstring describes the fault with its upstream issue, what the patch does, and when it is not needed. RecBole is
+neither copied nor edited. Patches apply to every model of the process, so baselines run under the same conditions as
+LLMInterest.
 """
 
 from __future__ import annotations
 
-from recbole_llm_interest.patches.data import (
-    load_configured_columns,
-    log_filtered_interactions,
-    replace_atomic_file_reader,
-    sort_by_float64_timestamps,
-)
-from recbole_llm_interest.patches.environment import (
-    declare_torchvision_operators,
-    ignore_recbole_deprecations,
-    keep_anomaly_detection_off,
-    patch_numpy_aliases,
-    restore_dok_matrix_update,
-    stub_ray,
-)
-from recbole_llm_interest.patches.security import (
-    disallow_pickles_in_ldiffrec,
-    refuse_downloads,
-    refuse_unrequested_pickles,
-    replace_eval_by_literals,
-    replace_eval_in_kd_dagfm,
-)
-from recbole_llm_interest.patches.training import (
-    disable_unused_negative_sampling,
-    fix_count_metrics,
-    fix_early_stopping_on_plateaus,
-    fix_folder_creation_race,
-    fix_pop_counts,
-    save_weights_only_checkpoints,
-    write_tensorboard_beside_log,
+from recbole_llm_interest.patches import data, environment, security, training
+
+#: in the order in which they are applied; the first three must run before RecBole is imported
+PATCHES = (
+    environment.patch_numpy_aliases,
+    environment.stub_ray,
+    environment.declare_torchvision_operators,
+    security.replace_eval_by_literals,
+    security.replace_eval_in_kd_dagfm,
+    security.refuse_unrequested_pickles,
+    security.disallow_pickles_in_ldiffrec,
+    security.refuse_downloads,
+    data.load_configured_columns,
+    data.replace_atomic_file_reader,
+    data.log_filtered_interactions,
+    training.disable_unused_negative_sampling,
+    training.fix_pop_counts,
+    data.sort_by_float64_timestamps,
+    training.save_weights_only_checkpoints,
+    training.write_tensorboard_beside_log,
+    training.fix_early_stopping_on_plateaus,
+    training.fix_folder_creation_race,
+    training.fix_count_metrics,
+    environment.restore_dok_matrix_update,
+    environment.ignore_recbole_deprecations,
+    environment.keep_anomaly_detection_off,
 )
 
 
 def install() -> None:
-    """Apply every mend that this environment needs. Calling it again changes nothing."""
+    """Apply every patch that this environment needs. Further calls have no effect."""
     if getattr(install, "done", False):
         return
-    # The first three have to be in place before RecBole is imported.
-    patch_numpy_aliases()
-    stub_ray()
-    declare_torchvision_operators()
-    replace_eval_by_literals()
-    replace_eval_in_kd_dagfm()
-    refuse_unrequested_pickles()
-    disallow_pickles_in_ldiffrec()
-    refuse_downloads()
-    load_configured_columns()
-    replace_atomic_file_reader()
-    log_filtered_interactions()
-    disable_unused_negative_sampling()
-    fix_pop_counts()
-    sort_by_float64_timestamps()
-    save_weights_only_checkpoints()
-    write_tensorboard_beside_log()
-    fix_early_stopping_on_plateaus()
-    fix_folder_creation_race()
-    fix_count_metrics()
-    restore_dok_matrix_update()
-    ignore_recbole_deprecations()
-    keep_anomaly_detection_off()
+    for patch in PATCHES:
+        patch()
     install.done = True  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""Patches for how RecBole reads, filters and orders data."""
+"""Patches for how RecBole reads, filters and sorts data."""
 
 from __future__ import annotations
 
@@ -6,16 +6,18 @@ import os
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from recbole_llm_interest.errors import DataError
 from recbole_llm_interest.io.atomic_files import AtomicFormat, read_atomic_file, read_header
 
 
 def load_configured_columns() -> None:
-    """Load the user, item and time column of a data set that RecBole has no settings file for (no upstream issue).
+    """Load the user, item and time columns of a data set that RecBole has no settings file for (no upstream issue).
 
-    RecBole's default ``load_col`` has ``user_id`` and ``item_id`` only, whatever the settings call them, and no time,
-    so that every sequential model stops at a data set of one's own. Skipped where the user, or RecBole's own file
-    for the data set, says which columns to load.
+    RecBole's default ``load_col`` has only ``user_id`` and ``item_id``, whatever names the settings give them, and no
+    time, so every sequential model fails on a data set of one's own. Skipped if ``load_col`` is set by the user or by
+    RecBole's own file for the data set.
     """
     from recbole.config import Config
 
@@ -24,8 +26,8 @@ def load_configured_columns() -> None:
     def _update_internal_config_dict(self: Any, file: str) -> Any:
         config_dict = original(self, file)
         if os.path.basename(file) == "sample.yaml":
-            named = {**self.internal_config_dict, **self.external_config_dict}
-            fields = [named[key] for key in ("USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD")]
+            settings = {**self.internal_config_dict, **self.external_config_dict}
+            fields = [settings[key] for key in ("USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD")]
             self.internal_config_dict["load_col"]["inter"] = fields
         return config_dict
 
@@ -33,66 +35,88 @@ def load_configured_columns() -> None:
 
 
 def replace_atomic_file_reader() -> None:
-    """Load a data set's files by the checked reader, for every model (no upstream issue).
+    """Read atomic files by ``read_atomic_file``, for every model (no upstream issue; memory: #704).
 
-    RecBole's takes quotes in titles for CSV's, drops the ids ``NA`` and ``null``, shifts columns where a title holds a
-    tab, fails on a byte order mark, and puts the mean in the place of a time that is none. It also takes three times
-    as long and five times the memory (#704). Not needed once it reads what stands between two tabs, and says what it
-    leaves out.
+    RecBole's reader treats quotes in titles as those of CSV, drops the ids ``NA`` and ``null``, shifts columns if a
+    title holds a tab, fails on a byte order mark, and replaces an invalid timestamp with the mean. It also takes three
+    times as long and five times the memory. Not needed once RecBole reads fields unchanged and reports skipped rows.
     """
     from recbole.data.dataset import Dataset
-    from recbole.utils import FeatureSource, FeatureType
+    from recbole.utils import FeatureSource
 
-    def _load_feat(self: Any, filepath: str, source: Any) -> Any:
-        wanted, unwanted = self._get_load_and_unload_col(source)
-        if wanted == set():
-            return None
-        path, layout = Path(filepath), AtomicFormat.from_config(self.config)
-        columns = {
-            name: kind
-            for name, kind in read_header(path, layout).items()
-            if (wanted is None or name in wanted) and name not in (unwanted or ())
-        }
+    def _load_feat(self: Any, filepath: str, source: Any) -> pd.DataFrame | None:
+        path, atomic_format = Path(filepath), AtomicFormat.from_config(self.config)
+        columns = _columns_to_load(self, path, atomic_format, source)
         if not columns:
-            self.logger.warning(f"no column of {path} is loaded: load_col and unload_col leave none")
             return None
-        ids = {
-            FeatureSource.INTERACTION: [self.uid_field, self.iid_field],
-            FeatureSource.USER: [self.uid_field],
-            FeatureSource.ITEM: [self.iid_field],
-        }.get(source, [])
-        is_event = source == FeatureSource.INTERACTION
+        is_interaction = source == FeatureSource.INTERACTION
         frame = read_atomic_file(
             path,
-            layout,
+            atomic_format,
             columns,
-            ids=[field for field in ids if field is not None],
-            unique=not is_event,
-            time_field=self.time_field if is_event else None,
+            ids=_id_fields(self, source),
+            unique=not is_interaction,
+            time_field=self.time_field if is_interaction else None,
             strict=bool(self.config["strict_data"]),
         )
         for field, kind in columns.items():
-            if source != "link":  # its columns are those of other files
-                self.field2source[field] = source
-                self.field2type[field] = FeatureType(kind)
-                if "float" in kind:
-                    self.field2bucketnum[field] = 2
-            self.field2seqlen[field] = 1
-            if kind.endswith("_seq"):
-                longest = max(map(len, frame[field]))
-                at_most = (self.config["seq_len"] or {}).get(field, longest)
-                frame[field] = [values[:at_most] for values in frame[field]]
-                self.field2seqlen[field] = min(longest, at_most)
+            _register_field(self, frame, field, kind, source)
         return frame
 
     Dataset._load_feat = _load_feat
 
 
-def log_filtered_interactions() -> None:
-    """Say how many events RecBole leaves out for an item or user that its own file does not have (no upstream issue).
+def _columns_to_load(dataset: Any, path: Path, atomic_format: AtomicFormat, source: Any) -> dict[str, str]:
+    """Return the type of each column that ``load_col`` and ``unload_col`` select, by its name."""
+    load, unload = dataset._get_load_and_unload_col(source)
+    if load == set():
+        return {}
+    columns = {
+        name: kind
+        for name, kind in read_header(path, atomic_format).items()
+        if (load is None or name in load) and name not in (unload or ())
+    }
+    if not columns:
+        dataset.logger.warning(f"no column of {path} is loaded: load_col and unload_col exclude all of them")
+    return columns
 
-    Their items and users are gone from every split, without a word. Skipped where ``filter_inter_by_user_or_item`` is
-    off.
+
+def _id_fields(dataset: Any, source: Any) -> list[str]:
+    """Return the columns that must not be empty in a file of ``source``."""
+    from recbole.utils import FeatureSource
+
+    fields = {
+        FeatureSource.INTERACTION: [dataset.uid_field, dataset.iid_field],
+        FeatureSource.USER: [dataset.uid_field],
+        FeatureSource.ITEM: [dataset.iid_field],
+    }.get(source, [])
+    return [field for field in fields if field is not None]
+
+
+def _register_field(dataset: Any, frame: pd.DataFrame, field: str, kind: str, source: Any) -> None:
+    """Set what RecBole's data set knows of a field, and truncate its sequences to ``seq_len``."""
+    from recbole.utils import FeatureType
+
+    if source != "link":  # the columns of a link file are described by other files
+        dataset.field2source[field] = source
+        dataset.field2type[field] = FeatureType(kind)
+        if "float" in kind:
+            dataset.field2bucketnum[field] = 2
+    dataset.field2seqlen[field] = 1
+    if kind.endswith("_seq"):
+        longest = max(map(len, frame[field]))
+        at_most = (dataset.config["seq_len"] or {}).get(field, longest)
+        frame[field] = [values[:at_most] for values in frame[field]]
+        dataset.field2seqlen[field] = min(longest, at_most)
+
+
+def log_filtered_interactions() -> None:
+    """Log how many interactions RecBole drops because their item or user is not in its own file (no upstream issue).
+
+    RecBole removes them from every split without a message. Skipped if ``filter_inter_by_user_or_item`` is off.
+
+    Raises:
+        DataError: in the patched method, if ``strict_data`` is set and an interaction is dropped.
     """
     from recbole.data.dataset import Dataset
 
@@ -101,10 +125,10 @@ def log_filtered_interactions() -> None:
     def _filter_inter_by_user_or_item(self: Any) -> None:
         before = len(self.inter_feat)
         original(self)
-        if left_out := before - len(self.inter_feat):
+        if dropped := before - len(self.inter_feat):
             message = (
-                f"{self.dataset_name}: {left_out} of {before} events left out, whose item or user the .item or .user "
-                "file does not have: filter_inter_by_user_or_item=False keeps them"
+                f"{self.dataset_name}: {dropped} of {before} interactions dropped, because their item or user is not "
+                "in the .item or .user file: filter_inter_by_user_or_item=False keeps them"
             )
             if self.config["strict_data"]:
                 raise DataError(message)
@@ -114,20 +138,20 @@ def log_filtered_interactions() -> None:
 
 
 def sort_by_float64_timestamps() -> None:
-    """Sort events by their time in double precision (#2204, #1653).
+    """Sort interactions by their timestamps in double precision (#2204, #1653).
 
-    RecBole casts times to float32 before it sorts: a step of 128 s for epoch seconds, of two minutes and more for
-    milliseconds, within which events keep the file's order. Sorting stably beforehand is enough, since the cast
-    keeps the order and RecBole's own sort is stable. Events of the very same time stay in the file's order.
-    Skipped for data that is not ordered by time or that comes already split.
+    RecBole casts timestamps to float32 before it sorts. That rounds epoch seconds to multiples of 128 s, and epoch
+    milliseconds to multiples of 131 s; interactions in between stay in the file's order. The patch sorts before the
+    cast, which keeps the order, as does RecBole's own sort, which is stable. Interactions with equal timestamps stay in
+    the file's order. Skipped for data that is not ordered by time or is split already.
     """
     from recbole.data.dataset import Dataset
 
     original = Dataset._change_feat_format
 
     def _change_feat_format(self: Any) -> None:
-        ordered_by_time = self.config["eval_args"]["order"] == "TO" and self.time_field in self.inter_feat
-        if ordered_by_time and self.benchmark_filename_list is None:
+        is_ordered_by_time = self.config["eval_args"]["order"] == "TO" and self.time_field in self.inter_feat
+        if is_ordered_by_time and self.benchmark_filename_list is None:
             self.inter_feat = self.inter_feat.sort_values(self.time_field, kind="stable", ignore_index=True)
         original(self)
 

@@ -1,4 +1,4 @@
-"""Patches for RecBole's environment: today's numpy, ray, torchvision, scipy and torch."""
+"""Patches for RecBole's environment: current versions of numpy, ray, torchvision, scipy and torch."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import torch
 
 
 def patch_numpy_aliases() -> None:
-    """Give numpy back the aliases that RecBole uses (#1604, #1714, PR #2203).
+    """Restore the aliases that RecBole uses and numpy has removed, such as ``np.float`` (#1604, #1714, PR #2203).
 
-    Skipped for each name that numpy still has; not needed once RecBole stops using them.
+    Skipped for each alias that numpy still has. Not needed once RecBole stops using them.
     """
     aliases = {
         "float": float,
@@ -31,18 +31,18 @@ def patch_numpy_aliases() -> None:
         "bool8": np.bool_,
     }
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # merely asking numpy for some of the old names warns
+        warnings.simplefilter("ignore")  # numpy warns when some of the aliases are looked up
         for name, value in aliases.items():
             if not hasattr(np, name):
                 setattr(np, name, value)
 
 
 def stub_ray() -> None:
-    """Let ``recbole.quick_start`` import where ray cannot (#1820, #1518).
+    """Stub ray where it cannot be imported, so that ``recbole.quick_start`` can (#1820, #1518).
 
-    RecBole imports ray for one call, ``tune.report``, which does nothing outside of a ray session. ray 2.6.3, the
-    newest that RecBole allows, has no wheel for Python 3.12 and needs ``pkg_resources``, which setuptools dropped
-    in version 82. Skipped where ray is imported already or can be.
+    RecBole imports ray for one call, ``tune.report``, which has no effect outside a ray session. ray 2.6.3, the newest
+    version that RecBole allows, has no wheel for Python 3.12 and needs ``pkg_resources``, which setuptools removed in
+    version 82. Skipped if ray is imported or can be.
     """
     importable = importlib.util.find_spec("ray") and importlib.util.find_spec("pkg_resources")
     if "ray" in sys.modules or importable:
@@ -54,11 +54,11 @@ def stub_ray() -> None:
 
 
 def declare_torchvision_operators() -> None:
-    """Let torchvision import beside a CPU-only torch (pytorch #122494, vision #8985).
+    """Declare two operators, so that torchvision can be imported with a CPU-only torch (pytorch #122494, vision #8985).
 
-    PyPI's torchvision is linked against CUDA. Where that library does not load, ``import torchvision`` fails for
-    want of two operators, and takes transformers and open_clip down with it. Declaring the operators' signatures
-    is enough for the rest of torchvision, transforms included. Skipped where torchvision is absent or loads.
+    PyPI's torchvision is linked against CUDA. If that library cannot be loaded, ``import torchvision`` fails because
+    two operators are missing, and transformers and open_clip fail with it. With the operators declared, the rest of
+    torchvision works, transforms included. Skipped if torchvision is not installed or loads.
     """
     spec = importlib.util.find_spec("torchvision")
     if spec is None or spec.origin is None or "torchvision" in sys.modules:
@@ -75,28 +75,28 @@ def declare_torchvision_operators() -> None:
 
 
 def restore_dok_matrix_update() -> None:
-    """Give scipy's ``dok_matrix`` back the ``_update`` by which LightGCN and its kin fill it (#2034, #2090).
+    """Restore scipy's ``dok_matrix._update``, by which LightGCN and other graph models fill matrices (#2034, #2090).
 
-    Skipped where scipy still has it, as before 1.13.
+    Skipped before scipy 1.13, which still has it.
     """
     if not hasattr(scipy.sparse.dok_matrix, "_update"):
         scipy.sparse.dok_matrix._update = lambda self, values: self._dict.update(values)
 
 
 def ignore_recbole_deprecations() -> None:
-    """Keep RecBole's use of deprecated pandas and torch calls off the console (no upstream issue).
+    """Ignore warnings about deprecated pandas and torch calls in RecBole (no upstream issue).
 
-    A user can do nothing about them, and they come once a column and once an epoch. The constraints on pandas and
-    torch hold the versions in which the calls still work.
+    A user cannot act on them, and they appear once a column and once an epoch. The constraints on pandas and torch
+    allow only versions in which the calls still work.
     """
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"recbole\.")
 
 
 def keep_anomaly_detection_off() -> None:
-    """Undo what importing RecBole's SINE does to every model of the process (no upstream issue).
+    """Keep torch's anomaly detection as it was when RecBole's SINE is imported (no upstream issue).
 
-    That module turns torch's anomaly detection on as it is imported, and looking up any sequential model imports
-    it: training then takes up to half as long again. Whoever wants the detection turns it on after importing us.
+    That module turns the detection on for the whole process, and RecBole imports it to look up any sequential model.
+    Training then takes up to 50 % longer. To use the detection, turn it on after importing this package.
     """
     before = torch.is_anomaly_enabled()
     importlib.import_module("recbole.model.sequential_recommender")

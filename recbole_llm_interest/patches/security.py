@@ -1,4 +1,4 @@
-"""Patches for RecBole's security: no eval, no pickle and no download that was not asked for."""
+"""Patches for RecBole's security: no eval, no unrequested pickle and no download."""
 
 from __future__ import annotations
 
@@ -20,26 +20,30 @@ from recbole_llm_interest.errors import DataError, SettingsError
 
 
 def parse_literal(text: str) -> Any:
-    """Read ``text`` as a Python literal (number, string, list, tuple, dict, set, boolean, None) or a YAML list or dict.
+    """Parse ``text`` as a Python literal, or as a YAML list or mapping.
 
     Raises:
-        SyntaxError: it is none of these. RecBole then keeps the string as it stands.
+        SyntaxError: the text is neither. RecBole then keeps the string unchanged.
+
+    Example:
+        >>> parse_literal("[5, 10]"), parse_literal("[title, genres]")
+        ([5, 10], ['title', 'genres'])
     """
     try:
         return ast.literal_eval(text.strip())
     except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError) as error:
-        if text.strip()[:1] in ("[", "{"):  # as in [title, genres]: words without quotes
+        if text.strip()[:1] in ("[", "{"):  # such as [title, genres]: words without quotes
             with contextlib.suppress(yaml.YAMLError):
                 return yaml.safe_load(text)
         raise SyntaxError(f"not a literal: {text[:80]}") from error
 
 
 def replace_eval_by_literals() -> None:
-    """Read settings as literals where RecBole calls ``eval`` on them (no upstream issue).
+    """Parse settings as literals where RecBole calls ``eval`` (no upstream issue).
 
-    RecBole runs every string of the command line and of ``config_dict`` as code, so that ``--a=1/0`` crashes and
-    ``--a=__import__('os')…`` executes. A module's own name goes before the builtin, which is all this needs.
-    Not needed once upstream has no ``eval`` in these two modules.
+    RecBole runs every string of the command line and of ``config_dict`` as code: ``--a=1/0`` crashes and
+    ``--a=__import__('os')…`` executes. A module's global name takes precedence over the builtin, so the patch sets
+    ``eval`` in two modules. Not needed once they do not call it.
     """
     import recbole.config.configurator
     import recbole.trainer.hyper_tuning
@@ -49,9 +53,9 @@ def replace_eval_by_literals() -> None:
 
 
 def replace_eval_in_kd_dagfm() -> None:
-    """Look ``teacher``, which KD_DAGFM runs as code, up by its name (no upstream issue).
+    """Look up the setting ``teacher`` by name, which KD_DAGFM runs as code (no upstream issue).
 
-    Not needed once upstream has no ``eval`` there.
+    Not needed once KD_DAGFM does not call ``eval``.
     """
     from recbole.model.context_aware_recommender import kd_dagfm
 
@@ -61,20 +65,20 @@ def replace_eval_in_kd_dagfm() -> None:
         if isinstance(value, type) and issubclass(value, torch.nn.Module) and value.__module__ == kd_dagfm.__name__
     }
 
-    def teacher_named(name: str) -> type:
+    def find_teacher(name: str) -> type:
         if name not in teachers:
-            raise SettingsError(f"teacher={name!r} is none of {', '.join(teachers)}")
+            raise SettingsError(f"teacher={name!r} is unknown: choose one of {', '.join(teachers)}")
         return teachers[name]
 
-    kd_dagfm.eval = teacher_named
+    kd_dagfm.eval = find_teacher
 
 
 def refuse_unrequested_pickles() -> None:
-    """Refuse saved data sets and data loaders, unless ``allow_pickle`` is set (no upstream issue).
+    """Refuse to unpickle saved data sets and data loaders unless ``allow_pickle`` is set (no upstream issue).
 
-    RecBole unpickles ``<checkpoint_dir>/<data set>-*.pth`` wherever it finds such a file, asked or not, and
-    unpickling runs what the file says. A configuration that comes out of a checkpoint cannot allow it. Not needed
-    once RecBole saves data in a form that holds no code.
+    RecBole unpickles ``<checkpoint_dir>/<data set>-*.pth`` whenever such a file exists, and a pickle can run any code.
+    A configuration loaded from a checkpoint cannot set ``allow_pickle``. Not needed once RecBole saves data in a format
+    without code.
     """
     import recbole.data
     import recbole.data.utils
@@ -85,33 +89,34 @@ def refuse_unrequested_pickles() -> None:
         if is_allowed.get():
             return pickle.load(file)
         raise DataError(
-            f"{file.name} is a pickle, which may run any code as it is read: delete it, or set allow_pickle=True if "
-            "you made it (save_dataset, save_dataloaders)"
+            f"{file.name} is a pickle, which can run any code when it is loaded: delete it, or set allow_pickle=True "
+            "if you made it (save_dataset, save_dataloaders)"
         )
 
-    def as_configured(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def with_setting(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
         @functools.wraps(read)
-        def read_as_configured(config: Any) -> Any:
+        def read_with_setting(config: Any) -> Any:
             before = is_allowed.set(config["allow_pickle"] is True)
             try:
                 return read(config)
             finally:
                 is_allowed.reset(before)
 
-        return read_as_configured
+        return read_with_setting
 
     recbole.data.utils.pickle = types.SimpleNamespace(load=load, dump=pickle.dump)
     for name in ("create_dataset", "load_split_dataloaders"):
-        reader = as_configured(getattr(recbole.data.utils, name))
+        reader = with_setting(getattr(recbole.data.utils, name))
+        # quick_start imports ray, which is slow: it is patched only if it is imported already
         for module in (recbole.data.utils, recbole.data, sys.modules.get("recbole.quick_start.quick_start")):
-            if hasattr(module, name):  # quick_start imports ray, which takes a while: if it is there, it is mended
+            if hasattr(module, name):
                 setattr(module, name, reader)
 
 
 def disallow_pickles_in_ldiffrec() -> None:
-    """Refuse pickled objects in ``item_emb.npy``, which LDiffRec reads from the data set's folder (no upstream issue).
+    """Refuse pickled objects in ``item_emb.npy``, which LDiffRec loads from the data set's folder (no upstream issue).
 
-    Not needed once upstream leaves ``allow_pickle`` off.
+    Not needed once LDiffRec loads the file without ``allow_pickle``.
     """
     from recbole.model.general_recommender import ldiffrec
 
@@ -122,17 +127,17 @@ def disallow_pickles_in_ldiffrec() -> None:
 
 
 def refuse_downloads() -> None:
-    """Refuse to fetch a data set whose folder is missing and whose name RecBole has an address for (#1989).
+    """Refuse to download a data set that is missing on disk and that RecBole knows a URL for (#1989).
 
-    A misspelt ``data_path`` would be answered by hundreds of megabytes from the network.
+    With a misspelt ``data_path``, RecBole would download hundreds of megabytes.
     """
     import recbole.data.dataset.dataset
     import recbole.data.dataset.kg_dataset
 
     def decide_download(url: str) -> bool:
         raise DataError(
-            f"the data set is not where data_path says, and data sets are never downloaded: {url} is where RecBole "
-            "would get it from"
+            "the data set is not in data_path, and data sets are never downloaded: correct data_path, or get it from "
+            f"{url}"
         )
 
     for module in (recbole.data.dataset.dataset, recbole.data.dataset.kg_dataset):

@@ -1,4 +1,4 @@
-"""Patches for RecBole's training: sampling, checkpoints, early stopping, TensorBoard."""
+"""Patches for RecBole's training: negative sampling, checkpoints, early stopping, TensorBoard and metrics."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from recbole_llm_interest.io.files import write_atomically
 
 
 def disable_unused_negative_sampling() -> None:
-    """Turn negative sampling off for models that make no use of it (no upstream issue).
+    """Disable negative sampling for models that do not use negatives (no upstream issue).
 
     RecBole samples negatives by default. A sequential model with cross-entropy then refuses to start, and ``Pop``
-    counts the sampled items as if users had chosen them. Skipped where the user sets ``train_neg_sample_args``.
+    counts the negatives as interactions. Skipped if the user sets ``train_neg_sample_args``.
     """
     from recbole.config import Config
     from recbole.utils import InputType, ModelType
@@ -27,11 +27,11 @@ def disable_unused_negative_sampling() -> None:
     def _set_default_parameters(self: Any) -> None:
         settings = self.final_config_dict
         input_type = getattr(self.model_class, "input_type", None)
-        cross_entropy = (
+        has_cross_entropy = (
             settings["MODEL_TYPE"] == ModelType.SEQUENTIAL and input_type is None and settings.get("loss_type") == "CE"
         )
-        counts_positives = settings["MODEL_TYPE"] == ModelType.TRADITIONAL and input_type == InputType.POINTWISE
-        if (cross_entropy or counts_positives) and "train_neg_sample_args" not in self.external_config_dict:
+        is_pointwise = settings["MODEL_TYPE"] == ModelType.TRADITIONAL and input_type == InputType.POINTWISE
+        if (has_cross_entropy or is_pointwise) and "train_neg_sample_args" not in self.external_config_dict:
             settings["train_neg_sample_args"] = None
         original(self)
 
@@ -39,10 +39,10 @@ def disable_unused_negative_sampling() -> None:
 
 
 def fix_pop_counts() -> None:
-    """Let ``Pop`` count an item as often as it was chosen (no upstream issue).
+    """Count every interaction in ``Pop`` (no upstream issue).
 
-    RecBole adds one by advanced indexing, which counts an item once a batch however often it stands there: with 48
-    batches an epoch the hundreds of ml-100k's popular films all end at 48. Not needed once upstream uses
+    RecBole increments counts by advanced indexing, which adds one per item and batch, however often the item is in the
+    batch: with 48 batches an epoch, all popular films of ml-100k end at a count of 48. Not needed once RecBole uses
     ``index_add_``.
     """
     from recbole.model.general_recommender import Pop
@@ -60,56 +60,56 @@ def fix_pop_counts() -> None:
 
 
 def save_weights_only_checkpoints() -> None:
-    """Write checkpoints that torch's safe loader reads, and that a kill cannot damage (#2212).
+    """Save checkpoints that ``torch.load(weights_only=True)`` reads, and save them atomically (#2212).
 
-    Stock checkpoints use a pickle protocol that ``weights_only`` loading does not know and hold a model class and
-    a YAML loader, so that every run dies when it reloads its best model. Written to a temporary file first and
-    renamed, a checkpoint is either the old one or the new one. RecBole also writes one, of epoch -1, when no epoch is
-    left to train, over that of the run that is resumed. Not needed once upstream saves plain values.
+    RecBole's checkpoints use a pickle protocol that ``weights_only`` loading does not support, and contain a model
+    class and a YAML loader, so every run fails when it loads its best model. RecBole also saves a checkpoint of epoch
+    -1 over that of a resumed run if no epoch is left to train. Not needed once RecBole saves plain values.
     """
     from recbole.config import Config
     from recbole.trainer import Trainer
     from recbole.utils import EvaluatorType, InputType, ModelType, set_color
-
-    def state_without_classes(self: Any) -> dict[str, Any]:
-        return {key: value for key, value in self.__dict__.items() if key not in ("model_class", "yaml_loader")}
-
-    def restore_state(self: Any, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self.__dict__.setdefault("final_config_dict", {})["allow_pickle"] = (
-            False  # whoever wrote the file may have wanted it otherwise
-        )
-        self.yaml_loader = self._build_yaml_loader()
 
     def _save_checkpoint(self: Any, epoch: int, verbose: bool = True, **kwargs: Any) -> None:
         if not self.config["single_spec"] and self.config["local_rank"] != 0:
             return
         path = kwargs.pop("saved_model_file", self.saved_model_file)
         if epoch < 0 and Path(path).exists():
-            self.logger.warning(f"{path} is finished: there is no epoch left to train, and it stays as it is")
+            self.logger.warning(f"{path} is unchanged: its run is finished and no epoch is left to train")
             return
-        state = checkpoint_state(self, epoch)
-        write_checkpoint(Path(path), state)
+        write_checkpoint(Path(path), checkpoint_state(self, epoch))
         if verbose:
             self.logger.info(set_color("Saving current", "blue") + f": {path}")
 
-    Config.__getstate__, Config.__setstate__ = state_without_classes, restore_state
+    Config.__getstate__, Config.__setstate__ = _config_state, _restore_config
     Trainer._save_checkpoint = _save_checkpoint
-    torch.serialization.add_safe_globals([Config, EvaluatorType, InputType, ModelType, *_array_types()])
+    torch.serialization.add_safe_globals([Config, EvaluatorType, InputType, ModelType, *_array_globals()])
+
+
+def _config_state(config: Any) -> dict[str, Any]:
+    """Return what is pickled of a ``Config``: everything but its classes."""
+    return {key: value for key, value in config.__dict__.items() if key not in ("model_class", "yaml_loader")}
+
+
+def _restore_config(config: Any, state: dict[str, Any]) -> None:
+    """Restore an unpickled ``Config``. A file must not allow pickles, whatever its author set."""
+    config.__dict__.update(state)
+    config.__dict__.setdefault("final_config_dict", {})["allow_pickle"] = False
+    config.yaml_loader = config._build_yaml_loader()
 
 
 def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write a checkpoint that torch's safe loader reads.
+    """Write a checkpoint that ``torch.load(weights_only=True)`` reads.
 
     Raises:
-        StorageError: it cannot be written; what was there before is still there.
+        StorageError: the file cannot be written. A previous file is unchanged.
     """
-    otherwise = "set checkpoint_dir to another folder"
-    write_atomically(path, lambda file: torch.save(state, file, pickle_protocol=2), otherwise)
+    hint = "set checkpoint_dir to another folder"
+    write_atomically(path, lambda file: torch.save(state, file, pickle_protocol=2), hint)
 
 
 def checkpoint_state(trainer: Any, epoch: int) -> dict[str, Any]:
-    """What RecBole saves of a trainer, in values that torch's safe loader reads."""
+    """Return what RecBole saves of a trainer, as values that ``torch.load(weights_only=True)`` reads."""
     return {
         "config": trainer.config,
         "epoch": epoch,
@@ -125,8 +125,8 @@ def checkpoint_state(trainer: Any, epoch: int) -> dict[str, Any]:
     }
 
 
-def _array_types() -> list[Any]:
-    """The names by which numpy and scipy arrays are pickled: ItemKNN, EASE and the like keep their model in such."""
+def _array_globals() -> list[Any]:
+    """Return the classes and functions in pickles of numpy and scipy arrays, which ItemKNN, EASE and others save."""
     matrices = [
         np.matrix,
         scipy.sparse.csr_matrix,
@@ -135,16 +135,15 @@ def _array_types() -> list[Any]:
         scipy.sparse.lil_matrix,
     ]
     dtypes = [type(np.dtype(kind)) for kind in (np.float32, np.float64, np.int32, np.int64, np.bool_, np.object_)]
-    rebuild: list[Any] = [np.zeros(1).__reduce__()[0], np.float64(0).__reduce__()[0]]
-    return [*rebuild, np.ndarray, np.dtype, *dtypes, *matrices]
+    reconstruct: list[Any] = [np.zeros(1).__reduce__()[0], np.float64(0).__reduce__()[0]]
+    return [*reconstruct, np.ndarray, np.dtype, *dtypes, *matrices]
 
 
 def write_tensorboard_beside_log() -> None:
-    """Write TensorBoard's events next to the run's log file (no upstream issue).
+    """Write TensorBoard's events beside the run's log file (no upstream issue).
 
-    RecBole writes them to ``log_tensorboard`` below the current directory, whatever the other logs' place.
-    A run without a log file, as in a notebook, writes to ``log/tensorboard``. Of processes that train together, the
-    first writes.
+    RecBole writes them to ``log_tensorboard`` in the current directory, wherever the logs are. A run without a log
+    file, as in a notebook, writes to ``log/tensorboard``. In distributed training only the main process writes.
     """
     import recbole.trainer.trainer
     from torch.utils.tensorboard import SummaryWriter
@@ -160,7 +159,7 @@ def write_tensorboard_beside_log() -> None:
 
 
 class _NoTensorBoard:
-    """What a process that writes nothing has in the place of TensorBoard's writer."""
+    """Replaces TensorBoard's writer in processes that do not write."""
 
     def add_scalar(self, *args: object) -> None:
         pass
@@ -170,10 +169,10 @@ class _NoTensorBoard:
 
 
 def fix_early_stopping_on_plateaus() -> None:
-    """Stop early when the validation score stays level, and keep the first of equal epochs (no upstream issue).
+    """Stop early if the validation score does not change, and keep the first of equal epochs (no upstream issue).
 
-    RecBole takes a score that equals the best one, to four decimals, for an improvement: a model that has converged
-    trains on to the last epoch and overwrites its best checkpoint each time. Not needed once it compares with ``>``.
+    RecBole counts a score that equals the best one, to four decimals, as an improvement: a converged model trains to
+    the last epoch and overwrites its best checkpoint each time. Not needed once RecBole compares with ``>``.
     """
     import recbole.trainer.trainer
 
@@ -188,9 +187,10 @@ def fix_early_stopping_on_plateaus() -> None:
 
 
 def fix_folder_creation_race() -> None:
-    """Make folders whether or not another process has just made them (no upstream issue).
+    """Create folders even if another process has just created them (no upstream issue).
 
-    RecBole looks first and makes then, so that of two runs that start together one ends with ``FileExistsError``.
+    RecBole checks whether a folder exists before it creates it, so one of two runs that start at the same time can end
+    with ``FileExistsError``. Not needed once RecBole creates folders with ``exist_ok``.
     """
     import recbole.data.utils
     import recbole.trainer.trainer
@@ -204,9 +204,10 @@ def fix_folder_creation_race() -> None:
 
 
 def fix_count_metrics() -> None:
-    """Let metrics that need counts be computed: coverage, popularity, Gini, entropy, tail share (#2194, #2191).
+    """Compute metrics that need counts: coverage, popularity, Gini index, entropy and tail share (#2194, #2191).
 
-    RecBole calls ``.cpu()`` on all that it collected, plain counts included. Not needed once it asks for the type.
+    RecBole calls ``.cpu()`` on everything that it collected, including plain integers. Not needed once it checks the
+    type.
     """
     from recbole.evaluator import Collector
 

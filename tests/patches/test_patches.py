@@ -1,9 +1,11 @@
-"""RecBole runs on today's stack, stock models included, and runs no code that it was not asked to run."""
+"""RecBole runs with current libraries, stock models included, and runs no code from settings or files."""
 
 from __future__ import annotations
 
+import inspect
 import logging
 import random
+import re
 import subprocess
 import sys
 import textwrap
@@ -12,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import write_dataset
+from conftest import REPOSITORY, write_dataset
 from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
 from recbole.data.interaction import Interaction
@@ -21,6 +23,7 @@ from recbole.utils import get_model, get_trainer
 
 from recbole_llm_interest.errors import StorageError
 from recbole_llm_interest.io.files import write_atomically
+from recbole_llm_interest.patches import PATCHES, data, environment, security, training
 
 NEW_YEAR = 1_704_067_200.0  # of 2024, in epoch seconds
 
@@ -31,13 +34,37 @@ def run_python(program, cwd):
     )
 
 
+# --- documentation
+
+
+@pytest.mark.parametrize("patch", PATCHES, ids=lambda patch: patch.__name__)
+def test_docs_name_every_patch_with_its_issues(patch):
+    """One line of a table: the fault, the function, and the issues of the docstring's first paragraph."""
+    summary = patch.__doc__.partition("\n\n")[0]
+    issues = re.search(r"\(([^()]*(?:#\d+|issue)[^()]*)\)\.$", " ".join(summary.split()))
+    lines = (REPOSITORY / "docs" / "patches.md").read_text().splitlines()
+    (line,) = [line for line in lines if line.startswith("| ") and f"| `{patch.__name__}` |" in line]
+    assert re.findall(r"#\d+", line) == re.findall(r"#\d+", issues[1])
+
+
+def test_every_patch_is_installed_once():
+    defined = [
+        function
+        for module in (data, environment, security, training)
+        for name, function in vars(module).items()
+        if inspect.isfunction(function) and not name.startswith("_") and function.__module__ == module.__name__
+        if not inspect.signature(function).parameters
+    ]
+    assert sorted(patch.__name__ for patch in PATCHES) == sorted(function.__name__ for function in defined)
+
+
 # --- stock models train, reload their best checkpoint and evaluate
 
 
 @pytest.mark.parametrize("model", ["SASRec", "GRU4Rec", "Pop", "FDSA", "ItemKNN", "EASE", "LightGCN", "LLMInterest"])
-def test_model_trains_reloads_and_evaluates_through_stock_recbole(model, settings):
+def test_stock_quick_start_trains_reloads_and_evaluates(model, settings):
     fdsa = {"load_col": {"inter": ["user_id", "item_id", "timestamp"], "item": ["item_id", "title"]}}
-    # else RecBole finds nothing to sample for users who have seen every item
+    # without repeatable, RecBole has no negatives for users who have seen every item
     extra = {model: {"repeatable": True} for model in ("Pop", "ItemKNN", "EASE", "LightGCN")}
     extra["FDSA"] = {"selected_features": ["title"], **fdsa}
     result = run_recbole(model=model, dataset="cycle", config_dict={**settings, **extra.get(model, {})})
@@ -49,7 +76,7 @@ def test_model_trains_reloads_and_evaluates_through_stock_recbole(model, setting
     assert trainer.evaluate(test_data, load_best_model=False) == result["test_result"]
 
 
-def test_interaction_needs_no_config_first(here):
+def test_interaction_works_before_any_config(here):
     done = run_python(
         """
         import recbole_llm_interest
@@ -63,7 +90,7 @@ def test_interaction_needs_no_config_first(here):
 
 
 @pytest.mark.slow
-def test_main_job_runs_without_ray(settings, here):
+def test_quick_start_runs_without_ray(settings, here):
     done = run_python(
         f"""
         import sys
@@ -86,7 +113,7 @@ def test_main_job_runs_without_ray(settings, here):
 
 
 @pytest.mark.slow
-def test_transformers_and_torchvision_import_beside_a_cpu_only_torch(here):
+def test_transformers_and_torchvision_import_with_a_cpu_only_torch(here):
     done = run_python(
         """
         import recbole_llm_interest
@@ -100,7 +127,7 @@ def test_transformers_and_torchvision_import_beside_a_cpu_only_torch(here):
     assert done.stdout.strip() == "4", done.stderr
 
 
-def test_looking_a_model_up_leaves_anomaly_detection_off():
+def test_model_lookup_keeps_anomaly_detection_off():
     get_model("SINE")
     assert not torch.is_anomaly_enabled()
 
@@ -113,7 +140,7 @@ def test_metrics_that_need_counts_are_computed(model, settings):
     assert len(result) == len(metrics)
 
 
-# --- nothing that is read is run as code
+# --- settings are never run as code
 
 
 @pytest.mark.parametrize("place", ["command line", "config_dict", "yaml"])
@@ -133,7 +160,7 @@ def test_settings_are_never_run_as_code(place, settings, here, monkeypatch):
     assert not mark.exists()
 
 
-def test_yaml_that_asks_for_code_is_refused(settings, here):
+def test_yaml_tag_that_runs_code_is_refused(settings, here):
     mark, file = here / "executed", here / "settings.yaml"
     file.write_text(f'seed: !!python/object/apply:os.system ["touch {mark}"]\n')
     with pytest.raises(Exception, match="could not determine a constructor"):
@@ -161,13 +188,13 @@ def test_settings_keep_their_types(text, value, settings):
     assert Config("GRU4Rec", "cycle", config_dict={**settings, "wandb_project": text})["wandb_project"] == value
 
 
-# --- events in their true order
+# --- order of events
 
 
 @pytest.mark.parametrize("model", ["LLMInterest", "SASRec", "Pop"])
 @pytest.mark.parametrize("unit", [1, 1000], ids=["seconds", "milliseconds"])
-def test_events_are_in_their_true_order(built, here, model, unit):
-    """Twelve events a user within twelve seconds of 2024, written in random order: float32 can't tell them apart."""
+def test_events_are_sorted_in_double_precision(built, here, model, unit):
+    """Twelve events of each user within twelve seconds of 2024, in random order: in float32 their times are equal."""
     shuffle = random.Random(0)
     events = [(f"u{u}", f"i{(5 * u + s) % 40}", (NEW_YEAR + 60 * u + s) * unit) for u in range(30) for s in range(12)]
     shuffle.shuffle(events)
@@ -181,19 +208,19 @@ def test_events_are_in_their_true_order(built, here, model, unit):
         assert dict(zip(users, items, strict=True)) == {f"u{u}": f"i{(5 * u + step) % 40}" for u in range(30)}
 
 
-def test_events_of_one_moment_stay_in_the_files_order(built, here):
+def test_events_with_equal_timestamps_keep_the_files_order(built, here):
     events = [(f"u{u}", f"i{s}", 5.0) for u in range(12) for s in range(6)]
     write_dataset(here / "data", "ties", events)
     _, _, data, _, _, test = built("LLMInterest", "ties")
     assert set(data.id2token("item_id", test._dataset.inter_feat["item_id"])) == {"i5"}
 
 
-def test_own_data_set_needs_no_load_col(built):
+def test_time_column_is_loaded_without_load_col(built):
     _, _, data, *_ = built("SASRec")
     assert "timestamp" in data.inter_feat
 
 
-def test_pop_counts_what_users_chose_and_nothing_else(settings):
+def test_pop_counts_each_interaction_and_no_negatives(settings):
     protocol = {"eval_args": {"split": {"LS": "valid_and_test"}, "order": "TO", "mode": "full"}, "repeatable": True}
     config = Config("Pop", "cycle", config_dict={**settings, **protocol})
     train, _, _ = data_preparation(config, create_dataset(config))
@@ -206,7 +233,7 @@ def test_pop_counts_what_users_chose_and_nothing_else(settings):
 # --- files
 
 
-def test_failed_write_leaves_the_old_file(tmp_path):
+def test_failed_write_keeps_the_old_file(tmp_path):
     path = tmp_path / "checkpoint.pth"
     write_atomically(path, lambda file: file.write(b"old"))
 
@@ -220,9 +247,9 @@ def test_failed_write_leaves_the_old_file(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_tensorboard_lies_beside_the_log(settings, here):
+def test_tensorboard_is_written_beside_the_log(settings, here):
     root = logging.getLogger()
-    handlers, root.handlers = root.handlers, []  # pytest's own would keep RecBole from opening a log file
+    handlers, root.handlers = root.handlers, []  # pytest's own would prevent RecBole from opening a log file
     try:
         run_recbole(model="GRU4Rec", dataset="cycle", config_dict=settings)
     finally:

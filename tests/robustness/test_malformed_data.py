@@ -402,8 +402,11 @@ def test_events_of_items_that_the_item_file_lacks_are_counted(built, settings, c
     load = {"load_col": {"inter": ["user_id", "item_id", "timestamp"], "item": ["item_id"]}}
     _, _, data, *_ = built("Pop", repeatable=True, **load)
     assert data.item_num == 8
-    assert re.search(r"cycle: \d+ of 216 events left out, whose item or user .* does not have", caplog.text)
-    with pytest.raises(DataError, match="events left out"):
+    assert re.search(
+        r"cycle: \d+ of 216 interactions dropped, because their item or user is not in the \.item or \.user file",
+        caplog.text,
+    )
+    with pytest.raises(DataError, match="interactions dropped"):
         built("Pop", repeatable=True, strict_data=True, **load)
 
 

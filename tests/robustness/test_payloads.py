@@ -117,7 +117,7 @@ def test_saved_data_is_unpickled_only_where_allowed(model, place, settings, here
         plain_pickle(place(config, model))
         data_preparation(config, create_dataset(config))
 
-    with pytest.raises(DataError, match=r"is a pickle, which may run any code .* allow_pickle=True"):
+    with pytest.raises(DataError, match=r"is a pickle, which can run any code .* allow_pickle=True"):
         prepare()
     assert not is_marked()
     with pytest.raises(Exception, match=r"config|iterable"):  # a path is no data set
@@ -154,7 +154,7 @@ def test_teacher_is_a_name(built, settings, here):
         "load_col": {"inter": ["user_id", "item_id", "label"]}, "eval_args": {"order": "RO", "mode": "labeled"},
         "phase": "teacher_training", "metrics": ["AUC"], "valid_metric": "AUC",
     }  # fmt: skip
-    with pytest.raises(SettingsError, match="is none of KD_DAGFM, DAGFM, CrossNet"):
+    with pytest.raises(SettingsError, match="is unknown: choose one of KD_DAGFM, DAGFM, CrossNet"):
         built("KD_DAGFM", teacher="__import__('pathlib').Path('executed').mkdir()", **context)
     assert not is_marked()
     teacher = {"t_depth": 2, "t_embedding_size": 8, "depth": 2, "type": "inner"}
