@@ -27,8 +27,9 @@ from recbole_llm_interest.content.blobs import Blob, MediaFile, Text
 from recbole_llm_interest.content.encoders import Encoder
 from recbole_llm_interest.content.encoders.image import RANDOM, ImageEncoder
 from recbole_llm_interest.content.encoders.text import BUNDLED_NAME, TextEncoder
+from recbole_llm_interest.content.encoding_job import EncodingJob
 from recbole_llm_interest.content.feature_store import FeatureStore
-from recbole_llm_interest.content.pipeline import EncodingJob, Summary
+from recbole_llm_interest.content.summary import EncodingSummary
 from recbole_llm_interest.settings import Modality
 
 ARCHITECTURE = "ViT-B-32"
@@ -59,7 +60,7 @@ def encode_by_package(blobs: dict[str, Blob], encoder: Encoder, modality: Modali
     """Into a new store, so that everything is encoded."""
     with tempfile.TemporaryDirectory() as folder:
         store = FeatureStore(Path(folder), modality, encoder.fingerprint)
-        summary = Summary("item", modality, encoder.description["name"], len(blobs))
+        summary = EncodingSummary("item", modality, encoder.description["name"], len(blobs))
         EncodingJob(blobs, encoder, store, summary).run()
         if summary.encoded != len(blobs):
             raise RuntimeError(f"{summary.encoded} of {len(blobs)} encoded")

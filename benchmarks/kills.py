@@ -41,7 +41,7 @@ from safetensors.numpy import load
 import recbole_llm_interest.cli.compare
 import recbole_llm_interest.cli.encode
 import recbole_llm_interest.cli.report
-from recbole_llm_interest.content import pipeline as collect
+from recbole_llm_interest.content import encoding_job
 from recbole_llm_interest.evaluation.results import RunResult, read_results
 from recbole_llm_interest.evaluation.table import draw_comparison, write_comparison
 from recbole_llm_interest.training.checkpoint import load_checkpoint
@@ -80,7 +80,7 @@ WORDS = {
 
 def encode(words: list[str]) -> int:
     """The job of encoding."""
-    collect.SHARD_ROWS = SHARD_ROWS
+    encoding_job.SHARD_ROWS = SHARD_ROWS
     return recbole_llm_interest.cli.encode.main(words)
 
 

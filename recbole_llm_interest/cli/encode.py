@@ -1,7 +1,7 @@
-"""``python -m recbole_llm_interest.content.encode --dataset=…``: encodes a data set's content as a job of its own.
+"""``llm-interest encode`` and ``python -m recbole_llm_interest.content.encode``: encode a data set's content.
 
-Several processes or GPUs share the work under torch's launcher, ``torchrun --nproc-per-node=4 -m
-recbole_llm_interest.cli.encode …``. This is a command, not a room of ``content/``: it knows RecBole's settings.
+Several processes or GPUs share the work with torch's launcher: ``torchrun --nproc-per-node=4 -m
+recbole_llm_interest.cli.encode …``.
 """
 
 from __future__ import annotations
@@ -19,17 +19,26 @@ from recbole.config import Config
 from tabulate import tabulate
 
 from recbole_llm_interest.cli.common import exit_code, parse_arguments, settings_parser
-from recbole_llm_interest.content.pipeline import Share, Summary, collect_rows
+from recbole_llm_interest.content.encoding_job import Partition
+from recbole_llm_interest.content.pipeline import collect_features
+from recbole_llm_interest.content.summary import EncodingSummary
 from recbole_llm_interest.data.dataset import catalogue_from_config, feature_cache, read_interaction_tokens
 from recbole_llm_interest.errors import DataError
 from recbole_llm_interest.settings import ContentSettings, read_settings
 from recbole_llm_interest.training.config import configure
 
-_REFUSALS_SHOWN = 20
+_SHOWN_REJECTIONS = 20
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line. Returns the exit code: 0, 2 for a mistake, 130 when interrupted, 143 when terminated."""
+    """Run the command.
+
+    Args:
+        arguments: the words after the command's name; None for those of the process.
+
+    Returns:
+        The exit code: 0, 2 for an error of the user, 130 when interrupted, 143 when terminated.
+    """
     parser = settings_parser(
         "python -m recbole_llm_interest.content.encode",
         "Encode the content of a data set's items and users. Any setting: --key=value.",
@@ -41,85 +50,95 @@ def main(arguments: Sequence[str] | None = None) -> int:
         config = configure("LLMInterest", options.dataset, options.config_files, overrides)
         summaries = encode_dataset(config)
         if summaries is None:
-            return  # another process of torchrun's speaks for all
+            return  # another process of torchrun prints the summary
         settings = read_settings(ContentSettings, config)
-        summaries = [summary.shown(settings) for summary in summaries]
+        summaries = [summary.pseudonymized(settings) for summary in summaries]
         cache = feature_cache(config, settings)
-        _print(summaries, config["dataset"], cache, options.json)
-        lacking = [line for summary in summaries if summary.is_lacking for line in summary.lines()]
-        if lacking and settings.strict_content:
-            raise DataError("; ".join(lacking))
+        _print_summary(summaries, config["dataset"], cache)
+        if options.json:
+            record = {"dataset": config["dataset"], "features": str(cache), "summaries": [*map(asdict, summaries)]}
+            print(json.dumps(record))
+        problems = [problem for summary in summaries if summary.is_incomplete for problem in summary.problems()]
+        if problems and settings.strict_content:
+            raise DataError("; ".join(problems))
 
-    return exit_code(job, kept="what was encoded is kept; the same command goes on from there")
+    return exit_code(job, kept="encoded features are kept; run the same command to continue")
 
 
-def encode_dataset(config: Config) -> list[Summary] | None:
-    """Encode what the store lacks of every item and user, of the catalogue or of the interactions.
+def encode_dataset(config: Config) -> list[EncodingSummary] | None:
+    """Encode the content of all items and users of the catalogue and of the interactions.
 
-    Under ``torchrun`` each process does its share, and the first one's summaries are those of all; the others return
-    None.
+    With ``torchrun``, each process encodes its partition.
+
+    Args:
+        config: of the data set.
+
+    Returns:
+        A summary of each kind and modality, of all processes together. None in processes of ``torchrun`` other than
+        the first.
 
     Raises:
-        LLMInterestError: the content or an encoder cannot be had, or features cannot be written.
+        LLMInterestError: content or an encoder is not available, or features cannot be written.
     """
     settings = read_settings(ContentSettings, config)
     cache = feature_cache(config, settings)
-    share = None
+    partition = None
     if torch.distributed.is_torchelastic_launched():
-        # They wait for the slowest at the end, however long that takes.
+        # The timeout is long because processes wait for the slowest one at the end.
         torch.distributed.init_process_group("gloo", timeout=timedelta(days=30))
-        share = Share(torch.distributed.get_rank(), torch.distributed.get_world_size())
+        partition = Partition(torch.distributed.get_rank(), torch.distributed.get_world_size())
         if settings.encoder_device is None and torch.cuda.is_available():
             settings = replace(settings, encoder_device=f"cuda:{os.environ['LOCAL_RANK']}")
     summaries = []
     for kind in ("item", "user"):
         catalogue = catalogue_from_config(config, kind, settings)
         tokens = list(dict.fromkeys([*catalogue.tokens, *read_interaction_tokens(config, kind)]))
-        summaries += [summary for _, _, summary in collect_rows(catalogue, tokens, cache, settings, share)]
-    return summaries if share is None else _gathered(summaries, share)
+        collected = collect_features(catalogue, tokens, cache, settings, partition)
+        summaries += [features.summary for features in collected]
+    return summaries if partition is None else _gather(summaries, partition)
 
 
-def _gathered(summaries: list[Summary], share: Share) -> list[Summary] | None:
-    everyone: list[list[Summary]] | None = [[]] * share.world_size if share.rank == 0 else None
-    torch.distributed.gather_object(summaries, everyone)
+def _gather(summaries: list[EncodingSummary], partition: Partition) -> list[EncodingSummary] | None:
+    """Return the summaries of all processes in the first one, None in the others."""
+    gathered: list[list[EncodingSummary]] | None = None
+    if partition.rank == 0:
+        gathered = [[] for _ in range(partition.world_size)]
+    torch.distributed.gather_object(summaries, gathered)
     torch.distributed.destroy_process_group()
-    if everyone is None:
-        return None
-    together = []
-    for parts in zip(*everyone, strict=True):
-        refused = {token: reason for part in parts for token, reason in part.refused.items()}
-        seconds = max(part.seconds for part in parts)
-        encoded = sum(part.encoded for part in parts)
-        # Not what the processes met in the store: another may have put it there a moment before.
-        cached = parts[0].tokens - encoded - len(parts[0].missing) - len(refused)
-        together.append(replace(parts[0], encoded=encoded, cached=cached, refused=refused, seconds=seconds))
-    return together
+    return None if gathered is None else [_merge(parts) for parts in zip(*gathered, strict=True)]
 
 
-def _print(summaries: Sequence[Summary], dataset: str, cache: Path, as_json: bool) -> None:
+def _merge(parts: Sequence[EncodingSummary]) -> EncodingSummary:
+    """Return one summary of the parts that several processes encoded."""
+    refused = {token: reason for part in parts for token, reason in part.refused.items()}
+    encoded = sum(part.encoded for part in parts)
+    # Not the sum of cached: a process may have read features that another one had just written.
+    cached = parts[0].tokens - encoded - len(parts[0].missing) - len(refused)
+    seconds = max(part.seconds for part in parts)
+    return replace(parts[0], encoded=encoded, cached=cached, refused=refused, seconds=seconds)
+
+
+def _print_summary(summaries: Sequence[EncodingSummary], dataset: str, cache: Path) -> None:
     rows = [
         {
             "content": f"{summary.kind}s' {summary.modality}",
-            "by": summary.source,
+            "source": summary.source,
             "encoded": summary.encoded,
             "cached": summary.cached,
             "missing": len(summary.missing),
-            "refused": len(summary.refused),
+            "rejected": len(summary.refused),
             "seconds": f"{summary.seconds:.1f}",
-            "a second": f"{summary.encoded / summary.seconds:.0f}" if summary.encoded else "",
+            "per second": f"{summary.encoded / summary.seconds:.0f}" if summary.encoded else "",
         }
         for summary in summaries
     ]
     print(tabulate(rows, headers="keys", tablefmt="github"))
     for summary in summaries:
-        for number, (token, reason) in enumerate(summary.refused.items()):
-            if number == _REFUSALS_SHOWN:
-                print(f"… and {len(summary.refused) - number} more; --json names them all")
-                break
-            print(f"refused: {summary.kind} {token!r}: {summary.modality} {reason}")
+        for token, reason in list(summary.refused.items())[:_SHOWN_REJECTIONS]:
+            print(f"rejected: {summary.kind} {token!r}: {summary.modality} {reason}")
+        if len(summary.refused) > _SHOWN_REJECTIONS:
+            print(f"… and {len(summary.refused) - _SHOWN_REJECTIONS} more; --json lists all")
     print(f"\nfeatures of {dataset}: {cache}")
-    if as_json:
-        print(json.dumps({"dataset": dataset, "features": str(cache), "summaries": [*map(asdict, summaries)]}))
 
 
 if __name__ == "__main__":

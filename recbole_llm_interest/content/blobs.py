@@ -1,4 +1,4 @@
-"""One piece of content: a text, or a file below the data set's ``content/`` folder."""
+"""The content of one item or user in one modality: a text, or a file in the data set's ``content`` folder."""
 
 from __future__ import annotations
 
@@ -13,24 +13,32 @@ from typing import Any, Protocol
 
 from recbole_llm_interest.errors import ContentError
 
-#: files beyond it are no picture and no sound that anyone would hear the beginning of
+#: no image or audio file of a data set is larger
 MAX_BYTES = 2 * 1024**3
 
 
 class Blob(Protocol):
-    """What an encoder encodes."""
+    """Content that an encoder encodes."""
 
     @property
     def size(self) -> int:
-        """A measure of the work it takes to encode; blobs of like size share a batch."""
+        """A measure of the work to encode it; blobs of similar size share a batch."""
         ...
 
     def key(self) -> bytes:
-        """A hash of the content, by which features are stored. Raises ContentError where there is none to read."""
+        """Return a hash of the content, which identifies its features in the store.
+
+        Raises:
+            ContentError: the content cannot be read.
+        """
         ...
 
     def open(self, key: bytes) -> AbstractContextManager[Any]:
-        """The content that has this key: a string, or a file open for reading. Raises ContentError."""
+        """Return the content with this key: a string, or a file open for reading.
+
+        Raises:
+            ContentError: the content cannot be read, or has another key now.
+        """
         ...
 
 
@@ -42,22 +50,28 @@ class Text:
 
     @property
     def size(self) -> int:
+        """Number of characters."""
         return len(self.text)
 
     def key(self) -> bytes:
+        """Return the SHA-256 of the text."""
         return hashlib.sha256(self.text.encode("utf-8", errors="surrogatepass")).digest()
 
     def open(self, key: bytes) -> AbstractContextManager[str]:
-        # Tokenizers refuse halves of a surrogate pair, which JSON may hold.
+        """Return the text, with lone surrogates replaced: JSON may contain them, and tokenizers fail on them."""
         return nullcontext(self.text.encode("utf-8", errors="replace").decode())
 
 
 @dataclass(frozen=True)
 class MediaFile:
-    """An image or a sound, by its name below ``root``.
+    """An image or audio file.
 
-    Reading it raises ContentError if the name leads out of ``root``, by ``..`` or by a symbolic link, or does not lead
-    to a regular file with something in it. A pipe, which would be waited for for ever, is not opened.
+    Only a regular file inside ``root`` that is not empty can be read. ``..`` and symbolic links must not lead out of
+    ``root``, and a pipe, which would block, is not read.
+
+    Attributes:
+        root: a folder.
+        name: of the file, relative to ``root``.
     """
 
     root: Path
@@ -65,18 +79,29 @@ class MediaFile:
 
     @property
     def size(self) -> int:
+        """0: images and audio are encoded at a fixed size."""
         return 0
 
     def key(self) -> bytes:
+        """Return the SHA-256 of the file.
+
+        Raises:
+            ContentError: it cannot be read.
+        """
         with self._open() as file:
             return _digest(file)
 
     def open(self, key: bytes) -> BufferedReader:
+        """Open the file.
+
+        Raises:
+            ContentError: it cannot be read, or has changed since ``key`` was computed.
+        """
         file = self._open()
-        # Hours may lie between the two readings; features must not be stored under another file's key.
+        # Hours may have passed since then; features must not be stored under another file's key.
         if _digest(file) != key:
             file.close()
-            raise ContentError("was changed while this ran; run again", is_lasting=False)
+            raise ContentError("was changed during the run; run again", is_lasting=False)
         file.seek(0)
         return file
 
@@ -86,21 +111,22 @@ class MediaFile:
             path = (root / self.name).resolve(strict=True)
             if not path.is_relative_to(root):
                 raise ContentError("leads out of the content folder")
-            # Not blocking: else a pipe put in the place of the file in this very moment would hang the run.
+            # Not blocking, because a pipe that replaced the file at this moment would hang the run.
             descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
         except OSError as error:
             raise ContentError(f"{self.name!r} cannot be read: {error.strerror}", is_lasting=False) from error
-        except (ValueError, RuntimeError) as error:  # a NUL or half a surrogate in the name; a loop of links
-            raise ContentError(f"is not a file's name: {error}") from error
+        except (ValueError, RuntimeError) as error:  # a NUL or lone surrogate in the name; a loop of links
+            raise ContentError(f"has an invalid file name: {error}") from error
         status = os.fstat(descriptor)
-        reason = _reason_against(status)
+        reason = _rejection(status)
         if reason:
             os.close(descriptor)
             raise ContentError(reason)
         return os.fdopen(descriptor, "rb")
 
 
-def _reason_against(status: os.stat_result) -> str | None:
+def _rejection(status: os.stat_result) -> str | None:
+    """Return why a file cannot be read; None if it can."""
     if not stat.S_ISREG(status.st_mode):
         return "is not a regular file"
     if status.st_size == 0:

@@ -1,10 +1,9 @@
-"""A folder of encoded features that survives kills, full disks and several writers at once.
+"""A folder of encoded features that survives kills, full disks and concurrent writers.
 
-Features lie in shards (safetensors) that are never changed once written and whose file name is the hash of their
-bytes. So there is no index to keep in step: a shard that was cut short, damaged or edited does not match its own
-name and is passed over, and what it held is encoded again. Two processes may write the same rows; that costs
-space, never correctness. The manifest, written last, says what made the features, which shards there were and what
-was refused; features are found without it.
+Features are in shards (safetensors). A shard's file name is the hash of its bytes, and its content never changes, so no
+index is needed: a truncated, damaged or edited shard does not match its name, is skipped, and its content is encoded
+again. Two processes may write the same features, which costs space only. The manifest is written last. It states the
+encoder, the shards and the rejected content; features are found without it.
 """
 
 from __future__ import annotations
@@ -25,15 +24,17 @@ from recbole_llm_interest.io.files import remove_abandoned, write_atomically
 
 _logger = logging.getLogger(__name__)
 _KEY_BYTES = hashlib.sha256().digest_size
+#: what reading a damaged manifest raises
+_DAMAGES = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
 
 class FeatureStore:
-    """Features of one encoder by content.
+    """Features of one encoder, by the hash of the content.
 
     Args:
-        folder: where the features of all encoders lie.
+        folder: contains the stores of all encoders.
         modality: text, image or audio.
-        fingerprint: the encoder's; another encoder, or the same one set up differently, never sees these rows.
+        fingerprint: the encoder's. Another encoder, or other settings of it, has another store.
     """
 
     def __init__(self, folder: Path, modality: str, fingerprint: str) -> None:
@@ -42,130 +43,156 @@ class FeatureStore:
 
     @classmethod
     def all_below(cls, folder: Path, modality: str) -> list[FeatureStore]:
-        """The stores of every encoder of a modality that has ever written one."""
-        places = sorted(place for place in folder.glob(f"{modality}-*") if place.is_dir())
-        return [cls(folder, modality, place.name.removeprefix(f"{modality}-")) for place in places]
+        """Return the stores of a modality, one for each encoder that has written one."""
+        paths = sorted(path for path in folder.glob(f"{modality}-*") if path.is_dir())
+        return [cls(folder, modality, path.name.removeprefix(f"{modality}-")) for path in paths]
+
+    @property
+    def _shards(self) -> list[Path]:
+        return sorted(self.folder.glob("*.safetensors"))
+
+    @property
+    def _manifest(self) -> Path:
+        return self.folder / "manifest.json"
 
     def read(self, keys: Sequence[bytes]) -> dict[bytes, NDArray[np.float32]]:
-        """Those of ``keys`` that are in the store, each with its feature row, shape ``[D]``."""
-        wanted = set(keys)
-        found: dict[bytes, NDArray[np.float32]] = {}
-        for path in sorted(self.folder.glob("*.safetensors")):
-            shard = self._read_shard(path)
-            if shard is None:
-                continue
-            for key, row in zip(shard["keys"], shard["features"], strict=True):
-                if (digest := key.tobytes()) in wanted:
-                    found[digest] = row
-        return found
+        """Return the features of those ``keys`` that are in the store, each ``[D]``."""
+        requested = set(keys)
+        vectors: dict[bytes, NDArray[np.float32]] = {}
+        for path in self._shards:
+            if (shard := self._read_shard(path)) is not None:
+                rows = zip(shard["keys"], shard["features"], strict=True)
+                vectors.update({key.tobytes(): vector for key, vector in rows if key.tobytes() in requested})
+        return vectors
 
     def _read_shard(self, path: Path) -> dict[str, NDArray[np.float32]] | None:
+        """Return a shard's ``keys``, ``[S, 32]``, and ``features``, ``[S, D]``; None if it is damaged."""
         try:
             data = path.read_bytes()
-            intact = hashlib.sha256(data).hexdigest() == path.stem
-            shard = load(data) if intact else {}
+            is_intact = hashlib.sha256(data).hexdigest() == path.stem
+            shard = load(data) if is_intact else {}
         except (OSError, SafetensorError):
             shard = {}
-        if _is_whole(shard):
+        if _is_valid(shard):
             return shard
-        _logger.warning("feature shard %s is damaged: what it held is encoded again", path)
+        _logger.warning("feature shard %s is damaged: its content is encoded again", path)
         return None
 
     def write(self, keys: Sequence[bytes], features: NDArray[np.float32]) -> None:
-        """Add rows, ``features`` of shape ``[len(keys), D]``, as one shard.
+        """Add features as one shard.
+
+        Args:
+            keys: of the contents.
+            features: ``[len(keys), D]``.
 
         Raises:
-            ValueError: the features are not finite or not one row a key.
-            StorageError: the shard cannot be written; the store is as it was.
+            ValueError: the features are not finite, or their number is not that of the keys.
+            StorageError: the shard cannot be written; the store is unchanged.
         """
         if len(features) != len(keys) or not np.isfinite(features).all():
-            raise ValueError(f"{len(keys)} rows of finite features expected, not {features.shape} with NaN or Inf")
+            raise ValueError(f"expected {len(keys)} rows of finite features, got {features.shape}, or NaN or Inf")
         packed = np.frombuffer(b"".join(keys), dtype=np.uint8).reshape(len(keys), _KEY_BYTES)
         data = save({"keys": packed, "features": np.ascontiguousarray(features, dtype=np.float32)})
         self._write_file(f"{hashlib.sha256(data).hexdigest()}.safetensors", data)
 
     def keep_only(self, keys: Set[bytes]) -> list[Path]:
-        """Drop the rows and refusals of all content but ``keys``, for good, and every shard that is damaged.
+        """Delete features and rejections of all content except ``keys``, and every damaged shard.
 
         Returns:
-            The files that were deleted or written.
+            The files that were deleted or rewritten.
 
         Raises:
-            StorageError: a file cannot be written; what it was to replace is as it was.
+            StorageError: a file cannot be written; the one that it replaces is unchanged.
         """
-        touched = []
-        for path in sorted(self.folder.glob("*.safetensors")):
-            shard = self._read_shard(path) or {"keys": np.zeros((0, _KEY_BYTES), np.uint8)}
-            is_kept = np.array([key.tobytes() in keys for key in shard["keys"]], dtype=bool)
-            if len(is_kept) and is_kept.all():
-                continue
-            if is_kept.any():
-                self.write([key.tobytes() for key in shard["keys"][is_kept]], shard["features"][is_kept])
-            path.unlink()
-            touched.append(path)
-        manifest = self.folder / "manifest.json"
+        shards = [path for path in self._shards if self._reduce_shard(path, keys)]
+        return [*shards, *self._reduce_manifest(keys, has_new_shards=bool(shards))]
+
+    def _reduce_shard(self, path: Path, keys: Set[bytes]) -> bool:
+        """Replace a shard by one with ``keys`` only. Returns False if nothing had to be deleted.
+
+        Raises:
+            StorageError: the new shard cannot be written; the old one is unchanged.
+        """
+        shard = self._read_shard(path) or {"keys": np.zeros((0, _KEY_BYTES), np.uint8)}
+        is_kept = np.array([key.tobytes() in keys for key in shard["keys"]], dtype=bool)
+        if len(is_kept) and is_kept.all():
+            return False
+        if is_kept.any():
+            self.write([key.tobytes() for key in shard["keys"][is_kept]], shard["features"][is_kept])
+        path.unlink()
+        return True
+
+    def _reduce_manifest(self, keys: Set[bytes], *, has_new_shards: bool) -> list[Path]:
+        """Delete the rejections of all content except ``keys``, and a damaged manifest. Returns the changed files.
+
+        Raises:
+            StorageError: the manifest cannot be written; the old one is unchanged.
+        """
         try:
-            known = json.loads(manifest.read_text(encoding="utf-8"))
-            refused = {key: reason for key, reason in known["refused"].items() if bytes.fromhex(key) in keys}
-            if touched or refused.keys() != known["refused"].keys():
-                shards = sorted(path.name for path in self.folder.glob("*.safetensors"))
-                data = json.dumps({**known, "shards": shards, "refused": refused}, indent=1).encode()
-                self._write_file(manifest.name, data)
-                touched.append(manifest)
+            manifest = json.loads(self._manifest.read_text(encoding="utf-8"))
+            rejected = {key: reason for key, reason in manifest["refused"].items() if bytes.fromhex(key) in keys}
+            if not has_new_shards and rejected.keys() == manifest["refused"].keys():
+                return []
+            self._write_manifest({**manifest, "shards": [path.name for path in self._shards], "refused": rejected})
         except FileNotFoundError:
-            pass
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            manifest.unlink()  # damaged, so that nobody knows what it holds
-            touched.append(manifest)
-        return touched
+            return []
+        except _DAMAGES:
+            self._manifest.unlink()
+        return [self._manifest]
 
     def _write_file(self, name: str, data: bytes) -> None:
         write_atomically(
             self.folder / name, lambda file: file.write(data), "set feature_cache to another folder for features"
         )
 
-    def read_refusals(self, encoder: Mapping[str, Any]) -> dict[bytes, str]:
-        """Content that could not be used, by key, with the reason: it need not be tried again.
+    def _write_manifest(self, manifest: Mapping[str, Any]) -> None:
+        self._write_file(self._manifest.name, json.dumps(manifest, indent=1).encode())
 
-        Unless ``encoder`` is described otherwise than in the manifest, as with a new version of a decoder.
+    def read_rejections(self, encoder: Mapping[str, Any]) -> dict[bytes, str]:
+        """Return the content that was rejected, by key, with the reason. It need not be tried again.
+
+        Args:
+            encoder: its description. If the manifest has another one, such as another version of a decoder, there are
+                no rejections.
         """
         try:
-            manifest = json.loads((self.folder / "manifest.json").read_text(encoding="utf-8"))
+            manifest = json.loads(self._manifest.read_text(encoding="utf-8"))
             if manifest["encoder"] != encoder:
                 return {}
             return {bytes.fromhex(key): str(reason) for key, reason in manifest["refused"].items()}
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            _logger.warning("%s is damaged: what was refused is tried again", self.folder / "manifest.json")
+        except _DAMAGES:
+            _logger.warning("%s is damaged: rejected content is tried again", self._manifest)
             return {}
 
-    def write_manifest(self, encoder: Mapping[str, Any], refused: Mapping[bytes, str]) -> None:
-        """Say what made the features.
+    def write_manifest(self, encoder: Mapping[str, Any], rejected: Mapping[bytes, str]) -> None:
+        """Write the manifest.
 
         Args:
             encoder: its name, settings and the versions of its libraries.
-            refused: what it could not use, by key, with the reasons.
+            rejected: reasons, by key; added to those of the present manifest.
 
         Raises:
-            StorageError: the manifest cannot be written; the old one is as it was.
+            StorageError: the manifest cannot be written; the old one is unchanged.
         """
-        refused = {**self.read_refusals(encoder), **refused}  # another process may have added some
-        manifest = {
-            "encoder": dict(encoder),
-            "fingerprint": self._fingerprint,
-            "shards": sorted(path.name for path in self.folder.glob("*.safetensors")),
-            "refused": {key.hex(): reason for key, reason in refused.items()},
-        }
-        self._write_file("manifest.json", json.dumps(manifest, indent=1).encode())
+        rejected = {**self.read_rejections(encoder), **rejected}  # another process may have added some
+        self._write_manifest(
+            {
+                "encoder": dict(encoder),
+                "fingerprint": self._fingerprint,
+                "shards": [path.name for path in self._shards],
+                "refused": {key.hex(): reason for key, reason in rejected.items()},
+            }
+        )
 
-    def sweep_up(self) -> None:
-        """Remove the files that killed writers left unfinished."""
+    def remove_unfinished(self) -> None:
+        """Remove the unfinished files of killed writers."""
         remove_abandoned(self.folder.glob(".*"))
 
 
-def _is_whole(shard: Mapping[str, NDArray[Any]]) -> bool:
-    """Whether a shard holds one finite row of features for each key, whoever wrote it."""
+def _is_valid(shard: Mapping[str, NDArray[Any]]) -> bool:
+    """Whether a shard has a finite row of features for each key."""
     keys, features = shard.get("keys"), shard.get("features")
     if keys is None or features is None or keys.dtype != np.uint8 or features.dtype != np.float32:
         return False

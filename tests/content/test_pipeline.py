@@ -11,16 +11,19 @@ import subprocess
 import sys
 import textwrap
 import time
+from typing import ClassVar
 
 import numpy as np
 import pytest
 import torch
 from conftest import full_disk
 
-from recbole_llm_interest.content import pipeline as collect
+from recbole_llm_interest.content import encoding_job
 from recbole_llm_interest.content.blobs import MediaFile, Text
+from recbole_llm_interest.content.encoding_job import EncodingJob, Partition
 from recbole_llm_interest.content.feature_store import FeatureStore
-from recbole_llm_interest.content.pipeline import EncodingJob, Share, Summary, align
+from recbole_llm_interest.content.pipeline import align
+from recbole_llm_interest.content.summary import EncodingSummary
 from recbole_llm_interest.errors import ContentError, EncoderError, StorageError
 
 
@@ -28,6 +31,7 @@ class CountingEncoder:
     """Stands for an encoder where only the bookkeeping around it is tested: a text's length and first letter."""
 
     batch_size = 8
+    packages: ClassVar[dict[str, str]] = {}
     fingerprint = "a" * 64
 
     def __init__(self):
@@ -49,11 +53,11 @@ class CountingEncoder:
         return np.array([[len(text), ord(text[0]), np.nan if text == "nan" else 1.0] for text in batch], np.float32)
 
 
-def encode(texts, encoder, store, share=None):
+def encode(texts, encoder, store, partition=None):
     """Features by token, and the summary."""
-    summary = Summary("item", "text", "counting", len(texts))
+    summary = EncodingSummary("item", "text", "counting", len(texts))
     blobs = {token: Text(text) for token, text in texts.items()}
-    job = EncodingJob(blobs, encoder, store, summary, share)
+    job = EncodingJob(blobs, encoder, store, summary, partition)
     job.prepare()
     return job.run(), summary
 
@@ -105,7 +109,7 @@ def test_content_that_cannot_be_used_is_named_and_the_rest_goes_on(store):
     rows, summary = encode(texts, CountingEncoder(), store)
     assert set(rows) == {"a", "d"}
     assert summary.refused == {"b": "is poison", "c": "gives features that are not finite"}
-    assert "2 of 4 items have text content that cannot be used ('b' is poison; 'c' gives" in summary.lines()[0]
+    assert "2 of 4 items have text content that cannot be used ('b' is poison; 'c' gives" in summary.problems()[0]
     again = CountingEncoder()
     _, summary = encode(texts, again, store)
     assert again.encoded == []
@@ -114,7 +118,7 @@ def test_content_that_cannot_be_used_is_named_and_the_rest_goes_on(store):
 
 def test_refused_content_is_tried_again_by_a_new_version_of_a_library(store, monkeypatch):
     encode({"a": "nan"}, CountingEncoder(), store)
-    monkeypatch.setattr(collect, "_versions", lambda: {"pillow": "99"})
+    monkeypatch.setattr(encoding_job, "_versions", lambda packages: {"pillow": "99"})
     encoder = CountingEncoder()
     encode({"a": "nan"}, encoder, store)
     assert encoder.encoded == ["nan"]
@@ -125,7 +129,7 @@ def test_what_may_work_another_time_is_tried_again(store):
         rows, summary = encode({"a": "busy", "b": "one"}, CountingEncoder(), store)
         assert summary.refused == {"a": "is locked"}
     assert "busy" not in (store.folder / "manifest.json").read_text()
-    assert store.read_refusals({**CountingEncoder().description, "libraries": collect._versions()}) == {}
+    assert store.read_rejections({**CountingEncoder().description, "libraries": encoding_job._versions(())}) == {}
     assert set(rows) == {"b"}
 
 
@@ -137,11 +141,11 @@ def test_file_that_changes_under_way_is_not_stored_under_the_old_key(tmp_path, s
         def load(self, content):
             return content.read().decode()
 
-    summary = Summary("item", "image", "reader", 1)
+    summary = EncodingSummary("item", "image", "reader", 1)
     job = EncodingJob({"a": MediaFile(tmp_path, "page.txt")}, Reader(), store, summary)
     (tmp_path / "page.txt").write_bytes(b"behind")
     assert job.run() == {}
-    assert "was changed while this ran" in summary.refused["a"]
+    assert "was changed during the run" in summary.refused["a"]
     rows = EncodingJob({"a": MediaFile(tmp_path, "page.txt")}, Reader(), store, summary).run()
     assert rows["a"][1] == ord("b")
     assert summary.refused == {}
@@ -176,7 +180,7 @@ def test_interrupted_encoding_keeps_what_was_done(store, monkeypatch):
                 raise KeyboardInterrupt
             return super().encode(batch)
 
-    monkeypatch.setattr(collect, "SHARD_ROWS", 8)
+    monkeypatch.setattr(encoding_job, "SHARD_ROWS", 8)
     texts = {str(n): f"text number {n}" for n in range(40)}
     with pytest.raises(KeyboardInterrupt):
         encode(texts, Interrupted(), store)
@@ -212,7 +216,7 @@ def test_memory_that_runs_out_is_one_error_and_keeps_what_was_done(store, error,
             return text
 
     texts = {str(n): "x" * (n + 1) for n in range(40)}
-    with pytest.raises(EncoderError, match="memory ran out while items' text was encoded: lower text_batch_size"):
+    with pytest.raises(EncoderError, match="out of memory while encoding items' text: lower text_batch_size"):
         encode(texts, Hungry(), store)
     rest = CountingEncoder()
     rows, _ = encode(texts, rest, store)
@@ -230,7 +234,7 @@ def test_error_that_is_not_of_memory_is_not_called_one(store):
 
 
 def test_slow_encoding_closes_a_shard_before_it_is_full(store, monkeypatch):
-    monkeypatch.setattr(collect, "SHARD_SECONDS", 0.0)
+    monkeypatch.setattr(encoding_job, "SHARD_SECONDS", 0.0)
     encode({str(n): f"text number {n}" for n in range(24)}, CountingEncoder(), store)
     assert len(list(store.folder.glob("*.safetensors"))) == 3  # one a batch
 
@@ -307,7 +311,7 @@ def test_shares_of_several_processes_are_the_whole_and_do_not_overlap(store):
     texts = {str(n): f"text number {n}" for n in range(100)}
     encoders = [CountingEncoder() for _ in range(3)]
     for rank, encoder in enumerate(encoders):
-        encode(texts, encoder, store, Share(rank, 3))
+        encode(texts, encoder, store, Partition(rank, 3))
     encoded = [text for encoder in encoders for text in encoder.encoded]
     assert sorted(encoded) == sorted(texts.values())
     assert min(len(encoder.encoded) for encoder in encoders) > 15
@@ -317,13 +321,13 @@ _PROGRAM = f"""
 import sys, time
 sys.path[:0] = {[os.path.dirname(__file__), os.path.dirname(os.path.dirname(__file__))]!r}
 from pathlib import Path
-from test_pipeline import CountingEncoder, collect, encode
+from test_pipeline import CountingEncoder, encoding_job, encode
 from recbole_llm_interest.content.feature_store import FeatureStore
 class Slow(CountingEncoder):
     def encode(self, batch):
         time.sleep(0.01)
         return super().encode(batch)
-collect.SHARD_ROWS = 8
+encoding_job.SHARD_ROWS = 8
 print("ready", flush=True)
 encode({{str(n): "x" * (n + 1) for n in range(400)}}, Slow(), FeatureStore(Path(sys.argv[1]), "text", "f"))
 """
@@ -374,7 +378,7 @@ def test_manifests_of_several_processes_at_once_are_whole_and_keep_all_refusals(
     )
     processes = [subprocess.Popen([sys.executable, "-c", program, str(n)], stderr=subprocess.PIPE) for n in range(3)]
     assert [process.communicate()[1][-300:] for process in processes] == [b"", b"", b""]
-    assert len(store.read_refusals({"name": "counting"})) > 60
+    assert len(store.read_rejections({"name": "counting"})) > 60
 
 
 @pytest.mark.slow

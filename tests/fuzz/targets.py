@@ -56,10 +56,10 @@ def manifest(data: bytes) -> None:
     store = FeatureStore(_FOLDER, "text", "fuzz")
     store.folder.mkdir(exist_ok=True)
     (store.folder / "manifest.json").write_bytes(data)
-    refused = store.read_refusals(_ENCODER)
+    refused = store.read_rejections(_ENCODER)
     assert all(isinstance(key, bytes) and isinstance(reason, str) for key, reason in refused.items())
     store.write_manifest(_ENCODER, {b"k" * 32: "no image"})
-    again = store.read_refusals(_ENCODER)
+    again = store.read_rejections(_ENCODER)
     assert again == {**refused, b"k" * 32: "no image"}
     assert json.loads((store.folder / "manifest.json").read_text())["encoder"] == _ENCODER
 

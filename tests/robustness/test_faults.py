@@ -421,7 +421,7 @@ def test_a_signal_ends_encoding_with_one_line(given, here, capsys, monkeypatch, 
     with monkeypatch.context() as patch:
         patch.setattr(FeatureStore, "write", interrupted)
         assert encode.main(words) == code
-    assert closing_line(capsys) == f"{word}: what was encoded is kept; the same command goes on from there"
+    assert closing_line(capsys) == f"{word}: encoded features are kept; run the same command to continue"
     assert encode.main([*words, "--json"]) == 0
     item, _ = json.loads(capsys.readouterr().out.splitlines()[-1])["summaries"]
     assert (item["encoded"], item["cached"]) == (0, 8)
