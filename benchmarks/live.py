@@ -31,7 +31,7 @@ from recbole.utils.case_study import full_sort_topk
 from torch import Tensor
 from tqdm import tqdm
 
-from recbole_llm_interest.recommender import Recommender, State, join
+from recbole_llm_interest.recommender import Recommender, UserState, join
 from recbole_llm_interest.recommender.loading import Trained
 
 USERS, EVENTS, LENGTH = 400, 60, 50
@@ -151,7 +151,7 @@ def cost_by_length(recommender: Recommender, repeats: int) -> dict[str, float]:
 def cost_by_batch(recommender: Recommender, events: list[list[str]], repeats: int) -> dict[str, float]:
     """Updates a second of 1,000 users at once, from one state or from one a user, and of one after the other."""
     users = [events[n % USERS] for n in range(1000)]
-    together = recommender.start_many([None] * 1000, histories=[line[:10] for line in users])
+    together = recommender.start(history=[line[:10] for line in users])
     apart = [together[row] for row in range(1000)]
     items = [line[10] for line in users]
 
@@ -160,12 +160,12 @@ def cost_by_batch(recommender: Recommender, events: list[list[str]], repeats: in
             recommender.update(state, item)
 
     def gathered() -> None:
-        moved = recommender.update_many(join(apart), items)
+        moved = recommender.update(join(apart), items)
         for row in range(1000):
             moved[row]
 
     sides = {
-        "batched": Timer(lambda: recommender.update_many(together, items)),
+        "batched": Timer(lambda: recommender.update(together, items)),
         "one_by_one": Timer(one_by_one),
         "batched_from_single_states": Timer(gathered),
     }
@@ -180,13 +180,13 @@ def cost_by_batch(recommender: Recommender, events: list[list[str]], repeats: in
 
 def with_index(recommender: Recommender, events: list[list[str]]) -> dict[str, float]:
     """Build an index, and the recall that it has on other users than it was set by."""
-    states = recommender.start_many([None] * USERS, histories=[line[:-1] for line in events])
+    states = recommender.start(history=[line[:-1] for line in events])
     half = torch.arange(USERS // 2)
     start = time.perf_counter()
     recommender.build_index(states.select(half), recall=RECALL, k=K)
     seconds = time.perf_counter() - start
     others = states.select(half + USERS // 2)
-    exact, found = (recommender.recommend_many(others, K, exact=exact) for exact in (True, False))
+    exact, found = (recommender.recommend(others, K, exact=exact) for exact in (True, False))
     recall = np.mean([
         len({item for item, _ in ours} & {item for item, _ in theirs}) / K
         for ours, theirs in zip(found, exact, strict=True)
@@ -194,7 +194,9 @@ def with_index(recommender: Recommender, events: list[list[str]]) -> dict[str, f
     return {f"recall@{K}": round(float(recall), 4), "seconds_to_build": round(seconds, 1)}
 
 
-def asked_of_ours(recommender: Recommender, states: list[State], last: list[str], exact: bool) -> Callable[[], object]:
+def asked_of_ours(
+    recommender: Recommender, states: list[UserState], last: list[str], exact: bool
+) -> Callable[[], object]:
     """One event of the next user, and the best items after it."""
     turn = iter(range(10**9))
 
@@ -246,7 +248,7 @@ def main() -> None:
                 note("update_ms_by_length", cost_by_length(recommender, 4 * options.repeats))
                 note("updates_of_1000_users", cost_by_batch(recommender, events, max(options.repeats // 10, 3)))
             note(f"index, {kind}", with_index(recommender, events))
-            states = recommender.start_many([None] * USERS, histories=[line[:-1] for line in events])
+            states = recommender.start(history=[line[:-1] for line in events])
             apart, last = [states[row] for row in range(USERS)], [line[-1] for line in events]
             sides = {
                 f"exact, {kind}": Timer(asked_of_ours(recommender, apart, last, exact=True)),

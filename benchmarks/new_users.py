@@ -27,7 +27,7 @@ from tabulate import tabulate
 from recbole_llm_interest.cli.common import exit_code
 from recbole_llm_interest.errors import DataError
 from recbole_llm_interest.evaluation.significance import paired_p_values
-from recbole_llm_interest.recommender import Recommender, State, join
+from recbole_llm_interest.recommender import Recommender, UserState, join
 from recbole_llm_interest.training.environment_info import environment_info
 
 K = 10
@@ -48,7 +48,7 @@ def profiles(path: Path) -> dict[str, dict[str, str]]:
     return {str(row.pop("user_id")): row for row in rows}
 
 
-def states(recommender: Recommender, profiles_of_users: Sequence[Mapping[str, str]]) -> State:
+def states(recommender: Recommender, profiles_of_users: Sequence[Mapping[str, str]]) -> UserState:
     """Everybody before the first event; each of a few different profiles is encoded once."""
     different = list({json.dumps(profile): profile for profile in profiles_of_users}.items())
     place = {name: number for number, (name, _) in enumerate(different)}
@@ -97,7 +97,7 @@ def main() -> None:
     unknown = recommender.start().select(torch.zeros(len(own), dtype=torch.long))
     asked = {OWN: states(recommender, own), ANOTHER: states(recommender, another), NONE: unknown}
     found = {
-        name: [[one.item for one in ranked] for ranked in recommender.recommend_many(state, K)]
+        name: [[one.item for one in ranked] for ranked in recommender.recommend(state, K)]
         for name, state in asked.items()
     } | {POPULAR: [popular] * len(own)}
     result = {name: scores(ranked, chosen) for name, ranked in found.items()}

@@ -44,8 +44,8 @@ def _ads(options: argparse.Namespace, overrides: dict[str, Any]) -> None:
     recommender = Recommender.load(checkpoint)
     recommender.add_pool("ads", pool)
     viewers = visits(site, options.new_viewers, 12, random)
-    state = recommender.start_many([None] * len(viewers), histories=[site.tokens(viewer) for viewer in viewers])
-    ranked = [dict(user) for user in recommender.recommend_many(state, len(pool), candidates="ads")]
+    state = recommender.start(history=[site.tokens(viewer) for viewer in viewers])
+    ranked = [dict(user) for user in recommender.recommend(state, len(pool), candidates="ads")]
     scores = np.array([[user[ad] for ad in pool] for user in ranked])
     truth = np.stack([viewer.click_chances() for viewer in viewers])
     known, test = np.split(np.arange(len(viewers)), 2)

@@ -112,7 +112,7 @@ class Desk:
     def _item(self, text: str) -> str | None:
         """What was said, as an item; None where that is new and cannot be added."""
         item = self._tokens.setdefault(text, f"turn-{len(self._tokens)}")
-        if item in self._recommender.items.rows:
+        if item in self._recommender.items:
             return item
         if not self._reads:
             return None

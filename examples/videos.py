@@ -17,7 +17,7 @@ from video_site import ROUTINES, Site, Visit, visits, write_site
 
 from recbole_llm_interest.evaluation.table import as_table, write_comparison
 from recbole_llm_interest.evaluation.variants import Variant
-from recbole_llm_interest.recommender import Recommender, State
+from recbole_llm_interest.recommender import Recommender, UserState
 
 ROWS = [
     Variant("LLMInterest", "LLMInterest"),
@@ -53,7 +53,7 @@ def _show_a_viewer(recommender: Recommender, site: Site) -> None:
     """Someone new: by the profile alone, after two events, after four, and when a new video comes."""
     by_token = {video.token: video for video in site.videos}
 
-    def show(state: State, title: str) -> None:
+    def show(state: UserState, title: str) -> None:
         best = [(by_token[item], score) for item, score in recommender.recommend(state, 5, exclude_seen=True)]
         rows = [(video.title, video.topic, f"{score:.1f}") for video, score in best]
         print(f"\n{title}\n{tabulate(rows, ['next', 'topic', 'score'], tablefmt='github', disable_numparse=True)}")
@@ -77,11 +77,11 @@ def _show_a_viewer(recommender: Recommender, site: Site) -> None:
 def _show_new_videos(recommender: Recommender, site: Site, viewers: list[Visit]) -> None:
     """New viewers choose among new videos, all on subjects that training never saw."""
     recommender.add_pool("new", {video.token: video.columns for video in site.videos if video.is_new})
-    state = recommender.start_many([None] * len(viewers), histories=[site.tokens(viewer) for viewer in viewers])
+    state = recommender.start(history=[site.tokens(viewer) for viewer in viewers])
     chances = np.stack([viewer.chances(among_new=True) for viewer in viewers])
     rows = {video.token: row for row, video in enumerate(site.videos)}
     shown = np.array([
-        [rows[item] for item, _ in user] for user in recommender.recommend_many(state, 10, candidates="new")
+        [rows[item] for item, _ in user] for user in recommender.recommend(state, 10, candidates="new")
     ])  # fmt: skip
     found = np.take_along_axis(chances, shown, axis=1).sum(axis=1).mean()
     best = np.sort(chances, axis=1)[:, -10:].sum(axis=1).mean()

@@ -1,10 +1,19 @@
-"""Live interest: load a trained model, tell it of events as they come, and ask what comes next, and why."""
+"""Live recommendations: load a trained model, update the state of a user with each event, and ask for the next items.
+
+Example:
+    >>> state = recommender.start("u1", history=["i1", "i2"])
+    >>> state = recommender.update(state, "i3")
+    >>> [item for item, score in recommender.recommend(state, k=1)]
+    ['i4']
+"""
 
 from recbole_llm_interest.recommender.calibration import Calibration, Reliability
 from recbole_llm_interest.recommender.explanation import Explanation, Part
+from recbole_llm_interest.recommender.forecast import Forecast
 from recbole_llm_interest.recommender.interests import Interest
-from recbole_llm_interest.recommender.recommender import Forecast, Recommendation, Recommender
-from recbole_llm_interest.recommender.user_state import State, join
+from recbole_llm_interest.recommender.recommender import Recommender
+from recbole_llm_interest.recommender.retrieval import Recommendation
+from recbole_llm_interest.recommender.user_state import State, UserState, join
 
 __all__ = [
     "Calibration",
@@ -16,5 +25,6 @@ __all__ = [
     "Recommender",
     "Reliability",
     "State",
+    "UserState",
     "join",
 ]

@@ -1,4 +1,4 @@
-"""From scores to probabilities of a click, and how far those can be trusted."""
+"""From scores to click probabilities, and how reliable those are."""
 
 from __future__ import annotations
 
@@ -12,19 +12,24 @@ from scipy.special import expit, log_expit
 
 from recbole_llm_interest.errors import RequestError
 
-#: the one on what was seen least keeps slopes finite where scores part clicks from others altogether (Platt)
+#: pseudo-count that keeps the slope finite where scores separate clicks perfectly (Platt, 1999)
 _PRIOR = 1.0
-_PARTS = 10
+_BINS = 10
 
 
 @dataclass(frozen=True)
 class Reliability:
-    """What was said of some of the items that were shown, and what came of it.
+    """Predicted probability and observed click rate in one bin of items that were shown.
 
     Attributes:
-        count: how many these are.
-        probability: the mean of what was said.
-        clicked: the share that was clicked.
+        count: number of items in the bin.
+        probability: their mean predicted probability.
+        clicked: the share of them that was clicked.
+
+    Example:
+        >>> (whole,) = Calibration(slope=1.0, offset=0.0).reliability([0.0, 0.0], [True, False], parts=1)
+        >>> whole
+        Reliability(count=2, probability=0.5, clicked=0.5)
     """
 
     count: int
@@ -34,11 +39,16 @@ class Reliability:
 
 @dataclass(frozen=True)
 class Calibration:
-    """The probability of a click is a logistic function of the score (Platt, 1999).
+    """Click probability as a logistic function of the score (Platt scaling; Platt, 1999).
 
     Attributes:
-        slope: how much a point of the score counts.
-        offset: the log odds at a score of 0.
+        slope: change of the log odds per unit of the score.
+        offset: log odds at score 0.
+
+    Example:
+        >>> calibration = Calibration.fit([-2.0, -1.0, 0.0, 1.0, 2.0], [False, False, True, False, True])
+        >>> calibration.slope > 0
+        True
     """
 
     slope: float
@@ -46,18 +56,22 @@ class Calibration:
 
     @classmethod
     def fit(cls, scores: Sequence[float], clicked: Sequence[bool]) -> Calibration:
-        """Fit to what was shown and clicked, or not.
+        """Fit to items that were shown, by maximum likelihood.
 
         Args:
-            scores: of the items that were shown, ``[n]``, as ``Recommender.score`` gives them.
-            clicked: whether each was clicked.
+            scores: of the items, ``[n]``, as ``Recommender.score`` gives them.
+            clicked: whether each was clicked, ``[n]``.
 
         Raises:
-            RequestError: there is not one of each, they are not finite, or nothing, or everything, was clicked.
+            RequestError: the two differ in length, a score is not finite, or all or none of the items were clicked.
+
+        Example:
+            >>> Calibration.fit([1.0, 2.0, 3.0, 4.0], [False, True, False, True]).probability([4.0]) > 0.5
+            array([ True])
         """
         score, click = _checked(scores, clicked)
         if click.all() or not click.any():
-            raise RequestError("a calibration needs both clicks and others: there is one kind only")
+            raise RequestError("a calibration needs clicked and unclicked items: give a log with both")
         count = click.sum(), (~click).sum()
         target = np.where(click, (count[0] + _PRIOR) / (count[0] + 2 * _PRIOR), _PRIOR / (count[1] + 2 * _PRIOR))
 
@@ -69,25 +83,35 @@ class Calibration:
         return cls(float(slope), float(offset))
 
     def probability(self, scores: ArrayLike) -> NDArray[np.float64]:
-        """Of a click, at each of some scores."""
+        """Click probability at each score, in the shape of ``scores``.
+
+        Example:
+            >>> Calibration(slope=1.0, offset=0.0).probability([0.0, 100.0])
+            array([0.5, 1. ])
+        """
         return np.asarray(expit(self.slope * np.asarray(scores, dtype=np.float64) + self.offset))
 
-    def reliability(self, scores: Sequence[float], clicked: Sequence[bool], parts: int = _PARTS) -> list[Reliability]:
-        """Probabilities against shares clicked, in parts of equal size, from the least probable to the most.
+    def reliability(self, scores: Sequence[float], clicked: Sequence[bool], parts: int = _BINS) -> list[Reliability]:
+        """Predicted probability and click rate in bins of equal size, in ascending order of the probability.
 
-        Measure it on others than the calibration was fitted to.
+        Use other items than those the calibration was fitted to.
 
         Args:
             scores: of the items that were shown, ``[n]``.
-            clicked: whether each was clicked.
-            parts: how many, fewer where there are not as many items.
+            clicked: whether each was clicked, ``[n]``.
+            parts: number of bins. There are fewer if there are fewer items.
 
         Raises:
-            RequestError: as in ``fit``, or there are no parts.
+            RequestError: as in ``fit``, or ``parts`` is less than one.
+
+        Example:
+            >>> bins = Calibration(slope=1.0, offset=0.0).reliability([-1.0, 1.0], [False, True], parts=2)
+            >>> [(one.count, round(one.probability, 2), one.clicked) for one in bins]
+            [(1, 0.27, 0.0), (1, 0.73, 1.0)]
         """
         score, click = _checked(scores, clicked)
         if parts < 1:
-            raise RequestError(f"parts={parts}: at least one has to be asked for")
+            raise RequestError(f"parts={parts}: ask for one bin or more")
         probability = self.probability(score)
         order = np.argsort(probability, kind="stable")
         return [
@@ -95,23 +119,27 @@ class Calibration:
             for part in np.array_split(order, min(parts, len(order)))
         ]
 
-    def error(self, scores: Sequence[float], clicked: Sequence[bool], parts: int = _PARTS) -> float:
-        """Expected calibration error: mean distance of the probability from the share clicked, over ``reliability``.
+    def error(self, scores: Sequence[float], clicked: Sequence[bool], parts: int = _BINS) -> float:
+        """Expected calibration error: mean distance between probability and click rate over the bins.
 
-        With few items, chance alone parts the two.
+        With few items in a bin, chance alone makes an error.
 
         Raises:
             RequestError: as in ``reliability``.
+
+        Example:
+            >>> round(Calibration(slope=1.0, offset=0.0).error([-1.0, 1.0], [False, True], parts=2), 2)
+            0.27
         """
-        found = self.reliability(scores, clicked, parts)
-        gaps = [part.count * abs(part.probability - part.clicked) for part in found]
-        return sum(gaps) / sum(part.count for part in found)
+        bins = self.reliability(scores, clicked, parts)
+        gaps = [part.count * abs(part.probability - part.clicked) for part in bins]
+        return sum(gaps) / sum(part.count for part in bins)
 
 
 def _checked(scores: Sequence[float], clicked: Sequence[bool]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     score, click = np.asarray(scores, dtype=np.float64), np.asarray(clicked, dtype=bool)
     if score.shape != click.shape or score.ndim != 1 or not len(score) or not np.isfinite(score).all():
         raise RequestError(
-            f"{score.shape} scores and {click.shape} clicks: finite scores, and a click or none for each"
+            f"scores of shape {score.shape} and clicks of shape {click.shape}: give one click for each finite score"
         )
     return score, click

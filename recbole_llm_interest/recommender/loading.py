@@ -1,4 +1,4 @@
-"""From a checkpoint to all that a recommender needs: the model, its items' names and words, and the encoders."""
+"""From a checkpoint to what a recommender needs: the model, ids, texts and titles of its items, and the encoders."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
@@ -15,6 +15,7 @@ from recbole.utils import init_seed
 
 from recbole_llm_interest.content.blobs import Text
 from recbole_llm_interest.content.catalogue import text_writer
+from recbole_llm_interest.content.event_times import time_unit
 from recbole_llm_interest.data.dataset import catalogue_from_config, read_histories
 from recbole_llm_interest.errors import CheckpointError
 from recbole_llm_interest.model.entity_encoder import EntityEncoder
@@ -28,36 +29,38 @@ from recbole_llm_interest.training.run_metadata import digest, effective_setting
 
 @dataclass(frozen=True)
 class Origin:
-    """What a model was trained on, and how.
+    """The data set and the settings of training.
 
     Attributes:
-        dataset: the data set's name.
-        counts: how many users, items and events that has.
-        id_fields: what the columns of ids are called there, by kind.
-        settings: that decided what the model became, in plain values.
+        dataset: name of the data set.
+        counts: number of its users, items and events.
+        id_fields: names of its id columns, by kind.
+        settings: those that determine the model, as plain values.
+        time_unit: unit of its event times, if they are seconds or milliseconds since 1970; None for another scale.
     """
 
     dataset: str
     counts: dict[str, int]
     id_fields: dict[str, str]
     settings: dict[str, Any]
+    time_unit: Literal["s", "ms"] | None = None
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What training left, and what the data set says.
+    """A trained model, and what is known of its items and users.
 
     Attributes:
-        model: with the checkpoint's weights.
-        tokens: the items' names, by internal id.
-        users: the users' internal ids, by name.
+        model: with the weights of the checkpoint.
+        tokens: ids of the items by row.
+        users: rows of the users by id.
         max_length: ``MAX_ITEM_LIST_LENGTH``.
-        texts: what is known of items in words, by token.
-        labels: the same at its shortest, as a title.
-        item_reader: encodes the content of new items; None where the model knows items by their IDs alone.
-        user_reader: the same for users.
-        recorded: looks up the items and times of a user's recorded events.
-        origin: what it was trained on; None where that is not known.
+        texts: texts of items, by id.
+        labels: titles of items, by id.
+        item_reader: encodes the content of new items; None if the model knows items by their IDs alone.
+        user_reader: encodes the content of new users; None if the model has no content of users.
+        recorded: gives items and times of the recorded events of each of several users.
+        origin: of the model; None if it is unknown.
     """
 
     model: LLMInterest
@@ -71,65 +74,90 @@ class Trained:
     recorded: Callable[[Sequence[str]], list[tuple[list[str], list[float]]]]
     origin: Origin | None = None
 
+    @property
+    def time_unit(self) -> Literal["s", "ms"] | None:
+        """Unit of event times since 1970; None if they are on another scale, or unknown."""
+        return None if self.origin is None else self.origin.time_unit
+
 
 def load_trained(checkpoint: Path, settings: dict[str, Any]) -> Trained:
-    """Read a checkpoint, the data set that it was trained on, and its features from the cache.
+    """Read a checkpoint, the data set it was trained on, and its features from the cache.
 
     Args:
-        checkpoint: as ``run_recbole.py`` writes them. No code in it is run.
-        settings: what is otherwise than in training, as ``data_path`` or ``feature_cache``.
+        checkpoint: written by ``run_recbole.py``. No code in it is run.
+        settings: those that differ from training, such as ``data_path`` or ``feature_cache``.
 
     Raises:
-        LLMInterestError: the checkpoint or the data set is missing, damaged, or not what it was in training.
+        LLMInterestError: the checkpoint or the data set is missing, damaged, or not that of training.
     """
     saved, config = read_configuration(checkpoint, settings)
-    trained = saved["config"]
     with as_user_error("the data or the settings"):
         init_seed(config["seed"], config["reproducibility"])
         dataset = create_dataset(config)
-        events = len(dataset.inter_feat)
+        events, unit = len(dataset.inter_feat), _time_unit(dataset)  # before RecBole splits it
         train_data, _, _ = data_preparation(config, dataset)
         model = LLMInterest(config, train_data._dataset).to(config["device"])
     items, users = (
         [str(token) for token in dataset.field2id_token[field]] for field in (dataset.iid_field, dataset.uid_field)
     )
-    if trained["item_digest"] not in (None, digest(items)):
+    if saved["config"]["item_digest"] not in (None, digest(items)):
         raise CheckpointError(
-            f"checkpoint {checkpoint} was trained on other items, or on the same in another order: "
+            f"checkpoint {checkpoint} was trained on other items, or on the same in another order: the data set "
             f"{config['dataset']} has changed since; train again"
         )
     restore_model(model, saved)
+    counts = {"users": len(users) - 1, "items": len(items) - 1, "events": events}
+    return _trained(config, model, items, users, counts, unit)
+
+
+def _trained(
+    config: Config,
+    model: LLMInterest,
+    items: list[str],
+    users: list[str],
+    counts: dict[str, int],
+    unit: Literal["s", "ms"] | None,
+) -> Trained:
+    """A model with the content that the data set's files have of its items."""
     content = read_settings(ContentSettings, config)
     catalogue = catalogue_from_config(config, "item", content)
-    texts = catalogue.blobs["text"].items()
+    id_fields = {"item": config["ITEM_ID_FIELD"], "user": config["USER_ID_FIELD"]}
     return Trained(
-        model,
-        items,
-        {token: row for row, token in enumerate(users) if row},
-        config["MAX_ITEM_LIST_LENGTH"],
-        {token: piece.text for token, piece in texts if isinstance(piece, Text)},
-        catalogue.labels,
-        content_reader("item", config["ITEM_ID_FIELD"], content, model.item_encoder),
-        content_reader("user", config["USER_ID_FIELD"], content, model.user_encoder),
-        lambda users: read_histories(config, users),
-        Origin(
+        model=model,
+        tokens=items,
+        users={token: row for row, token in enumerate(users) if row},
+        max_length=config["MAX_ITEM_LIST_LENGTH"],
+        texts={token: blob.text for token, blob in catalogue.blobs["text"].items() if isinstance(blob, Text)},
+        labels=catalogue.labels,
+        item_reader=content_reader("item", id_fields["item"], content, model.item_encoder),
+        user_reader=content_reader("user", id_fields["user"], content, model.user_encoder),
+        recorded=lambda users: read_histories(config, users),
+        origin=Origin(
             config["dataset"],
-            {"users": len(users) - 1, "items": len(items) - 1, "events": events},
-            {"item": config["ITEM_ID_FIELD"], "user": config["USER_ID_FIELD"]},
+            counts,
+            id_fields,
             effective_settings(config),
+            unit,
         ),
     )
 
 
+def _time_unit(dataset: Any) -> Literal["s", "ms"] | None:
+    """Unit of the event times of a RecBole data set that is not built yet."""
+    if dataset.time_field not in dataset.inter_feat:
+        return None
+    return time_unit(float(dataset.inter_feat[dataset.time_field].min()))
+
+
 def read_configuration(checkpoint: Path, settings: dict[str, Any]) -> tuple[dict[str, Any], Config]:
-    """A checkpoint of this package's model, and RecBole's configuration that it was trained under.
+    """A checkpoint of this package's model, and the RecBole configuration of its training.
 
     Args:
-        checkpoint: as ``run_recbole.py`` writes them. No code in it is run.
-        settings: what is otherwise than in training.
+        checkpoint: written by ``run_recbole.py``. No code in it is run.
+        settings: those that differ from training.
 
     Raises:
-        LLMInterestError: the checkpoint is missing, damaged or of another model, or a setting cannot be used.
+        LLMInterestError: the checkpoint is missing, damaged or of another model, or a setting is invalid.
     """
     saved = load_checkpoint(checkpoint)
     trained = saved["config"]
@@ -137,39 +165,39 @@ def read_configuration(checkpoint: Path, settings: dict[str, Any]) -> tuple[dict
         raise CheckpointError(f"checkpoint {checkpoint} is of model {trained['model']!r}, not LLMInterest")
     in_effect = {key: trained[key] for key in settings_keys() if key in trained}
     overrides = {**trained.external_config_dict, **in_effect, **settings}
-    with _without_words():
+    with _empty_command_line():
         return saved, configure(LLMInterest.__name__, trained["dataset"], overrides=overrides)
 
 
 @contextmanager
-def _without_words() -> Iterator[None]:
-    """Keep the process' command line from RecBole, which would read it as settings, whatever program this is."""
-    words = sys.argv
-    sys.argv = words[:1]
+def _empty_command_line() -> Iterator[None]:
+    """Hide the process' command line from RecBole, which would read any program's arguments as settings."""
+    arguments = sys.argv
+    sys.argv = arguments[:1]
     try:
         yield
     finally:
-        sys.argv = words
+        sys.argv = arguments
 
 
 def content_reader(
     kind: str,
     id_field: str,
     settings: ContentSettings,
-    fusion: EntityEncoder | None,
+    encoder: EntityEncoder | None,
     fingerprints: Mapping[str, str] | None = None,
 ) -> ContentReader | None:
-    """What reads the content of new items or users; None where the model knows them by their IDs alone, or not at all.
+    """The reader of the content of new items or users; None if the model uses no content of them.
 
     Args:
         kind: item or user.
-        id_field: what the column of their ids is called.
+        id_field: name of the column of their ids.
         settings: of the encoders.
-        fusion: of the items or users.
-        fingerprints: of the encoders that made what the model was trained on, by modality, where they are known.
+        encoder: of the items or users.
+        fingerprints: of the encoders of training, by modality, where they are known.
     """
-    if fusion is None or not len(fusion.features):
+    if encoder is None or not len(encoder.features):
         return None
     fields, template = getattr(settings, f"{kind}_text_fields"), getattr(settings, f"{kind}_text_template")
     write_text, _ = text_writer(kind, id_field, fields, template)
-    return ContentReader(kind, settings, write_text, fusion.encoded_sizes, fingerprints or {})
+    return ContentReader(kind, settings, write_text, encoder.encoded_sizes, fingerprints or {})

@@ -28,7 +28,7 @@ class Neighbourhood:
     def __init__(self, values: Tensor, present: Tensor, neighbours: Tensor) -> None:
         self._values = GrowableTensor(values)
         self._present = GrowableTensor(present)
-        self._neighbours = GrowableTensor(neighbours)
+        self._neighbours = GrowableTensor(neighbours.clone())  # updates in place, and the model keeps its own
 
     @property
     def neighbours(self) -> Tensor:

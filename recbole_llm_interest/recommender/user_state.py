@@ -1,95 +1,53 @@
-"""What is known of users between two events: the tracker's state, the interest, and the events themselves."""
+"""The state of users between two events: what the tracker carries on, the interest, and the events themselves."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import threading
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias, TypeVar
 
 import torch
-import torch.nn.functional as F
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from recbole_llm_interest.errors import StateError
-from recbole_llm_interest.io.files import write_atomically
 from recbole_llm_interest.model.interest_tracker import InterestState
+from recbole_llm_interest.recommender.event_log import EventLog
 
-#: of the file; another one is refused
-_FORMAT = 1
-#: events for which a new log has room
-_ROOM = 16
-
-
-class EventLog:
-    """Events of ``B`` users that successive states share: each state sees those up to its own lengths.
-
-    An append takes constant time, since it writes behind what the states so far can see; where another state has
-    written there already, or the room is used up, it copies.
-
-    Attributes:
-        items: their rows in the table of items, ``[B, C]``; 0 where there is none.
-        times: when they were, ``[B, C]``, float64; NaN where that is not known.
-    """
-
-    def __init__(self, items: Tensor, times: Tensor, written: Tensor) -> None:
-        self.items = items
-        self.times = times
-        self._written = written
-        self._lock = threading.Lock()
-
-    @classmethod
-    def of(cls, items: Tensor, times: Tensor, length: Tensor) -> EventLog:
-        """A log of these events, ``[B, L]``, of which each user has the first ``length``, ``[B]``."""
-        room = items.shape[1] + max(items.shape[1], _ROOM)
-        log = cls(items.new_zeros(len(items), room), times.new_full((len(items), room), torch.nan), length.clone())
-        log.items[:, : items.shape[1]] = items
-        log.times[:, : items.shape[1]] = times
-        return log
-
-    def append(self, length: Tensor, item: Tensor, time: Tensor) -> EventLog:
-        """The log with one more event of each user behind their first ``length`` ones, all ``[B]``."""
-        with self._lock:
-            is_free = torch.equal(self._written, length) and int(length.max()) < self.items.shape[1]
-            log = self if is_free else EventLog.of(*self.first(length), length)
-            place = length[:, None]
-            log.items.scatter_(1, place, item[:, None])
-            log.times.scatter_(1, place, time[:, None])
-            log._written = length + 1
-        return log
-
-    def last_time(self, length: Tensor) -> Tensor:
-        """When the last of each user's first ``length`` events was, ``[B]``; NaN if unknown, -inf without events."""
-        last = self.times.gather(1, (length - 1).clamp(min=0)[:, None]).squeeze(1)
-        return last.where(length > 0, -torch.inf)
-
-    def first(self, length: Tensor) -> tuple[Tensor, Tensor]:
-        """Items and times of each user's first ``length`` events, ``[B, max(length)]``."""
-        longest = int(length.max())
-        is_behind = torch.arange(longest) >= length[:, None]
-        items, times = self.items[:, :longest], self.times[:, :longest]
-        return items.masked_fill(is_behind, 0), times.masked_fill(is_behind, torch.nan)
+Result = TypeVar("Result")
+#: what a method gives for a state: one result for a single user, a list with one result for each user of a batch. Type
+#: checkers see the first or Any, because which of the two it is depends on the state
+PerUser: TypeAlias = Result | Any
 
 
-@dataclass(frozen=True)
-class State:
-    """What is known of ``B`` users between two events. It never changes: an event makes a new one.
+@dataclass(frozen=True, repr=False, eq=False)
+class UserState:
+    """What is known of a single user, or of each user of a batch, between two events.
 
-    Its size does not depend on the history, but for 16 bytes an event, and as many to grow into: they say what has been
-    seen, and let an explanation go through the history again.
+    **One user or many.** ``Recommender.start`` makes the state of a single user from one user, and the state of a batch
+    from a list, even if the list has one element. For a single user, methods of the recommender take one item and give
+    one result; for a batch they take a list of items and give a list of results, one for each user. ``batch[0]`` is the
+    state of a single user, ``batch[:2]`` and ``join`` give batches.
+
+    A state never changes: an update makes a new one. Its size does not grow with the history, except for 16 bytes an
+    event and as much spare room. These record which items were seen, and ``explain`` reads them again.
 
     Attributes:
-        tracker: what the tracker carries on.
-        interest: after the last event, or before the first, ``[B, D]``.
+        tracker: state of the interest tracker.
+        interest: the interest after the last event, or before the first, ``[B, D]``.
         log: the events.
-        length: how many there are of each user, ``[B]``.
-        latest: the latest time of each user's events, ``[B]``, float64; -inf where none is known.
-        model: a hash of the model that made it; no other can go on from it.
+        length: number of events of each user, ``[B]``.
+        latest: the latest known time of each user's events, ``[B]``, float64; -inf where none is known.
+        model: hash of the model that made the state. Another model cannot use it.
+        users: ids of the users; None for a user who is not in the data set.
+        is_single: whether this is the state of a single user, not of a batch.
+
+    Example:
+        >>> state = recommender.start("u1", history=["i1", "i2"])
+        >>> state
+        UserState(user='u1', events=2)
+        >>> batch = recommender.start(["u1", "u2"], history=[["i1"], ["i2", "i3"]])
+        >>> batch, len(batch), batch[1]
+        (UserState(users=2, events=3), 2, UserState(user='u2', events=2))
     """
 
     tracker: InterestState
@@ -98,160 +56,129 @@ class State:
     length: Tensor
     latest: Tensor
     model: str
+    users: tuple[str | None, ...]
+    is_single: bool = False
 
     def __len__(self) -> int:
+        """Number of users."""
         return len(self.interest)
 
-    def __getitem__(self, row: int) -> State:
-        """The state of one user."""
-        return self.select(torch.tensor([row]))
+    def __repr__(self) -> str:
+        """One line: the user, or how many there are, and the number of events."""
+        users = f"user={self.users[0]!r}" if self.is_single else f"users={len(self)}"
+        return f"UserState({users}, events={int(self.length.sum())})"
 
-    def select(self, rows: Tensor) -> State:
-        """The state of some users, ``[b]`` of the ``B``."""
-        at = rows.to(self.interest.device)
-        user = self.tracker.user
-        tracker = InterestState(self.tracker.carried[:, at], self.tracker.past[at], None if user is None else user[at])
-        length = self.length[rows]
-        items, times = self.log.items[rows], self.log.times[rows]
-        log = EventLog.of(*EventLog(items, times, length).first(length), length)
-        return State(tracker, self.interest[at], log, length, self.latest[rows], self.model)
+    def __iter__(self) -> Iterator[UserState]:
+        """The state of each user."""
+        return (self[user] for user in range(len(self)))
+
+    def __getitem__(self, user: int | slice) -> UserState:
+        """The state of the user at a position, or the batch of a slice.
+
+        Raises:
+            IndexError: there is no such position.
+        """
+        chosen = torch.arange(len(self))[user]
+        return self.select(chosen) if isinstance(user, slice) else replace(self.select(chosen[None]), is_single=True)
+
+    def select(self, users: Tensor) -> UserState:
+        """The batch of the users at some positions, ``[b]``, in this order.
+
+        Example:
+            >>> batch = recommender.start(["u1", "u2", "u3"])
+            >>> batch.select(torch.tensor([2, 0])).users
+            ('u3', 'u1')
+        """
+        on_device = users.to(self.interest.device)
+        profile = self.tracker.user
+        length = self.length[users]
+        return UserState(
+            InterestState(
+                self.tracker.carried[:, on_device],
+                self.tracker.past[on_device],
+                None if profile is None else profile[on_device],
+            ),
+            self.interest[on_device],
+            self.log.select(users, length),
+            length,
+            self.latest[users],
+            self.model,
+            tuple(self.users[user] for user in users.tolist()),
+        )
+
+    def per_user(self, results: list[Result]) -> PerUser[Result]:
+        """Results of all users as a method gives them: the only one for a single user, a list for a batch.
+
+        Example:
+            >>> recommender.start("u1").per_user([5.0]), recommender.start(["u1"]).per_user([5.0])
+            (5.0, [5.0])
+        """
+        return results[0] if self.is_single else results
 
     @property
     def items(self) -> Tensor:
-        """Their events' rows in the table of items, ``[B, max(length)]``; 0 behind the end."""
+        """Rows of the events' items in the catalog, ``[B, max(length)]``, padded with 0.
+
+        Example:
+            >>> state = recommender.start("u1", history=["i1", "i2"])
+            >>> [recommender.items.tokens[row] for row in state.items[0]]
+            ['i1', 'i2']
+        """
         return self.log.first(self.length)[0]
 
     @property
     def times(self) -> Tensor:
-        """When those were, ``[B, max(length)]``; NaN where that is not known, and behind the end."""
+        """Times of the events, ``[B, max(length)]``; NaN where a time is unknown, and as padding.
+
+        Example:
+            >>> recommender.start("u1", history=["i1", "i2"], at=[1.7e9, 1.8e9]).times.tolist()
+            [[1700000000.0, 1800000000.0]]
+        """
         return self.log.first(self.length)[1]
 
 
-def join(states: Sequence[State]) -> State:
-    """One state of the users of several.
+#: the former name
+State = UserState
+
+
+def join(states: Sequence[UserState]) -> UserState:
+    """The batch of the users of several states, in their order.
 
     Raises:
-        StateError: they are of different models, or there are none.
+        StateError: there are no states, they are of different models, or the tracker has attention and the histories
+            differ in length.
+
+    Example:
+        >>> join([recommender.start("u1"), recommender.start("u2")])
+        UserState(users=2, events=0)
     """
-    if len({state.model for state in states}) != 1:
-        raise StateError(f"{len(states)} states of {len({state.model for state in states})} models cannot be joined")
+    models = {state.model for state in states}
+    if len(models) != 1:
+        raise StateError(f"{len(states)} states of {len(models)} models cannot be joined: join states of one model")
     if len(states) == 1:
-        return states[0]
-    length = torch.cat([state.length for state in states])
-    longest = int(length.max())
-    items, times = (
-        torch.cat([F.pad(part, (0, longest - part.shape[1]), value=nothing) for part in parts])
-        for parts, nothing in (([s.items for s in states], 0), ([s.times for s in states], torch.nan))
-    )
-    trackers = [state.tracker for state in states]
-    users = [tracker.user for tracker in trackers if tracker.user is not None]
-    # where the tracker carries or keeps as many rows as there were events, users of unlike histories differ in number
-    carried = {tracker.carried.shape[0] for tracker in trackers}
-    past = {tracker.past.shape[1] for tracker in trackers}
-    if len(carried) > 1 or len(past) > 1:
-        raise StateError("states with attention can be joined only while their histories are of the same length")
-    return State(
-        InterestState(
-            torch.cat([tracker.carried for tracker in trackers], dim=1),
-            torch.cat([tracker.past for tracker in trackers]),
-            torch.cat(users) if users else None,
-        ),
+        return replace(states[0], is_single=False)
+    lengths = [state.length for state in states]
+    return UserState(
+        _join_trackers([state.tracker for state in states]),
         torch.cat([state.interest for state in states]),
-        EventLog.of(items, times, length),
-        length,
+        EventLog.concat([state.log for state in states], lengths),
+        torch.cat(lengths),
         torch.cat([state.latest for state in states]),
         states[0].model,
+        tuple(user for state in states for user in state.users),
     )
 
 
-def save_state(state: State, path: Path, tokens: Sequence[str], users: Sequence[str] | None = None) -> None:
-    """Write a state as safetensors, with what it says of itself as JSON in the file's metadata.
-
-    Args:
-        state: of ``B`` users.
-        path: the file.
-        tokens: of the items, by row of their table.
-        users: the users' names, to be found by again; none for numbers.
-
-    Raises:
-        StorageError: the file cannot be written; what was there before is still there.
-    """
-    vocabulary, items = torch.unique(state.items, return_inverse=True)
-    described = {
-        "format": _FORMAT,
-        "model": state.model,
-        "users": list(map(str, range(len(state)) if users is None else users)),
-        "items": [tokens[row] if row else None for row in vocabulary.tolist()],
-    }
-    tensors = {
-        "carried": state.tracker.carried,
-        "past": state.tracker.past,
-        "interest": state.interest,
-        "length": state.length,
-        "latest": state.latest,
-        "items": items.view(len(state), -1).int(),
-        "times": state.times,
-    }
-    if state.tracker.user is not None:
-        tensors["user"] = state.tracker.user
-    tensors = {name: values.cpu().contiguous() for name, values in tensors.items()}
-    words = json.dumps(described)
-    data = save(tensors, {"state": words, "sha256": _digest(words, tensors)})
-    write_atomically(path, lambda file: file.write(data), "name another file for the state")
-
-
-def load_state(path: Path, model: str, rows: dict[str, int], device: torch.device) -> tuple[State, list[str]]:
-    """Read a state that ``save_state`` wrote, and its users' names.
-
-    Args:
-        path: the file.
-        model: the hash of the model that is to go on from it.
-        rows: the items' rows in their table, by token.
-        device: of the model.
-
-    Raises:
-        StateError: it is missing, damaged, of another model, or knows items that the table does not.
-    """
-    described, tensors = _read(path)
-    if described["format"] != _FORMAT:
-        raise StateError(f"state {path} is of format {described['format']}, and this version reads {_FORMAT}")
-    if described["model"] != model:
+def _join_trackers(trackers: Sequence[InterestState]) -> InterestState:
+    # a tracker with attention keeps one entry an event, so that histories of different lengths differ in shape
+    shapes = {(tracker.carried.shape[0], tracker.past.shape[1]) for tracker in trackers}
+    if len(shapes) > 1:
         raise StateError(
-            f"state {path} is of another model ({str(described['model'])[:12]}, not {model[:12]}): load the checkpoint "
-            "that made it, or start anew from the user's history"
+            "states of a tracker with attention can be joined only if their histories have the same length"
         )
-    unknown = [token for token in described["items"] if token is not None and token not in rows]
-    if unknown:
-        raise StateError(f"state {path} knows item {unknown[0]!r}, which is not there: add it before loading the state")
-    vocabulary = torch.tensor([0 if token is None else rows[token] for token in described["items"]], dtype=torch.long)
-    length = tensors["length"]
-    user = tensors.get("user")
-    tracker = InterestState(
-        tensors["carried"].to(device), tensors["past"].to(device), None if user is None else user.to(device)
+    profiles = [tracker.user for tracker in trackers if tracker.user is not None]
+    return InterestState(
+        torch.cat([tracker.carried for tracker in trackers], dim=1),
+        torch.cat([tracker.past for tracker in trackers]),
+        torch.cat(profiles) if profiles else None,
     )
-    log = EventLog.of(vocabulary[tensors["items"].long()], tensors["times"], length)
-    state = State(tracker, tensors["interest"].to(device), log, length, tensors["latest"], model)
-    return state, described["users"]
-
-
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    if not path.is_file():
-        raise StateError(f"state {path} does not exist")
-    try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
-        is_whole = metadata.get("sha256") == _digest(metadata["state"], tensors)
-        described: dict[str, Any] = json.loads(metadata["state"])
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
-        raise StateError(f"state {path} is damaged, or not one that this package wrote") from error
-    if not is_whole:
-        raise StateError(f"state {path} is damaged: it is not what was written")
-    return described, tensors
-
-
-def _digest(words: str, tensors: Mapping[str, Tensor]) -> str:
-    hashed = hashlib.sha256(words.encode())
-    for _, values in sorted(tensors.items()):
-        hashed.update(values.numpy().tobytes())
-    return hashed.hexdigest()

@@ -47,14 +47,12 @@ def serve(built, here):
     def make(**settings):
         config, model, dataset, *_ = built("LLMInterest", "shelf", **settings)
         torch.manual_seed(5)
-        for bias in (model.repeat_bias, model.neighbour_bias):
+        for bias in (model.history_bias.repeat, model.history_bias.neighbour):
             if bias is not None:
-                torch.nn.init.normal_(bias.bonus, std=0.3)
+                torch.nn.init.normal_(bias.bias, std=0.3)
         for embedding in model.time_embeddings.values():
             torch.nn.init.normal_(embedding.weight[1:], std=0.3)
-        recommender = Recommender(trained(config, model, dataset))
-        recommender.dataset = dataset
-        return recommender
+        return Recommender(trained(config, model, dataset))
 
     return make
 
@@ -85,16 +83,18 @@ def scores_of_model(recommender, user, items, times):
 
 def scores_of_state(recommender, state):
     with torch.no_grad():
-        scores, rows = exact_best(recommender._query(state), recommender.items.blocks(), len(recommender.items))
+        scores, rows = exact_best(
+            recommender._retrieval.query(state), recommender.items.blocks(), len(recommender.items)
+        )
     return torch.full((len(state), len(recommender.items) + 1), 0.0).scatter_(1, rows, scores)
 
 
 def follow(recommender, user, items, times):
     """The state after single events, one after the other."""
-    state = recommender.start_many(user)
+    state = recommender.start(user)
     for step in range(len(items[0])):
         at = [line[step] for line in times]
-        state = recommender.update_many(state, [line[step] for line in items], at)
+        state = recommender.update(state, [line[step] for line in items], at)
     return state
 
 
@@ -130,7 +130,7 @@ def test_updates_equal_a_full_pass(serve, changes, each, longest):
         moved = follow(recommender, users, items, times)
         whole = scores_of_model(recommender, users, items, times)
         assert torch.allclose(scores_of_state(recommender, moved)[:, 1:], whole[:, 1:], atol=1e-5, rtol=1e-5)
-        at_once = recommender.start_many(users, histories=items, at=times)
+        at_once = recommender.start(users, history=items, at=times)
         assert torch.allclose(moved.interest, at_once.interest, atol=1e-5)
         assert torch.equal(moved.items, at_once.items)
         assert torch.equal(moved.times, at_once.times)
@@ -140,10 +140,10 @@ def test_updates_equal_a_full_pass(serve, changes, each, longest):
 def test_attention_reaches_back_as_far_as_in_training(serve, changes):
     recommender = serve(**changes)
     users, items, times = histories(recommender, 3, 3 * LENGTH, seed=0)
-    moved, at_once = follow(recommender, users, items, times), recommender.start_many(users, histories=items, at=times)
+    moved, at_once = follow(recommender, users, items, times), recommender.start(users, history=items, at=times)
     assert torch.allclose(moved.interest, at_once.interest, atol=1e-5)
     if "tracker" in changes:
-        last = recommender.start_many(users, histories=[line[-LENGTH:] for line in items])
+        last = recommender.start(users, history=[line[-LENGTH:] for line in items])
         assert torch.allclose(moved.interest, last.interest, atol=1e-5)
 
 
@@ -197,16 +197,16 @@ BAD = {
         lambda r, s: r.recommend(s, 2, candidates=["i1", "i2"], exclude=["i1"]),
         "only 1 candidates are left",
     ),
-    "too diverse": (lambda r, s: r.recommend(s, 9, min_diversity=1.9), "each 1.9 from the others"),
+    "too diverse": (lambda r, s: r.recommend(s, 9, min_diversity=1.9), "min_diversity=1.9: ask for fewer"),
     "unknown candidate": (lambda r, s: r.recommend(s, candidates=["nobody"]), "unknown item 'nobody'"),
     "unknown in the blocklist": (lambda r, s: r.recommend(s, exclude=["nobody"]), "unknown item 'nobody'"),
     "nothing asked for": (lambda r, s: r.recommend(s, 0), "k=0"),
     "no steps": (lambda r, s: r.forecast(s, 0), "steps=0"),
     "many at once": (lambda r, s: r.update(join([s, s]), "i1"), "of 2 users"),
-    "one item for two": (lambda r, s: r.update_many(join([s, s]), ["i1"]), "2 users need one item each"),
+    "one item for two": (lambda r, s: r.update(join([s, s]), ["i1"]), "2 users need one item each"),
     "profile without readers": (lambda r, s: r.start(profile={"text": "x"}), "does not know users by content"),
     "item without readers": (lambda r, s: r.add_item("new", {"text": "x"}), "by their IDs alone"),
-    "item twice": (lambda r, s: r.add_item("i1", {"text": "x"}), "'i1' is there already"),
+    "item twice": (lambda r, s: r.add_item("i1", {"text": "x"}), "'i1' is already in the catalog"),
     "nothing to remove": (lambda r, s: r.remove_item("nobody"), "unknown item 'nobody'"),
     "state of another model": (lambda r, s: r.recommend(replace(s, model="0" * 64)), "another model"),
     "update of another model's": (lambda r, s: r.update(replace(s, model="0" * 64), "i1"), "another model"),
@@ -238,13 +238,13 @@ def test_mistakes_are_named_in_one_line_and_leave_the_state_valid(serve):
 def test_states_survive_a_restart(serve, here, changes):
     recommender = serve(**changes)
     users, items, times = histories(recommender, 4, 5, seed=1)
-    state = recommender.start_many(users, histories=items, at=times)
+    state = recommender.start(users, history=items, at=times)
     recommender.save(state, here / "states.safetensors", users=list("abcd"))
     later = serve(**changes)
     restored = later.restore(here / "states.safetensors")
     assert restored.model == recommender.version
-    assert later.recommend_many(restored, 5) == recommender.recommend_many(state, 5)
-    moved = [r.update_many(s, ["i1", "i2", "i3", "i4"]) for r, s in ((recommender, state), (later, restored))]
+    assert later.recommend(restored, 5) == recommender.recommend(state, 5)
+    moved = [r.update(s, ["i1", "i2", "i3", "i4"]) for r, s in ((recommender, state), (later, restored))]
     assert torch.equal(moved[0].interest, moved[1].interest)
 
 
@@ -287,7 +287,7 @@ def test_a_state_with_items_that_are_not_there_is_refused(serve, here, with_read
     recommender.add_item("new", {"text": "whales"})
     recommender.save(recommender.update(recommender.start(), "new"), here / "state")
     later = with_readers(serve())
-    with pytest.raises(StateError, match="knows item 'new', which is not there"):
+    with pytest.raises(StateError, match="has item 'new', which the catalog lacks"):
         later.restore(here / "state")
     later.add_item("new", {"text": "whales"})
     assert later.items.tokens[int(later.restore(here / "state").items[0, 0])] == "new"
@@ -302,7 +302,7 @@ def test_recommendations_are_the_best_of_all(serve, monkeypatch, block, score):
     monkeypatch.setattr("recbole_llm_interest.recommender.catalog.BLOCK_ITEMS", block)
     recommender = serve(score=score)
     users, items, times = histories(recommender, 6, 5, seed=2)
-    state = recommender.start_many(users, histories=items, at=times)
+    state = recommender.start(users, history=items, at=times)
     whole = scores_of_model(recommender, users, items, times)
     tokens = recommender.items.tokens
     pool = [f"i{n}" for n in range(0, 30, 2)]
@@ -313,7 +313,7 @@ def test_recommendations_are_the_best_of_all(serve, monkeypatch, block, score):
         ({"candidates": pool}, lambda token, line: token in pool),
         ({"candidates": pool, "exclude_seen": True}, lambda token, line: token in pool and token not in line),
     ):
-        many = recommender.recommend_many(state, 6, **options)
+        many = recommender.recommend(state, 6, **options)
         for user, line in enumerate(items):
             order = whole[user].argsort(descending=True).tolist()
             naive = [row for row in order if row and allowed(tokens[row], line)][:6]
@@ -341,7 +341,7 @@ def test_diverse_recommendations_differ_and_are_the_best_that_do(serve):
 def test_states_of_several_users_are_taken_apart_and_joined(serve):
     recommender = serve()
     lines = [["i1"], [], ["i2", "i3", "i4"]]
-    state = recommender.start_many(["u0", None, "u2"], histories=lines)
+    state = recommender.start(["u0", None, "u2"], history=lines)
     assert len(state) == 3
     again = join([state[2], state[0], state[1]])
     for row, user in enumerate((2, 0, 1)):
@@ -349,7 +349,7 @@ def test_states_of_several_users_are_taken_apart_and_joined(serve):
         of_one, of_all = recommender.recommend(alone, 4), recommender.recommend(again[row], 4)
         assert [item for item, _ in of_all] == [item for item, _ in of_one]
         assert [score for _, score in of_all] == pytest.approx([score for _, score in of_one], abs=1e-4)
-    moved = recommender.update_many(state, ["i5", "i6", "i7"])
+    moved = recommender.update(state, ["i5", "i6", "i7"])
     for user, line in enumerate(lines):
         alone = recommender.start(["u0", None, "u2"][user], history=[*line, f"i{5 + user}"])
         assert torch.allclose(moved.interest[user], alone.interest[0], atol=1e-6)
@@ -367,10 +367,10 @@ def clustered(count, size, seed=0):
 def test_index_finds_what_is_asked_for_and_says_what_it_finds(serve):
     pytest.importorskip("faiss")
     recommender = serve()
-    states = recommender.start_many(list(recommender.users)[:20], histories=[[f"i{n}"] for n in range(20)])
-    exact = recommender.recommend_many(states, 5, exclude_seen=True)
+    states = recommender.start(list(recommender.users)[:20], history=[[f"i{n}"] for n in range(20)])
+    exact = recommender.recommend(states, 5, exclude_seen=True)
     assert recommender.build_index(states, recall=1.0, k=5) == 1.0
-    found = recommender.recommend_many(states, 5, exclude_seen=True)
+    found = recommender.recommend(states, 5, exclude_seen=True)
     for ours, theirs in zip(found, exact, strict=True):
         assert [item for item, _ in ours] == [item for item, _ in theirs]
         assert [s for _, s in ours] == pytest.approx([s for _, s in theirs], abs=1e-4)
@@ -384,7 +384,7 @@ def test_index_misses_only_what_lies_in_lists_that_were_not_read(serve, monkeypa
     index = ApproximateIndex(table, lists=20)
     live = recommender._live
     monkeypatch.setattr(live, "items", table)
-    monkeypatch.setattr(recommender._trained.model, "neighbour_bias", None)
+    monkeypatch.setattr(recommender._trained.model.history_bias, "neighbour", None)
     rows = torch.randint(1, 2001, (40, 6))
     interest = table.representations[rows[:, 0]] + 0.1 * torch.randn(40, 16)
     query = live.query(interest, rows, torch.full((40,), 6), excluded=rows[:, :2])
@@ -418,10 +418,9 @@ def with_readers(built):
 
     def give(recommender):
         model = recommender._trained.model
-        readers = {"item_reader": Reader(model.item_fusion.features["text"])}
-        readers["user_reader"] = Reader(model.user_fusion.features["text"])
-        recommender._trained = replace(recommender._trained, **readers)
-        return recommender
+        readers = {"item_reader": Reader(model.item_encoder.features["text"])}
+        readers["user_reader"] = Reader(model.user_encoder.features["text"])
+        return Recommender(replace(recommender._trained, **readers))
 
     return give
 
@@ -440,7 +439,7 @@ def test_neighbours_kept_up_are_those_of_the_whole_table(step):
 def test_a_new_item_is_what_training_would_have_made_of_it_without_an_id(serve):
     """An item is added again under another name, from its features: without IDs, nothing tells the two apart."""
     recommender = serve(use_item_id=False)
-    fusion, row = recommender._trained.model.item_fusion, recommender.items.rows["i1"]
+    fusion, row = recommender._trained.model.item_encoder, recommender.items.rows["i1"]
     values = fusion.content["text"].values[row]
     from recbole_llm_interest.content.catalogue import text_writer
     from recbole_llm_interest.recommender.encoding import ContentReader
@@ -449,7 +448,7 @@ def test_a_new_item_is_what_training_would_have_made_of_it_without_an_id(serve):
     reader = ContentReader(
         "item", ContentSettings(), text_writer("item", "item_id", None, None)[0], fusion.encoded_sizes
     )
-    recommender._trained = replace(recommender._trained, item_reader=reader)
+    recommender = Recommender(replace(recommender._trained, item_reader=reader))
     recommender.add_item("twin", {"text": values.numpy()})
     table = recommender.items
     assert torch.allclose(table.representations[-1], table.representations[row], atol=1e-5)
@@ -496,20 +495,20 @@ def test_items_come_and_go(serve, with_readers):
 def test_pools_are_apart(serve, with_readers):
     """Ads are recommended where ads are asked for; what they are changes no other answer."""
     recommender = with_readers(serve())
-    state = recommender.start_many(["u0", "u1"], histories=[["i1"], ["i2", "i3"]])
-    before = recommender.recommend_many(state, 30), recommender.interests_many(state)
+    state = recommender.start(["u0", "u1"], history=[["i1"], ["i2", "i3"]])
+    before = recommender.recommend(state, 30), recommender.interests(state)
     recommender.add_pool("ads", {f"ad{n}": {"text": subject} for n, subject in enumerate(SUBJECTS)})
     recommender.add_pool("films", ["i1", "i2", "i3"])
-    ads = recommender.recommend_many(state, 8, candidates="ads")
+    ads = recommender.recommend(state, 8, candidates="ads")
     for user, found in enumerate(ads):
         assert {item for item, _ in found} == {f"ad{n}" for n in range(8)}
         assert found == sorted(found, key=lambda one: -one.score)
         for item, score in found:
-            assert recommender.score(state[user], [item]) == [pytest.approx(score, abs=1e-4)]
+            assert recommender.score(state[user], item) == pytest.approx(score, abs=1e-4)
     assert {item for item, _ in recommender.recommend(state[0], 3, candidates="films")} == {"i1", "i2", "i3"}
-    after = recommender.recommend_many(state, 30)
+    after = recommender.recommend(state, 30)
     assert [[item for item, _ in user] for user in after] == [[item for item, _ in user] for user in before[0]]
-    for ours, theirs in zip(recommender.interests_many(state), before[1], strict=True):
+    for ours, theirs in zip(recommender.interests(state), before[1], strict=True):
         assert [one.weight for one in ours] == pytest.approx([one.weight for one in theirs], abs=1e-5)
     recommender.remove_item("ad3")
     assert len(recommender.recommend(state[0], 7, candidates="ads")) == 7
@@ -517,7 +516,7 @@ def test_pools_are_apart(serve, with_readers):
         (lambda: recommender.recommend(state[0], 8, candidates="ads"), "only 7 candidates"),
         (lambda: recommender.recommend(state[0], 31), "only 30 candidates"),
         (lambda: recommender.recommend(state[0], candidates="replies"), "no pool 'replies' (there are ads, films)"),
-        (lambda: recommender.add_pool("more", {"i1": {"text": "x"}}), "'i1' is there already"),
+        (lambda: recommender.add_pool("more", {"i1": {"text": "x"}}), "'i1' is already in the catalog"),
         (lambda: recommender.add_pool("more", ["nobody"]), "unknown item 'nobody'"),
         (lambda: recommender.score(state, ["i1"]), "2 users need one item each"),
     ):
@@ -583,10 +582,10 @@ def test_users_are_served_by_profile_by_history_by_both_and_by_neither(serve, wi
 def test_interests_are_the_probability_of_their_items(serve):
     recommender = serve()
     users, items, times = histories(recommender, 3, 4, seed=3)
-    state = recommender.start_many(users, histories=items, at=times)
+    state = recommender.start(users, history=items, at=times)
     probability = scores_of_model(recommender, users, items, times)[:, 1:].softmax(dim=1)
     group = recommender.interest_map.group(recommender.items.representations)[1:]
-    for user, found in enumerate(recommender.interests_many(state)):
+    for user, found in enumerate(recommender.interests(state)):
         weights = {interest.name: interest.weight for interest in found}
         assert len(weights) == len(found)
         assert sum(weights.values()) == pytest.approx(1, abs=1e-5)
@@ -629,7 +628,7 @@ def test_parts_of_the_item_sum_to_its_score(serve, fusion, score):
             assert sum(part.share for part in parts) == pytest.approx(1)
             assert [part.share for part in parts] == sorted((part.share for part in parts), reverse=True)
     names = {part.name for part in recommender.explain(state, "i5").of_item}
-    assert names == {"no text", "id", "had before", "like what was chosen"}
+    assert names == {"no text", "id", "repeat bias", "neighbour bias"}
 
 
 @pytest.mark.parametrize("apart", [50, 3])
@@ -686,7 +685,7 @@ def test_a_trained_model_is_served(checkpoint, here, monkeypatch):
     assert [recommender.items.tokens[row] for row in state.items[0].tolist()] == [f"i{(3 + n) % 8}" for n in range(9)]
     assert [step.item for step in recommender.forecast(state, 6)] == [f"i{(4 + n) % 8}" for n in range(6)]
     assert all(step.probability > 0.2 for step in recommender.forecast(state, 6))
-    many = recommender.forecast_many(join([state, recommender.start("u6", history="recorded")]), 2)
+    many = recommender.forecast(join([state, recommender.start("u6", history="recorded")]), 2)
     assert [[step.item for step in user] for user in many] == [["i4", "i5"], ["i7", "i0"]]
     # a new user with a profile, and a new item from its text, by the encoder
     new = recommender.start(profile={"occupation": "librarian"}, history=["i5"])
@@ -759,7 +758,7 @@ def test_command_line_chooses_from_a_pool_in_a_file(checkpoint, here, capsys):
         ('{"item_id": "ad1", "title": "x"}\n{"title": "y"}', [], "ads.jsonl, line 2: it is no JSON object with"),
         ('["ad1"]', [], "line 1: it is no JSON object"),
         ('{"item_id": "ad1", "title": "x"}\n' * 2, [], "line 2: item_id 'ad1' is no text, or comes twice"),
-        ('{"item_id": "i1", "title": "x"}', [], "'i1' is there already"),
+        ('{"item_id": "i1", "title": "x"}', [], "'i1' is already in the catalog"),
         ("", [], "the candidates are empty"),
         ("", ["--candidates=i1"], "--pool and --candidates both say"),
         (None, [], "pool ads.jsonl cannot be read"),

@@ -1,0 +1,62 @@
+"""The likeliest course of an interest: the next event, the one after that, and so on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from recbole_llm_interest.errors import RequestError
+from recbole_llm_interest.recommender.retrieval import Retrieval
+from recbole_llm_interest.recommender.state_updates import StateUpdates
+from recbole_llm_interest.recommender.user_state import UserState
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """The likeliest event at one step of a forecast.
+
+    Attributes:
+        item: id of the likeliest next item.
+        probability: of that item, by the softmax over the scores of all items.
+        state: of the user after that event.
+
+    Example:
+        >>> first, second = recommender.forecast(recommender.start("u1", history=["i1"]), steps=2)
+        >>> first.state
+        UserState(user='u1', events=2)
+    """
+
+    item: str
+    probability: float
+    state: UserState
+
+
+@torch.no_grad()
+def forecast(
+    retrieval: Retrieval, updates: StateUpdates, state: UserState, steps: int, every: float | None
+) -> list[list[Forecast]]:
+    """The steps of each user's forecast: each takes the likeliest item of the step before for the next event.
+
+    Args:
+        retrieval: finds the likeliest items.
+        updates: moves the states on.
+        state: to start from.
+        steps: number of events ahead.
+        every: time between events, in the data set's unit; None where times are unknown.
+
+    Raises:
+        RequestError: ``steps`` is less than one.
+    """
+    if steps < 1:
+        raise RequestError(f"steps={steps}: ask for one step or more")
+    found: list[list[Forecast]] = [[] for _ in range(len(state))]
+    for _ in range(steps):
+        likeliest = retrieval.likeliest(state)
+        times: list[float | None] = [None] * len(state)
+        if every is not None and bool(torch.isfinite(state.latest).all()):
+            times = (state.latest + every).tolist()
+        state = updates.update(state, [item for item, _ in likeliest], times)
+        for user, (item, probability) in enumerate(likeliest):
+            found[user].append(Forecast(item, probability, state[user]))
+    return found

@@ -1,0 +1,244 @@
+"""Reads what callers write: ids, times, profiles and histories, of a single user or a batch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import pandas as pd
+
+from recbole_llm_interest.errors import RequestError, StateError
+from recbole_llm_interest.recommender.user_state import UserState
+
+#: an id as callers may write it; data sets hold it as text
+Id: TypeAlias = str | int
+#: a list, array, Series or column of ids; None for a new user among users
+Ids: TypeAlias = Iterable[Id | None]
+#: the time of an event: a number in the data set's unit, or a date; None where it is unknown
+Time: TypeAlias = float | str | date | np.datetime64 | None
+#: times of one user's events, or a list of such for a batch; a single time in an update
+Times: TypeAlias = Time | Iterable[Time] | Iterable[Iterable[Time] | None]
+#: items of one user's events, or a list of such for a batch, or the word ``recorded``
+Histories: TypeAlias = Iterable[Id] | Iterable[Iterable[Id]] | None
+#: content of one new user, or a list of such for a batch
+Profiles: TypeAlias = Mapping[str, Any] | Iterable[Mapping[str, Any] | None] | None
+#: unit of a data set's times since 1970; None where they are on another scale, or it is unknown
+TimeUnit: TypeAlias = Literal["s", "ms"] | None
+
+RECORDED = "recorded"
+
+
+@dataclass(frozen=True)
+class UserInput:
+    """What is given of one user to start from.
+
+    Attributes:
+        user: id in the data set; None for a new user.
+        profile: content of a new user; None where there is none.
+        history: ids of items; None for the events that the data set records.
+        times: one for each item; None where none is known.
+    """
+
+    user: str | None
+    profile: Mapping[str, Any] | None
+    history: list[str] | None
+    times: list[float | None] | None
+
+
+def is_list(value: object) -> bool:
+    """Whether a value lists several: a list, tuple, array, Series, Index, and so on, but no text and no mapping."""
+    return isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping)
+
+
+def read_ids(values: Any, name: str) -> list[str]:
+    """A list of ids as text.
+
+    Args:
+        values: the ids.
+        name: of the argument, for messages.
+
+    Raises:
+        RequestError: it is a single id, or a whole DataFrame.
+    """
+    if not is_list(values):
+        raise RequestError(
+            f"{name}={values!r} is one value, and {name} takes a list: did you mean {name}=[{values!r}]?"
+        )
+    if isinstance(values, pd.DataFrame):
+        raise RequestError(f"{name} is a DataFrame: give one of its columns, as {name}=frame[{values.columns[0]!r}]")
+    return [str(value) for value in values]
+
+
+def read_times(times: Iterable[Time] | None, items: Sequence[str], unit: TimeUnit) -> list[float | None] | None:
+    """Times of events in the data set's unit.
+
+    Args:
+        times: of the events, as callers write them; None where none is known.
+        items: of the events.
+        unit: of the data set's times.
+
+    Raises:
+        RequestError: there is not one for each item, or a time cannot be read.
+    """
+    if times is None:
+        return None
+    if not is_list(times):
+        raise RequestError(f"at={times!r} is one time, and at takes a list: did you mean at=[{times!r}]?")
+    listed = list(times)
+    if len(listed) != len(items):
+        raise RequestError(f"{len(items)} events and {len(listed)} times: give one for each event")
+    return [read_time(time, item, unit) for time, item in zip(listed, items, strict=True)]
+
+
+def read_time(time: Time, item: str, unit: TimeUnit) -> float | None:
+    """The time of one event in the data set's unit; None where it is unknown.
+
+    Args:
+        time: a number in that unit, or a date: ``datetime``, ``pd.Timestamp`` or ISO 8601 text; UTC if it has no zone.
+        item: of the event, for messages.
+        unit: of the data set's times.
+
+    Raises:
+        RequestError: it is not a finite number, or a date where the unit is not known.
+    """
+    if time is None:
+        return None
+    if isinstance(time, str | date | np.datetime64):
+        time = _since_1970(time, item, unit)
+    if not math.isfinite(time):
+        raise RequestError(f"the time of {item!r} is {time}: give a number, or None where it is unknown")
+    return float(time)
+
+
+def _since_1970(time: str | date | np.datetime64, item: str, unit: TimeUnit) -> float:
+    if unit is None:
+        raise RequestError(
+            f"the time of {item!r} is the date {time}, and the data set's times are not known to be seconds or "
+            "milliseconds since 1970: give a number in its unit"
+        )
+    try:
+        seconds = pd.Timestamp(time).timestamp()
+    except ValueError as error:
+        raise RequestError(f"the time of {item!r} is {time!r}: give a number or an ISO 8601 date") from error
+    return float(seconds * 1000 if unit == "ms" else seconds)
+
+
+def read_users(user: Any, profile: Any, history: Any, at: Any, unit: TimeUnit) -> tuple[list[UserInput], bool]:
+    """The users that ``Recommender.start`` is given, and whether it is a single one.
+
+    They are a batch if ``user`` or ``profile`` is a list, or ``history`` is a list of lists.
+
+    Raises:
+        RequestError: an argument is of the wrong form, or a batch has arguments of different lengths.
+    """
+    if isinstance(history, pd.DataFrame) or (isinstance(history, str) and history != RECORDED):
+        read_ids(history, "history")  # says what is wrong
+    history = history if history is None or isinstance(history, str) else list(history)
+    is_batch = is_list(user) or is_list(profile) or (is_list(history) and bool(history) and is_list(history[0]))
+    if not is_batch:
+        return [_read_user(user, profile, history, at, unit)], True
+    is_recorded = history == RECORDED
+    given = {"users": user, "profiles": profile, "histories": None if is_recorded else history, "lists of times": at}
+    columns = {name: _per_user(values, name) for name, values in given.items()}
+    counts = {name: len(values) for name, values in columns.items() if values}
+    if len(set(counts.values())) != 1:
+        counted = " and ".join(f"{count} {name}" for name, count in counts.items()) or "no users"
+        raise RequestError(f"start has {counted}: give one of each for each user")
+    count = next(iter(counts.values()))
+    users, profiles, histories, times = (values or [None] * count for values in columns.values())
+    if is_recorded:
+        histories = [RECORDED] * count
+    return [_read_user(*one, unit) for one in zip(users, profiles, histories, times, strict=True)], False
+
+
+def _per_user(values: Any, name: str) -> list[Any]:
+    """One value for each user of a batch; none where the argument is not given."""
+    if values is None:
+        return []
+    if not is_list(values):
+        raise RequestError(f"the {name} of a batch are a list with one for each user, not {values!r}")
+    return list(values)
+
+
+def _read_user(user: Any, profile: Any, history: Any, at: Any, unit: TimeUnit) -> UserInput:
+    if user is not None and profile is not None:
+        raise RequestError(
+            f"user {str(user)!r} is given with a profile: give the user's id, or the profile of a new user"
+        )
+    if profile is not None and not isinstance(profile, Mapping):
+        raise RequestError(f"profile={profile!r} is not a mapping: did you mean profile={{'text': …}}?")
+    name = None if user is None else str(user)
+    if isinstance(history, str) and history == RECORDED:
+        if name is None:
+            raise RequestError("history='recorded' needs a user of the data set: give the user's id")
+        return UserInput(name, None, None, None)
+    items = [] if history is None else read_ids(history, "history")
+    return UserInput(name, profile, items, read_times(at, items, unit))
+
+
+def check_state(state: UserState, version: str, method: str) -> None:
+    """Refuse what is not a state of this model.
+
+    Args:
+        state: the argument of a method.
+        version: hash of the model.
+        method: its name, for messages.
+
+    Raises:
+        RequestError: it is not a state.
+        StateError: it is a state of another model.
+    """
+    if not isinstance(state, UserState):
+        hint = f"start({state!r:.80}) gives one" if isinstance(state, str | int) else "start and join give one"
+        raise RequestError(f"{method} takes a state, not {state!r:.80}: {hint}")
+    if state.model != version:
+        raise StateError(
+            f"the state is of another model ({state.model[:12]}, not {version[:12]}): start again from the history"
+        )
+
+
+def read_items(state: UserState, items: Any) -> list[str]:
+    """Ids of one item for each user of a state.
+
+    Raises:
+        RequestError: as ``read_per_user``.
+    """
+    return [str(item) for item in read_per_user(state, items, "item")]
+
+
+def read_events(state: UserState, items: Any, at: Any, unit: TimeUnit) -> tuple[list[str], list[float | None]]:
+    """Item and time of one event for each user of a state.
+
+    Raises:
+        RequestError: there is not one item for each user, and one time or none; or a time cannot be read.
+    """
+    ids = read_items(state, items)
+    times = [None] * len(ids) if at is None else read_per_user(state, at, "time")
+    return ids, [read_time(time, item, unit) for time, item in zip(times, ids, strict=True)]
+
+
+def read_per_user(state: UserState, values: Any, name: str) -> list[Any]:
+    """One value for each user of a state: a single value for a single user, a list for a batch.
+
+    Args:
+        state: of the users.
+        values: as callers give them.
+        name: of the argument, for messages.
+
+    Raises:
+        RequestError: it is a list for a single user, or not a list of the right length for a batch.
+    """
+    if state.is_single:
+        if is_list(values):
+            raise RequestError(f"the state is of a single user: {name} takes one value, not the list {values!r}")
+        return [values]
+    if not is_list(values):
+        raise RequestError(f"the state is of {len(state)} users: {name} takes a list, one for each, not {values!r}")
+    listed = list(values)
+    if len(listed) != len(state):
+        raise RequestError(f"{len(state)} users need one {name} each: there are {len(listed)}")
+    return listed

@@ -1,0 +1,216 @@
+"""The best items for states: from all candidates or some, exactly or with an index, diverse or not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from recbole_llm_interest.errors import RequestError
+from recbole_llm_interest.recommender.catalog_updates import CatalogUpdates
+from recbole_llm_interest.recommender.diversity import select_diverse
+from recbole_llm_interest.recommender.inputs import Ids, read_ids
+from recbole_llm_interest.recommender.interests import Interest, InterestMap
+from recbole_llm_interest.recommender.live_model import LiveModel
+from recbole_llm_interest.recommender.search import ApproximateIndex, Query, exact_best, score_block
+from recbole_llm_interest.recommender.user_state import UserState
+
+#: how many times k items are searched first where the recommendations must differ; then as many times that number
+_DIVERSE_FACTOR = 10
+
+
+class Recommendation(NamedTuple):
+    """An item and its score.
+
+    Attributes:
+        item: id of the item.
+        score: by the model; higher is better. Differences between scores are log odds of a softmax.
+
+    Example:
+        >>> (best,) = recommender.recommend(recommender.start("u1", history=["i1"]), k=1)
+        >>> item, score = best
+        >>> item == best.item
+        True
+    """
+
+    item: str
+    score: float
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked for.
+
+    Attributes:
+        k: number of items.
+        candidates: ids, a pool's name, or None for all.
+        exclude: ids of items that may not be recommended.
+        exclude_seen: whether the items of the history may not be recommended.
+        min_diversity: the least 1 - cosine between any two recommended items; 0 for no bound.
+        exact: whether all items are scored even if there is an index.
+    """
+
+    k: int
+    candidates: str | Ids | None = None
+    exclude: Ids = ()
+    exclude_seen: bool = False
+    min_diversity: float = 0.0
+    exact: bool = False
+
+
+class Retrieval:
+    """Finds the best items for states. Callers turn gradients off.
+
+    Args:
+        live: the model over the catalog.
+        updates: pools and the index.
+    """
+
+    def __init__(self, live: LiveModel, updates: CatalogUpdates) -> None:
+        self._live = live
+        self._items = live.items
+        self._updates = updates
+
+    def query(
+        self,
+        state: UserState,
+        exclude: Ids = (),
+        exclude_seen: bool = False,
+        with_pool_only: bool = False,
+    ) -> Query:
+        """The query of a state, whose scores are the model's.
+
+        Args:
+            state: of ``B`` users.
+            exclude: ids of items that are excluded for all users.
+            exclude_seen: whether the items of each history are excluded.
+            with_pool_only: whether items that are in pools alone are not excluded.
+
+        Raises:
+            RequestError: an excluded item is unknown.
+        """
+        rows = state.items
+        excluded = [self._items.removed, self._items.find(read_ids(exclude, "exclude"))]
+        if not with_pool_only:
+            excluded.append(self._updates.pool_only)
+        of_users = torch.cat(excluded).expand(len(state), -1)
+        if exclude_seen:
+            of_users = torch.cat([of_users, rows], dim=1)
+        return self._live.query(state.interest, rows, state.length, of_users)
+
+    def recommend(self, state: UserState, request: Request) -> list[list[Recommendation]]:
+        """The best items for each user, the best first.
+
+        Raises:
+            RequestError: an item or pool is unknown, or there are fewer than ``k`` candidates.
+        """
+        k, min_diversity = request.k, request.min_diversity
+        if k < 1:
+            raise RequestError(f"k={k}: ask for one item or more")
+        candidates = self._updates.candidates(request.candidates)
+        available = self._updates.count() if candidates is None else len(candidates)
+        if k > available:
+            counted = f"there are only {available} candidates" if available else "the candidates are empty"
+            raise RequestError(f"k={k}, and {counted}: ask for fewer items, or give more candidates")
+        query = self.query(state, request.exclude, request.exclude_seen, with_pool_only=candidates is not None)
+        searched = min(_DIVERSE_FACTOR * k, available) if min_diversity else k
+        while True:
+            best = self._search(query, searched, candidates, request.exact)
+            found = [self._select(*user, k, min_diversity) for user in zip(*best, strict=True)]
+            fewest = min(map(len, found))
+            if fewest == k:
+                return found
+            if searched == available or not min_diversity:
+                limits = f"exclusions and min_diversity={min_diversity:g}" if min_diversity else "exclusions"
+                raise RequestError(f"k={k}, and only {fewest} candidates are left after {limits}: ask for fewer items")
+            searched = min(_DIVERSE_FACTOR * searched, available)
+
+    def _search(self, query: Query, k: int, candidates: Tensor | None, exact: bool) -> tuple[Tensor, Tensor]:
+        """Scores and rows of the best items, ``[B, k]`` each."""
+        if candidates is not None:
+            return exact_best(query, self._items.blocks_of(candidates), k)
+        if self._updates.index is not None and not exact:
+            return self._updates.index.best(query, k)
+        return exact_best(query, self._items.blocks(), k)
+
+    def _select(self, scores: Tensor, rows: Tensor, k: int, min_diversity: float) -> list[Recommendation]:
+        """The first ``k`` items of ``[n]`` that are not excluded and differ enough; there may be fewer."""
+        is_left = scores > -torch.inf
+        scores, rows = scores[is_left], rows[is_left]
+        if min_diversity:
+            selected = select_diverse(self._items.representations[rows], k, min_diversity)
+            scores, rows = scores[selected], rows[selected]
+        tokens = self._items.tokens
+        return [
+            Recommendation(tokens[row], score)
+            for row, score in zip(rows[:k].tolist(), scores[:k].tolist(), strict=True)
+        ]
+
+    def scores(self, state: UserState, items: list[str]) -> list[float]:
+        """The score of one item for each user, whether it is a candidate or not.
+
+        Raises:
+            RequestError: an item is unknown.
+        """
+        query = self.query(state, with_pool_only=True)
+        scores: list[float] = self._live.paired_scores(query, self._items.find(items)).tolist()
+        return scores
+
+    def interests(self, state: UserState, groups: InterestMap, k: int | None) -> list[list[Interest]]:
+        """The ``k`` heaviest interests of each user, by the softmax over the scores of all candidates."""
+        group = groups.group(self._items.representations).to(self._live.device)
+        titles = self._items.labels
+        tokens = self._items.tokens
+        found: list[list[Interest]] = []
+        for part in self.query(state).in_parts():
+            scores = torch.cat([score_block(part, block) for block in self._items.blocks()], dim=1)
+            probability = scores.softmax(dim=1)
+            weights = probability.new_zeros(len(part), len(groups.names)).index_add_(1, group, probability)
+            found += [groups.interests(user, k, lambda row: titles.get(tokens[row], tokens[row])) for user in weights]
+        return found
+
+    def likeliest(self, state: UserState) -> list[tuple[str, float]]:
+        """The likeliest next item of each user, and its probability by the softmax over all candidates."""
+        query = self.query(state)
+        scores, rows = exact_best(query, self._items.blocks(), 1)
+        probability = (scores[:, 0] - self._live.log_of_sum(query)).exp().tolist()
+        return [(self._items.tokens[row], one) for row, one in zip(rows[:, 0].tolist(), probability, strict=True)]
+
+    def build_index(self, state: UserState, recall: float, k: int) -> float:
+        """Build the index, read as few of its lists as reach a recall for these users, and return that recall.
+
+        Raises:
+            RequestError: faiss is not installed.
+        """
+        index = ApproximateIndex(self._items)
+        query = self.query(state)
+        lists = 1
+        while True:
+            index.read(lists)
+            reached = index.recall(query, k)
+            if reached >= recall or lists >= index.lists:
+                break
+            lists *= 2
+        self._updates.index = index
+        return reached
+
+
+def as_table(state: UserState, recommendations: list[list[Recommendation]], labels: dict[str, str]) -> pd.DataFrame:
+    """Recommendations as a table with the columns user, rank, item, title and score.
+
+    Args:
+        state: of the users. One without an id is named by position.
+        recommendations: of each user, the best first.
+        labels: titles of items, by id.
+    """
+    return pd.DataFrame(
+        [
+            (position if user is None else user, rank, item, labels.get(item, item), score)
+            for position, (user, best) in enumerate(zip(state.users, recommendations, strict=True))
+            for rank, (item, score) in enumerate(best, start=1)
+        ],
+        columns=["user", "rank", "item", "title", "score"],
+    )
