@@ -1,4 +1,4 @@
-"""What one run of one model gave, and the file that keeps it."""
+"""The result of a run, and the JSON file of results."""
 
 from __future__ import annotations
 
@@ -11,11 +11,7 @@ from pydantic import TypeAdapter
 
 from recbole_llm_interest.errors import DataError
 
-#: where a table cannot be written
-_OTHERWISE = "give another place by --table"
-
-
-#: names that fields had in files of former versions
+#: former names of fields of ``RunResult``, in files that earlier versions wrote
 _FORMER_NAMES = {
     "row": "variant",
     "places": "ranks",
@@ -27,33 +23,33 @@ _FORMER_NAMES = {
 
 @dataclass(frozen=True)
 class RunResult:
-    """What one run of one model gave.
+    """The result of one run: a model with settings and a seed, trained and tested.
 
     Attributes:
-        variant: the name of its variant.
-        model: the model's name.
-        dataset: the data set's name.
-        seed: RecBole's ``seed`` setting.
-        settings: all that was set for it, beyond the defaults.
-        note: what the row's author wants known, as how it was tuned.
-        test: metric -> value on the test split; without those of groups that have no events.
+        variant: name of the variant, the row of the table.
+        model: name of the model.
+        dataset: name of the data set.
+        seed: RecBole's setting ``seed``.
+        test: test metrics by name, without those of groups that have no events.
         valid_metric: the metric that chose the best epoch.
-        best_valid: its best value on the validation split; None where nothing was validated.
-        epochs: epochs trained; 0 for an evaluated checkpoint.
-        seconds_per_epoch: mean training time, validation not counted; None where no epoch was trained.
-        parameters: trainable ones.
-        test_events: how many events were ranked.
-        candidates: what they were ranked among, as in "all 1682 items".
-        test_digest: a hash of the events and candidates; models with the same one were asked the same questions.
-        ranks: where each tested event's item was ranked, 0 for not among the first ``max(topk)``, in an order that is
-            the same for every model; empty where items were ranked among sampled ones.
-        item_counts: how many training events each tested event's item has, in the order of ``ranks``.
-        losses: the training loss of each epoch, the mean over its batches, by its parts.
-        valid_scores: epochs trained by then, and the validation score, in pairs.
-        checkpoint: where the best model lies.
-        log: the run's log file.
-        effective_settings: for ``LLMInterest``, the plug-in's settings as they were, defaults included.
-        environment_info: what made it: version, commit, torch, python, device, cores, processes.
+        best_valid: its best value on the validation split; None without validation.
+        epochs: number of trained epochs; 0 for an evaluated checkpoint.
+        seconds_per_epoch: mean training time without validation; None without training.
+        parameters: number of trainable parameters.
+        test_events: number of tested events.
+        candidates: the items that each event is ranked among, such as "all 1682 items".
+        test_digest: hash of events and candidates; runs with the same hash were tested on the same events.
+        checkpoint: file of the best model.
+        log: log file of the run.
+        settings: the settings that files, Python or the command line set.
+        note: note of the variant.
+        ranks: rank of each tested event's item, 0 for items that are not among the first ``max(topk)``, in an order
+            that is the same for every model; empty if items were ranked among sampled ones.
+        item_counts: number of training events of each tested event's item, in the order of ``ranks``.
+        losses: training losses of each epoch by name, means over batches.
+        valid_scores: pairs of the number of trained epochs and the validation score.
+        effective_settings: all the plug-in's settings of an ``LLMInterest`` run, defaults included.
+        environment_info: version, commit, torch, python, device, cores and processes.
     """
 
     variant: str
@@ -82,19 +78,19 @@ class RunResult:
 
 
 def read_results(path: Path) -> list[RunResult]:
-    """Read the runs back that ``write_comparison`` wrote as JSON.
+    """Read the JSON file of ``write_comparison``, of this version or an earlier one.
 
     Raises:
-        DataError: the file is not there, or is not such a file.
+        DataError: the file does not exist or has another form.
     """
     names = {column.name for column in fields(RunResult)}
     try:
-        found: list[dict[str, Any]] = [
+        runs: list[dict[str, Any]] = [
             {_FORMER_NAMES.get(name, name): value for name, value in run.items()}
             for run in json.loads(path.read_text(encoding="utf-8"))
         ]
-        TypeAdapter(list[RunResult]).validate_python(found)
-        return [RunResult(**run) for run in found]
+        TypeAdapter(list[RunResult]).validate_python(runs)
+        return [RunResult(**run) for run in runs]
     except FileNotFoundError as error:
         raise DataError(f"there are no results in {path}: it does not exist") from error
     except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:

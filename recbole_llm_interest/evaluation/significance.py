@@ -1,4 +1,4 @@
-"""Whether a difference between two models is more than chance: paired tests over users, corrected for their number."""
+"""Significance of differences between models: paired tests over events, corrected for multiple comparisons."""
 
 from __future__ import annotations
 
@@ -11,17 +11,21 @@ from statsmodels.stats.multitest import multipletests
 
 
 def paired_p_values(reference: NDArray[np.float64], others: Sequence[NDArray[np.float64]]) -> list[float]:
-    """Two-sided p of each other model against the reference, after Holm's correction (Holm, 1979).
+    """Return two-sided p-values of other models against a reference, with Holm's correction (Holm, 1979).
 
-    A paired t-test over events; each user has one under leave-one-out. With thousands of them the mean difference
-    is as good as normal, however the single ones are distributed.
+    The test is a paired t-test over events, of which each user has one under leave-one-out. For thousands of events,
+    the mean difference is close to normal whatever the distribution of the differences.
+
+    >>> [p] = paired_p_values(np.array([1.0, 0.0, 1.0, 1.0]), [np.array([0.0, 0.0, 0.5, 0.5])])
+    >>> round(p, 3)
+    0.092
 
     Args:
-        reference: a metric's value for each event, ``[E]``; the mean over seeds where there are several.
-        others: the same for other models, on the same events in the same order.
+        reference: metric value of each event, ``[E]``; means over seeds if there are several.
+        others: the same for each other model, on the same events in the same order.
     """
     if not others:
         return []
-    # equal rows have no variance to test by, and are no different
+    # identical values have no variance, for which the t-test is undefined
     raw = [1.0 if np.array_equal(reference, other) else float(ttest_rel(reference, other).pvalue) for other in others]
     return [float(p) for p in multipletests(raw, method="holm")[1]]

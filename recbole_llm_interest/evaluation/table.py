@@ -1,4 +1,4 @@
-"""The table and the plot of a comparison."""
+"""The table and the plot of a comparison, as text and as files."""
 
 from __future__ import annotations
 
@@ -11,38 +11,102 @@ from pathlib import Path
 from tabulate import tabulate
 
 from recbole_llm_interest.evaluation.comparison import VariantSummary, estimate, summarize
-from recbole_llm_interest.evaluation.results import _OTHERWISE, RunResult
+from recbole_llm_interest.evaluation.results import RunResult
 from recbole_llm_interest.io.files import write_atomically, write_text
+
+#: end of the error message if the files cannot be written
+_OTHER_PATH_HINT = "give another place by --table"
 
 
 def as_table(results: Sequence[RunResult], style: str = "github") -> str:
-    """The table, with what makes the rows comparable, or not, below it.
+    """Return the table, and below it what the variants have in common and how they were tested.
 
     Args:
-        results: runs in the order of the rows; the first row is what the others are tested against.
-        style: ``github`` for Markdown, which reads well on a console too, or ``latex_booktabs``.
+        results: runs in the order of the rows; the first variant is the reference of the tests.
+        style: table format of ``tabulate``, such as ``github`` for Markdown or ``latex_booktabs``.
     """
-    rows = summarize(results)
-    has_tests = any(row.p_value is not None for row in rows)
+    summaries = summarize(results)
+    has_tests = any(summary.p_value is not None for summary in summaries)
     metrics = list(dict.fromkeys(metric for result in results for metric in result.test))
     header = ["model", *metrics, *(["p"] if has_tests else []), "epochs", "s/epoch", "parameters"]
-    body = [
-        [
-            row.name,
-            *(_mean_and_deviation(row.values(metric)) for metric in metrics),
-            *(["-" if row.p_value is None else _p(row.p_value)] if has_tests else []),
-            _mean([run.epochs for run in row.runs], ".0f") if row.runs[0].epochs else "-",
-            _mean([run.seconds_per_epoch for run in row.runs if run.seconds_per_epoch is not None], ".2f"),
-            f"{row.runs[0].parameters:,}",
-        ]
-        for row in rows
-    ]
+    body = [_cells(summary, metrics, has_tests) for summary in summaries]
     alignment = ("left", *["right"] * (len(header) - 1))
     table = tabulate(body, header, tablefmt=style, disable_numparse=True, colalign=alignment)
-    lines = [_comparability(results), *_notes(rows, has_tests)]
+    lines = [_comparability(results), *_notes(summaries, has_tests)]
     if style.startswith("latex"):
         return f"{table}\n" + "".join(f"% {line}\n" for line in lines)
     return f"{table}\n\n" + "\n".join(lines) + "\n"
+
+
+def write_comparison(results: Sequence[RunResult], path: Path) -> list[Path]:
+    """Write the table as Markdown, LaTeX and JSON; the JSON file has all fields of the results.
+
+    Args:
+        results: the runs.
+        path: path of the files, whose suffix is replaced.
+
+    Returns:
+        The three files in this order.
+
+    Raises:
+        StorageError: a file cannot be written.
+    """
+    as_json = json.dumps([asdict(result) for result in results], ensure_ascii=False)
+    markdown, latex, data = (path.with_suffix(suffix) for suffix in (".md", ".tex", ".json"))
+    # the JSON file first: it keeps the runs, and the other two can be made from it
+    write_text(data, as_json.replace("}, {", "},\n{") + "\n", _OTHER_PATH_HINT)
+    write_text(markdown, as_table(results), _OTHER_PATH_HINT)
+    write_text(latex, as_table(results, "latex_booktabs"), _OTHER_PATH_HINT)
+    return [markdown, latex, data]
+
+
+def draw_comparison(results: Sequence[RunResult], path: Path) -> Path:
+    """Draw the metric that chose the first variant's best epochs as a PNG file.
+
+    Diamonds are means, bars 95 % confidence intervals over test events, dots seeds. Variants without the metric are
+    left out.
+
+    Args:
+        results: the runs.
+        path: path of the file, whose suffix is replaced.
+
+    Returns:
+        The file.
+
+    Raises:
+        StorageError: the file cannot be written.
+    """
+    from matplotlib.figure import Figure
+
+    metric = results[0].valid_metric.lower()
+    summaries = [summary for summary in summarize(results)[::-1] if summary.values(metric)]
+    figure = Figure(figsize=(7, 1.1 + 0.42 * len(summaries)), layout="constrained")
+    axes = figure.subplots()
+    for y, summary in enumerate(summaries):
+        if (value := estimate(summary.runs, metric)) is not None:
+            axes.plot(value.values, [y] * len(value.values), "o", color="0.65", markersize=4, zorder=2)
+            axes.errorbar(value.mean, y, xerr=value.half_width, fmt="D", color="C0", capsize=3, markersize=5, zorder=3)
+    axes.set_yticks(range(len(summaries)), [summary.name for summary in summaries])
+    axes.set_ylim(-0.6, len(summaries) - 0.4)
+    axes.set_xlabel(f"test {metric.upper()}\ndiamond: mean, bar: 95 % interval over test events, dots: seeds")
+    axes.set_title(results[0].dataset, fontsize="medium")
+    axes.grid(axis="x", color="0.9")
+    axes.spines[["top", "right"]].set_visible(False)
+    file = path.with_suffix(".png")
+    write_atomically(file, lambda out: figure.savefig(out, format="png", dpi=150), _OTHER_PATH_HINT)
+    return file
+
+
+def _cells(summary: VariantSummary, metrics: Sequence[str], has_tests: bool) -> list[str]:
+    runs = summary.runs
+    return [
+        summary.name,
+        *(_mean_and_deviation(summary.values(metric)) for metric in metrics),
+        *([_p_value(summary.p_value)] if has_tests else []),
+        _mean([run.epochs for run in runs], ".0f") if runs[0].epochs else "-",
+        _mean([run.seconds_per_epoch for run in runs if run.seconds_per_epoch is not None], ".2f"),
+        f"{runs[0].parameters:,}",
+    ]
 
 
 def _mean_and_deviation(values: Sequence[float]) -> str:
@@ -56,29 +120,29 @@ def _mean(values: Sequence[float], style: str) -> str:
     return format(statistics.fmean(values), style) if values else "-"
 
 
-def _p(value: float) -> str:
+def _p_value(value: float | None) -> str:
+    if value is None:
+        return "-"
     return "<.001" if value < 0.001 else f"{value:.3f}"
 
 
 def _comparability(results: Sequence[RunResult]) -> str:
+    """Say which events all variants were tested on, or that these differ."""
     first = results[0]
-    if len({result.test_digest for result in results}) == 1:
-        validated = all(result.best_valid is not None for result in results)
-        by = " or ".join(dict.fromkeys(result.valid_metric for result in results))
-        epoch = f"best epoch by validation {by}; " if validated else ""
-        seeds = sorted({result.seed for result in results})
+    if len({result.test_digest for result in results}) > 1:
+        tests = {result.variant: f"{result.test_events} among {result.candidates}" for result in results}
+        listed = "; ".join(f"{name}: {test}" for name, test in tests.items())
         return (
-            f"{first.dataset}: {first.test_events} test events, the same for every row, each ranked among "
-            f"{first.candidates}; {epoch}{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}"
+            f"{first.dataset}: the rows are NOT tested on the same events ({listed}): do not compare them"
             f"{_commits(results)}."
         )
-    tests = "; ".join(
-        {
-            result.variant: f"{result.variant}: {result.test_events} among {result.candidates}" for result in results
-        }.values()
-    )
+    is_validated = all(result.best_valid is not None for result in results)
+    metrics = " or ".join(dict.fromkeys(result.valid_metric for result in results))
+    epoch = f"best epoch by validation {metrics}; " if is_validated else ""
+    seeds = sorted({result.seed for result in results})
     return (
-        f"{first.dataset}: the rows are NOT tested on the same events ({tests}): do not compare them"
+        f"{first.dataset}: {first.test_events} test events, the same for every row, each ranked among "
+        f"{first.candidates}; {epoch}{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}"
         f"{_commits(results)}."
     )
 
@@ -90,55 +154,18 @@ def _commits(results: Sequence[RunResult]) -> str:
     return f"; {'commit' if len(commits) == 1 else 'commits'} {', '.join(commits)}"
 
 
-def _notes(rows: Sequence[VariantSummary], has_tests: bool) -> list[str]:
+def _notes(summaries: Sequence[VariantSummary], has_tests: bool) -> list[str]:
     lines = []
-    seeds = [run.seed for run in rows[0].runs]
-    if len(seeds) > 1:
+    first = summaries[0]
+    seeds = len(first.runs)
+    if seeds > 1:
         lines.append("Values are means ± standard deviations over seeds.")
     if has_tests:
         lines.append(
-            f"p: difference from {rows[0].name} in {rows[0].runs[0].valid_metric}, paired t-test over the test events"
-            f"{', each with its mean over seeds' if len(seeds) > 1 else ''}, Holm's correction."
+            f"p: difference from {first.name} in {first.runs[0].valid_metric}, paired t-test over the test events"
+            f"{', each with its mean over seeds' if seeds > 1 else ''}, Holm's correction."
         )
-    lines += [f"{row.name}: only {len(row.runs)} of {len(seeds)} seeds." for row in rows if len(row.runs) < len(seeds)]
-    lines += [f"{row.name}: {row.runs[0].note}" for row in rows if row.runs[0].note]
+    incomplete = [summary for summary in summaries if len(summary.runs) < seeds]
+    lines += [f"{summary.name}: only {len(summary.runs)} of {seeds} seeds." for summary in incomplete]
+    lines += [f"{summary.name}: {summary.runs[0].note}" for summary in summaries if summary.runs[0].note]
     return lines
-
-
-def write_comparison(results: Sequence[RunResult], path: Path) -> list[Path]:
-    """Write the table to ``path`` as Markdown, LaTeX and JSON, and say where. The JSON file has everything."""
-    as_json = json.dumps([asdict(result) for result in results], ensure_ascii=False)
-    markdown, latex, data = (path.with_suffix(suffix) for suffix in (".md", ".tex", ".json"))
-    # first: the runs are kept, whatever happens to the texts
-    write_text(data, as_json.replace("}, {", "},\n{") + "\n", _OTHERWISE)
-    write_text(markdown, as_table(results), _OTHERWISE)
-    write_text(latex, as_table(results, "latex_booktabs"), _OTHERWISE)
-    return [markdown, latex, data]
-
-
-def draw_comparison(results: Sequence[RunResult], path: Path) -> Path:
-    """Draw each row's value of the metric that chooses the first row's best epochs, to ``path`` as PNG; say where.
-
-    Rows without that metric are left out. Bars are 95 % confidence intervals of the mean over the test events; dots are
-    seeds.
-    """
-    from matplotlib.figure import Figure
-
-    metric = results[0].valid_metric.lower()
-    rows = [row for row in summarize(results)[::-1] if row.values(metric)]
-    figure = Figure(figsize=(7, 1.1 + 0.42 * len(rows)), layout="constrained")
-    axes = figure.subplots()
-    for place, row in enumerate(rows):
-        if (found := estimate(row.runs, metric)) is None:
-            continue
-        axes.plot(found.values, [place] * len(found.values), "o", color="0.65", markersize=4, zorder=2)
-        axes.errorbar(found.mean, place, xerr=found.half_width, fmt="D", color="C0", capsize=3, markersize=5, zorder=3)
-    axes.set_yticks(range(len(rows)), [row.name for row in rows])
-    axes.set_ylim(-0.6, len(rows) - 0.4)
-    axes.set_xlabel(f"test {metric.upper()}\ndiamond: mean, bar: 95 % interval over test events, dots: seeds")
-    axes.set_title(results[0].dataset, fontsize="medium")
-    axes.grid(axis="x", color="0.9")
-    axes.spines[["top", "right"]].set_visible(False)
-    file = path.with_suffix(".png")
-    write_atomically(file, lambda out: figure.savefig(out, format="png", dpi=150), _OTHERWISE)
-    return file

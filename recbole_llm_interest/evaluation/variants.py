@@ -1,4 +1,4 @@
-"""The rows of a comparison: which model, with which settings of its own."""
+"""Variants: the rows of a comparison, each a model with its settings."""
 
 from __future__ import annotations
 
@@ -13,13 +13,16 @@ from recbole_llm_interest.io.yaml_files import read_yaml
 
 @dataclass(frozen=True)
 class Variant:
-    """One row of a table.
+    """A model with its settings: one row of a comparison.
+
+    >>> Variant("without IDs", "LLMInterest", {"use_item_id": False}).note
+    ''
 
     Attributes:
-        name: what it is called.
-        model: a model's name.
-        settings: what it sets, beyond what all rows share.
-        note: what is to be said of it below the table, as how it was tuned.
+        name: name of the row.
+        model: name of the model.
+        settings: settings of this variant beyond those that all variants share.
+        note: remark for below the table, such as how the settings were tuned.
     """
 
     name: str
@@ -29,15 +32,15 @@ class Variant:
 
 
 def read_variants(path: Path, names: Sequence[str] = ()) -> list[Variant]:
-    """Read rows from a YAML file: a row's name, and below it its settings, ``model`` and ``note`` among them.
+    """Read variants from a YAML file: names, and below each its settings, ``model`` and ``note``.
 
     Args:
         path: the file.
-        names: rows that are wanted, in this order; all of the file if there are none. A name that the file lacks is
-            a model's, as it comes.
+        names: names of the variants to return, in this order; all variants of the file if empty. A name that the file
+            lacks is the name of a model with the shared settings.
 
     Raises:
-        SettingsError: the file cannot be read, or is not of that form.
+        SettingsError: the file cannot be read or has another form.
     """
     described, keys = read_yaml(path, "rows file")
     if not isinstance(described, dict) or not all(isinstance(row, dict | None) for row in described.values()):
@@ -45,11 +48,12 @@ def read_variants(path: Path, names: Sequence[str] = ()) -> list[Variant]:
     for key in keys:
         if keys.count(key) > 1:
             raise SettingsError(f"rows file {path} names the row {key!r} twice: one of the two would be lost")
-    rows = {}
-    for name, given in described.items():
-        if "," in str(name):  # rows are named on the command line with commas between them
-            raise SettingsError(f"rows file {path}: the row {name!r} needs a name without a comma")
-        settings = dict(given or {})
-        model, note = settings.pop("model", name), settings.pop("note", "")
-        rows[str(name)] = Variant(str(name), str(model), settings, str(note))
-    return [rows.get(name, Variant(name, name)) for name in names] if names else list(rows.values())
+    variants = {str(name): _variant(path, str(name), dict(given or {})) for name, given in described.items()}
+    return [variants.get(name, Variant(name, name)) for name in names or variants]
+
+
+def _variant(path: Path, name: str, settings: dict[str, Any]) -> Variant:
+    if "," in name:  # --model separates names by commas
+        raise SettingsError(f"rows file {path}: the row {name!r} needs a name without a comma")
+    model, note = settings.pop("model", name), settings.pop("note", "")
+    return Variant(name, str(model), settings, str(note))

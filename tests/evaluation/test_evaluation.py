@@ -50,10 +50,11 @@ def popularity(here, settings):
 
 def result(variant="A", seed=1, ranks=(1, 0, 2, 0), **changes):
     values = {"ndcg@10": float(event_gains("ndcg", torch.tensor(ranks), 10).mean())}
-    plain = RunResult(variant=variant, model=variant, dataset="d", seed=seed, test=values, valid_metric="NDCG@10", best_valid=0.5,
-                      epochs=3, seconds_per_epoch=1.0, parameters=7, test_events=len(ranks), candidates="all 9 items",
-                      test_digest="x", checkpoint=f"saved/{variant}-Nov-24-2026_10-00-00.pth", log="log/a.log",
-                      ranks=list(ranks))  # fmt: skip
+    plain = RunResult(
+        variant=variant, model=variant, dataset="d", seed=seed, test=values, valid_metric="NDCG@10", best_valid=0.5,
+        epochs=3, seconds_per_epoch=1.0, parameters=7, test_events=len(ranks), candidates="all 9 items",
+        test_digest="x", checkpoint=f"saved/{variant}-Nov-24-2026_10-00-00.pth", log="log/a.log", ranks=list(ranks),
+    )  # fmt: skip
     return replace(plain, **changes)
 
 
