@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -65,14 +66,20 @@ def run(name: str) -> int:
     """Import a subcommand and run it on the arguments of the process.
 
     Returns:
-        The subcommand's exit code, or 130 where its import is interrupted.
+        The subcommand's exit code; 130 if its import is interrupted, 141 if what reads its output ends first.
     """
     try:
         module = importlib.import_module(SUBCOMMANDS[name].module)
     except KeyboardInterrupt:
         print("\ninterrupted: nothing was started", file=sys.stderr)
         return 128 + signal.SIGINT
-    return int(module.main())
+    try:
+        code = int(module.main())
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more as it exits
+        return 128 + signal.SIGPIPE
+    return code
 
 
 def _help() -> str:

@@ -71,3 +71,11 @@ def test_interrupt_while_a_subcommand_is_imported_is_one_line(monkeypatch, capsy
     monkeypatch.setattr(importlib, "import_module", interrupted)
     assert llm_interest.main(["doctor"]) == 130
     assert capsys.readouterr().err == "\ninterrupted: nothing was started\n"
+
+
+def test_output_that_nobody_reads_is_no_traceback():
+    command = [sys.executable, "-c", "import sys, llm_interest; sys.exit(llm_interest.main(['settings']))"]
+    process = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process.stdout.close()
+    assert "Traceback" not in process.stderr.read()
+    assert process.wait() == 141
