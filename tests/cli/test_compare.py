@@ -21,6 +21,7 @@ def words(settings):
     return ["--dataset=cycle", *(f"--{key}={value}" for key, value in settings.items())]
 
 
+@pytest.mark.slow
 def test_comparison_is_printed_and_written(words, capsys):
     assert main(["--model=LLMInterest,GRU4Rec,FPMC,Pop", *words]) == 0
     out = capsys.readouterr().out

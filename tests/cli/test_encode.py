@@ -47,6 +47,7 @@ def rows_below(cache):
     return {key.tobytes(): row for shard in shards for key, row in zip(shard["keys"], shard["features"], strict=True)}
 
 
+@pytest.mark.slow
 def test_data_set_is_the_same_every_time(daily_data, tmp_path):
     subprocess.run([sys.executable, str(REPOSITORY / "data" / "make_daily.py"), str(tmp_path)], check=True)
     files = sorted(path.relative_to(daily_data) for path in daily_data.rglob("*") if path.is_file())
@@ -62,6 +63,7 @@ def test_ada_reads_technology_history_and_finance_on_successive_days(daily_data)
     assert [day - hers[0][1] for _, day in hers] == list(range(13))
 
 
+@pytest.mark.slow
 def test_second_job_encodes_nothing(daily, capsys, tmp_path):
     daily["feature_cache"] = str(tmp_path / "cache")
     assert main([*words(daily), "--json"]) == 0
@@ -82,6 +84,7 @@ def test_second_job_encodes_nothing(daily, capsys, tmp_path):
     assert f"features of daily: {daily['feature_cache']}" in out
 
 
+@pytest.mark.slow
 def test_bad_media_are_listed_and_the_rest_is_encoded(daily, here, capsys):
     media = here / "data" / "daily" / "content"
     (media / "images" / "history-1.png").write_bytes(b"no image")
@@ -156,6 +159,7 @@ def trained(daily):
     return model, dataset, train, test, trainer
 
 
+@pytest.mark.slow
 def test_three_modalities_find_the_topic_of_the_next_day(trained):
     model, dataset, _, test, trainer = trained
     assert set(dataset.item_content) == set(dataset.user_content) == {"text", "image", "audio"}
@@ -167,6 +171,7 @@ def test_three_modalities_find_the_topic_of_the_next_day(trained):
     assert weights[without_sound].sum() == pytest.approx(1)
 
 
+@pytest.mark.slow
 def test_losing_modalities_leaves_scores_and_training_finite(trained):
     """Any one of them, or all, for some or all of the items and users."""
     model, _, train, test, trainer = trained
@@ -208,6 +213,7 @@ def test_imported_features_stand_in_for_encoding(daily, here, capsys):
     assert np.allclose(features.values[row], np.load(folder / "sound.npy")[7], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_training_on_features_that_are_there_needs_no_encoder_library(daily):
     """Neither transformers, open_clip nor librosa may be imported once everything is encoded."""
     program = (

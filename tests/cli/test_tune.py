@@ -26,6 +26,7 @@ def quick(settings):
     return {**settings, "epochs": 8, "loss_type": "CE", "train_neg_sample_args": None}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("algorithm", ["random", "bayes", "exhaustive"])
 def test_best_by_validation_is_found_and_never_tested(space, quick, here, monkeypatch, algorithm):
     evaluate = Trainer.evaluate
@@ -52,6 +53,7 @@ def test_best_by_validation_is_found_and_never_tested(space, quick, here, monkey
     assert not list(here.glob("saved/*.pth"))
 
 
+@pytest.mark.slow
 def test_row_goes_into_a_comparison(space, quick, here, capsys):
     words = ["--dataset=cycle", *(f"--{key}={value}" for key, value in quick.items())]
     assert main(["--model=GRU4Rec", f"--space={space}", "--trials=2", *words]) == 0
@@ -91,6 +93,7 @@ def test_row_trains_as_the_search_did(space, quick, here, capsys):
     assert set(run["test"]) == {"mrr@2", "mrr@3", "ndcg@2", "ndcg@3"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("algorithm", ["random", "bayes", "exhaustive"])
 def test_diverging_trials_have_failed_and_the_search_goes_on(quick, here, monkeypatch, algorithm):
     space = here / "steep.hyper"

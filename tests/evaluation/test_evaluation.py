@@ -151,8 +151,9 @@ def test_p_values_are_those_of_a_paired_test_times_holms_factor():
     assert paired_p_values(reference, []) == []
 
 
-def test_equal_models_are_rarely_called_different():
+def test_equal_models_are_rarely_called_different(monkeypatch):
     """Under the null hypothesis, one comparison in twenty comes out below .05, and no more."""
+    monkeypatch.setattr("gc.collect", lambda *_: 0)  # statsmodels does at each call, half a second each
     ranks = torch.from_numpy(np.random.default_rng(3).integers(0, 30, 100 * 2 * 300))
     drawn = event_gains("ndcg", ranks.where(ranks <= 10, 0), 10).numpy().reshape(100, 2, 300)
     found = sum(paired_p_values(one, [other])[0] < 0.05 for one, other in drawn)
@@ -279,6 +280,7 @@ def test_rows_of_the_benchmarks_can_be_read(path):
         check_keys(row.settings)
 
 
+@pytest.mark.slow
 def test_comparison_over_seeds_from_the_command_line_and_again(here, settings, capsys):
     """Two rows, two seeds; asked again, nothing is trained; asked for a third seed, only that is."""
     (here / "rows.yaml").write_text(
@@ -330,6 +332,7 @@ def test_run_under_another_default_is_not_taken_for_the_same(here, settings, cap
         assert f"was run with {key}={value!r}, now " in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_table_of_an_older_version_is_gone_on_with(here, settings):
     (here / "quick.yaml").write_text(json.dumps(settings))
     command = ["--dataset=cycle", "--config_files=quick.yaml", "--table=table"]
@@ -420,6 +423,7 @@ def test_control_is_of_what_it_is_said_to_be_of(built):
             assert torch.equal(then, now) == (of != kind)
 
 
+@pytest.mark.slow
 def test_control_loses_what_content_gives(here, settings):
     """New items of a known kind: with their own content they are found, with another's they are not."""
     count = 20
@@ -442,6 +446,7 @@ def test_control_loses_what_content_gives(here, settings):
     assert shuffled < 0.7
 
 
+@pytest.mark.slow
 def test_script_compares_in_a_process_of_its_own(here, settings):
     (here / "quick.yaml").write_text(json.dumps(settings))
     done = subprocess.run(

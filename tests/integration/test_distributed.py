@@ -1,4 +1,4 @@
-"""Several processes train as one would: real ones, over gloo."""
+"""Distributed training equals training in one process: real processes, over gloo."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from recbole.data.interaction import Interaction
 from recbole_llm_interest.cli.compare import main
 from recbole_llm_interest.distributed import (
     LOSS_WEIGHT,
-    _end_with_the_parent,
-    _share,
-    _to_raise,
+    _exit_with_parent,
+    _local_batch,
+    _picklable_error,
     rank,
     run_in_processes,
 )
@@ -35,7 +35,7 @@ from recbole_llm_interest.training.config import configure
 from recbole_llm_interest.training.experiment import run_experiment, supports_distributed_training
 from recbole_llm_interest.training.trainer import LLMInterestTrainer
 
-#: nothing is drawn in a step: neither what drops out nor points of a history; reading backwards draws nothing
+#: settings with which a step draws no random numbers: no dropout and no future items; the backward objective draws none
 NOTHING_DRAWN = {"dropout_prob": 0.0, "modality_dropout": 0.0, "ssl_future_weight": 0.0, "ssl_backward_weight": 0.1}
 
 
@@ -52,52 +52,52 @@ def weights_of(checkpoint):
     return torch.load(checkpoint, weights_only=True)["state_dict"]
 
 
-def assert_equal(together, alone):
-    assert losses_of(together) == [pytest.approx(losses, abs=2e-4) for losses in losses_of(alone)]
-    assert len(losses_of(together)) == alone.epochs == together.epochs
-    assert together.test == pytest.approx(alone.test, abs=1e-4)
-    assert together.best_valid == pytest.approx(alone.best_valid, abs=1e-4)
-    assert together.ranks == alone.ranks
-    assert (together.test_digest, together.test_events) == (alone.test_digest, alone.test_events)
-    expected = weights_of(alone.checkpoint)
-    for name, weights in weights_of(together.checkpoint).items():
+def assert_equal(distributed, single):
+    assert losses_of(distributed) == [pytest.approx(losses, abs=2e-4) for losses in losses_of(single)]
+    assert len(losses_of(distributed)) == single.epochs == distributed.epochs
+    assert distributed.test == pytest.approx(single.test, abs=1e-4)
+    assert distributed.best_valid == pytest.approx(single.best_valid, abs=1e-4)
+    assert distributed.ranks == single.ranks
+    assert (distributed.test_digest, distributed.test_events) == (single.test_digest, single.test_events)
+    expected = weights_of(single.checkpoint)
+    for name, weights in weights_of(distributed.checkpoint).items():
         assert torch.allclose(weights, expected[name], atol=1e-5), name
 
 
 @pytest.mark.slow
-def test_two_processes_train_as_one(settings, here, capfd):
-    """Histories are cut into windows of 6 and 2 targets; of those in a batch, one process has more than the other."""
+def test_two_processes_equal_one(settings, here, capfd):
+    """Histories are cut into windows of 6 and 2 targets, so one process has more targets of a batch than the other."""
     given = {**settings, **NOTHING_DRAWN, "epochs": 3, "train_batch_size": 40}
-    (alone,) = run(["LLMInterest"], "cycle", config_dict=given)
+    (single,) = run(["LLMInterest"], "cycle", config_dict=given)
     before = {*here.rglob("*")}
-    assert main([*words(given), "--nproc=2", "--table=together"]) == 0
+    assert main([*words(given), "--nproc=2", "--table=distributed"]) == 0
     captured = capfd.readouterr()
     from recbole_llm_interest.evaluation.results import read_results
 
-    (together,) = read_results(here / "together.json")
-    assert_equal(together, alone)
-    assert together.environment_info["processes"] == 2
+    (distributed,) = read_results(here / "distributed.json")
+    assert_equal(distributed, single)
+    assert distributed.environment_info["processes"] == 2
     assert "rank" not in captured.err
     assert "Warning" not in captured.err
     assert captured.out.count("| LLMInterest |") == 1
     new = [path.suffix for path in {*here.rglob("*")} - before if path.is_file() and "tfevents" not in path.name]
     assert sorted(new) == [".json", ".log", ".md", ".pth", ".tex"]
-    assert len(list(Path(together.log).with_suffix("").glob("events*"))) == 1
+    assert len(list(Path(distributed.log).with_suffix("").glob("events*"))) == 1
 
-    (loaded,) = run(["LLMInterest"], "cycle", config_dict=given, checkpoint=together.checkpoint)
-    assert loaded.test == together.test
+    (loaded,) = run(["LLMInterest"], "cycle", config_dict=given, checkpoint=distributed.checkpoint)
+    assert loaded.test == distributed.test
 
 
 @pytest.mark.slow
-def test_stock_model_is_trained_as_by_one(settings):
+def test_two_processes_equal_one_for_a_stock_model(settings):
     """The last batch has a single row, which only one process has."""
     given = {**settings, "dropout_prob": 0.0, "train_batch_size": 11, "learning_rate": 0.01}
-    (alone,) = run(["GRU4Rec"], "cycle", config_dict=given)
-    (together,) = run(["GRU4Rec"], "cycle", config_dict=given, nproc=2)
-    assert_equal(together, alone)
+    (single,) = run(["GRU4Rec"], "cycle", config_dict=given)
+    (distributed,) = run(["GRU4Rec"], "cycle", config_dict=given, nproc=2)
+    assert_equal(distributed, single)
 
 
-def test_models_that_cannot_be_shared_are_trained_by_one_process(settings, caplog):
+def test_unsupported_models_are_trained_by_one_process(settings, caplog):
     shared = {
         model: supports_distributed_training(configure(model, "cycle", overrides=settings))
         for model in ("LLMInterest", "SASRec", "FPMC", "Pop", "BPR", "S3Rec")
@@ -109,12 +109,12 @@ def test_models_that_cannot_be_shared_are_trained_by_one_process(settings, caplo
 
 
 def fail_in_the_second_epoch(row, config):
-    """The second process does; the first waits for it in the middle of a step."""
+    """Fail in the second process; the first waits for it within a step."""
     train_epoch = LLMInterestTrainer._train_epoch
 
     def failing(self, train_data, epoch_idx, **kwargs):
         if rank() == 1 and epoch_idx == 1:
-            raise DataError("the second process found no more data")
+            raise DataError("the second process has no more data")
         return train_epoch(self, train_data, epoch_idx, **kwargs)
 
     LLMInterestTrainer._train_epoch = failing
@@ -122,45 +122,45 @@ def fail_in_the_second_epoch(row, config):
 
 
 @pytest.mark.slow
-def test_error_of_one_process_ends_all_and_is_raised(settings, here, capfd):
+def test_error_in_one_process_terminates_all_and_is_raised(settings, here, capfd):
     config = configure("LLMInterest", "cycle", overrides=settings)
-    with pytest.raises(DataError, match=r"^the second process found no more data$"):
+    with pytest.raises(DataError, match=r"^the second process has no more data$"):
         run_in_processes(2, fail_in_the_second_epoch, Variant("LLMInterest", "LLMInterest"), config)
     assert "Traceback" not in capfd.readouterr().err
-    checkpoint, _ = sorted(here.rglob("*.pth"))  # behind it, the state for --resume
+    checkpoint, _ = sorted(here.rglob("*.pth"))  # the second is the state for --resume
     assert run(["LLMInterest"], "cycle", config_dict=settings, checkpoint=str(checkpoint))
 
 
-def be_killed():
+def kill_second_process():
     if rank() == 1:
         os.kill(os.getpid(), signal.SIGKILL)
     torch.distributed.barrier()
 
 
 @pytest.mark.slow
-def test_killed_process_ends_all_and_is_named():
+def test_killed_process_terminates_all_and_is_named():
     with pytest.raises(ProcessError, match="process 2 of 2 was ended by SIGKILL"):
-        run_in_processes(2, be_killed)
+        run_in_processes(2, kill_second_process)
 
 
-def test_bug_keeps_its_traceback():
+def test_unexpected_error_keeps_its_traceback():
     error: BaseException | None = None
     try:
         rank() / 0
     except ZeroDivisionError as bug:
-        error = pickle.loads(pickle.dumps(_to_raise(bug, "process 2 of 2")))
+        error = pickle.loads(pickle.dumps(_picklable_error(bug, "process 2 of 2")))
     assert isinstance(error, RuntimeError)
     assert re.search(r"process 2 of 2:\nTraceback(.*\n)*.*rank\(\) / 0(.*\n)*ZeroDivisionError", str(error))
 
 
-def test_process_ends_with_the_one_that_started_it():
-    """Which is killed here, so that it cannot end the other itself. Forks, to be quick."""
+def test_process_exits_with_its_parent():
+    """The parent is killed, so it cannot terminate the process itself. Forks, to be quick."""
     fork = multiprocessing.get_context("fork")
-    heard, says = fork.Pipe(duplex=False)
+    receiver, sender = fork.Pipe(duplex=False)
 
     def train():
-        threading.Thread(target=_end_with_the_parent, daemon=True).start()
-        says.send("training")
+        threading.Thread(target=_exit_with_parent, daemon=True).start()
+        sender.send("training")
         time.sleep(60)
 
     def start():
@@ -169,12 +169,12 @@ def test_process_ends_with_the_one_that_started_it():
 
     starter = fork.Process(target=start)
     starter.start()
-    says.close()
-    assert heard.recv() == "training"
+    sender.close()
+    assert receiver.recv() == "training"
     starter.kill()
-    assert heard.poll(30)
-    with pytest.raises(EOFError):  # all who could say something are gone
-        heard.recv()
+    assert receiver.poll(30)
+    with pytest.raises(EOFError):  # every process that could send has ended
+        receiver.recv()
 
 
 def test_torchrun_is_refused(settings, monkeypatch, capsys):
@@ -183,7 +183,7 @@ def test_torchrun_is_refused(settings, monkeypatch, capsys):
     assert "under torchrun, each process would do all of this by itself: give --nproc=2" in capsys.readouterr().err
 
 
-def signal_until_nobody_is_left(group):
+def signal_while_processes_run(group):
     for _ in range(600):
         os.killpg(group, 0)
         time.sleep(0.05)
@@ -194,8 +194,8 @@ def signal_until_nobody_is_left(group):
     (signal.SIGINT, 130, "interrupted"),
     (signal.SIGTERM, 143, "terminated"),
 ])  # fmt: skip
-def test_interrupt_ends_all_in_one_line(settings, here, signal_sent, code, word):
-    """As by Ctrl-C, which reaches every process of the terminal, or by a scheduler, which tells the first one."""
+def test_interrupt_terminates_all_with_one_line(settings, here, signal_sent, code, word):
+    """By Ctrl-C, which reaches every process of the terminal, or by a scheduler, which signals the first one."""
     given = [*words({**settings, "epochs": 100_000, "stopping_step": 100_000}), "--nproc=2"]
     command = [sys.executable, str(REPOSITORY / "run_recbole.py"), *given]
     with subprocess.Popen(command, cwd=here, stderr=subprocess.PIPE, text=True, start_new_session=True) as job:
@@ -208,27 +208,27 @@ def test_interrupt_ends_all_in_one_line(settings, here, signal_sent, code, word)
             os.killpg(job.pid, signal.SIGKILL)
             raise
     assert job.returncode == code
-    said = [
+    lines = [
         line for line in err.strip().splitlines() if "resource_tracker" not in line
-    ]  # Python's own word, on a busy machine
+    ]  # a message of Python's on a busy machine
     resumed = r"the same command with --resume=(\S+) goes on from \1; encoded .* kept"
-    assert re.fullmatch(rf"{word}: LLMInterest in epoch \d+: {resumed}", said[-1])
+    assert re.fullmatch(rf"{word}: LLMInterest in epoch \d+: {resumed}", lines[-1])
     assert "Traceback" not in err
     with pytest.raises(ProcessLookupError):
-        signal_until_nobody_is_left(job.pid)
+        signal_while_processes_run(job.pid)
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 7])
-def test_shares_of_a_batch_are_the_batch(rows):
-    """Each row in one share, and the weighted mean loss of the shares is that of the batch."""
+def test_local_batches_add_up_to_the_batch(rows):
+    """Each row is in one local batch, and the weighted mean of their losses is the loss of the batch."""
     targets = torch.arange(1, rows + 1)
     loss = torch.rand(rows, dtype=torch.float64)  # of each row, the mean over its targets
     whole = Interaction({"row": torch.arange(rows), "targets": targets, "loss": loss})
-    shares = [_share(lambda index: whole, lambda batch: batch["targets"], rank, 3, []) for rank in range(3)]
-    weights = [float(share[LOSS_WEIGHT][0]) for share in shares]
-    held = [share["row"].tolist() for share, weight in zip(shares, weights, strict=True) if weight]
-    assert sorted(itertools.chain(*held)) == list(range(rows))
-    assert all(len(share) >= 1 for share in shares)
-    means = [float((share["loss"] * share["targets"]).sum() / share["targets"].sum()) for share in shares]
-    together = sum(weight * mean for weight, mean in zip(weights, means, strict=True)) / 3
-    assert together == pytest.approx(float((loss * targets).sum() / targets.sum()))
+    batches = [_local_batch(lambda index: whole, lambda batch: batch["targets"], rank, 3, []) for rank in range(3)]
+    weights = [float(batch[LOSS_WEIGHT][0]) for batch in batches]
+    rows_of_batches = [batch["row"].tolist() for batch, weight in zip(batches, weights, strict=True) if weight]
+    assert sorted(itertools.chain(*rows_of_batches)) == list(range(rows))
+    assert all(len(batch) >= 1 for batch in batches)
+    means = [float((batch["loss"] * batch["targets"]).sum() / batch["targets"].sum()) for batch in batches]
+    weighted_mean = sum(weight * mean for weight, mean in zip(weights, means, strict=True)) / 3
+    assert weighted_mean == pytest.approx(float((loss * targets).sum() / targets.sum()))

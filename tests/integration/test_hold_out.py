@@ -45,6 +45,7 @@ def held_out(here, monkeypatch, capsys):
     return said, [event[:2] for event in events], [tuple(line.split("\t")[:2]) for line in lines]
 
 
+@pytest.mark.slow
 def test_every_kind_of_model_is_tested_on_the_same_events(held_out, settings):
     first, second = run(["GRU4Rec", "Pop"], "short-new-items", config_dict=settings)
     assert first.test_digest == second.test_digest

@@ -478,6 +478,7 @@ def test_neighbours_are_looked_up_again_when_content_is_taken_away():
     assert torch.equal(fusion.neighbours[:, 1 - column], before[:, 1 - column])
 
 
+@pytest.mark.slow
 def test_content_neighbours_find_what_is_new_to_training(built, here):
     """Users read on about their subject, in no order; each comes at last to a book that nobody has met before."""
     chance = random.Random(0)
@@ -740,6 +741,7 @@ def test_gradients_reach_items_in_evaluation_too(built):
     assert model.item_encoder.id_embedding.weight.grad is not None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "overrides",
     [
@@ -760,6 +762,7 @@ def test_learns_what_follows_what(built, overrides):
     assert trainer.evaluate(test, load_best_model=False)["recall@1"] > 0.8  # by chance, 1 / 8
 
 
+@pytest.mark.slow
 def test_profile_alone_decides_where_nothing_else_does(built, here):
     """Farmers go for bread and librarians for chess after the same first item: only the profile can tell."""
     users = {f"u{n}": "librarian" if n % 2 else "farmer" for n in range(40)}

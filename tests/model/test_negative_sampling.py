@@ -150,6 +150,7 @@ def test_only_items_of_the_batch_and_those_drawn_are_represented(built, monkeypa
     assert model.item_encoder.id_embedding.weight.grad.is_sparse
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("overrides", [{}, {"ssl_views_weight": 0.1, "ssl_backward_weight": 0.5}])
 def test_a_sampled_loss_learns_what_follows_what(built, overrides):
     """Two rivals a step instead of seven: a walk with a known next step is learnt all the same."""

@@ -268,6 +268,7 @@ def test_autoencoding_reads_what_is_there(histories, fusion):
     assert torch.allclose(objective(histories), torch.stack(errors).mean(), atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SSL)
 def test_objective_is_learnt_in_a_run(built, name):
     """Alone with the next item, each loss falls as it is trained; and the log names it."""

@@ -677,6 +677,7 @@ def checkpoint(tmp_path_factory, feature_cache):
     return folder / result.checkpoint
 
 
+@pytest.mark.slow
 def test_a_trained_model_is_served(checkpoint, here, monkeypatch):
     monkeypatch.setattr("sys.argv", ["serve", "--port=80"])  # the service's own words, none of RecBole's business
     recommender = Recommender.load(checkpoint)
@@ -710,6 +711,7 @@ def test_recorded_history_gives_the_scores_of_the_evaluation(checkpoint, here):
         assert torch.allclose(scores_of_state(recommender, state)[0, 1:], scores[row, 1:], atol=1e-4)
 
 
+@pytest.mark.slow
 def test_command_line(checkpoint, here, capsys):
     start = [f"--checkpoint={checkpoint}", "--k=3"]
     assert main([*start, "--user=u3", "--forecast=2", "--explain=i4"]) == 0
@@ -746,6 +748,7 @@ def test_command_line_names_what_it_lacks_in_one_line(here, capsys):
     )
 
 
+@pytest.mark.slow
 def test_command_line_chooses_from_a_pool_in_a_file(checkpoint, here, capsys):
     start = [f"--checkpoint={checkpoint}", "--history=i0", "--pool=ads.jsonl", "--json"]
     pool = [{"item_id": f"ad{n}", "title": f"Tickets: {subject}"} for n, subject in enumerate(SUBJECTS)]

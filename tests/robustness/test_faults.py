@@ -87,6 +87,7 @@ def at_epoch(monkeypatch):
 # --- disks
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("model", "limit"), MODELS)
 @pytest.mark.parametrize(("more", "name"), [((), r"\.pth"), (("--eval_step=3",), r"\.resume\.pth")])
 def test_full_disk_in_training_names_the_file_and_the_same_command_goes_on(
@@ -120,6 +121,7 @@ def test_full_disk_late_in_training_costs_no_epoch(stock, here, capsys, at_epoch
     assert len(read_results(here / "mine.json")[0].losses["loss"]) == 4
 
 
+@pytest.mark.slow
 def test_full_disk_leaves_tables_and_reports_as_they_were(stock, here, capsys):
     words = command(stock, "--model=Pop", "--seeds=2", "--table=mine")
     reported = ["--table=mine.json", "--output=report"]
@@ -176,6 +178,7 @@ def test_what_is_raised_first_is_raised(here):
     assert {path.name: path.read_text() for path in here.iterdir()} == {"a": "before"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["mine.json", "row.json"])
 def test_damage_of_a_table_or_of_trials_is_one_line_or_harmless(stock, here, capsys, name):
     words = command(stock | {"epochs": 1}, "--model=GRU4Rec")
@@ -204,6 +207,7 @@ def test_damage_of_a_table_or_of_trials_is_one_line_or_harmless(stock, here, cap
             reading(here / name)
 
 
+@pytest.mark.slow
 def test_a_flipped_bit_of_a_checkpoint_is_refused(stock, here):
     (trained,) = run(["GRU4Rec"], "cycle", config_dict=stock)
     path, chance = Path(trained.checkpoint), random.Random(0)
@@ -255,6 +259,7 @@ def test_runs_of_the_same_second_have_checkpoints_of_their_own(here):
         assert again == "saved/a.pth"
 
 
+@pytest.mark.slow
 def test_a_name_is_free_again_when_its_process_was_killed(here):
     program = (
         "import sys, time; from pathlib import Path; from recbole_llm_interest.io.files import try_lock\n"
@@ -441,6 +446,7 @@ def test_a_signal_ends_a_search_with_one_line(stock, here, capsys, at_epoch, num
     assert json.loads((here / "row.json").read_text())["trials"][0] == trials[0]
 
 
+@pytest.mark.slow
 @SIGNALS
 def test_a_signal_ends_a_report_with_one_line(stock, here, capsys, monkeypatch, number, code, word):
     words = ["--table=mine.json", "--output=report"]

@@ -17,6 +17,8 @@ import soundfile
 from conftest import REPOSITORY
 from PIL import Image
 
+pytestmark = pytest.mark.slow  # one process reads hundreds of files
+
 SECONDS_A_FILE = 10
 MEGABYTES = 2000
 #: reads each file as encoding does, and says what became of it, how long it took and how much memory all took

@@ -52,6 +52,7 @@ def keys_in(cache):
     return {key.tobytes() for path in Path(cache).rglob("*.safetensors") for key in load_file(path)["keys"]}
 
 
+@pytest.mark.slow
 def test_what_runs_write_holds_no_user_and_no_text(words, here):
     (here / "data" / "people" / "content" / "faces" / "3.png").write_bytes(b"no picture")
     with (here / "data" / "people" / "people.inter").open("a") as file:

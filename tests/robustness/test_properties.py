@@ -48,6 +48,7 @@ def quiet():
 # --- loaders
 
 
+@pytest.mark.slow
 @many
 @given(
     st.lists(st.tuples(filled, filled, times), min_size=1, max_size=8), st.sampled_from(["\n", "\r\n"]), st.booleans()
@@ -205,6 +206,7 @@ def test_corpus_passes(target, path):
     TARGETS[target](path.read_bytes())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", TARGETS)
 def test_what_is_near_the_corpus_passes(target):
     seeds = [path.read_bytes() for name, path in CORPUS if name == target]

@@ -92,6 +92,7 @@ def weights_of(path):
     return torch.load(path, weights_only=True)["state_dict"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "more", "epoch"),
     [
@@ -121,6 +122,7 @@ def test_a_run_that_goes_on_is_one_that_nobody_disturbed(given, here, stop_befor
     assert Path(resumed.checkpoint) == state.with_name(state.name.replace(".resume", ""))
 
 
+@pytest.mark.slow
 def test_a_table_goes_on_by_the_same_command(given, here, stop_before, capfd):
     words = ["--dataset=cycle", *(f"--{key}={value}" for key, value in given.items())]
     assert main(["--model=GRU4Rec,Pop", *words, "--table=left-alone"]) == 0
@@ -189,6 +191,7 @@ def test_a_run_interrupted_in_its_test_is_only_tested_again(given, here, monkeyp
         undisturbed.test, undisturbed.epochs, undisturbed.best_valid)  # fmt: skip
 
 
+@pytest.mark.slow
 def test_other_settings_and_data_are_refused_in_one_line(given, here, stop_before, capsys):
     state = interrupted(here, "LLMInterest", given, stop_before)
     checkpoint = str(state).replace(".resume", "")
