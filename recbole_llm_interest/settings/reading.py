@@ -41,6 +41,12 @@ def read_settings(settings: type[_Settings], config: Mapping[str, Any] | Any) ->
 
     Raises:
         SettingsError: a key that the user gave is unknown, or a value has the wrong type or is out of range.
+
+    Example:
+        >>> from recbole_llm_interest.settings import ModelSettings, read_settings
+        >>> settings = read_settings(ModelSettings, {"hidden_size": 32})
+        >>> settings.hidden_size, settings.num_layers
+        (32, 1)
     """
     check_keys(getattr(config, "external_config_dict", {}))
     names = [field.name for field in dataclasses.fields(settings)]

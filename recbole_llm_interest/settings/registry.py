@@ -79,7 +79,12 @@ REGISTRIES: dict[str, Registry[Any]] = {}
 
 
 def known_names(name: str, known: Iterable[str]) -> str:
-    """Return the end of an error message about an unknown ``name``: the nearest known name, and all known ones."""
+    """Return the end of an error message about an unknown name.
+
+    Args:
+        name: the unknown name.
+        known: all known names; the nearest one is suggested.
+    """
     known = list(known)
     nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     suggestion = f"did you mean {nearest[0]!r}? " if nearest else ""
