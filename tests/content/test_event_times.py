@@ -46,6 +46,7 @@ def test_a_calendar_needs_a_clock(built):
         built(time_features=["weekday"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TIME_FEATURES)
 def test_histories_carry_the_times_of_their_own_events(built, name):
     """On ml-100k, whose times RecBole scales to [0, 1], which would leave no clock and no seconds."""
@@ -74,6 +75,7 @@ def test_histories_carry_the_times_of_their_own_events(built, name):
     assert {f"time_{name}_list"} <= set(next(iter(train)).columns)
 
 
+@pytest.mark.slow
 def test_what_only_the_gap_tells_is_learnt(built, here):
     """After a short break users go on to the next item, after a long one they start again."""
     generator = np.random.default_rng(0)

@@ -86,6 +86,7 @@ def test_common_formats_are_read(kind):
     assert np.allclose(seen(Image.new("RGB", (20, 20), (200, 100, 50)), kind), (200, 100, 50), atol=8)
 
 
+@pytest.mark.slow
 def test_formats_do_not_depend_on_what_was_read_before():
     """Pillow knows five formats until it meets a file of another: nothing here may rely on that having happened."""
     program = (
@@ -277,6 +278,7 @@ def test_only_the_beginning_is_heard():
     assert len(read_audio(sound_file(tone(seconds=5)), 16_000, 1.5)) == 24_000
 
 
+@pytest.mark.slow
 def test_eight_hours_are_bounded_by_what_is_heard():
     silence = sound_file(np.zeros(8 * 3600 * 8000, dtype=np.int16), 8_000, "FLAC")
     assert len(silence.getvalue()) < 2_000_000
