@@ -127,7 +127,7 @@ def test_mmrec_map_that_can_be_read_two_ways_is_refused(tmp_path):
     """Raw ids that are numbers, too: half of the rows would go to the wrong items."""
     np.save(tmp_path / "image_feat.npy", ROWS)
     (tmp_path / "i_id_mapping.csv").write_text("asin\titemID\n1\t0\n2\t1\n3\t2\n")
-    with pytest.raises(DataError, match="nothing tells which are meant"):
+    with pytest.raises(DataError, match="it is ambiguous which are meant"):
         read_features(tmp_path / "image_feat.npy", ["1", "2"], "item", "item_id")
 
 
@@ -265,10 +265,10 @@ def written(name, text):
     ("write", "tokens", "message"),
     [
         (npy(ROWS, IDS[:2]), TOKENS, "3 rows, but 2 ids"),
-        (npy(ROWS, ["a", "b", "a"]), TOKENS, "ids come twice: 'a'"),
+        (npy(ROWS, ["a", "b", "a"]), TOKENS, "duplicate ids: 'a'"),
         (npy(np.where(ROWS == 5, np.nan, ROWS)), TOKENS, "NaN, Inf .* in the rows of 'b'"),
         (npy(np.where(ROWS == 5, np.inf, ROWS)), TOKENS, "NaN, Inf .* in the rows of 'b'"),
-        (npy(np.where(ROWS == 5, 1e300, ROWS.astype(float))), TOKENS, "float32 cannot hold in the rows of 'b'"),
+        (npy(np.where(ROWS == 5, 1e300, ROWS.astype(float))), TOKENS, "numbers beyond float32 in the rows of 'b'"),
         (npy(ROWS.astype(str)), TOKENS, "a table .* of numbers expected"),
         (npy(ROWS[0]), TOKENS, "a table .* expected"),
         (npy(np.zeros((3, 0))), TOKENS, "a table .* expected"),
@@ -299,7 +299,7 @@ def written(name, text):
         (collided_folder, ["a.1", "a"], "a.npy stands for several items: 'a.1', 'a'"),
         (lambda folder: folder, TOKENS, "holds no .npy files"),
         (lambda folder: folder / "nothing.npy", TOKENS, "do not exist"),
-        (written("f.csv", "a,1,2\n"), TOKENS, "neither a known ending"),
+        (written("f.csv", "a,1,2\n"), TOKENS, "neither a known suffix"),
         (written("f.safetensors", "x" * 100), TOKENS, "cannot be read"),
         (written("f.parquet", "x" * 100), TOKENS, "cannot be read"),
         (parquet_with(title=TITLES, f0=ROWS[0, :3], seen=[True] * 3), TOKENS, "hold no numbers: 'title', 'seen'; save"),
