@@ -1,15 +1,17 @@
-"""Runs RecBole models, once or over several seeds, under one protocol, and sets them side by side.
+"""``llm-interest compare``: trains RecBole models under one protocol and compares them in one table.
 
-``python run_recbole.py --model=LLMInterest,GRU4Rec --dataset=ml-100k`` ends here. Every row of a comparison gets the
-same splits, candidates and order of events; the table is written anew after each run, so that nothing is lost.
+``run_recbole.py`` and ``python -m recbole_llm_interest`` are the same command. All models get the same splits,
+candidates and order of events. The table is rewritten after each run.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,75 +25,100 @@ from recbole_llm_interest.training.comparison import run
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line. Returns the exit code: 0, 2 for a mistake, 130 when interrupted, 143 when terminated."""
-    parser = settings_parser(
-        "run_recbole.py", "Train and compare RecBole models. Any setting of RecBole or the plug-in: --key=value."
-    )
-    parser.add_argument("--model", "-m", help="a model's or row's name, or several with commas between [LLMInterest]")
-    parser.add_argument("--rows", help="YAML file of rows: a name, and below it model, settings and note")
-    parser.add_argument("--seeds", type=int, default=1, help="how many seeds, counted up from the setting seed")
-    parser.add_argument("--nproc", type=int, default=1, help="how many processes or GPUs train a model together [1]")
-    parser.add_argument(
-        "--table", help="write the table here; what it holds is not run again, what was interrupted goes on"
-    )
-    parser.add_argument("--checkpoint", help="evaluate this checkpoint instead of training")
-    parser.add_argument("--resume", help="go on with the interrupted run of this checkpoint, as in saved/….pth")
-    results: list[RunResult] = []
-    files: list[Path] = []
+    parser = _parser()
+    table = _Table()
 
     def job() -> None:
         options, overrides = parse_arguments(parser, arguments)
-        table = Path(options.table).with_suffix(".json") if options.table else None
-        with exclusive_lock(table, "give another --table") if table else nullcontext():
-            fill(table, options, overrides)
-
-    def fill(table: Path | None, options: argparse.Namespace, overrides: dict[str, Any]) -> None:
-        known = read_results(table) if table and table.exists() else []
-        # what the table holds stays in it and in its order, whatever is asked for now and wherever an interruption
-        # comes: its first row is the one that p-values are against
-        by_run = {(result.variant, result.seed): result for result in known}
-
-        def keep(result: RunResult) -> None:
-            by_run[result.variant, result.seed] = result
-            results[:] = by_run.values()
-            files[:] = write_comparison(results, table or _beside_the_checkpoint(results[0]))
-
-        run(
-            _rows(options),
-            options.dataset,
-            options.config_files,
-            overrides,
-            options.checkpoint,
-            seeds=options.seeds,
-            nproc=options.nproc,
-            resume=options.resume,
-            table=table,
-            known=known,
-            on_result=keep,
-        )
+        if options.table:
+            table.path = Path(options.table).with_suffix(".json")
+        with exclusive_lock(table.path, "give another --table") if table.path else nullcontext():
+            _compare(options, overrides, table)
 
     code = exit_code(job, kept="encoded features and finished runs are kept")
-    reported = exit_code(lambda: _report(results, files), kept="all runs are kept") if results else 0
+    reported = exit_code(table.report, kept="all runs are kept") if table.results else 0
     return code or reported
 
 
-def _rows(options: argparse.Namespace) -> list[str | Variant]:
+@dataclass
+class _Table:
+    """The results of a command, and the files that they are written to after each run.
+
+    Attributes:
+        path: the JSON file; None for one that is named after the first checkpoint.
+        results: the results, those that the file held included.
+        files: the files of the table.
+    """
+
+    path: Path | None = None
+    results: list[RunResult] = field(default_factory=list)
+    files: list[Path] = field(default_factory=list)
+
+    def report(self) -> None:
+        """Print the table and the paths of all files; draw a plot if there are several runs."""
+        results = self.results
+        print(f"\n{as_table(results)}")
+        written = list(map(str, self.files))
+        if self.files and len(results) > 1:
+            written.append(str(draw_comparison(results, self.files[0])))
+        checkpoints = ", ".join(result.checkpoint for result in results)
+        logs = ", ".join(sorted({str(Path(result.log).parent) for result in results}))
+        files = ", ".join(written) or "not written"
+        print(f"table: {files} | checkpoints: {checkpoints} | logs and TensorBoard: {logs}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = settings_parser(
+        "run_recbole.py", "Train and compare RecBole models. Any setting of RecBole or the plug-in: --key=value."
+    )
+    parser.add_argument("--model", "-m", help="name of a model or a row, or several separated by commas [LLMInterest]")
+    parser.add_argument("--rows", help="YAML file of rows: names, and below each its model, settings and note")
+    parser.add_argument("--seeds", type=int, default=1, help="number of seeds, counted up from the setting seed [1]")
+    parser.add_argument("--nproc", type=int, default=1, help="number of processes or GPUs that train a model [1]")
+    parser.add_argument(
+        "--table", help="file of the table; its finished runs are not run again, interrupted ones are resumed"
+    )
+    parser.add_argument("--checkpoint", help="evaluate this checkpoint instead of training")
+    parser.add_argument("--resume", help="resume the interrupted run of this checkpoint, such as saved/….pth")
+    return parser
+
+
+def _compare(options: argparse.Namespace, overrides: dict[str, Any], table: _Table) -> None:
+    known = read_results(table.path) if table.path and table.path.exists() else []
+    # known results stay in the table and in their order, whatever is run now: the first row is the tests' reference
+    by_run = {(result.variant, result.seed): result for result in known}
+
+    def write(result: RunResult) -> None:
+        by_run[result.variant, result.seed] = result
+        table.results[:] = by_run.values()
+        table.files[:] = write_comparison(table.results, table.path or _path_beside_checkpoint(table.results[0]))
+
+    run(
+        _variants(options),
+        options.dataset,
+        options.config_files,
+        overrides,
+        options.checkpoint,
+        seeds=options.seeds,
+        nproc=options.nproc,
+        resume=options.resume,
+        table=table.path,
+        known=known,
+        on_result=write,
+    )
+
+
+def _variants(options: argparse.Namespace) -> list[str | Variant]:
     names = options.model.split(",") if options.model else []
     if options.rows:
         return list(read_variants(Path(options.rows), names))
     return names or ["LLMInterest"]
 
 
-def _beside_the_checkpoint(result: RunResult) -> Path:
+def _path_beside_checkpoint(result: RunResult) -> Path:
     started = Path(result.checkpoint).stem.partition("-")[2] or time.strftime("%b-%d-%Y_%H-%M-%S")
     return Path(result.checkpoint).parent / f"{result.dataset}-{started}"
 
 
-def _report(results: Sequence[RunResult], files: list[Path]) -> None:
-    """Print the table and say where everything is. Several seeds or rows are drawn, too."""
-    print(f"\n{as_table(results)}")
-    written = list(map(str, files))
-    if files and len(results) > 1:
-        written.append(str(draw_comparison(results, files[0])))
-    checkpoints = ", ".join(result.checkpoint for result in results)
-    logs = ", ".join(sorted({str(Path(result.log).parent) for result in results}))
-    print(f"table: {', '.join(written) or 'not written'} | checkpoints: {checkpoints} | logs and TensorBoard: {logs}")
+if __name__ == "__main__":
+    sys.exit(main())

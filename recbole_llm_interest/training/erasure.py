@@ -17,7 +17,7 @@ from recbole.config import Config
 from recbole_llm_interest.content.blobs import Blob, MediaFile
 from recbole_llm_interest.content.feature_store import FeatureStore
 from recbole_llm_interest.content.precomputed import read_features
-from recbole_llm_interest.data.dataset import catalogue_from_config, feature_cache
+from recbole_llm_interest.data.dataset_files import catalogue_from_config, feature_cache
 from recbole_llm_interest.errors import ContentError, DataError, StorageError
 from recbole_llm_interest.io.atomic_files import AtomicFormat, drop_rows, read_header
 from recbole_llm_interest.io.files import write_atomically

@@ -207,7 +207,7 @@ def _prepare(title: str, config: Config) -> Iterator[_Experiment]:
         logger.info(model)
         if world_size() > 1:
             # in RecBole's own loaders, each row of a batch is one target
-            targets = getattr(train_data, "targets", lambda batch: torch.ones(len(batch)))
+            targets = getattr(train_data, "target_counts", lambda batch: torch.ones(len(batch)))
             distribute_training(trainer, train_data, targets)
         with TrainingMonitor(
             trainer, title, config

@@ -9,8 +9,9 @@ import yaml
 from recbole.trainer import Trainer
 
 from recbole_llm_interest.cli.compare import main as compare
-from recbole_llm_interest.cli.tune import main, tune
+from recbole_llm_interest.cli.tune import main
 from recbole_llm_interest.errors import SettingsError
+from recbole_llm_interest.training.search import tune
 
 
 @pytest.fixture

@@ -21,7 +21,6 @@ from conftest import REPOSITORY, full_disk
 
 from recbole_llm_interest.cli import encode
 from recbole_llm_interest.cli.compare import main
-from recbole_llm_interest.cli.tune import TrialLog
 from recbole_llm_interest.cli.tune import main as tune
 from recbole_llm_interest.content.feature_store import FeatureStore
 from recbole_llm_interest.errors import CheckpointError, LLMInterestError, StorageError
@@ -34,6 +33,7 @@ from recbole_llm_interest.training.checkpoint import load_checkpoint, reserve_ch
 from recbole_llm_interest.training.comparison import run
 from recbole_llm_interest.training.monitor import TrainingMonitor
 from recbole_llm_interest.training.resume import load_resume_state
+from recbole_llm_interest.training.search import TrialLog
 
 #: models, and bytes that a checkpoint of theirs does not fit in
 MODELS = [("LLMInterest", 60_000), ("GRU4Rec", 20_000)]
