@@ -25,13 +25,18 @@ class Block:
     Attributes:
         rows: in the catalog, ascending, ``[n]``.
         matrix: their item factors, ``[D, n]``: a processor multiplies by it at twice the speed of ``[n, D]``.
+
+    Example:
+        >>> block = Block(torch.tensor([2, 5]), torch.eye(3)[:, :2])
+        >>> block.columns(torch.tensor([5, 4]))
+        (tensor([1, 1]), tensor([ True, False]))
     """
 
     rows: Tensor
     matrix: Tensor
 
     def columns(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """The column of each of ``rows`` in this block, and whether it is in it; both of the shape of ``rows``."""
+        """The column of each of ``rows`` in this block, and whether it is in it, ``[...] -> [...], [...]``."""
         column = torch.searchsorted(self.rows, rows.contiguous()).clamp(max=len(self.rows) - 1)
         return column, self.rows[column] == rows
 
@@ -47,6 +52,10 @@ class NewItem:
         text: what is known of it in words.
         label: the same at its shortest.
         is_apart: whether it is in a pool and nowhere else, and so is no other's neighbour.
+
+    Example:
+        >>> NewItem(torch.zeros(16), {}, {}, text="A film about tides").is_apart
+        False
     """
 
     representation: Tensor
@@ -67,6 +76,11 @@ class Catalog:
         neighbourhoods: by modality, in the order of the model's; none where neighbours have no say.
         texts: what is known of items in words, by token.
         labels: the same at its shortest, as a title.
+
+    Example:
+        >>> catalog = recommender.items
+        >>> "i1" in catalog, len(catalog), catalog.find(["i2"]).shape
+        (True, 8, torch.Size([1]))
     """
 
     def __init__(
@@ -119,7 +133,7 @@ class Catalog:
             start += matrix.shape[1]
 
     def blocks_of(self, rows: Tensor) -> Iterator[Block]:
-        """The items of these rows, ascending, in blocks."""
+        """The items of these rows, ``[n]``, ascending, in blocks."""
         for part in torch.split(rows, BLOCK_ITEMS):
             yield Block(part, self.factors(part).T)
 

@@ -81,7 +81,7 @@ class ContentReader:
         text = given["text"] if isinstance(given.get("text"), str) else ""
         return Encoded(found, text, next(map(str, columns.values()), text))
 
-    def found_fingerprints(self) -> dict[str, str]:
+    def find_fingerprints(self) -> dict[str, str]:
         """Fingerprints of the encoders, by modality, as far as these are on this machine and not named by the data."""
         found = dict(self.fingerprints)
         for modality in MODALITIES:

@@ -28,6 +28,13 @@ class LiveModel:
         model: trained.
         items: the catalog.
         max_length: ``MAX_ITEM_LIST_LENGTH``, the events back to which attention reaches.
+
+    Example:
+        >>> live = LiveModel(recommender._trained.model, recommender.items, max_length=6)
+        >>> with torch.no_grad():
+        ...     query = live.query(state.interest, state.items, state.length)
+        ...     live.score(query, row=3).shape
+        torch.Size([1])
     """
 
     def __init__(self, model: LLMInterest, items: Catalog, max_length: int) -> None:

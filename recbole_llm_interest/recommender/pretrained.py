@@ -1,7 +1,7 @@
-"""A trained model as a folder in the Hub's conventions: all that serving it takes, and nobody's id.
+"""A trained model as a folder in the Hub's conventions: everything that serving needs, and no user's id.
 
-The files have fixed names, so that nothing in a folder says what else to read. None is a pickle; each but the card is
-known by its hash in ``config.json``, which is written last.
+The files have fixed names, so that a folder cannot name other files to read. None is a pickle. ``config.json`` has the
+hash of each file except the card, and is written last.
 """
 
 from __future__ import annotations
@@ -27,60 +27,64 @@ from recbole_llm_interest.model.build import SavedTables
 from recbole_llm_interest.model.entity_encoder import EntityEncoder
 from recbole_llm_interest.model.former_names import current_name
 from recbole_llm_interest.model.llm_interest import LLMInterest
+from recbole_llm_interest.recommender.hub import find_folder
 from recbole_llm_interest.recommender.loading import Origin, Trained, content_reader
 from recbole_llm_interest.settings import MODALITIES, ContentSettings, ModelSettings, read_settings
 from recbole_llm_interest.training.run_metadata import RESULT_NEUTRAL_SETTINGS
 
 CONFIG, WEIGHTS, FEATURES = "config.json", "model.safetensors", "features.safetensors"
 VOCABULARY, TEXTS, CARD = "vocabulary.json", "texts.json", "README.md"
-#: of the folder; another one is refused
+#: version of the folder's format; another one is not read
 _FORMAT = 1
-#: what else to do where a file cannot be written
-_OTHERWISE = "name another folder"
-#: seconds to wait for the hub's first word
-_HUB_PATIENCE = 2
 #: settings that name an encoder, or the weights of one
-_NAMES_OF_ENCODERS = ("text_encoder", "image_encoder", "image_weights", "audio_encoder")
-#: how settings end that name files of features
+_ENCODER_NAMES = ("text_encoder", "image_encoder", "image_weights", "audio_encoder")
+#: suffixes of settings that name files of features
 _FEATURE_FILES = tuple(f"_{modality}_features" for modality in MODALITIES)
 _CONTENT_KEYS = {field.name for field in dataclasses.fields(ContentSettings)}
 _MODEL_KEYS = {field.name for field in dataclasses.fields(ModelSettings)}
-#: settings that a folder may hold: those that open something are left to who loads it
+#: settings that a folder may have; those that grant access, such as ``allow_pickle``, are the caller's
 _SETTINGS = (_CONTENT_KEYS | _MODEL_KEYS) - RESULT_NEUTRAL_SETTINGS
-#: what building a model raises where settings and weights do not belong together
-_OF_ANOTHER_MODEL = (AssertionError, AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError)
+#: errors of building a model from settings and weights that do not fit
+_BUILD_ERRORS = (AssertionError, AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError)
 
 _Tensors = dict[str, Tensor]
 
 
-# --- writing
-
-
 def write_pretrained(trained: Trained, folder: Path, card: str) -> list[Path]:
-    """Write a trained model and what serving it takes, and say where.
+    """Write a trained model and what serving it needs, and return the files.
 
     Args:
-        trained: as ``load_trained`` gives it.
-        folder: is made if it is not there; other files in it stay.
-        card: what the model's page says, Markdown with YAML before it.
+        trained: from ``load_trained`` or ``read_pretrained``.
+        folder: is created if it does not exist; other files in it stay.
+        card: the model card, Markdown with YAML front matter.
 
     Raises:
-        RequestError: it is not known what the model was trained on.
+        RequestError: it is unknown what the model was trained on.
         StorageError: a file cannot be written.
     """
-    origin, model = trained.origin, trained.model
-    if origin is None:
-        raise RequestError("a model can be saved that was loaded from a checkpoint or a folder: this one was not")
+    if trained.origin is None:
+        raise RequestError("only a model that was loaded from a checkpoint or a folder can be saved")
     texts = {"texts": trained.texts, "labels": trained.labels}
+    weights = {name: values.detach().cpu().contiguous() for name, values in trained.model.state_dict().items()}
     parts = {
-        WEIGHTS: save({name: values.detach().cpu().contiguous() for name, values in model.state_dict().items()}),
-        FEATURES: save(_features_of(model)),
+        WEIGHTS: save(weights),
+        FEATURES: save(_features_of(trained.model)),
         VOCABULARY: json.dumps(trained.tokens, ensure_ascii=False).encode(),
         TEXTS: json.dumps(texts, ensure_ascii=False).encode(),
         CARD: card.encode(),
     }
+    hashes = {name: hashlib.sha256(data).hexdigest() for name, data in parts.items() if name != CARD}
+    config = {**_describe(trained, trained.origin), "sha256": hashes}
+    parts[CONFIG] = json.dumps(config, indent=1, ensure_ascii=False).encode()
+    for name, data in parts.items():
+        write_atomically(folder / name, lambda file, data=data: file.write(data), "name another folder")  # type: ignore[misc]
+    return [folder / name for name in parts]
+
+
+def _describe(trained: Trained, origin: Origin) -> dict[str, Any]:
+    """The content of ``config.json``, except hashes."""
     readers = {"item": trained.item_reader, "user": trained.user_reader}
-    described = {
+    return {
         "library_name": recbole_llm_interest.__name__,
         "library_version": recbole_llm_interest.__version__,
         "model_type": "llm_interest",
@@ -89,19 +93,15 @@ def write_pretrained(trained: Trained, folder: Path, card: str) -> list[Path]:
         "dataset": origin.dataset,
         "counts": origin.counts,
         "id_fields": origin.id_fields,
+        "time_unit": origin.time_unit,
         "max_length": trained.max_length,
-        "encoders": {kind: {} if it is None else it.found_fingerprints() for kind, it in readers.items()},
+        "encoders": {kind: {} if reader is None else reader.find_fingerprints() for kind, reader in readers.items()},
         "settings": published(origin.settings),
-        "sha256": {name: hashlib.sha256(data).hexdigest() for name, data in parts.items() if name != CARD},
     }
-    parts[CONFIG] = json.dumps(described, indent=1, ensure_ascii=False).encode()
-    for name, data in parts.items():
-        write_atomically(folder / name, lambda file, data=data: file.write(data), _OTHERWISE)  # type: ignore[misc]
-    return [folder / name for name in parts]
 
 
 def _features_of(model: LLMInterest) -> _Tensors:
-    """Frozen features of all items, as encoded; of users, the width alone."""
+    """Features of all items before conditioning; of users one row, which gives the width."""
     tensors = _table("item", model.item_encoder, slice(None))
     tensors["item_neighbours"] = model.item_encoder.get_buffer("neighbours")
     if model.user_encoder is not None:
@@ -115,181 +115,163 @@ def _table(kind: str, fusion: EntityEncoder, rows: slice) -> _Tensors:
 
 
 def published(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings that decide what the model is, without the folders of this machine."""
+    """Settings that determine the model, without paths of this machine."""
     kept = {name: value for name, value in settings.items() if name in _SETTINGS}
     for name, value in kept.items():
-        if isinstance(value, str) and (name in _NAMES_OF_ENCODERS or name.endswith(_FEATURE_FILES)):
+        if isinstance(value, str) and (name in _ENCODER_NAMES or name.endswith(_FEATURE_FILES)):
             kind, colon, path = value.rpartition(":")
-            if Path(path).expanduser().exists() or _leads_elsewhere(path):
+            if Path(path).expanduser().exists() or _is_path_outside(path):
                 kept[name] = kind + colon + Path(path).name
     return kept
 
 
-def _leads_elsewhere(name: str) -> bool:
-    """Whether a name is a path that may lead anywhere on a machine."""
+def _is_path_outside(name: str) -> bool:
+    """Whether a name is an absolute path, or one that leaves its folder."""
     path = name.rpartition(":")[2].replace("\\", "/")
     return path.startswith(("/", "~")) or ".." in path.split("/")
-
-
-# --- reading
 
 
 def read_pretrained(
     name: str, *, revision: str | None = None, device: str | None = None, settings: Mapping[str, Any] | None = None
 ) -> Trained:
-    """Read a model that ``write_pretrained`` wrote. No code in the folder is run, and nothing else is read.
+    """Read a model that ``write_pretrained`` wrote. No code in the folder is run, and no other file is read.
 
     Args:
-        name: a folder, or the hub's name of a model, which is fetched only where ``download_weights`` is set.
-        revision: of the hub's model; None for its newest.
-        device: where it is to compute; None for a GPU if there is one.
-        settings: of the encoders, where they are otherwise than in training.
+        name: of a folder, or of a model on the Hub, which is fetched only if ``download_weights`` is set.
+        revision: of the model on the Hub; None for the newest.
+        device: to compute on; None for a GPU if there is one.
+        settings: of the encoders, those that differ from training.
 
     Raises:
-        LLMInterestError: the folder is missing, damaged or of another version, or a setting cannot be used.
+        LLMInterestError: the folder is missing, damaged or of another version, or a setting is invalid.
     """
     given = dict(settings or {})
     for key in given.keys() - _CONTENT_KEYS:
-        raise SettingsError(f"{key} is no setting of the encoders: what the model is, its folder says")
+        raise SettingsError(f"{key} is not a setting of the encoders: the folder determines the model")
     content = read_settings(ContentSettings, given)
-    folder = _find(name, revision, content.download_weights)
-    described = _described(folder)
-    data = {part: _part(folder, part, described["sha256"]) for part in (WEIGHTS, FEATURES, VOCABULARY)}
-    try:
-        weights, features = load(data[WEIGHTS]), load(data[FEATURES])
-    except SafetensorError as error:
-        raise CheckpointError(f"{folder} is damaged: {' '.join(str(error).split())}") from error
-    tokens = _json(folder / VOCABULARY, data[VOCABULARY])
-    if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
-        raise CheckpointError(f"{folder / VOCABULARY} is no list of items")
-    texts = _texts(folder, described["sha256"])
-    content = read_settings(ContentSettings, {**_of_encoders(folder, described["settings"], given), **given})
-    try:
-        model = _build(described, weights, features, len(tokens))
-    except LLMInterestError:
-        raise
-    except _OF_ANOTHER_MODEL as error:
-        reason = " ".join(str(error).split())[:200]
-        raise CheckpointError(f"{folder} is damaged: its settings and its weights do not fit: {reason}") from error
+    files = [CONFIG, WEIGHTS, FEATURES, VOCABULARY, TEXTS, CARD]
+    folder = find_folder(name, revision, files, content.download_weights)
+    config = _read_config(folder)
+    tokens = _read_vocabulary(folder, config["sha256"])
+    texts = _read_texts(folder, config["sha256"])
+    content = read_settings(ContentSettings, {**_encoder_settings(folder, config["settings"], given), **given})
+    model = _read_model(folder, config, len(tokens))
     model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
-    fields = described["id_fields"]
+    fields = config["id_fields"]
     readers = {
-        kind: content_reader(kind, fields[kind], content, fusion, described["encoders"][kind])
-        for kind, fusion in (("item", model.item_encoder), ("user", model.user_encoder))
+        kind: content_reader(kind, fields[kind], content, encoder, config["encoders"][kind])
+        for kind, encoder in (("item", model.item_encoder), ("user", model.user_encoder))
     }
     return Trained(
         model=model,
         tokens=tokens,
         users={},
-        max_length=described["max_length"],
+        max_length=config["max_length"],
         texts=texts["texts"],
         labels=texts["labels"],
         item_reader=readers["item"],
         user_reader=readers["user"],
         recorded=lambda users: [([], []) for _ in users],
-        origin=Origin(described["dataset"], described["counts"], fields, described["settings"]),
+        origin=Origin(config["dataset"], config["counts"], fields, config["settings"], config.get("time_unit")),
     )
 
 
-def _find(name: str, revision: str | None, download: bool) -> Path:
-    if Path(name).is_dir():
-        return Path(name)
-    try:
-        from huggingface_hub import HfApi, snapshot_download
-        from huggingface_hub.utils import HFValidationError, validate_repo_id
-    except ImportError as error:
-        raise CheckpointError(
-            f"there is no folder {name}, and the hub needs huggingface_hub: pip install 'recbole_llm_interest[export]'"
-        ) from error
-    try:
-        validate_repo_id(name)
-    except HFValidationError as error:
-        raise CheckpointError(f"there is no folder {name}, and it is no name of a model on the hub") from error
-    wanted = [CONFIG, WEIGHTS, FEATURES, VOCABULARY, TEXTS, CARD]
-    try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=wanted, local_files_only=True))
-    except Exception as error:  # not in the cache
-        if not download:
-            raise CheckpointError(
-                f"there is no folder {name}, the hub's cache has no such model, and the hub is not asked unless "
-                "download_weights=True"
-            ) from error
-    try:
-        # snapshot_download would ask the same without a limit, and wait for ever where a firewall swallows the answer
-        commit = HfApi().repo_info(name, revision=revision, timeout=_HUB_PATIENCE).sha
-        return Path(snapshot_download(name, revision=commit, allow_patterns=wanted))
-    except Exception as error:
-        raise CheckpointError(f"the hub did not give the model {name} ({type(error).__name__})") from error
+def _read_vocabulary(folder: Path, hashes: Mapping[str, Any]) -> list[str]:
+    tokens = _parse_json(folder / VOCABULARY, _read_part(folder, VOCABULARY, hashes))
+    if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
+        raise CheckpointError(f"{folder / VOCABULARY} is not a list of items")
+    return tokens
 
 
-def _described(folder: Path) -> dict[str, Any]:
-    """``config.json``, checked as far as reading on depends on it."""
+def _read_model(folder: Path, config: Mapping[str, Any], items: int) -> LLMInterest:
+    parts = {part: _read_part(folder, part, config["sha256"]) for part in (WEIGHTS, FEATURES)}
+    try:
+        weights, features = load(parts[WEIGHTS]), load(parts[FEATURES])
+    except SafetensorError as error:
+        raise CheckpointError(f"{folder} is damaged: {' '.join(str(error).split())}") from error
+    try:
+        return _build(config, weights, features, items)
+    except LLMInterestError:
+        raise
+    except _BUILD_ERRORS as error:
+        reason = " ".join(str(error).split())[:200]
+        raise CheckpointError(f"{folder} is damaged: its settings and its weights do not fit: {reason}") from error
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    """``config.json``, with every key that reading the folder needs.
+
+    Raises:
+        CheckpointError: the file is missing, damaged or of another model, or has a setting that a folder may not have.
+    """
     path = folder / CONFIG
     if not path.is_file():
-        raise CheckpointError(f"{folder} has no {CONFIG}: it is no folder that save_pretrained wrote")
-    described = _json(path, path.read_bytes())
-    if not isinstance(described, dict) or described.get("model_type") != "llm_interest":
+        raise CheckpointError(f"{folder} has no {CONFIG}: name a folder that save_pretrained wrote")
+    config = _parse_json(path, path.read_bytes())
+    if not isinstance(config, dict) or config.get("model_type") != "llm_interest":
         raise CheckpointError(f"{path} is not of LLMInterest")
-    if described.get("format") != _FORMAT:
-        raise CheckpointError(
-            f"{folder} is of format {str(described.get('format'))[:20]}, and this version reads {_FORMAT}"
-        )
-    kinds: dict[str, type] = {
+    if config.get("format") != _FORMAT:
+        raise CheckpointError(f"{folder} has format {str(config.get('format'))[:20]}, and this version reads {_FORMAT}")
+    if not _is_complete(config):
+        raise CheckpointError(f"{path} is damaged: it lacks what the model is built from")
+    for key in config["settings"].keys() - _SETTINGS:
+        raise CheckpointError(f"{path} sets {key[:80]!r}, which a folder may not set")
+    return config
+
+
+def _is_complete(config: Mapping[str, Any]) -> bool:
+    """Whether the keys that reading depends on are there, and their values of the right types."""
+    types: dict[str, type] = {
         **dict.fromkeys(("sha256", "settings", "id_fields", "encoders", "counts"), dict),
         "dataset": str,
         "max_length": int,
     }
-    is_whole = all(type(described.get(key)) is kind for key, kind in kinds.items()) and all(
-        isinstance(described["id_fields"].get(kind), str) and isinstance(described["encoders"].get(kind), dict)
-        for kind in ("item", "user")
+    return (
+        all(type(config.get(key)) is kind for key, kind in types.items())
+        and all(isinstance(config["id_fields"].get(kind), str) for kind in ("item", "user"))
+        and all(isinstance(config["encoders"].get(kind), dict) for kind in ("item", "user"))
+        and all(type(count) is int for count in config["counts"].values())
+        and config.get("time_unit") in (None, "s", "ms")
+        and config["max_length"] >= 1
     )
-    is_whole = is_whole and all(type(count) is int for count in described["counts"].values())
-    if not is_whole or described["max_length"] < 1:
-        raise CheckpointError(f"{path} is damaged: it lacks what says how the model is built")
-    for key in described["settings"].keys() - _SETTINGS:
-        raise CheckpointError(f"{path} sets {key[:80]!r}, which is not for a model to set")
-    return described
 
 
-def _of_encoders(folder: Path, settings: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """The folder's settings of encoders. It cannot have a model loaded from anywhere on this machine."""
-    for key in _NAMES_OF_ENCODERS:
-        if key not in given and _leads_elsewhere(str(settings.get(key, ""))):
+def _encoder_settings(folder: Path, settings: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The folder's settings of encoders. A folder cannot name a path from which to load an encoder."""
+    for key in _ENCODER_NAMES:
+        if key not in given and _is_path_outside(str(settings.get(key, ""))):
             raise CheckpointError(f"{folder / CONFIG}: {key}={settings[key]!r} is a path: name the encoder by {key}")
     return {key: value for key, value in settings.items() if key in _CONTENT_KEYS}
 
 
-def _part(folder: Path, name: str, digests: Mapping[str, Any]) -> bytes:
+def _read_part(folder: Path, name: str, hashes: Mapping[str, Any]) -> bytes:
     path = folder / name
     if not path.is_file():
         raise CheckpointError(f"{folder} has no {name}; weights in pickles, as in pytorch_model.bin, are not read")
     data = path.read_bytes()
-    if hashlib.sha256(data).hexdigest() != digests.get(name):
-        raise CheckpointError(f"{path} is damaged, or of another model than {CONFIG}: it is not what was written")
+    if hashlib.sha256(data).hexdigest() != hashes.get(name):
+        raise CheckpointError(f"{path} is damaged, or of another model than {CONFIG}: its checksum does not match")
     return data
 
 
-def _texts(folder: Path, digests: Mapping[str, Any]) -> dict[str, dict[str, str]]:
-    """What is known of items in words; nothing where the file was left out."""
+def _read_texts(folder: Path, hashes: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """Texts and titles of items; none if the file was deleted."""
     if not (folder / TEXTS).is_file():
         return {"texts": {}, "labels": {}}
-    found = _json(folder / TEXTS, _part(folder, TEXTS, digests))
-    if not isinstance(found, dict) or not all(
-        isinstance(found.get(key), dict) and all(isinstance(value, str) for value in found[key].values())
+    texts = _parse_json(folder / TEXTS, _read_part(folder, TEXTS, hashes))
+    if not isinstance(texts, dict) or not all(
+        isinstance(texts.get(key), dict) and all(isinstance(value, str) for value in texts[key].values())
         for key in ("texts", "labels")
     ):
-        raise CheckpointError(f"{folder / TEXTS} does not hold texts and labels of items")
-    return found
+        raise CheckpointError(f"{folder / TEXTS} does not have texts and labels of items")
+    return texts
 
 
-def _json(path: Path, data: bytes) -> Any:
+def _parse_json(path: Path, data: bytes) -> Any:
     try:
         return json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is damaged: it is no JSON") from error
-
-
-# --- building
+        raise CheckpointError(f"{path} is damaged: it is not JSON") from error
 
 
 def _build(described: Mapping[str, Any], weights: _Tensors, features: _Tensors, items: int) -> LLMInterest:

@@ -34,6 +34,12 @@ class Query:
         interest: the scoring rule's query, ``[B, D]``.
         bias: of the histories, in the units of logits, ``[B, K]``.
         excluded: rows of excluded items, ``[B, E]``; 0 for none.
+
+    Example:
+        >>> nothing = ItemBias(torch.zeros(2, 0, dtype=torch.long), torch.zeros(2, 0))
+        >>> query = Query(torch.eye(2), nothing, excluded=torch.zeros(2, 1, dtype=torch.long))
+        >>> len(query), len(query[:1])
+        (2, 1)
     """
 
     interest: Tensor
@@ -96,6 +102,14 @@ class ApproximateIndex:
 
     Raises:
         RequestError: faiss is not installed.
+
+    Example:
+        >>> index = ApproximateIndex(recommender.items, lists=2)
+        >>> nothing = ItemBias(torch.zeros(1, 0, dtype=torch.long), torch.zeros(1, 0))
+        >>> query = Query(state.interest, nothing, excluded=torch.zeros(1, 1, dtype=torch.long))
+        >>> scores, rows = index.best(query, k=3)
+        >>> rows.shape
+        torch.Size([1, 3])
     """
 
     def __init__(self, catalog: Catalog, lists: int | None = None) -> None:

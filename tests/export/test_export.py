@@ -315,7 +315,7 @@ def test_recommend_command_takes_a_folder(trained, here, capsys):
     best = recommender.recommend(recommender.start(history=["i1", "i7"]), 3)
     assert [one["item"] for one in answer["recommendations"]] == [item for item, _ in best]
     assert recommend([f"--checkpoint={trained[1]}", "--hidden_size=3"]) == 2
-    assert "hidden_size is no setting of the encoders" in capsys.readouterr().err
+    assert "hidden_size is not a setting of the encoders" in capsys.readouterr().err
 
 
 # --- hostile folders
@@ -362,14 +362,14 @@ HOSTILE = {
     ),
     "weights in a pickle": (only_a_pickle, "weights in pickles, as in pytorch_model.bin, are not read"),
     "no config": (lambda f: (f / "config.json").unlink(), "has no config.json"),
-    "config is no JSON": (lambda f: (f / "config.json").write_text("[" * 100_000), "is no JSON"),
+    "config is no JSON": (lambda f: (f / "config.json").write_text("[" * 100_000), "is not JSON"),
     "of another kind": (lambda f: change_config(f, model_type="bert"), "is not of LLMInterest"),
-    "of another format": (lambda f: change_config(f, format=99), "is of format 99, and this version reads 1"),
-    "config lacks parts": (lambda f: change_config(f, id_fields={}), "it lacks what says how the model is built"),
-    "counts that are none": (lambda f: change_config(f, counts={"users": "x"}), "it lacks what says how"),
-    "opens the network": (lambda f: change_settings(f, download_weights=True), "sets 'download_weights', which is not"),
-    "allows pickles": (lambda f: change_settings(f, allow_pickle=True), "sets 'allow_pickle', which is not"),
-    "unknown setting": (lambda f: change_settings(f, trust_remote_code=True), "sets 'trust_remote_code', which is not"),
+    "of another format": (lambda f: change_config(f, format=99), "has format 99, and this version reads 1"),
+    "config lacks parts": (lambda f: change_config(f, id_fields={}), "it lacks what the model is built from"),
+    "counts that are none": (lambda f: change_config(f, counts={"users": "x"}), "it lacks what the model"),
+    "opens the network": (lambda f: change_settings(f, download_weights=True), "sets 'download_weights', which a"),
+    "allows pickles": (lambda f: change_settings(f, allow_pickle=True), "sets 'allow_pickle', which a"),
+    "unknown setting": (lambda f: change_settings(f, trust_remote_code=True), "sets 'trust_remote_code', which a"),
     "encoder elsewhere": (lambda f: change_settings(f, text_encoder="/etc"), "text_encoder='/etc' is a path"),
     "encoder outside": (lambda f: change_settings(f, image_encoder="local-dir:../x"), "'local-dir:../x' is a path"),
     "a value out of range": (lambda f: change_settings(f, temperature=-1), "temperature=-1 is not a value"),
@@ -377,14 +377,14 @@ HOSTILE = {
     "layers of billions": (lambda f: change_settings(f, num_layers=10**12), "num_layers is 1000000000000 in config"),
     "another tracker": (lambda f: change_settings(f, tracker="gru"), "its settings and its weights do not fit"),
     "vocabulary of numbers": (
-        lambda f: change_part(f, "vocabulary.json", lambda path: path.write_text("[1, 2]")), "is no list of items"
+        lambda f: change_part(f, "vocabulary.json", lambda path: path.write_text("[1, 2]")), "is not a list of items"
     ),
     "vocabulary too short": (
         lambda f: change_part(f, "vocabulary.json", lambda path: path.write_text('["[PAD]", "i1"]')), "do not fit"
     ),
     "texts of another form": (
         lambda f: change_part(f, "texts.json", lambda path: path.write_text('{"texts": [], "labels": {}}')),
-        "does not hold texts",
+        "does not have texts",
     ),
     "neighbours outside": (
         lambda f: change_tensors(f, "features.safetensors", lambda t: t["item_neighbours"].fill_(999)), "not of these"
@@ -419,17 +419,17 @@ def test_encoder_that_differs_from_training_is_refused(folder):
     recommender = Recommender.from_pretrained(folder, text_encoder="hashing")
     with pytest.raises(RequestError, match="text encoder on this machine is not the one that the model was trained"):
         recommender.add_item("new", {"title": "whales"})
-    with pytest.raises(SettingsError, match="hidden_size is no setting of the encoders"):
+    with pytest.raises(SettingsError, match="hidden_size is not a setting of the encoders"):
         Recommender.from_pretrained(folder, hidden_size=3)
 
 
 def test_hub_is_contacted_only_with_download_weights(here, network):
     with pytest.raises(CheckpointError, match="not asked unless download_weights=True"):
         Recommender.from_pretrained("someone/interest")
-    with pytest.raises(CheckpointError, match="no name of a model on the hub"):
+    with pytest.raises(CheckpointError, match="not the name of a model on the Hub"):
         Recommender.from_pretrained("../../someone", download_weights=True)
     assert not network
-    with pytest.raises(CheckpointError, match="the hub did not give the model someone/interest"):
+    with pytest.raises(CheckpointError, match="the Hub did not give the model someone/interest"):
         Recommender.from_pretrained("someone/interest", download_weights=True)
     assert network
 
