@@ -1,9 +1,9 @@
-"""Several processes that train one model together, over torch's distributed engine.
+"""Distributed training of one model on one machine, by ``torch.distributed``.
 
-All of them read the same data, build the same model and draw the same batches. Each trains on its own rows of every
-batch, and DistributedDataParallel averages their gradients, weighted by targets, so that each step is that of one
-process with the whole batch. The rest, evaluation included, is done by the first process alone, by the same code as
-without any others: it is a small part of the work, and what is measured and written cannot depend on their number.
+All processes read the same data, build the same model and draw the same batches. Each trains on its own rows of every
+batch. DistributedDataParallel averages their gradients, weighted by the number of targets, so a step equals that of a
+single process with the whole batch. The main process alone does the rest, evaluation included, by the same code as
+without distribution: it is a small part of the work, and results cannot depend on the number of processes.
 """
 
 from __future__ import annotations
@@ -32,32 +32,32 @@ from recbole_llm_interest.errors import LLMInterestError, ProcessError, Settings
 
 _Result = TypeVar("_Result")
 
-#: what the others wait for the first at most, which may have to encode a whole catalogue
-_PATIENCE = timedelta(days=30)
-#: seconds in which processes may end by themselves after one has failed
-_GRACE = 5.0
+#: how long processes wait for the main process, which may have to encode a whole catalog
+_TIMEOUT = timedelta(days=30)
+#: seconds that processes have to exit after one has failed
+_GRACE_PERIOD = 5.0
 _INTERRUPTS = {signal.SIGINT, signal.SIGTERM}
-#: the column of a batch that says how much a process' share counts; 1 where all have the same number of targets
+#: field of a local batch with the weight of its loss: 1 if all processes have the same number of targets
 LOSS_WEIGHT = "loss_weight"
 
 
 def world_size() -> int:
-    """How many processes train together."""
+    """Return the number of processes that train the model."""
     return torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
 
 
 def rank() -> int:
-    """Which of them this one is, from 0."""
+    """Return this process' index, from 0."""
     return torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
 
 
 def is_main_process() -> bool:
-    """Whether this is the process that evaluates and writes."""
+    """Return whether this process evaluates and writes files."""
     return rank() == 0
 
 
 def on_main_process(job: Callable[[], _Result]) -> _Result:
-    """Do ``job`` in the first process; all return what it returns there."""
+    """Run ``job`` in the main process, and return its result in every process."""
     if world_size() == 1:
         return job()
     result = [job() if is_main_process() else None]
@@ -66,7 +66,7 @@ def on_main_process(job: Callable[[], _Result]) -> _Result:
 
 
 def all_gather_objects(value: _Result) -> list[_Result]:
-    """What each process gave, in their order."""
+    """Return the values of all processes, by rank, in every process."""
     if world_size() == 1:
         return [value]
     values: list[Any] = [None] * world_size()
@@ -76,7 +76,7 @@ def all_gather_objects(value: _Result) -> list[_Result]:
 
 @contextlib.contextmanager
 def main_process_first() -> Iterator[None]:
-    """The others do what is within when the first process has done it, and find what it stored."""
+    """Run a block in the main process first. The others then run it and find what the main process stored."""
     if not is_main_process():
         on_main_process(lambda: None)
     yield
@@ -85,7 +85,7 @@ def main_process_first() -> Iterator[None]:
 
 
 def process_device(device: torch.device) -> torch.device:
-    """This process' own device of the kind of ``device``.
+    """Return this process' own device of the type of ``device``.
 
     Raises:
         SettingsError: there are fewer GPUs than processes.
@@ -94,185 +94,204 @@ def process_device(device: torch.device) -> torch.device:
         return device
     if torch.cuda.device_count() < world_size():
         raise SettingsError(
-            f"nproc={world_size()}, and {torch.cuda.device_count()} GPU that may be used: name one for each process, "
-            "as in --gpu_id=0,1, or none by --gpu_id="
+            f"nproc={world_size()}, but {torch.cuda.device_count()} visible GPU: name one for each process, as in "
+            "--gpu_id=0,1, or train on the CPU by --gpu_id="
         )
     torch.cuda.set_device(rank())
     return torch.device("cuda", rank())
 
 
-def run_in_processes(count: int, job: Callable[..., _Result], *arguments: Any) -> _Result:
-    """Do ``job`` in ``count`` new processes of this machine, and return what it returns in the first.
+# --- starting processes
 
-    All but the first are mute. As soon as one fails, all are ended. With a count of 1, this process does the job.
+
+def run_in_processes(nproc: int, job: Callable[..., _Result], *arguments: Any) -> _Result:
+    """Run ``job`` in ``nproc`` new processes, and return the result of the main process.
+
+    The output of the other processes is discarded. If one process fails, all are terminated. With one process, the
+    job runs in this one.
 
     Args:
-        count: how many.
-        job: a function of a module.
-        arguments: its arguments, which can be pickled.
+        nproc: the number of processes.
+        job: a function at the top level of a module.
+        arguments: the arguments of ``job``; they are pickled.
 
     Raises:
         ProcessError: a process was killed.
-        LLMInterestError: what the process that failed first raised; so with KeyboardInterrupt.
-        RuntimeError: the same for any other exception, with its traceback.
+        LLMInterestError: the error of the process that failed first. KeyboardInterrupt is raised alike.
+        RuntimeError: any other exception of that process, with its traceback.
     """
-    if count == 1:
+    if nproc == 1:
         return job(*arguments)
-    # The one would say that it ends the others; the other that in this step, all parameters were in use.
+    # torch reports each terminated process, and that a step used all parameters
     logging.getLogger("torch.multiprocessing.spawn").setLevel(logging.ERROR)
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
-        # An interrupt that comes while they start waits until they can end in order.
+    with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
+        folder = Path(name)
+        # an interrupt during the start is delivered afterwards, when the processes can be terminated in order
         before = signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPTS)
         try:
-            started = (count, Path(folder), job, arguments)
-            context = start_processes(_process, started, count, join=False)  # type: ignore[no-untyped-call]
-            stack.callback(_end, context.processes)
+            context = start_processes(  # type: ignore[no-untyped-call]
+                _run_process, (nproc, folder, job, arguments), nproc, join=False
+            )
+            stack.callback(_terminate, context.processes)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        try:
-            while not context.join(grace_period=_GRACE):
-                pass
-        except KeyboardInterrupt as interrupt:
-            for note in _notes_of_processes(context.processes, Path(folder), interrupt):
-                interrupt.add_note(note)
-            raise
-        except ProcessException as ended:
-            raise _cause(ended, Path(folder), [process.exitcode for process in context.processes]) from None
-        return pickle.loads((Path(folder) / "result").read_bytes())
+        _join(context, folder)
+        return pickle.loads((folder / "result").read_bytes())
 
 
-def _process(rank: int, count: int, folder: Path, job: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+def _join(context: Any, folder: Path) -> None:
+    """Wait until all processes have ended, and raise the error of the one that failed first."""
+    try:
+        while not context.join(grace_period=_GRACE_PERIOD):
+            pass
+    except KeyboardInterrupt as interrupt:
+        for note in _interrupt_notes(context.processes, folder, interrupt):
+            interrupt.add_note(note)
+        raise
+    except ProcessException as error:
+        raise _root_cause(error, folder, [process.exitcode for process in context.processes]) from None
+
+
+def _run_process(rank: int, nproc: int, folder: Path, job: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    """Run ``job`` as one of several processes. The result or the first error is written to ``folder``."""
     try:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _INTERRUPTS)
-        threading.Thread(target=_end_with_the_parent, daemon=True).start()
-        torch.set_num_threads(max(1, torch.get_num_threads() // count))
+        threading.Thread(target=_exit_with_parent, daemon=True).start()
+        torch.set_num_threads(max(1, torch.get_num_threads() // nproc))
         torch.distributed.init_process_group(
             "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo",
             init_method=f"file://{folder / 'rendezvous'}",
             rank=rank,
-            world_size=count,
-            timeout=_PATIENCE,
+            world_size=nproc,
+            timeout=_TIMEOUT,
         )
-        with _mute() if rank else contextlib.nullcontext():
+        with _discard_output() if rank else contextlib.nullcontext():
             result = job(*arguments)
         if rank == 0:
             (folder / "result").write_bytes(pickle.dumps(result))
         torch.distributed.destroy_process_group()
     except BaseException as error:
-        # Before the others' connections break: theirs is not what was wrong.
+        # written before this process exits, which breaks the connections of the others and makes them fail, too
         with contextlib.suppress(FileExistsError), (folder / "error").open("xb") as file:
-            pickle.dump(_to_raise(error, f"process {rank + 1} of {count}"), file)
+            pickle.dump(_picklable_error(error, f"process {rank + 1} of {nproc}"), file)
         raise SystemExit(1) from error
 
 
-def _end_with_the_parent() -> None:
-    """End this process when the one that started it is gone, killed maybe: nobody would wait for the result."""
+def _exit_with_parent() -> None:
+    """Terminate this process when its parent has ended, for example because it was killed."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
         os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _to_raise(error: BaseException, where: str) -> BaseException:
-    """What the process that started the others raises for an error in one of them."""
+def _picklable_error(error: BaseException, process: str) -> BaseException:
+    """Return the exception that the parent raises for an error in ``process``."""
     if isinstance(error, LLMInterestError | KeyboardInterrupt):
         return error
-    return RuntimeError(f"{where}:\n{''.join(traceback.format_exception(error))}")
+    return RuntimeError(f"{process}:\n{''.join(traceback.format_exception(error))}")
 
 
-def _cause(ended: Exception, folder: Path, exit_codes: list[int | None]) -> BaseException:
-    """Who was killed, and the others but lost their connection; or what the process that failed first has left."""
+def _root_cause(failure: Exception, folder: Path, exit_codes: list[int | None]) -> BaseException:
+    """Return an error that names the killed process, or else the error of the process that failed first."""
     for number, code in enumerate(exit_codes, start=1):
         if code is not None and code < 0 and -code != signal.SIGTERM:
             return ProcessError(
                 f"process {number} of {len(exit_codes)} was ended by {signal.Signals(-code).name}, as when memory runs "
                 "out; the best checkpoint so far is kept"
             )
-    if (folder / "error").exists():
-        error: BaseException = pickle.loads((folder / "error").read_bytes())
-        return error
-    return ProcessError(str(ended))
+    return _read_error(folder) or ProcessError(str(failure))
 
 
-def _notes_of_processes(processes: list[Any], folder: Path, interrupt: KeyboardInterrupt) -> list[str]:
-    """What the processes say that were interrupted as this one was: where they were."""
-    if isinstance(interrupt, Terminated):  # Ctrl-C reaches every process of the terminal
+def _interrupt_notes(processes: list[Any], folder: Path, interrupt: KeyboardInterrupt) -> list[str]:
+    """Interrupt the processes, and return the notes of the first one: where training stopped."""
+    if isinstance(interrupt, Terminated):  # whereas Ctrl-C reaches every process of the terminal
         for process in processes:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process.pid, signal.SIGINT)
-    _end(processes)
-    if not (folder / "error").exists():
-        return []
-    return list(getattr(pickle.loads((folder / "error").read_bytes()), "__notes__", []))
+    _terminate(processes)
+    return list(getattr(_read_error(folder), "__notes__", []))
 
 
-def _end(processes: list[Any]) -> None:
+def _read_error(folder: Path) -> BaseException | None:
+    path = folder / "error"
+    return pickle.loads(path.read_bytes()) if path.exists() else None
+
+
+def _terminate(processes: list[Any]) -> None:
     for process in processes:
-        process.join(_GRACE)
+        process.join(_GRACE_PERIOD)
     for process in processes:
         process.kill()
         process.join()
 
 
 @contextlib.contextmanager
-def _mute() -> Iterator[None]:
+def _discard_output() -> Iterator[None]:
     with (
-        Path(os.devnull).open("w") as nowhere,
-        contextlib.redirect_stdout(nowhere),
-        contextlib.redirect_stderr(nowhere),
+        Path(os.devnull).open("w") as devnull,
+        contextlib.redirect_stdout(devnull),
+        contextlib.redirect_stderr(devnull),
     ):
         yield
 
 
-def distribute_training(trainer: Any, train_data: Any, targets: Callable[[Any], Tensor]) -> None:
-    """Let a trainer of RecBole's train on this process' share of each batch, and evaluate in the first process.
+# --- training on local batches
 
-    The model's loss has to be a mean over targets. Contrasts of the histories of a batch see those of the share.
+
+def distribute_training(trainer: Any, train_data: Any, target_counts: Callable[[Any], Tensor]) -> None:
+    """Make a RecBole trainer train on this process' part of each batch, and evaluate in the main process.
+
+    The model's loss must be a mean over targets. Contrastive losses between the histories of a batch use only the
+    local batch.
 
     Args:
-        trainer: with a model that is the same in all processes.
-        train_data: gives the same batches in all processes.
-        targets: how many targets each row of a batch holds, ``[B]``.
+        trainer: a trainer whose model is the same in all processes.
+        train_data: a data loader with the same batches in all processes.
+        target_counts: returns the number of targets in each row of a batch, ``[B]``.
     """
-    torch.manual_seed(trainer.config["seed"] + rank())  # dropout, and whatever else is drawn in a step
-    train_data.collate_fn = functools.partial(_share, train_data.collate_fn, targets, rank(), world_size())
-    loss = DistributedDataParallel(_ShareLoss(trainer.model), find_unused_parameters=True)
+    torch.manual_seed(trainer.config["seed"] + rank())  # for dropout and everything else that a step draws
+    train_data.collate_fn = functools.partial(_local_batch, train_data.collate_fn, target_counts, rank(), world_size())
+    loss = DistributedDataParallel(_WeightedLoss(trainer.model), find_unused_parameters=True)
     trainer.model.calculate_loss = lambda batch: loss(batch)
     train_epoch, valid_epoch = trainer._train_epoch, trainer._valid_epoch
-    trainer._train_epoch = lambda *args, **kwargs: _mean(train_epoch(*args, **kwargs))
+    trainer._train_epoch = lambda *args, **kwargs: _average(train_epoch(*args, **kwargs))
     trainer._valid_epoch = lambda *args, **kwargs: on_main_process(lambda: valid_epoch(*args, **kwargs))
 
 
-class _ShareLoss(nn.Module):
-    """The loss of a share, weighted so that the mean over the processes is the loss of the batch."""
+class _WeightedLoss(nn.Module):
+    """The loss of a local batch, weighted so that the mean over all processes is the loss of the whole batch.
+
+    It holds the model's parameters but not the model, whose buffers hold the features of all items:
+    DistributedDataParallel would broadcast them in every step.
+    """
 
     def __init__(self, model: Any) -> None:
         super().__init__()
-        # and not the model itself, whose buffers hold all features: they would be sent around in each step
         self.weights = nn.ParameterList(model.parameters())
         self.calculate_loss = model.calculate_loss
 
-    def forward(self, share: Any) -> Any:
-        weight = share[LOSS_WEIGHT][0]
-        loss = self.calculate_loss(share)
+    def forward(self, batch: Any) -> Any:
+        weight = batch[LOSS_WEIGHT][0]
+        loss = self.calculate_loss(batch)
         return tuple(weight * part for part in loss) if isinstance(loss, tuple) else weight * loss
 
 
-def _share(
-    collate: Callable[[Any], Any], targets: Callable[[Any], Tensor], rank: int, count: int, index: list[int]
+def _local_batch(
+    collate: Callable[[Any], Any], target_counts: Callable[[Any], Tensor], rank: int, nproc: int, index: list[int]
 ) -> Any:
-    """A process' rows of a batch. Where there are fewer rows than processes, some get one that counts nothing."""
+    """Return a process' rows of a batch. With fewer rows than processes, some processes get one row of weight 0."""
     batch = collate(index)
-    held = targets(batch)
-    weight = count * held[rank::count].sum() / held.sum()
-    rows = slice(rank, None, count) if rank < len(held) else slice(1)
-    share = {name: values[rows] for name, values in batch.interaction.items()}
-    return type(batch)({**share, LOSS_WEIGHT: weight.expand(len(held[rows]))})
+    counts = target_counts(batch)
+    weight = nproc * counts[rank::nproc].sum() / counts.sum()
+    rows = slice(rank, None, nproc) if rank < len(counts) else slice(1)
+    local = {name: values[rows] for name, values in batch.interaction.items()}
+    return type(batch)({**local, LOSS_WEIGHT: weight.expand(len(counts[rows]))})
 
 
-def _mean(losses: Any) -> Any:
-    """Of the losses of all processes, one by one."""
+def _average(losses: Any) -> Any:
+    """Return the mean of each loss over all processes."""
     mean = torch.tensor(losses, dtype=torch.float64) / world_size()
     torch.distributed.all_reduce(mean)
     return tuple(mean.tolist()) if isinstance(losses, tuple) else mean.item()

@@ -22,7 +22,7 @@ from recbole_llm_interest.cli.common import exit_code, parse_arguments, settings
 from recbole_llm_interest.content.encoding_job import Partition
 from recbole_llm_interest.content.pipeline import collect_features
 from recbole_llm_interest.content.summary import EncodingSummary
-from recbole_llm_interest.data.dataset import catalogue_from_config, feature_cache, read_interaction_tokens
+from recbole_llm_interest.data.dataset_files import catalogue_from_config, feature_cache, read_interaction_tokens
 from recbole_llm_interest.errors import DataError
 from recbole_llm_interest.settings import ContentSettings, read_settings
 from recbole_llm_interest.training.config import configure

@@ -14,8 +14,8 @@ from recbole.data import create_dataset, data_preparation
 from recbole.utils import init_seed
 
 from recbole_llm_interest.content.blobs import Text
-from recbole_llm_interest.content.text_template import text_writer
 from recbole_llm_interest.content.event_times import time_unit
+from recbole_llm_interest.content.text_template import text_writer
 from recbole_llm_interest.data.dataset_files import catalogue_from_config, read_histories
 from recbole_llm_interest.errors import CheckpointError
 from recbole_llm_interest.model.entity_encoder import EntityEncoder

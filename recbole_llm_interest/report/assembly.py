@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from recbole_llm_interest.data.dataset import read_item_column
+from recbole_llm_interest.data.dataset_files import read_item_column
 from recbole_llm_interest.errors import DataError, RequestError
 from recbole_llm_interest.evaluation.results import RunResult, read_results
 from recbole_llm_interest.recommender import Recommender

@@ -1,4 +1,4 @@
-"""Makes RecBole's configuration from what the user gave, and checks it before anything long begins."""
+"""RecBole's configuration of a run, from files and overrides, checked before data is read."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ from recbole_llm_interest.io.yaml_files import read_yaml
 from recbole_llm_interest.model.llm_interest import LLMInterest
 from recbole_llm_interest.settings import ALL_SETTINGS, PROPERTIES, check_keys, read_settings
 
-#: what RecBole raises for settings and data that it cannot use
+#: exceptions that RecBole raises for settings and data that it cannot use
 RECBOLE_ERRORS = (
     *(ValueError, KeyError, TypeError, AttributeError, IndexError, AssertionError),
     *(NotImplementedError, RuntimeError, SyntaxError, ImportError, OSError),
 )
 
-#: what RecBole itself is given for several processes
+#: RecBole's settings for several processes; here the option ``nproc`` sets them
 _DISTRIBUTED_KEYS = {"nproc", "world_size", "ip", "port", "offset"}
 
 
 def configure(model: str, dataset: str, files: Sequence[str] = (), overrides: dict[str, Any] | None = None) -> Config:
-    """RecBole's configuration of a model under the protocol that all models share, checked.
+    """Return RecBole's configuration of a model under the protocol that all models share, checked.
 
     Args:
-        model: a model's name.
+        model: name of the model.
         dataset: name of the data set.
-        files: YAML files; a later one goes before an earlier.
-        overrides: settings that go before the files'.
+        files: YAML files; a later one takes precedence.
+        overrides: settings that take precedence over the files.
 
     Raises:
-        LLMInterestError: a setting is unknown or out of range, or the data set is not there.
+        LLMInterestError: a setting is unknown or out of range, or the data set does not exist.
     """
     overrides = dict(overrides or {})
     _check_model(model)
@@ -70,11 +70,15 @@ def configure(model: str, dataset: str, files: Sequence[str] = (), overrides: di
 
 @contextmanager
 def as_user_error(what: str, log: str | None = None) -> Iterator[None]:
-    """Say in one line what RecBole found wrong with what the user gave. The traceback goes to the log file.
+    """Turn RecBole's exceptions into one-line errors; the traceback goes to the log file.
+
+    Args:
+        what: what RecBole cannot use, for the message: ``the settings``.
+        log: the log file, for the message.
 
     Raises:
-        SettingsError: what RecBole says.
-        StorageError: it could not write.
+        SettingsError: RecBole cannot use the settings or the data.
+        StorageError: a file cannot be written.
         TrainingError: memory ran out.
     """
     try:
@@ -87,7 +91,7 @@ def as_user_error(what: str, log: str | None = None) -> Iterator[None]:
             ) from error
         if isinstance(error, OSError) and is_write_error(error):
             raise storage_error(Path(error.filename or log or "log"), error) from error
-        # RecBole logs at this level to the file, and the runner keeps the console above it
+        # INFO is written to the log file only: log_to_file raises the level of the console
         logging.getLogger().info("RecBole stopped", exc_info=True)
         details = f" (the traceback is in {log})" if log else ""
         message = f"{type(error).__name__}: {' '.join(str(error).split())}"
@@ -107,10 +111,10 @@ def _check_model(model: str) -> None:
 
 
 def keys_of_files(files: Sequence[str]) -> list[str]:
-    """The settings that YAML files hold.
+    """Return the keys of YAML files.
 
     Raises:
-        SettingsError: a file is not there, or is not of that form.
+        SettingsError: a file does not exist or has another form.
     """
     keys: list[str] = []
     for file in files:

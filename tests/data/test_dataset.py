@@ -193,7 +193,7 @@ def test_data_without_any_content_still_runs_on_ids(built, here):
 def test_user_with_one_event_takes_no_part_and_is_counted(built, here, caplog):
     write_dataset(here / "data", "lonely", [*cycle_events(), ("hermit", "i0", 1.0)])
     _, _, data, train, *_ = built("LLMInterest", "lonely")
-    assert "1 users have one event only" in caplog.text
+    assert "1 users have only one event" in caplog.text
     hermit = data.field2token_id["user_id"]["hermit"]
     assert all(hermit not in batch["user_id"] for batch in train)
 
