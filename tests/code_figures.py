@@ -314,7 +314,7 @@ def _is_scoring(node: ast.expr) -> bool:
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.MatMult):
         return _mentions(node, r"interests?|seq_output|(class|item)_factors?")
     if isinstance(node, ast.BinOp) and isinstance(node.op, (ast.Div, ast.Mult)):
-        return _ends_with(node.right, r"temperature") and not _mentions(node.left, r"ssl|view\w*")
+        return _ends_with(node.right, r"temperature") and not _mentions(node.left, r"ssl|(other_)?view\w*")
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
         if node.func.attr in {"mm", "matmul", "bmm", "baddbmm", "addmm", "einsum"}:
             return _mentions(node, r"interests?|seq_output|(class|item)_factors?")

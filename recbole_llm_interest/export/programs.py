@@ -37,7 +37,7 @@ class Program(nn.Module):
 
 
 class Score(Program):
-    """A padded history to scores.
+    """Padded histories to scores.
 
     Args:
         model: trained, in evaluation mode.
@@ -71,6 +71,7 @@ class Score(Program):
         return drawn | {"item_seq_len": torch.ones_like(drawn["item_seq_len"])}
 
     def forward(self, inputs: Tensors) -> Tensors:
+        """Scores of histories, ``[B, L]``: ``[B, N]``, or of the best ``k`` items."""
         item_seq, last = inputs["item_seq"], inputs["item_seq_len"] - 1
         if self.profile is None:
             state = self.tracker.neutral_state(item_seq.shape[0])
@@ -83,27 +84,31 @@ class Score(Program):
 
 
 class Start(Program):
-    """Who users are to their state before the first event. There is none for models that know no users by content.
+    """User profiles to the state before the first event; for models with user content only.
 
     Args:
         model: trained, in evaluation mode.
+
+    Raises:
+        ValueError: the model has no user content.
     """
 
     def __init__(self, model: LLMInterest) -> None:
         super().__init__()
         if model.user_encoder is None:
-            raise ValueError("the model does not know users by content: its states start from zeros")
+            raise ValueError("the model has no user content: its states start from zeros")
         self.profile, self.tracker = Profile(model.user_encoder), model.tracker
         self.fields = self.profile.fields
         self.meanings = {"carried": "for step", "user": "for step"}
 
     def forward(self, inputs: Tensors) -> Tensors:
+        """The state before the first event: ``carried``, ``[S, B, H]``, and ``user``, ``[B, U]``."""
         user = self.profile(inputs)
         return {"carried": self.tracker.initial_state(user).carried, "user": user}
 
 
 class Step(Program):
-    """One more event: the state before, to the state after and the scores then.
+    """The state before an event to the state after it, and the scores then.
 
     Args:
         model: trained, in evaluation mode.
@@ -141,6 +146,7 @@ class Step(Program):
         }
 
     def forward(self, inputs: Tensors) -> Tensors:
+        """The state after one event a user, ``[B]``, the interest ``[B, D]``, and the scores then."""
         item = inputs["item"]
         neutral = self.tracker.neutral_state(item.shape[0])
         state = InterestState(inputs["carried"], inputs.get("past", neutral.past), inputs.get("user"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import torch
 from torch.export import Dim, ExportedProgram
@@ -24,15 +25,8 @@ def trace(program: Program, max_length: int) -> ExportedProgram:
     Raises:
         ExportError: torch cannot trace it.
     """
-    tracker = getattr(program, "tracker", None)
-    has_attention = tracker is not None and tracker.encoder.has_attention
-    sizes = {name: Dim(name) for name in ("batch", "events")} | dict.fromkeys(("carried", "past"), Dim.DYNAMIC)
-    sizes["length"] = Dim("length", max=max_length) if has_attention else Dim.DYNAMIC
-    shapes = {
-        name: {place: sizes[size] for place, size in enumerate(field.shape) if isinstance(size, str)}
-        for name, field in program.fields.items()
-    }
     example = program.example(max_length)
+    shapes = _dynamic_shapes(program, max_length)
     try:
         with torch.no_grad(), traceable():
             exported = torch.export.export(program, (example,), dynamic_shapes=(shapes,))
@@ -42,10 +36,27 @@ def trace(program: Program, max_length: int) -> ExportedProgram:
             f"{type(program).__name__.lower()} cannot be exported by torch {torch.__version__}: {reason}"
         ) from error
     exported.example_inputs = None  # they would be written as a pickle
+    _remove_stack_traces(exported)
+    return exported
+
+
+def _dynamic_shapes(program: Program, max_length: int) -> dict[str, dict[int, Any]]:
+    """The sizes that may vary, by input and dimension."""
+    tracker = getattr(program, "tracker", None)
+    has_attention = tracker is not None and tracker.encoder.has_attention
+    sizes = {name: Dim(name) for name in ("batch", "events")} | dict.fromkeys(("carried", "past"), Dim.DYNAMIC)
+    sizes["length"] = Dim("length", max=max_length) if has_attention else Dim.DYNAMIC
+    return {
+        name: {dimension: sizes[size] for dimension, size in enumerate(field.shape) if isinstance(size, str)}
+        for name, field in program.fields.items()
+    }
+
+
+def _remove_stack_traces(exported: ExportedProgram) -> None:
+    """Remove what torch notes of each operation's origin: it names this machine's folders."""
     for module in exported.graph_module.modules():
         for node in module.graph.nodes if isinstance(module, GraphModule) else ():
-            node.meta.pop("stack_trace", None)  # it names this machine's folders
-    return exported
+            node.meta.pop("stack_trace", None)
 
 
 @contextmanager

@@ -30,7 +30,7 @@ def former_name(name: str) -> str:
 
 
 def rename_parameters(module: object, state_dict: dict[str, Tensor], prefix: str, *_: Any) -> None:
-    """Rename tensors, of any shapes, in place: a pre-hook of ``load_state_dict``."""
+    """Rename tensors of any shape, ``[...]``, in place: a pre-hook of ``load_state_dict``."""
     for name in list(state_dict):
         if name.startswith(prefix):
             state_dict[prefix + current_name(name.removeprefix(prefix))] = state_dict.pop(name)

@@ -142,10 +142,10 @@ class Catalog:
         return self._rule.item_factors(self.representations[rows])
 
     def find(self, tokens: Sequence[str], removed_too: bool = False) -> Tensor:
-        """The rows of items; of those that were removed as well, for events that were before.
+        """The rows of items, ``[n]``; with ``removed_too``, removed ones have a row: events before may hold them.
 
         Raises:
-            RequestError: it names the first that is not there.
+            RequestError: an item is unknown; the message names the first.
         """
         rows = self.all_rows if removed_too else self.rows
         try:
