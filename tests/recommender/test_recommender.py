@@ -441,7 +441,7 @@ def test_a_new_item_is_what_training_would_have_made_of_it_without_an_id(serve):
     recommender = serve(use_item_id=False)
     fusion, row = recommender._trained.model.item_encoder, recommender.items.rows["i1"]
     values = fusion.content["text"].values[row]
-    from recbole_llm_interest.content.catalogue import text_writer
+    from recbole_llm_interest.content.text_template import text_writer
     from recbole_llm_interest.recommender.encoding import ContentReader
     from recbole_llm_interest.settings import ContentSettings
 
@@ -462,10 +462,10 @@ def test_a_new_item_is_what_training_would_have_made_of_it_without_an_id(serve):
     assert "twin" in scores
     assert table.neighbours(torch.tensor([row]))[0, 0, 0] == len(table.tokens) - 1  # its own nearest neighbour
     for content, words in (
-        ({"text": values.numpy()[:3]}, "features have to be"),
+        ({"text": values.numpy()[:3]}, "features must be"),
         ({"text": values.numpy() * np.nan}, "finite"),
-        ({"image": "x.png"}, "knows no image"),
-        ({}, "nothing in the item's content"),
+        ({"image": "x.png"}, "has no image"),
+        ({}, "the item's content is empty"),
     ):
         with pytest.raises(RequestError, match=words):
             recommender.add_item("more", content)
