@@ -154,7 +154,10 @@ def _check_arguments(
             "resume is for one model and seed, and not for a checkpoint that is evaluated; several go on by the same "
             "--table"
         )
-    names = [variant.name for variant in variants]
+    _check_names([variant.name for variant in variants])
+
+
+def _check_names(names: Sequence[str]) -> None:
     for name in names:
         if names.count(name) > 1:
             raise SettingsError(f"{name!r} comes twice: rows of one table need different names (--rows)")

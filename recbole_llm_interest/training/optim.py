@@ -1,4 +1,4 @@
-"""Optimisers, gradient clipping and learning rate schedules."""
+"""Optimizers, gradient clipping and learning rate schedules."""
 
 from __future__ import annotations
 
@@ -11,11 +11,16 @@ from torch import Tensor
 
 
 class DenseAndSparse(torch.optim.Optimizer):
-    """Two optimisers as one: the second is of embeddings, and touches the rows that a step has met and no others.
+    """Two optimizers as one: of dense parameters, and of embeddings with sparse gradients.
 
-    So a step's cost does not depend on the size of the table. RecBole, schedules and gradient scalers see one
-    optimiser, with the groups of both. Weight decay, which is an L2 term of the gradient here, as Adam's is, reaches a
-    row when it is met.
+    The sparse optimizer updates only the rows that a step has used, so that a step's cost does not depend on the size
+    of the table. RecBole, schedules and gradient scalers see one optimizer with the parameter groups of both. Weight
+    decay is an L2 term of the gradient, as in Adam; a row decays only in steps that use it.
+
+    Args:
+        dense: optimizer of dense parameters.
+        sparse: optimizer of embeddings with sparse gradients.
+        weight_decay: coefficient of the L2 term of the embeddings.
     """
 
     def __init__(self, dense: torch.optim.Optimizer, sparse: torch.optim.Optimizer, weight_decay: float) -> None:
@@ -24,7 +29,7 @@ class DenseAndSparse(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """Step both."""
+        """Update all parameters."""
         for group in self.sparse.param_groups:
             for weight in group["params"]:
                 if weight.grad is not None and self.weight_decay:
@@ -34,49 +39,59 @@ class DenseAndSparse(torch.optim.Optimizer):
         self.sparse.step()
 
     def state_dict(self) -> dict[str, Any]:
-        """The state of both."""
+        """Return the states of both optimizers."""
         return {"dense": self.dense.state_dict(), "sparse": self.sparse.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take on the state of both."""
+        """Load the states of both optimizers."""
         self.dense.load_state_dict(state_dict["dense"])
         self.sparse.load_state_dict(state_dict["sparse"])
         self.param_groups = [*self.dense.param_groups, *self.sparse.param_groups]
 
 
 def has_fast_bfloat16() -> bool:
-    """Whether this processor's matrix products are no slower in bfloat16 than in float32."""
+    """Return whether this processor multiplies matrices in bfloat16 no slower than in float32."""
     has_library: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     return has_library and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def clip_gradients(parameters: Iterable[Tensor], max_norm: float, **options: Any) -> None:
-    """What ``torch.nn.utils.clip_grad_norm_`` does, for sparse gradients as well."""
-    values = []
+    """Clip the norm of all gradients, dense and sparse, as ``torch.nn.utils.clip_grad_norm_`` does for dense ones.
+
+    Args:
+        parameters: parameters of any shape ``[...]``.
+        max_norm: maximum norm of all gradients together.
+        options: options of ``torch.nn.utils.get_total_norm``.
+    """
+    gradients = []
     for parameter in parameters:
         if parameter.grad is not None and parameter.grad.is_sparse:
             parameter.grad = parameter.grad.coalesce()
-            values.append(parameter.grad.values())
+            gradients.append(parameter.grad.values())
         elif parameter.grad is not None:
-            values.append(parameter.grad)
-    share = (max_norm / (torch.nn.utils.get_total_norm(values, **options) + 1e-6)).clamp(max=1.0)
-    for gradient in values:
-        gradient.mul_(share)
+            gradients.append(parameter.grad)
+    factor = (max_norm / (torch.nn.utils.get_total_norm(gradients, **options) + 1e-6)).clamp(max=1.0)
+    for gradient in gradients:
+        gradient.mul_(factor)
 
 
 def learning_rate_schedule(kind: str, warmup: float, total: int) -> Callable[[int], float]:
-    """The share of the learning rate that holds at each step.
+    """Return the factor of the learning rate by step.
+
+    >>> factor = learning_rate_schedule("linear", warmup=0, total=4)
+    >>> [factor(step) for step in range(5)]
+    [1.0, 0.75, 0.5, 0.25, 0.0]
 
     Args:
-        kind: what follows the warm-up: ``constant``, or a ``linear`` or ``cosine`` fall to zero at the end.
-        warmup: steps over which the rate first rises.
-        total: steps of the whole training.
+        kind: schedule after the warm-up: ``constant``, or ``linear`` or ``cosine`` decay to zero.
+        warmup: number of steps of linear warm-up.
+        total: number of steps of the whole training.
     """
 
-    def share(step: int) -> float:
+    def factor(step: int) -> float:
         if step < warmup:
             return (step + 1) / (math.ceil(warmup) + 1)
         done = min((step - warmup) / max(total - warmup, 1), 1.0)
         return {"constant": 1.0, "linear": 1 - done, "cosine": (1 + math.cos(math.pi * done)) / 2}[kind]
 
-    return share
+    return factor

@@ -1,4 +1,4 @@
-"""A log file of its own for each run."""
+"""The log file of a run."""
 
 from __future__ import annotations
 
@@ -18,15 +18,18 @@ from recbole_llm_interest.io.files import is_write_error
 
 @contextlib.contextmanager
 def log_to_file(config: Config) -> Iterator[str]:
-    """A log file of its own for each run; the console gets warnings only, unless ``state`` is set.
+    """Log to a file of its own for each run; the console gets warnings only, unless ``state`` is set.
 
-    RecBole sets logging up once a process, so that a second run's lines would go to the first one's file. Of processes
-    that train together, only the first logs; the others have no file, ``""``. A log that cannot be written ends the
-    run: a checkpoint could not be, either.
+    RecBole configures logging once per process: the log of a second run would go to the file of the first. If several
+    processes train together, only the main process logs. A log that cannot be written ends the run, as a checkpoint
+    could not be written either.
+
+    Returns:
+        The path of the log file; an empty string in processes that do not log.
     """
     root = logging.getLogger()
-    handlers, level, in_threads = root.handlers[:], root.level, threading.excepthook
-    threading.excepthook = functools.partial(_but_of_full_disks, in_threads)
+    handlers, level, original_hook = root.handlers[:], root.level, threading.excepthook
+    threading.excepthook = functools.partial(_ignore_write_errors, original_hook)
     root.handlers = []
     if is_main_process():
         init_logger(config)
@@ -37,24 +40,24 @@ def log_to_file(config: Config) -> Iterator[str]:
             if not isinstance(handler, logging.FileHandler) and "state" not in config.external_config_dict:
                 handler.setLevel(logging.WARNING)
             if isinstance(handler, logging.FileHandler):
-                handler.handleError = _end_the_run  # type: ignore[method-assign]
+                handler.handleError = _raise_logging_error  # type: ignore[method-assign]
         files = [handler.baseFilename for handler in root.handlers if isinstance(handler, logging.FileHandler)]
         yield str(Path(files[0]).relative_to(Path.cwd())) if files else ""
     finally:
         for handler in root.handlers:
-            with contextlib.suppress(OSError):  # what of it could not be written has been said
+            with contextlib.suppress(OSError):  # the error was raised when the log was written
                 handler.close()
         root.handlers = handlers
-        threading.excepthook = in_threads
+        threading.excepthook = original_hook
         root.setLevel(level)
 
 
-def _end_the_run(record: logging.LogRecord) -> None:
-    """Raise what kept a line from being logged, where logging would print it and go on."""
+def _raise_logging_error(record: logging.LogRecord) -> None:
+    """Raise the error of writing a log line, which ``logging`` would print and ignore."""
     raise
 
 
-def _but_of_full_disks(in_threads: Callable[..., object], error: threading.ExceptHookArgs) -> None:
-    """Print what ends a thread, unless it is that TensorBoard's cannot write: the run ends by the same error."""
+def _ignore_write_errors(original_hook: Callable[..., object], error: threading.ExceptHookArgs) -> None:
+    """Handle a thread's exception, except that TensorBoard's cannot write: the main thread raises the same error."""
     if not (isinstance(error.exc_value, OSError) and is_write_error(error.exc_value)):
-        in_threads(error)
+        original_hook(error)

@@ -1,6 +1,6 @@
-"""What the stock trainer can't do: a schedule, clipping under mixed precision, sparse gradients, losses by names.
+"""RecBole's trainer with a learning rate schedule, clipping under mixed precision, sparse gradients and named losses.
 
-And, on a GPU, to go on without waiting for it.
+On a GPU, it also avoids waiting for the device in each step.
 """
 
 from __future__ import annotations
@@ -24,12 +24,20 @@ from recbole_llm_interest.training.optim import (
     learning_rate_schedule,
 )
 
-#: steps after which a GPU is waited for, to see whether the loss is still a number
-_STEPS_UNSEEN = 50
+#: number of steps between checks of the loss for NaN on a GPU: each check waits for the device
+_NAN_CHECK_STEPS = 50
 
 
 class LLMInterestTrainer(Trainer):
-    """RecBole's trainer, with a schedule, clipping that holds under mixed precision, and losses logged by name."""
+    """The trainer of ``LLMInterest``, which RecBole finds by its name.
+
+    It adds a learning rate schedule with warm-up, gradient clipping that is right under mixed precision, sparse
+    gradients of the item embedding, and losses logged by name.
+
+    Args:
+        config: RecBole's configuration.
+        model: the model.
+    """
 
     def __init__(self, config: Config, model: torch.nn.Module) -> None:
         super().__init__(config, model)
@@ -44,42 +52,56 @@ class LLMInterestTrainer(Trainer):
             )
 
     def _build_optimizer(self, **kwargs: Any) -> torch.optim.Optimizer:
-        sparse = [
-            layer.weight for layer in self.model.modules() if isinstance(layer, torch.nn.Embedding) and layer.sparse
-        ]
-        of_rows = {id(weight) for weight in sparse}
-        dense = [parameter for parameter in self.model.parameters() if id(parameter) not in of_rows]
+        layers = [layer for layer in self.model.modules() if isinstance(layer, torch.nn.Embedding) and layer.sparse]
+        sparse = [layer.weight for layer in layers]
+        sparse_ids = {id(weight) for weight in sparse}
+        dense = [parameter for parameter in self.model.parameters() if id(parameter) not in sparse_ids]
         optimizer = super()._build_optimizer(params=dense, **kwargs)
-        for group in optimizer.param_groups:
-            # RecBole does not pass it on, and the loop over parameters costs a small model dear. Under a gradient
-            # scaler the fused step would unscale for itself, after the clipping below.
-            if "fused" in group and not self.enable_scaler:
-                group["foreach"], group["fused"] = False, True
+        self._use_fused_steps(optimizer)
         if sparse:
-            if self.learner.lower() != "adam":
-                raise SettingsError(
-                    f"loss_candidates needs learner=adam, which can leave alone the items that a step has not met; "
-                    f"learner={self.learner} cannot"
-                )
-            rows = torch.optim.SparseAdam(sparse, lr=self.learning_rate)
-            optimizer = DenseAndSparse(optimizer, rows, self.weight_decay)
+            optimizer = self._with_sparse(optimizer, sparse)
         if self.config["clip_grad_norm"]:
             optimizer.register_step_pre_hook(self._clip_gradients)
-            self.clip_grad_norm = None  # RecBole would clip them while they are scaled; as the optimiser steps, none is
+            self.clip_grad_norm = None  # RecBole would clip the scaled gradients; the hook runs after unscaling
         return optimizer
+
+    def _use_fused_steps(self, optimizer: torch.optim.Optimizer) -> None:
+        """Use the fused implementation, which is faster for small models and which RecBole cannot set.
+
+        Under a gradient scaler, a fused step unscales the gradients itself, after they are clipped; it is off then.
+        """
+        if self.enable_scaler:
+            return
+        for group in optimizer.param_groups:
+            if "fused" in group:
+                group["foreach"], group["fused"] = False, True
+
+    def _with_sparse(self, optimizer: torch.optim.Optimizer, weights: list[Tensor]) -> DenseAndSparse:
+        """Add an optimizer of the embeddings that have sparse gradients.
+
+        Raises:
+            SettingsError: ``learner`` has no variant for sparse gradients.
+        """
+        if self.learner.lower() != "adam":
+            raise SettingsError(
+                "loss_candidates needs learner=adam, which can update only the items that a step has used; "
+                f"learner={self.learner} cannot"
+            )
+        sparse = torch.optim.SparseAdam(weights, lr=self.learning_rate)
+        return DenseAndSparse(optimizer, sparse, self.weight_decay)
 
     def _clip_gradients(self, *_: object) -> None:
         clip_gradients(self.model.parameters(), **self.config["clip_grad_norm"])
 
     def fit(self, train_data: Any, *args: Any, **kwargs: Any) -> Any:
-        """Train as RecBole does; the learning rate follows its schedule from step to step."""
+        """Train as RecBole does, with the learning rate schedule; it is updated after each step."""
         steps = len(train_data)
-        share = learning_rate_schedule(
+        factor = learning_rate_schedule(
             self.settings.learning_rate_schedule, self.settings.warmup_epochs * steps, self.epochs * steps
         )
         for group in self.optimizer.param_groups:
             group.setdefault("initial_lr", group["lr"])
-        schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, share, self.start_epoch * steps - 1)
+        schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, factor, self.start_epoch * steps - 1)
         hook = self.optimizer.register_step_post_hook(lambda *_: schedule.step())
         try:
             return super().fit(train_data, *args, **kwargs)
@@ -89,21 +111,20 @@ class LLMInterestTrainer(Trainer):
     def _train_epoch(
         self, train_data: Any, epoch_idx: int, loss_func: Any = None, show_progress: bool = False
     ) -> tuple[float, ...]:
-        """Train for an epoch; the sum over its batches of each part of the loss.
+        """Train for an epoch and return the sums of the losses over batches.
 
-        RecBole's way looks at each part of each batch's loss before it goes on, and so has the processor wait for the
-        GPU several times a step, and the GPU then for the processor. Here the sums stay on the device. (RecBole's own
-        way of training by several processes averages gradients within its loop, and is left to that.)
+        RecBole reads each loss of each batch, so that processor and GPU wait for each other several times a step. Here
+        the sums stay on the device. Training by several processes uses RecBole's loop, which averages gradients.
 
         Raises:
-            ValueError: the loss is NaN, in RecBole's words.
+            ValueError: the loss is NaN, with RecBole's message.
         """
         if not self.config["single_spec"]:
             return super()._train_epoch(train_data, epoch_idx, loss_func, show_progress)
         self.model.train()
         scaler = torch.amp.GradScaler(self.device.type, enabled=self.enable_scaler)
         loss_func = loss_func or self.model.calculate_loss
-        steps_unseen = 1 if self.device.type == "cpu" else _STEPS_UNSEEN
+        check_steps = 1 if self.device.type == "cpu" else _NAN_CHECK_STEPS
         total = torch.zeros(len(self.model.loss_names), dtype=torch.float64, device=self.device)
         title = set_color(f"Train {epoch_idx:>5}", "pink")
         for step, batch in enumerate(tqdm(train_data, desc=title, ncols=100, disable=not show_progress), start=1):
@@ -111,7 +132,7 @@ class LLMInterestTrainer(Trainer):
             with torch.autocast(self.device.type, enabled=self.enable_amp):
                 parts = torch.stack(loss_func(to_device(batch, self.device)))
             total += parts.detach()
-            if step % steps_unseen == 0:
+            if step % check_steps == 0:
                 self._check_nan(total)
             scaler.scale(parts.sum()).backward()  # type: ignore[no-untyped-call]
             scaler.step(self.optimizer)
@@ -139,7 +160,7 @@ class LLMInterestTrainer(Trainer):
 
 
 def to_device(batch: Interaction, device: torch.device) -> Interaction:
-    """A batch on a device; on its way to a GPU it is waited for by what uses it, and not by the processor."""
+    """Move a batch to a device; the copy to a GPU is asynchronous."""
     if device.type != "cuda":
         return batch.to(device)
     return Interaction(
