@@ -39,6 +39,16 @@ QUICK: dict[str, Any] = {
     "valid_metric": "NDCG@3",
 }
 
+#: fixtures that train a model, draw every figure, make the set ``daily`` or read hundreds of files
+SLOW_FIXTURES = {"trained", "home", "full", "daily", "outcomes"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that use a slow fixture as slow."""
+    for item in items:
+        if SLOW_FIXTURES & set(getattr(item, "fixturenames", ())):
+            item.add_marker("slow")
+
 
 def write_dataset(
     data_path: Path,

@@ -364,6 +364,7 @@ def test_kill_in_mid_encoding_then_resume_gives_the_same_features(tmp_path):
     assert 0 < len(encoder.encoded) < 400
 
 
+@pytest.mark.slow
 def test_manifests_of_several_processes_at_once_are_whole_and_keep_all_refusals(store):
     """Ranks of one job finish together: each puts its own manifest in place and sweeps up."""
     program = textwrap.dedent(

@@ -162,6 +162,7 @@ def test_words_are_escaped(results, at_home):
     assert "&lt;b&gt;$a_$ &amp; b&lt;/b&gt;" in page
 
 
+@pytest.mark.slow
 def test_report_of_a_table_alone_lists_what_is_absent(results, at_home):
     for folder in ("alone", "again"):
         assert main(["--table=table.json", f"--output={folder}"]) == 0
@@ -393,6 +394,7 @@ def test_columns_of_items(tmp_path):
 # --- the pictures
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [plots.WIDE, plots.NARROW])
 def test_figures_are_drawn_without_warnings_for_extreme_numbers_and_names(width, tmp_path):
     """With one value or very many, long names and dollar signs; matplotlib warns of a crowded layout."""
