@@ -1,4 +1,4 @@
-"""``python -m recbole_llm_interest.recommender --checkpoint=…``: asks a trained model what a user wants next."""
+"""``llm-interest recommend``: the next items for a user, by a trained model."""
 
 from __future__ import annotations
 
@@ -14,10 +14,15 @@ from tabulate import tabulate
 
 from recbole_llm_interest.cli.common import bare_parser, exit_code, parse_arguments
 from recbole_llm_interest.errors import RequestError, SettingsError
-from recbole_llm_interest.recommender import Recommender, State
+from recbole_llm_interest.recommender import Recommender, UserState
 
+#: interests and parts of an explanation that are printed
 _INTERESTS = 5
 _PARTS = 10
+_DESCRIPTION = """
+Recommend the next items for a user. Settings that differ from those of training, such as data_path, are given as
+--key=value.
+"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -27,13 +32,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def job() -> None:
         options, overrides = parse_arguments(parser, arguments)
         if options.pool and options.candidates is not None:
-            raise SettingsError("command line: --pool and --candidates both say what to choose among: give one of them")
+            raise SettingsError("command line: --pool and --candidates exclude each other: give one of them")
         is_folder = Path(options.checkpoint).is_dir()
         load = Recommender.from_pretrained if is_folder else Recommender.load
         recommender = load(options.checkpoint, **overrides)
         if options.pool:
             recommender.add_pool(options.pool, _read_pool(Path(options.pool)))
-        state = _state(recommender, options)
+        state = _read_state(recommender, options)
         answer = _answer(recommender, state, options)
         if options.save_state:
             recommender.save(state, options.save_state)
@@ -47,31 +52,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = bare_parser(
         "python -m recbole_llm_interest.recommender",
-        "What a user wants next. Any setting that is otherwise than in training, as data_path: --key=value.",
+        _DESCRIPTION,
     )
-    parser.add_argument("--checkpoint", required=True, help="of LLMInterest; or a folder that was exported")
-    parser.add_argument("--user", help="a user of the data set; without --history, with the events recorded there")
-    parser.add_argument("--history", help="items in order, with commas between")
-    parser.add_argument("--times", help="when they were chosen, with commas between")
+    parser.add_argument("--checkpoint", required=True, help="of LLMInterest, or an exported folder")
+    parser.add_argument("--user", help="id in the data set; without --history, after the recorded events")
+    parser.add_argument("--history", help="items in chronological order, separated by commas")
+    parser.add_argument("--times", help="times of these events, separated by commas")
     for modality in ("text", "image", "audio"):
-        parser.add_argument(f"--profile_{modality}", help=f"{modality} that says who a new user is")
-    parser.add_argument("--state", help="file of a saved state, to which --history adds")
-    parser.add_argument("--save_state", help="file to which the state is written")
-    parser.add_argument("--k", type=int, default=10, help="how many items [10]")
-    parser.add_argument("--candidates", help="items that may be recommended, with commas between [all]")
-    parser.add_argument("--pool", metavar="FILE", help="new items to choose among: JSON lines of item_id and content")
-    parser.add_argument("--exclude", help="items that may not, with commas between")
-    parser.add_argument("--exclude_seen", action="store_true", help="leave out what is in the history")
-    parser.add_argument(
-        "--min_diversity", type=float, default=0.0, help="1 - cosine by which two items differ at least"
-    )
-    parser.add_argument("--forecast", type=int, default=0, help="also the likeliest events, so many ahead")
-    parser.add_argument("--explain", metavar="ITEM", help="also what makes this item's score")
-    parser.add_argument("--json", action="store_true", help="print one JSON object in one line")
+        parser.add_argument(f"--profile_{modality}", help=f"{modality} of a new user's profile")
+    parser.add_argument("--state", help="file of a saved state, before the events of --history")
+    parser.add_argument("--save_state", help="file to write the state to")
+    parser.add_argument("--k", type=int, default=10, help="number of items [10]")
+    parser.add_argument("--candidates", help="items that may be recommended, separated by commas [all]")
+    parser.add_argument("--pool", metavar="FILE", help="recommend new items: JSON lines with item_id and content")
+    parser.add_argument("--exclude", help="items that are not recommended, separated by commas")
+    parser.add_argument("--exclude_seen", action="store_true", help="do not recommend items of the history")
+    parser.add_argument("--min_diversity", type=float, default=0.0, help="least 1 - cosine of any two items [0]")
+    parser.add_argument("--forecast", type=int, default=0, help="print the likeliest events, so many ahead, too")
+    parser.add_argument("--explain", metavar="ITEM", help="print the parts of this item's score, too")
+    parser.add_argument("--json", action="store_true", help="print one line of JSON")
     return parser
 
 
-def _state(recommender: Recommender, options: argparse.Namespace) -> State:
+def _read_state(recommender: Recommender, options: argparse.Namespace) -> UserState:
+    """The state that the options describe.
+
+    Raises:
+        SettingsError: options exclude each other, or there is not one time for each event.
+    """
     history = _words(options.history)
     times = _numbers(options.times)
     profile = {name: value for name in ("text", "image", "audio") if (value := getattr(options, f"profile_{name}"))}
@@ -81,17 +89,23 @@ def _state(recommender: Recommender, options: argparse.Namespace) -> State:
             options.user, profile=profile or None, history="recorded" if is_recorded else history, at=times
         )
     if options.user is not None or profile:
-        raise SettingsError("command line: --state says who the user is; leave --user and --profile_… out")
+        raise SettingsError("command line: --state has the user already: leave --user and --profile_… out")
     if times is not None and len(times) != len(history):
-        raise SettingsError(f"command line: {len(history)} items in --history and {len(times)} in --times: one each")
+        raise SettingsError(
+            f"command line: {len(history)} items in --history and {len(times)} times in --times: give one for each"
+        )
     state = recommender.restore(options.state)
-    for number, item in enumerate(history):
-        state = recommender.update(state, item, None if times is None else times[number])
+    for position, item in enumerate(history):
+        state = recommender.update(state, item, None if times is None else times[position])
     return state
 
 
 def _read_pool(path: Path) -> dict[str, dict[str, Any]]:
-    """The content of new items by token, as ``add_pool`` takes it."""
+    """The content of new items by id, as ``add_pool`` takes it.
+
+    Raises:
+        RequestError: the file cannot be read, or a line is not an item.
+    """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -102,9 +116,9 @@ def _read_pool(path: Path) -> dict[str, dict[str, Any]]:
             content = json.loads(line)
             item = content.pop("item_id")
         except (ValueError, KeyError, AttributeError, TypeError) as error:
-            raise RequestError(f"pool {path}, line {number}: it is no JSON object with an item_id") from error
+            raise RequestError(f"pool {path}, line {number}: it is not a JSON object with an item_id") from error
         if not isinstance(item, str) or item in items:
-            raise RequestError(f"pool {path}, line {number}: item_id {item!r} is no text, or comes twice")
+            raise RequestError(f"pool {path}, line {number}: item_id {item!r} is not text, or occurs twice")
         items[item] = content
     return items
 
@@ -117,10 +131,11 @@ def _numbers(value: str | None) -> list[float] | None:
     try:
         return None if value is None else [float(word) for word in _words(value)]
     except ValueError as error:
-        raise SettingsError(f"command line: --times={value} is no list of numbers: {error}") from error
+        raise SettingsError(f"command line: --times={value} is not a list of numbers: {error}") from error
 
 
-def _answer(recommender: Recommender, state: State, options: argparse.Namespace) -> dict[str, Any]:
+def _answer(recommender: Recommender, state: UserState, options: argparse.Namespace) -> dict[str, Any]:
+    """What the command prints, as plain values."""
     best = recommender.recommend(
         state,
         options.k,
@@ -150,26 +165,32 @@ def _answer(recommender: Recommender, state: State, options: argparse.Namespace)
 
 
 def _as_text(answer: dict[str, Any]) -> str:
+    """The answer as tables."""
+
     def table(rows: list[dict[str, Any]]) -> str:
         align = ["right" if isinstance(value, float) else "left" for value in rows[0].values()]
         cells = [[f"{v:.3f}" if isinstance(v, float) else v for v in row.values()] for row in rows]
         return tabulate(cells, list(rows[0]), tablefmt="github", colalign=align, disable_numparse=True)
 
     parts = [f"after {answer['events']} events", table(answer["recommendations"])]
-    rows = [{**interest, "items": "; ".join(interest["items"])} for interest in answer["interests"]]
-    parts.append(table([{"interest": r["name"], "such as": r["items"], "weight": r["weight"]} for r in rows]))
+    parts.append(
+        table(
+            [
+                {"interest": one["name"], "typical items": "; ".join(one["items"]), "weight": one["weight"]}
+                for one in answer["interests"]
+            ]
+        )
+    )
     if "forecast" in answer:
         parts.append(table(answer["forecast"]))
     if "explanation" in answer:
-        why = answer["explanation"]
-        how = "they sum to it" if why["is_exact"] else "what it loses without each"
-        for title, part in (
-            (f"of the item ({how})", why["of_item"]),
-            ("of the user (lost without each)", why["of_user"]),
-        ):
-            shown = part[:_PARTS]
-            parts.append(table([{title: p["name"], "points": p["points"], "share": p["share"]} for p in shown]))
-        parts.insert(-2, f"{why['item']} scores {why['score']:.3f}:")
+        explanation = answer["explanation"]
+        kind = "sum to the score" if explanation["is_exact"] else "loss without each"
+        parts.append(f"{explanation['item']} has the score {explanation['score']:.3f}:")
+        for title, of_part in ((f"item ({kind})", "of_item"), ("user (loss without each)", "of_user")):
+            shown = explanation[of_part][:_PARTS]
+            if shown:  # a new user without events has no parts
+                parts.append(table([{title: p["name"], "points": p["points"], "share": p["share"]} for p in shown]))
     return "\n\n".join(parts)
 
 

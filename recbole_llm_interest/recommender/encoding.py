@@ -1,4 +1,4 @@
-"""Content of one new item or user, as it comes in, to features as the model knows them."""
+"""Encodes the content of single items or users that are new to a trained model."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from recbole_llm_interest.settings import MODALITIES, ContentSettings, Modality
 
 @dataclass(frozen=True)
 class Encoded:
-    """What the content of one item or user says.
+    """The encoded content of one item or user.
 
     Attributes:
-        content: features by modality, one row each.
-        text: its words.
-        label: the same at its shortest: the first column.
+        content: features by modality, ``[1, F]`` each.
+        text: its text.
+        label: its title: the first column, or else the text.
     """
 
     content: Content
@@ -35,14 +35,14 @@ class Encoded:
 
 
 class ContentReader:
-    """Encodes what one item or user is, by the encoders that the model was trained with.
+    """Encodes items or users with the encoders that the model was trained with.
 
     Args:
         kind: item or user.
         settings: of the encoders.
-        write_text: makes a text of columns, as it was done for the data set.
-        widths: of the features that the model knows, by modality.
-        fingerprints: of the encoders that made those, by modality, where they are known.
+        write_text: makes a text from columns as in training.
+        widths: of the model's features, by modality.
+        fingerprints: of the encoders of training, by modality, where they are known.
     """
 
     def __init__(
@@ -61,38 +61,38 @@ class ContentReader:
         self._encoder: Callable[[Modality], Encoder] = cache(lambda modality: create_encoder(modality, settings))
 
     def read(self, content: Mapping[str, Any]) -> Encoded:
-        """Features of one item or user.
+        """Encode one item or user.
 
         Args:
-            content: ``text``, and the path of an ``image`` and of an ``audio`` file; or an array of features, ``[F]``,
-                in the place of any; other keys are columns, of which the text is made as it was for the data set.
+            content: ``text``, paths of ``image`` and ``audio`` files, or arrays of features, ``[F]``, instead of them;
+                other keys are columns from which the text is made as in training.
 
         Raises:
-            RequestError: there is nothing in it that the model knows, or something cannot be used.
-            EncoderError: an encoder cannot be had.
+            RequestError: it has no modality that the model uses, or a part of it cannot be used.
+            EncoderError: an encoder cannot be loaded.
         """
         given = dict(content)
         columns = {key: given.pop(key) for key in list(given) if key not in MODALITIES}
         if columns and "text" not in given and (text := self._write_text(columns)):
             given["text"] = text
-        found: Content = {name: self._features(name, given[name]) for name in MODALITIES if name in given}
-        if not found:
-            raise RequestError(f"there is nothing in the {self._kind}'s content: give it text, image or audio")
+        encoded: Content = {name: self._features(name, given[name]) for name in MODALITIES if name in given}
+        if not encoded:
+            raise RequestError(f"the {self._kind}'s content is empty: give text, image or audio")
         text = given["text"] if isinstance(given.get("text"), str) else ""
-        return Encoded(found, text, next(map(str, columns.values()), text))
+        return Encoded(encoded, text, next(map(str, columns.values()), text))
 
     def find_fingerprints(self) -> dict[str, str]:
-        """Fingerprints of the encoders, by modality, as far as these are on this machine and not named by the data."""
-        found = dict(self.fingerprints)
+        """Fingerprints of the encoders, by modality: those of training, or else of the encoders on this machine."""
+        fingerprints = dict(self.fingerprints)
         for modality in MODALITIES:
-            is_encoded = modality in self._widths and self._imported(modality) is None
-            if is_encoded and modality not in found:
+            is_encoded = modality in self._widths and self._precomputed(modality) is None
+            if is_encoded and modality not in fingerprints:
                 with suppress(EncoderError):
-                    found[modality] = self._encoder(modality).fingerprint
-        return found
+                    fingerprints[modality] = self._encoder(modality).fingerprint
+        return fingerprints
 
-    def _imported(self, modality: Modality) -> str | None:
-        """The file that the features came from, made elsewhere; None where an encoder made them."""
+    def _precomputed(self, modality: Modality) -> str | None:
+        """The file of the precomputed features; None if an encoder made them."""
         path: str | None = getattr(self._settings, f"{self._kind}_{modality}_features")
         return path
 
@@ -100,33 +100,33 @@ class ContentReader:
         if modality not in self._widths:
             known = ", ".join(self._widths) or "none"
             raise RequestError(
-                f"the model knows no {modality} of {self._kind}s (it knows {known}): leave it out, or train with it"
+                f"the model has no {modality} of {self._kind}s (it has {known}): leave it out, or train with it"
             )
         row = self._encode(modality, value) if isinstance(value, (str, Path)) else np.asarray(value, dtype=np.float32)
         if row.shape != (self._widths[modality],) or not np.isfinite(row).all():
             raise RequestError(
-                f"the {self._kind}'s {modality} features have to be {self._widths[modality]} finite numbers, not of "
+                f"the {self._kind}'s {modality} features must be {self._widths[modality]} finite numbers, and have "
                 f"shape {row.shape}"
             )
         return Features(torch.from_numpy(row)[None], torch.ones(1, dtype=torch.bool))
 
     def _encode(self, modality: Modality, value: str | Path) -> np.ndarray[Any, Any]:
-        if (imported := self._imported(modality)) is not None:
+        if (file := self._precomputed(modality)) is not None:
             raise RequestError(
-                f"{self._kind}s' {modality} features came from {imported}, made elsewhere: give an array of "
-                f"{self._widths[modality]} numbers for {modality}"
+                f"the model was trained with precomputed {modality} features of {self._kind}s from {file}: give an "
+                f"array of {self._widths[modality]} numbers for {modality}"
             )
         path = Path(value)
-        piece: Blob = Text(str(value)) if modality == "text" else MediaFile(path.absolute().parent, path.name)
+        blob: Blob = Text(str(value)) if modality == "text" else MediaFile(path.absolute().parent, path.name)
         encoder = self._encoder(modality)
         encoder.prepare()
         if modality in self.fingerprints and encoder.fingerprint != self.fingerprints[modality]:
             raise RequestError(
-                f"the {modality} encoder on this machine is not the one that the model was trained with: its weights, "
-                f"or the settings by which it is used, differ; name the right one by {modality}_encoder"
+                f"the {modality} encoder on this machine is not the one that the model was trained with: its weights "
+                f"or settings differ; name that one by {modality}_encoder"
             )
         try:
-            with piece.open(piece.key()) as opened:
+            with blob.open(blob.key()) as opened:
                 return encoder.encode([encoder.load(opened)])[0]
         except ContentError as error:
             raise RequestError(f"the {self._kind}'s {modality} {str(value)[:80]!r} cannot be used: {error}") from error

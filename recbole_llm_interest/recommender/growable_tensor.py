@@ -1,4 +1,4 @@
-"""Tensors that rows are added to."""
+"""A tensor that grows along its first dimension."""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ from torch import Tensor
 
 
 class GrowableTensor:
-    """Rows of a tensor to which more are added: in constant time, but for a copy whenever their number has doubled."""
+    """A tensor to which rows are appended in amortized constant time: its buffer doubles when it is full.
+
+    Args:
+        rows: the first rows, ``[N, …]``. They are copied at the first append.
+    """
 
     def __init__(self, rows: Tensor) -> None:
         self._buffer = rows
@@ -18,7 +22,7 @@ class GrowableTensor:
         return self._buffer[: self._count]
 
     def append(self, rows: Tensor) -> None:
-        """Add ``rows``, ``[n, …]``."""
+        """Append rows, ``[n, …]``."""
         count = self._count + len(rows)
         if count > len(self._buffer):
             grown = self._buffer.new_zeros(max(count, 2 * self._count), *self._buffer.shape[1:])

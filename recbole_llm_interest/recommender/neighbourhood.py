@@ -1,4 +1,4 @@
-"""Nearest neighbours by content that are kept up while items come in."""
+"""Nearest neighbours by content, updated as items are added."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ _BLOCK = 2**16
 
 
 class Neighbourhood:
-    """Each row's nearest neighbours by cosine, and the features by which they are that.
+    """Each item's nearest neighbours by the cosine of features of one modality.
 
-    Adding rows one by one ends where ``nearest_neighbours`` of the whole table would, and reads the features once a
-    row.
+    Adding items one by one gives the same neighbours as ``nearest_neighbours`` of the whole table. Each addition reads
+    the features once.
 
     Args:
-        values: features of one modality as the model sees them, ``[N, F]``.
-        present: which rows have some, ``[N]``.
-        neighbours: of each row, the nearest first, ``[N, K]``; 0 where there are none.
+        values: conditioned features, ``[N, F]``.
+        present: which items have features, ``[N]``.
+        neighbours: rows of each item's neighbours, the nearest first, ``[N, K]``; 0 for none.
     """
 
     def __init__(self, values: Tensor, present: Tensor, neighbours: Tensor) -> None:
@@ -32,19 +32,24 @@ class Neighbourhood:
 
     @property
     def neighbours(self) -> Tensor:
-        """Of each row, the nearest first, ``[N, K]``."""
+        """Rows of each item's neighbours, the nearest first, ``[N, K]``; 0 for none."""
         return self._neighbours.all
 
     @cached_property
     def _farthest(self) -> GrowableTensor:
-        """Cosine of each row's last neighbour: inf where it takes none at all, -inf where there is room for more."""
+        """Cosine of each item's last neighbour, ``[N]``: inf for items without features, -inf if more fit in."""
         rows = torch.arange(len(self.neighbours), device=self.neighbours.device)
         last = torch.cat([self._cosines(part, self.neighbours[part, -1:]) for part in torch.split(rows, _BLOCK)])
         takes_none = ~self._present.all | (rows == 0)
         return GrowableTensor(last.squeeze(1).masked_fill(takes_none, torch.inf))
 
     def add(self, value: Tensor | None, apart: bool = False) -> None:
-        """Add a row, ``[F]``; None for one that has no such features. One ``apart`` becomes nobody's neighbour."""
+        """Add an item.
+
+        Args:
+            value: its features, ``[F]``; None if it has none.
+            apart: whether it is no other item's neighbour.
+        """
         row, count = self.neighbours.shape
         own, farthest = self.neighbours.new_zeros(1, count), torch.inf
         if value is not None:
@@ -56,25 +61,25 @@ class Neighbourhood:
             own[0, : len(near)] = near.to(own.dtype)
             farthest = float(best.values[-1]) if len(near) == count else -torch.inf
             if not apart:
-                self._stand_in_others(row, cosine)
+                self._insert(row, cosine)
         self._farthest.append(self._farthest.all.new_tensor([farthest]))
         self._values.append(self._values.all.new_zeros(1, self._values.all.shape[1]) if value is None else value[None])
         self._present.append(self._present.all.new_tensor([value is not None and not apart]))
         self._neighbours.append(own)
 
-    def _stand_in_others(self, row: int, cosine: Tensor) -> None:
-        """Put a new row among the neighbours of those that it is nearer to than their last one."""
+    def _insert(self, row: int, cosine: Tensor) -> None:
+        """Make a new item a neighbour of the items that it is nearer to than their last neighbour; cosines ``[N]``."""
         nearer = (cosine > self._farthest.all).nonzero().squeeze(1)
-        their = self.neighbours[nearer]
-        candidates = torch.cat([their, their.new_full((len(nearer), 1), row)], dim=1)
-        cosines = torch.cat([self._cosines(nearer, their), cosine[nearer, None]], dim=1)
+        former = self.neighbours[nearer]
+        candidates = torch.cat([former, former.new_full((len(nearer), 1), row)], dim=1)
+        cosines = torch.cat([self._cosines(nearer, former), cosine[nearer, None]], dim=1)
         best = cosines.sort(dim=1, descending=True, stable=True)
-        count = their.shape[1]
+        count = former.shape[1]
         self.neighbours[nearer] = candidates.gather(1, best.indices[:, :count])
         self._farthest.all[nearer] = best.values[:, count - 1]
 
     def _cosines(self, rows: Tensor, neighbours: Tensor) -> Tensor:
-        """Of rows ``[n]`` with some of theirs, ``[n, k]``; -inf where there are none."""
+        """Cosines of items, ``[n]``, with neighbours of theirs, ``[n, k]``; -inf for none."""
         values = self._values.all
         cosine = F.cosine_similarity(values[rows][:, None], values[neighbours.long()], dim=2)
         return cosine.where(neighbours > 0, -torch.inf)

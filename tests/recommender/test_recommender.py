@@ -18,11 +18,11 @@ from recbole_llm_interest.content.features import Features
 from recbole_llm_interest.content.neighbours import nearest_neighbours
 from recbole_llm_interest.errors import CheckpointError, LLMInterestError, RequestError, StateError, StorageError
 from recbole_llm_interest.recommender import Calibration, Recommender, join
+from recbole_llm_interest.recommender.event_log import EventLog
 from recbole_llm_interest.recommender.interests import InterestMap
 from recbole_llm_interest.recommender.loading import Trained
 from recbole_llm_interest.recommender.neighbourhood import Neighbourhood
 from recbole_llm_interest.recommender.search import ApproximateIndex, exact_best
-from recbole_llm_interest.recommender.user_state import EventLog
 from recbole_llm_interest.training.comparison import run
 
 START = 1_700_000_000.0
@@ -718,7 +718,7 @@ def test_command_line(checkpoint, here, capsys):
     text = capsys.readouterr().out
     assert "after 9 events" in text
     assert "| A film about volcanoes" in text
-    assert "they sum to it" in text
+    assert "sum to the score" in text
     assert main([*start, "--history=i0,i1", "--save_state=state", "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
     recommender = Recommender.load(checkpoint)
@@ -730,8 +730,8 @@ def test_command_line(checkpoint, here, capsys):
     assert {found["item"] for found in answer["recommendations"]} == {"i3", "i4", "i5"}
     for words, complaint in (
         (["--history=nobody"], "unknown item 'nobody'"),
-        (["--times=soon"], "--times=soon is no list of numbers"),
-        (["--state=state", "--user=u3"], "says who the user is"),
+        (["--times=soon"], "--times=soon is not a list of numbers"),
+        (["--state=state", "--user=u3"], "--state has the user already"),
         (["--history=i1", "--nonsense=3"], "unknown setting 'nonsense'"),
         (["--k=two"], "argument --k: invalid int value: 'two'"),
     ):
@@ -758,12 +758,12 @@ def test_command_line_chooses_from_a_pool_in_a_file(checkpoint, here, capsys):
     assert {one["item"] for one in answer["recommendations"]} == {f"ad{n}" for n in range(8)}
     assert {one["title"] for one in answer["recommendations"]} == {one["title"] for one in pool}
     for text, words, complaint in (
-        ('{"item_id": "ad1", "title": "x"}\n{"title": "y"}', [], "ads.jsonl, line 2: it is no JSON object with"),
-        ('["ad1"]', [], "line 1: it is no JSON object"),
-        ('{"item_id": "ad1", "title": "x"}\n' * 2, [], "line 2: item_id 'ad1' is no text, or comes twice"),
+        ('{"item_id": "ad1", "title": "x"}\n{"title": "y"}', [], "ads.jsonl, line 2: it is not a JSON object with"),
+        ('["ad1"]', [], "line 1: it is not a JSON object"),
+        ('{"item_id": "ad1", "title": "x"}\n' * 2, [], "line 2: item_id 'ad1' is not text, or occurs twice"),
         ('{"item_id": "i1", "title": "x"}', [], "'i1' is already in the catalog"),
         ("", [], "the candidates are empty"),
-        ("", ["--candidates=i1"], "--pool and --candidates both say"),
+        ("", ["--candidates=i1"], "--pool and --candidates exclude each other"),
         (None, [], "pool ads.jsonl cannot be read"),
     ):
         (here / "ads.jsonl").unlink() if text is None else (here / "ads.jsonl").write_text(text)
