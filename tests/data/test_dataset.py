@@ -1,4 +1,4 @@
-"""The data set gives what RecBole's own gives, and training sees every target once and no other."""
+"""The data set equals RecBole's own, and training covers every target exactly once."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from recbole_llm_interest.errors import DataError, SettingsError
 
 @pytest.mark.parametrize("length", [6, 50])
 @pytest.mark.parametrize("dataset", ["cycle", "ml-100k"])
-def test_splits_and_histories_are_those_of_stock_recbole(built, dataset, length):
-    """Bit for bit the rows that RecBole's own sequential data set evaluates, on real data too."""
+def test_splits_and_histories_equal_stock_recbole(built, dataset, length):
+    """The same rows as in RecBole's own sequential data set, on real data, too."""
     overrides = {"MAX_ITEM_LIST_LENGTH": length, "dataset": dataset}
     _, _, _, _, *ours = built("LLMInterest", **overrides)
     _, _, _, _, *stock = built("GRU4Rec", **overrides)
@@ -31,8 +31,8 @@ def test_splits_and_histories_are_those_of_stock_recbole(built, dataset, length)
 
 
 @pytest.mark.parametrize("mode", ["valid_and_test", "valid_only", "test_only"])
-def test_leave_one_out_holds_out_stock_recboles_rows_in_its_order(built, here, mode):
-    """Users of every length, whose events lie between each other's in time."""
+def test_leave_one_out_equals_stock_recbole(built, here, mode):
+    """Users with histories of several lengths, whose events alternate in time."""
     events = [
         (f"u{u}", f"i{(3 * u + step) % 11}", float(17 * step + 5 * u)) for u in range(12) for step in range(1 + u % 5)
     ]
@@ -47,13 +47,13 @@ def test_leave_one_out_holds_out_stock_recboles_rows_in_its_order(built, here, m
     assert min(len(ours[0]), len(ours[1]) + len(ours[2])) > 0
 
 
-def test_split_that_recbole_does_not_know_is_refused(built):
+def test_unknown_leave_one_out_mode_is_an_error(built):
     with pytest.raises(SettingsError, match="LS: valid_and_tset"):
         built(eval_args={"split": {"LS": "valid_and_tset"}, "order": "TO", "group_by": "user", "mode": "full"})
 
 
 @pytest.mark.parametrize("index", [[2, 0, 5], np.array([2, 0, 5]), torch.tensor([2, 0, 5]), slice(1, 4), "mask"])
-def test_rows_are_those_of_stock_recboles_index(built, index):
+def test_indexing_equals_stock_recbole(built, index):
     _, _, _, _, valid, _ = built()
     data = valid._dataset
     if isinstance(index, str):
@@ -61,11 +61,11 @@ def test_rows_are_those_of_stock_recboles_index(built, index):
     ours, stock = data[index], data.inter_feat[index]
     for field in stock:
         assert torch.equal(ours[field], stock[field]), field
-    assert set(ours) - set(stock) == {"item_id_list", "item_length"}  # and nothing of what items and users are
+    assert set(ours) - set(stock) == {"item_id_list", "item_length"}  # and no content of items and users
 
 
 @pytest.mark.parametrize("length", [3, 6, 50])
-def test_training_covers_stock_recboles_targets_once_each(built, length):
+def test_training_targets_equal_those_of_stock_recbole(built, length):
     _, _, _, ours, *_ = built("LLMInterest", MAX_ITEM_LIST_LENGTH=length)
     _, _, _, stock, *_ = built("GRU4Rec", MAX_ITEM_LIST_LENGTH=length)
     wanted = sorted(zip(*(stock._dataset.inter_feat[f].tolist() for f in ("user_id", "item_id")), strict=True))
@@ -76,7 +76,7 @@ def test_training_covers_stock_recboles_targets_once_each(built, length):
     assert sorted(seen) == wanted
 
 
-def test_inputs_are_the_events_before_their_targets(built):
+def test_inputs_precede_their_targets(built):
     _, _, data, train, *_ = built("LLMInterest")
     id_of = data.field2token_id["item_id"]
     after = {id_of[f"i{n}"]: id_of[f"i{(n + 1) % len(SUBJECTS)}"] for n in range(len(SUBJECTS))}
@@ -88,8 +88,8 @@ def test_inputs_are_the_events_before_their_targets(built):
             assert after[int(item)] == int(following)
 
 
-def test_no_held_out_event_is_trained_on(built, settings):
-    """Each user's last two items come nowhere else in its history, so any sight of them in training is a leak."""
+def test_training_has_no_held_out_event(built, settings):
+    """Each user's last two items are not elsewhere in its history, so they must not be in training."""
     events = [(f"u{u}", f"i{u}-{step}", float(step)) for u in range(12) for step in range(8)]
     write_dataset(Path(settings["data_path"]), "unique", events)
     _, _, data, train, *_ = built("LLMInterest", "unique")
@@ -101,7 +101,7 @@ def test_no_held_out_event_is_trained_on(built, settings):
 
 
 @pytest.mark.parametrize("max_length", [1, 4, 7, 100])
-def test_windows_cover_each_target_once_and_stay_with_their_user(max_length):
+def test_windows_cover_each_target_of_a_user_once(max_length):
     user = torch.tensor([1] * 10 + [2] * 3 + [3])
     target = torch.cat([torch.arange(1, 11), torch.arange(13, 16), torch.tensor([20])])
     order = torch.randperm(len(user), generator=torch.Generator().manual_seed(0))
@@ -113,14 +113,14 @@ def test_windows_cover_each_target_once_and_stay_with_their_user(max_length):
     assert torch.equal((end - start)[newest], torch.tensor([10, 3, 1]).clamp(max=max_length))
 
 
-def test_batches_hold_about_as_many_targets_as_recbole_would(built):
+def test_batches_hold_about_train_batch_size_targets(built):
     _, _, _, train, *_ = built("LLMInterest", train_batch_size=20)
     targets = [int((batch["next_item_id_list"] > 0).sum()) for batch in train]
     assert len(targets) == len(train) == -(-sum(targets) // 20)
     assert max(targets) <= 20 + 6
 
 
-def test_epochs_are_shuffled_and_seeds_repeat(built):
+def test_epochs_are_shuffled_and_reproducible_by_seed(built):
     def epochs(seed):
         _, _, _, train, *_ = built("LLMInterest", seed=seed)
         return [[batch["user_id"].tolist() for batch in train] for _ in range(2)]
@@ -131,7 +131,7 @@ def test_epochs_are_shuffled_and_seeds_repeat(built):
     assert first != other
 
 
-def test_content_is_lined_up_by_token_whatever_the_order_of_rows(built, settings, here):
+def test_content_is_aligned_by_token_in_any_order_of_rows(built, settings, here):
     titles = {f"i{n}": f"A film about {subject}" for n, subject in enumerate(SUBJECTS)}
     write_dataset(here / "data", "shuffled", cycle_events(), dict(reversed(titles.items())))
     _, _, straight, *_ = built("LLMInterest")
@@ -140,7 +140,7 @@ def test_content_is_lined_up_by_token_whatever_the_order_of_rows(built, settings
     assert torch.allclose(straight.item_content["text"].values, turned.item_content["text"].values, atol=1e-5)
 
 
-def test_item_without_content_is_named_and_masked(built, here, caplog):
+def test_item_without_content_is_reported_and_masked(built, here, caplog):
     titles = {f"i{n}": subject for n, subject in enumerate(SUBJECTS) if n != 3} | {"i5": ""}
     write_dataset(here / "data", "holes", cycle_events(), titles)
     _, _, data, *_ = built("LLMInterest", "holes", filter_inter_by_user_or_item=False)
@@ -149,22 +149,22 @@ def test_item_without_content_is_named_and_masked(built, here, caplog):
     assert (~data.item_content["text"].present).nonzero().view(-1).tolist() == sorted([0, *missing])
 
 
-def test_item_without_content_is_an_error_where_asked_for(built, here):
+def test_item_without_content_is_an_error_with_strict_content(built, here):
     write_dataset(here / "data", "holes", cycle_events(), {"i0": "space"})
     with pytest.raises(DataError, match="7 of 8 items have no text"):
         built("LLMInterest", "holes", filter_inter_by_user_or_item=False, strict_content=True)
 
 
-def test_no_content_at_all_is_said_and_is_an_error_where_asked_for(built, here, caplog):
+def test_missing_content_is_reported_and_is_an_error_with_strict_content(built, here, caplog):
     write_dataset(here / "data", "bare", cycle_events())
     built("LLMInterest", "bare")
     assert "8 of 8 items have no text" in caplog.text
-    assert "users" not in caplog.text  # a data set that says nothing of its users is no fault
+    assert "users" not in caplog.text  # user content is optional
     with pytest.raises(DataError, match="8 of 8 items have no text"):
         built("LLMInterest", "bare", strict_content=True)
 
 
-def test_separator_of_the_atomic_files_holds_for_content_too(built, here):
+def test_field_separator_applies_to_content(built, here):
     write_dataset(here / "data", "commas", cycle_events(), {f"i{n}": subject for n, subject in enumerate(SUBJECTS)})
     for path in (here / "data" / "commas").iterdir():
         path.write_text(path.read_text().replace("\t", ","))
@@ -172,7 +172,7 @@ def test_separator_of_the_atomic_files_holds_for_content_too(built, here):
     assert data.item_content["text"].present.sum() == 8
 
 
-def test_presplit_data_is_refused_by_name(built, here):
+def test_presplit_data_is_an_error(built, here):
     write_dataset(here / "data", "split", cycle_events())
     path = here / "data" / "split" / "split.inter"
     for part in ("train", "valid", "test"):
@@ -181,16 +181,16 @@ def test_presplit_data_is_refused_by_name(built, here):
         built("LLMInterest", "split", benchmark_filename=["train", "valid", "test"])
 
 
-def test_data_without_any_content_still_runs_on_ids(built, here):
+def test_data_without_content_trains_on_ids(built, here):
     write_dataset(here / "data", "bare", cycle_events())
     _, model, *_ = built("LLMInterest", "bare")
     assert model.item_encoder.modalities == ["id"]
     assert model.user_encoder is None
-    with pytest.raises(DataError, match="nothing tells them apart"):
+    with pytest.raises(DataError, match="the items have no content and use_item_id is off"):
         built("LLMInterest", "bare", use_item_id=False)
 
 
-def test_user_with_one_event_takes_no_part_and_is_counted(built, here, caplog):
+def test_user_with_one_event_is_ignored_with_a_warning(built, here, caplog):
     write_dataset(here / "data", "lonely", [*cycle_events(), ("hermit", "i0", 1.0)])
     _, _, data, train, *_ = built("LLMInterest", "lonely")
     assert "1 users have only one event" in caplog.text
@@ -198,7 +198,7 @@ def test_user_with_one_event_takes_no_part_and_is_counted(built, here, caplog):
     assert all(hermit not in batch["user_id"] for batch in train)
 
 
-def test_interactions_without_time_are_refused(built, here):
+def test_interactions_without_timestamps_are_an_error(built, here):
     write_dataset(here / "data", "timeless", cycle_events())
     path = here / "data" / "timeless" / "timeless.inter"
     path.write_text("\n".join("\t".join(line.split("\t")[:2]) for line in path.read_text().splitlines()))
@@ -206,8 +206,8 @@ def test_interactions_without_time_are_refused(built, here):
         built("LLMInterest", "timeless")
 
 
-def test_content_that_is_of_nobody_is_an_error_that_names_both_sides(built, settings):
-    """Ids with another prefix, say: the model would train on learnt vectors for "missing" alone."""
+def test_content_with_other_ids_is_an_error_that_names_both(built, settings):
+    """Such as ids with another prefix: every item would be without content."""
     content = Path(settings["data_path"]) / "cycle" / "content"
     content.mkdir()
     (content / "items.jsonl").write_text("".join(f'{{"item_id": "x{n}", "title": "film {n}"}}\n' for n in range(8)))

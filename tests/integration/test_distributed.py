@@ -105,7 +105,7 @@ def test_unsupported_models_are_trained_by_one_process(settings, caplog):
     assert shared == {"LLMInterest": True, "SASRec": True, "FPMC": True, "Pop": False, "BPR": False, "S3Rec": False}
     (result,) = run(["Pop"], "cycle", config_dict=settings, nproc=2)
     assert result.environment_info["processes"] == 1
-    assert "Pop is trained by one process" in caplog.text
+    assert "Pop does not support training by several processes: one is used" in caplog.text
 
 
 def fail_in_the_second_epoch(row, config):

@@ -21,8 +21,6 @@ from recbole.data.interaction import Interaction
 from recbole.quick_start import load_data_and_model, run_recbole
 from recbole.utils import get_model, get_trainer
 
-from recbole_llm_interest.errors import StorageError
-from recbole_llm_interest.io.files import write_atomically
 from recbole_llm_interest.patches import PATCHES, data, environment, security, training
 
 NEW_YEAR = 1_704_067_200.0  # of 2024, in epoch seconds
@@ -231,20 +229,6 @@ def test_pop_counts_each_interaction_and_no_negatives(settings):
 
 
 # --- files
-
-
-def test_failed_write_keeps_the_old_file(tmp_path):
-    path = tmp_path / "checkpoint.pth"
-    write_atomically(path, lambda file: file.write(b"old"))
-
-    def fail(file):
-        file.write(b"half of the n")
-        raise OSError(28, "No space left on device")
-
-    with pytest.raises(StorageError, match=r"No space left on device.*free some space"):
-        write_atomically(path, fail)
-    assert path.read_bytes() == b"old"
-    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_tensorboard_is_written_beside_the_log(settings, here):

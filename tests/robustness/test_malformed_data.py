@@ -1,4 +1,4 @@
-"""Naughty data: whatever stands in a file, no traceback, and no item or user comes or goes unsaid."""
+"""Malformed data: every invalid file is one error of one line, and every skipped row is reported."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from recbole_llm_interest.evaluation.variants import read_variants
 from recbole_llm_interest.io.atomic_files import AtomicFormat, drop_rows, read_atomic_file, read_header
 from recbole_llm_interest.training.config import keys_of_files
 
-#: what has been read as something else, somewhere, by something: each is an id, a title and a line of ids below
+#: values that some reader has misread; each is tested as an id, as a title and as a line of ids
 VALUES = {
     "quote": '"',
     "open quote": '"The beginning',
@@ -78,7 +78,7 @@ VALUES = {
     "path": "../../etc/passwd",
     "255 characters": "x" * 255,
 }  # fmt: skip
-naughty_value = pytest.mark.parametrize("value", VALUES.values(), ids=VALUES.keys())
+each_value = pytest.mark.parametrize("value", VALUES.values(), ids=VALUES.keys())
 TEXT = {"user_id": "token", "item_id": "token", "timestamp": "float"}
 
 
@@ -93,9 +93,9 @@ def read_events(path: Path, layout: AtomicFormat = AtomicFormat(), **options) ->
     return read_atomic_file(path, layout, TEXT, **options)
 
 
-@naughty_value
+@each_value
 @pytest.mark.parametrize("column", ["user_id", "item_id"])
-def test_id_of_an_event_is_what_stands_there(value, column, tmp_path):
+def test_ids_of_events_are_read_verbatim(value, column, tmp_path):
     rows = [{"user_id": "u", "item_id": "i"} | {column: token} for token in ("before", value, "after")]
     lines = [f"{row['user_id']}\t{row['item_id']}\t{time}" for time, row in enumerate(rows)]
     events = read_events(
@@ -105,10 +105,10 @@ def test_id_of_an_event_is_what_stands_there(value, column, tmp_path):
     assert list(events["timestamp"]) == [0, 1, 2]
 
 
-@naughty_value
+@each_value
 @pytest.mark.parametrize("column", ["item_id", "title"])
 @pytest.mark.parametrize("file", ["d.item", "content/items.jsonl"])
-def test_item_is_what_its_row_says(value, column, file, tmp_path):
+def test_item_ids_and_titles_are_read_verbatim(value, column, file, tmp_path):
     rows = [
         {"item_id": str(number), "title": f"Film {number}", "year": "1995"} | ({column: value} if number == 2 else {})
         for number in (1, 2, 3)
@@ -126,9 +126,9 @@ def test_item_is_what_its_row_says(value, column, file, tmp_path):
     assert texts == {"1": "title: Film 1", "3": "title: Film 3"} | ({token: f"title: {shown}"} if shown else {})
 
 
-@naughty_value
+@each_value
 @pytest.mark.parametrize("file", ["f.ids.tsv", "f.ids.json"])
-def test_features_go_to_the_id_that_stands_there(value, file, tmp_path):
+def test_precomputed_features_belong_to_verbatim_ids(value, file, tmp_path):
     rows = np.arange(6, dtype=np.float32).reshape(3, 2)
     np.save(tmp_path / "f.npy", rows)
     ids = ["before", value, "after"]
@@ -138,19 +138,21 @@ def test_features_go_to_the_id_that_stands_there(value, file, tmp_path):
 
 
 @pytest.mark.parametrize("model", ["Pop", "SASRec", "LLMInterest"])
-def test_no_item_or_user_is_lost_on_the_way_to_a_model(model, built, settings):
-    """All naughty ids at once, as users and as items, for our model and for RecBole's."""
+def test_models_get_every_item_and_user(model, built, settings):
+    """All values at once, as users and as items, for LLMInterest and for stock models."""
     tokens = list(VALUES.values())
     lines = [
         f"{user}\t{tokens[(place + step) % len(tokens)]}\t{step}\r"
         for place, user in enumerate(tokens)
         for step in range(4)
     ]
-    folder = Path(settings["data_path"]) / "naughty"
-    write(folder / "naughty.inter", "\n".join(["user_id:token\titem_id:token\ttimestamp:float\r", *lines]), "utf-8-sig")
-    write(folder / "naughty.item", "\n".join(["item_id:token\ttitle:token_seq", *(f"{t}\t{t}" for t in tokens)]))
+    folder = Path(settings["data_path"]) / "malformed"
+    write(
+        folder / "malformed.inter", "\n".join(["user_id:token\titem_id:token\ttimestamp:float\r", *lines]), "utf-8-sig"
+    )
+    write(folder / "malformed.item", "\n".join(["item_id:token\ttitle:token_seq", *(f"{t}\t{t}" for t in tokens)]))
     load = {"load_col": {"inter": ["user_id", "item_id", "timestamp"], "item": ["item_id", "title"]}}
-    _, _, data, *_ = built(model, "naughty", text_encoder="hashing", repeatable=True, **load)
+    _, _, data, *_ = built(model, "malformed", text_encoder="hashing", repeatable=True, **load)
     for field in ("user_id", "item_id"):
         assert list(data.field2id_token[field][1:]) == tokens
     assert len(data.item_feat) == len(tokens) + 1
@@ -179,7 +181,7 @@ LONG = "x" * 1_000_000
     ],
     ids=["plain", "mark", "CRLF", "mark, CRLF", "no last LF", "empty lines behind", "before", "between", "long id"],
 )  # fmt: skip
-def test_form_of_a_file_changes_nothing(data, kept, tmp_path, caplog):
+def test_line_ends_marks_and_empty_lines_do_not_matter(data, kept, tmp_path, caplog):
     (tmp_path / "d.inter").write_bytes(data)
     with caplog.at_level(logging.INFO):
         events = read_events(tmp_path / "d.inter", strict=True)
@@ -219,7 +221,7 @@ BROKEN_ROWS = {
 
 @pytest.mark.parametrize("ending", ["\n", "\r\n"], ids=["LF", "CRLF"])
 @pytest.mark.parametrize(("row", "reason"), BROKEN_ROWS.values(), ids=BROKEN_ROWS.keys())
-def test_row_that_cannot_be_used_is_counted_and_the_others_stay(row, reason, ending, tmp_path, caplog):
+def test_invalid_row_is_skipped_and_reported_and_the_others_are_kept(row, reason, ending, tmp_path, caplog):
     lines = [HEADER, "u1\ti1\t1", row, "u2\ti2\t2", "u3\ti3\t3"]
     path = write(tmp_path / "d.inter", ending.join(lines))
     events = read_events(path)
@@ -234,7 +236,7 @@ def test_row_that_cannot_be_used_is_counted_and_the_others_stay(row, reason, end
 
 
 @pytest.mark.parametrize(
-    ("times", "finding"),
+    ("times", "warning"),
     [
         ([5, -3, 7], "1 with a negative timestamp"),
         ([1_700_000_000, 1_700_000_001_000, 1_700_000_002], "timestamps in several units, in 2, 1 rows"),
@@ -245,20 +247,20 @@ def test_row_that_cannot_be_used_is_counted_and_the_others_stay(row, reason, end
         ([1_700_000_000_000, 9_900_000_000_000, 1_700_000_002_000], "1 with a timestamp in the future"),
     ],
 )
-def test_doubtful_times_are_kept_and_said(times, finding, tmp_path, caplog):
+def test_suspicious_timestamps_are_kept_with_a_warning(times, warning, tmp_path, caplog):
     lines = [HEADER, *(f"u\ti{number}\t{time}" for number, time in enumerate(times))]
     path = write(tmp_path / "d.inter", "\n".join(lines))
     assert list(read_events(path)["timestamp"]) == times
     (message,) = caplog.messages
-    assert f"3 rows read, 3 kept, 0 skipped: {finding}" in message
-    with pytest.raises(DataError, match=finding):
+    assert f"3 rows read, 3 kept, 0 skipped: {warning}" in message
+    with pytest.raises(DataError, match=warning):
         read_events(path, strict=True)
 
 
 @pytest.mark.parametrize(
     "times", [[1, 2, 3], [0, 0, 0], [0.25, 0.5, 1], [1995, 2001, 2020], [1.7e9, 1.7e9, 1.6e9], [1e12, 1.1e12, 1.2e12]]
 )
-def test_times_of_any_one_unit_are_not_doubted(times, tmp_path, caplog):
+def test_timestamps_in_one_unit_give_no_warning(times, tmp_path, caplog):
     lines = [HEADER, *(f"u\ti{number}\t{time!r}" for number, time in enumerate(times))]
     assert list(read_events(write(tmp_path / "d.inter", "\n".join(lines)), strict=True)["timestamp"]) == times
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
@@ -308,7 +310,7 @@ BROKEN_FILES = {
 
 
 @pytest.mark.parametrize(("data", "message"), BROKEN_FILES.values(), ids=BROKEN_FILES.keys())
-def test_file_that_cannot_be_used_is_one_error(data, message, tmp_path):
+def test_invalid_file_is_one_error(data, message, tmp_path):
     (tmp_path / "d.inter").write_bytes(data)
     with pytest.raises(DataError) as caught:
         read_events(tmp_path / "d.inter")
@@ -319,13 +321,13 @@ def test_file_that_cannot_be_used_is_one_error(data, message, tmp_path):
 @pytest.mark.parametrize(
     "encoding", ["utf-16", "utf-16-le", "utf-32", "latin-1", "cp1252", "UTF8", "utf-8-sig", "gb18030"]
 )
-def test_encoding_that_is_set_is_read(encoding, tmp_path):
+def test_configured_encoding_is_read(encoding, tmp_path):
     path = write(tmp_path / "d.inter", f"{HEADER}\nu1\tCaché\t1\r\nu2\ti2\t2\n", encoding)
     assert list(read_events(path, AtomicFormat(encoding=encoding), strict=True)["item_id"]) == ["Caché", "i2"]
     assert list(read_header(path, AtomicFormat(encoding=encoding))) == ["user_id", "item_id", "timestamp"]
 
 
-def test_layout_that_is_none_is_one_error(tmp_path):
+def test_invalid_format_or_path_is_one_error(tmp_path):
     path = write(tmp_path / "d.inter", f"{HEADER}\n{GOOD}")
     with pytest.raises(DataError, match="encoding='klingon' is not an encoding"):
         read_events(path, AtomicFormat(encoding="klingon"))
@@ -350,7 +352,7 @@ def test_layout_that_is_none_is_one_error(tmp_path):
         ("1e2", 100.0),
     ],
 )
-def test_number_that_is_missing_is_none_and_its_row_stays(cell, value, tmp_path):
+def test_missing_number_is_nan_and_its_row_is_kept(cell, value, tmp_path):
     path = write(tmp_path / "d.item", f"item_id:token\tprice:float\ni1\t1.5\ni2\t{cell}\ni3\t3\n")
     rows = read_atomic_file(
         path, AtomicFormat(), {"item_id": "token", "price": "float"}, ids=["item_id"], unique=True, strict=True
@@ -360,7 +362,7 @@ def test_number_that_is_missing_is_none_and_its_row_stays(cell, value, tmp_path)
 
 @pytest.mark.parametrize("cell", ["cheap", "inf", "1 2", "1;2", "0x1", "--"])
 @pytest.mark.parametrize("kind", ["float", "float_seq"])
-def test_number_that_is_none_is_counted(cell, kind, tmp_path, caplog):
+def test_row_with_an_invalid_number_is_skipped(cell, kind, tmp_path, caplog):
     if (kind, cell) == ("float_seq", "1 2"):
         cell = "1 nan"
     path = write(tmp_path / "d.item", f"item_id:token\tprice:{kind}\ni1\t1.5\ni2\t{cell}\ni3\t3\n")
@@ -369,7 +371,7 @@ def test_number_that_is_none_is_counted(cell, kind, tmp_path, caplog):
     assert "3 rows read, 2 kept, 1 skipped" in caplog.text
 
 
-def test_sequences_are_split_and_absurd_words_refused(tmp_path, caplog):
+def test_sequences_are_split_and_rows_with_long_words_skipped(tmp_path, caplog):
     path = write(
         tmp_path / "d.item", f"item_id:token\ttitle:token_seq\ni1\ta  b\ni2\t{LONG}\ni3\t\ni4\t{'ab ' * 300_000}\n"
     )
@@ -380,14 +382,14 @@ def test_sequences_are_split_and_absurd_words_refused(tmp_path, caplog):
     assert "1 with a word of more than 255 characters in 'title' (line 3)" in caplog.text
 
 
-def test_empty_cell_of_another_column_is_missing_and_a_word_is_not(tmp_path):
+def test_empty_token_is_missing_and_the_token_na_is_not(tmp_path):
     path = write(tmp_path / "d.item", "item_id:token\tbrand:token\ni1\t\ni2\tNA\n")
     rows = read_atomic_file(path, AtomicFormat(), {"item_id": "token", "brand": "token"}, ids=["item_id"])
     assert rows["brand"].isna().tolist() == [True, False]
 
 
 @pytest.mark.parametrize("kind", ["item", "user"])
-def test_id_that_comes_twice_keeps_its_first_row(kind, tmp_path, caplog):
+def test_duplicate_id_keeps_its_first_row(kind, tmp_path, caplog):
     path = write(tmp_path / f"d.{kind}", f"{kind}_id:token\tname:token\n1\ta\n01\tb\n1\tc\n2\td\n")
     rows = read_atomic_file(
         path, AtomicFormat(), {f"{kind}_id": "token", "name": "token"}, ids=[f"{kind}_id"], unique=True
@@ -396,7 +398,7 @@ def test_id_that_comes_twice_keeps_its_first_row(kind, tmp_path, caplog):
     assert f"1 with a duplicate {kind}_id (line 4)" in caplog.text
 
 
-def test_events_of_items_that_the_item_file_lacks_are_counted(built, settings, caplog):
+def test_events_of_items_without_a_row_are_reported(built, settings, caplog):
     path = Path(settings["data_path"]) / "cycle" / "cycle.item"
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
     load = {"load_col": {"inter": ["user_id", "item_id", "timestamp"], "item": ["item_id"]}}
@@ -410,7 +412,7 @@ def test_events_of_items_that_the_item_file_lacks_are_counted(built, settings, c
         built("Pop", repeatable=True, strict_data=True, **load)
 
 
-def test_strict_is_one_setting_for_every_model(built, settings):
+def test_strict_data_applies_to_every_model(built, settings):
     with (Path(settings["data_path"]) / "cycle" / "cycle.inter").open("a") as file:
         file.write("u0\ti0\tnever\n")
     for model in ("Pop", "LLMInterest"):
@@ -451,7 +453,7 @@ BROKEN_JSON = {
 
 @pytest.mark.parametrize("kind", ["item", "user"])
 @pytest.mark.parametrize("line", BROKEN_JSON.values(), ids=BROKEN_JSON.keys())
-def test_line_that_is_no_object_with_an_id_is_counted(line, kind, tmp_path, caplog):
+def test_invalid_json_line_is_skipped_and_reported(line, kind, tmp_path, caplog):
     lines = ['{"item_id": "i1", "title": "Heat"}', line, '{"item_id": 4, "title": "Ran"}']
     write(tmp_path / "content" / f"{kind}s.jsonl", "\n".join(lines).replace("item_id", f"{kind}_id"))
     catalogue = read_catalogue(tmp_path, "d", kind, f"{kind}_id")
@@ -478,10 +480,10 @@ def test_line_that_is_no_object_with_an_id_is_counted(line, kind, tmp_path, capl
         (bytes(1000), "none of its 1 rows"),
     ],
 )
-def test_file_of_json_that_cannot_be_used_is_one_error(data, message, tmp_path):
+def test_invalid_json_file_is_one_error(data, message, tmp_path):
     (tmp_path / "content").mkdir()
     (tmp_path / "content" / "items.jsonl").write_bytes(data)
-    if message is None:  # an array over several lines: what is an object in it is read, and the rest is counted
+    if message is None:  # an array over several lines: lines that are objects are read, and the others skipped
         assert read_catalogue(tmp_path, "d", "item", "item_id").tokens == ["1"]
         return
     with pytest.raises(DataError, match=message):
@@ -490,8 +492,8 @@ def test_file_of_json_that_cannot_be_used_is_one_error(data, message, tmp_path):
 
 # --- settings files
 
-#: a few lines that stand for a billion words
-LAUGHS = b"a0: &a0 [lol]\n" + b"".join(
+#: a few lines that expand to a billion values
+BILLION_LAUGHS = b"a0: &a0 [lol]\n" + b"".join(
     f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n".encode() for n in range(1, 10)
 )
 
@@ -517,9 +519,9 @@ LAUGHS = b"a0: &a0 [lol]\n" + b"".join(
         (b"--- 1\n--- 2\n", "is not readable YAML"),
         (b"epochs: 5\n---\nepochs: 6\n", "is not readable YAML"),
         (b"? [a, b]\n: 5\n", "is not readable YAML|does not hold"),
-        (LAUGHS, "holds more than 10,000 values after its aliases are expanded"),
+        (BILLION_LAUGHS, "holds more than 10,000 values after its aliases are expanded"),
         (
-            LAUGHS.replace(b"[", b"{<<: [").replace(b"]", b"]}").replace(b"{<<: [lol]}", b"{lol: 1}"),
+            BILLION_LAUGHS.replace(b"[", b"{<<: [").replace(b"]", b"]}").replace(b"{<<: [lol]}", b"{lol: 1}"),
             "more than 10,000 val",
         ),
         (b"a: &a [*a]\n", "is not readable YAML: the value in line 1 contains itself"),
@@ -530,9 +532,9 @@ LAUGHS = b"a0: &a0 [lol]\n" + b"".join(
     ],
 )
 @pytest.mark.parametrize("read", [lambda path: keys_of_files([str(path)]), read_variants])
-def test_settings_file_that_cannot_be_used_is_one_error(data, message, read, tmp_path, monkeypatch):
+def test_invalid_settings_file_is_one_error(data, message, read, tmp_path, monkeypatch):
     if read is read_variants and not re.search("YAML|bytes|values", message):
-        pytest.skip("rows have a form of their own")
+        pytest.skip("files of variants have another structure")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "s.yaml").write_bytes(data)
     started = time.process_time()
@@ -553,17 +555,17 @@ def test_settings_file_that_cannot_be_used_is_one_error(data, message, read, tmp
         b"%YAML 1.1\n---\nepochs: 5\nseed: 1\n...\n",
     ],
 )
-def test_form_of_a_settings_file_changes_nothing(data, tmp_path):
+def test_form_of_a_settings_file_does_not_matter(data, tmp_path):
     (tmp_path / "s.yaml").write_bytes(data)
     assert keys_of_files([str(tmp_path / "s.yaml")]) == ["epochs", "seed"]
 
 
-# --- rows taken out
+# --- removing rows
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "latin-1"])
 @pytest.mark.parametrize("ending", ["\n", "\r\n"])
-def test_rows_of_one_id_are_taken_out_and_the_others_stay_byte_for_byte(encoding, ending, tmp_path):
+def test_dropping_rows_keeps_the_others_byte_for_byte(encoding, ending, tmp_path):
     lines = [HEADER, "7\ta\t1", "07\t7\t7", "7.\ta\t1", "77\té\t1", "7\t\t", "", "8\t7\t2", '"7"\ta\t1']
     path = write(tmp_path / "d.inter", ending.join(lines) + ending, encoding)
     layout = AtomicFormat(encoding="utf-8" if encoding == "utf-8-sig" else encoding)

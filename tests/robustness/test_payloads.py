@@ -1,7 +1,7 @@
-"""Nothing that is read runs as code, and nothing is fetched: each payload here leaves a mark where it is let in.
+"""No file runs as code and nothing is downloaded unasked: each payload creates a folder if it is executed.
 
-Settings and search spaces as strings are in ``tests/patches``, features in ``test_imported.py``, and models
-that bring code along in ``test_encoders.py``, too.
+Strings of settings and search spaces are tested in ``tests/patches``, precomputed features in
+``tests/content/test_precomputed.py``, and models with code of their own in ``tests/content/test_encoders.py``, too.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from recbole_llm_interest.training.comparison import run
 
 
 class Payload:
-    """Leaves a mark in the current folder when it is unpickled."""
+    """Creates a folder in the current one when it is unpickled."""
 
     def __reduce__(self):
         return Path.mkdir, (Path("executed"),)
 
 
-def is_marked():
+def is_executed():
     return Path("executed").exists()
 
 
@@ -46,35 +46,35 @@ def zipped(path):
     torch.save({"config": {"model": "LLMInterest"}, "state_dict": {"weight": Payload()}}, path)
 
 
-def of_old_torch(path):
+def legacy_format(path):
     torch.save({"state_dict": {"weight": Payload()}}, path, _use_new_zipfile_serialization=False)
 
 
-WRITERS = [plain_pickle, zipped, of_old_torch]
+WRITERS = [plain_pickle, zipped, legacy_format]
 
 
 @pytest.mark.parametrize("write", WRITERS)
-def test_payloads_would_leave_a_mark(write, here):
+def test_payloads_are_executed_by_unsafe_loading(write, here):
     write(here / "file")
     torch.load(here / "file", weights_only=False) if write is not plain_pickle else pickle.loads(
         (here / "file").read_bytes()
     )
-    assert is_marked()
+    assert is_executed()
 
 
 # --- checkpoints
 
 
 @pytest.mark.parametrize("write", WRITERS)
-def test_checkpoint_is_evaluated_without_running_it(write, settings, here):
+def test_evaluating_a_checkpoint_does_not_execute_it(write, settings, here):
     write(here / "hostile.pth")
     with pytest.raises(CheckpointError, match="damaged, or not one that this package wrote"):
         run(["LLMInterest"], "cycle", config_dict=settings, checkpoint="hostile.pth")
-    assert not is_marked()
+    assert not is_executed()
 
 
 @pytest.mark.parametrize("write", WRITERS)
-def test_checkpoint_is_loaded_by_recboles_own_functions_without_running_it(write, built, here):
+def test_recboles_own_functions_do_not_execute_a_checkpoint(write, built, here):
     write(here / "hostile.pth")
     with pytest.raises(pickle.UnpicklingError):
         load_data_and_model("hostile.pth")
@@ -84,19 +84,19 @@ def test_checkpoint_is_loaded_by_recboles_own_functions_without_running_it(write
         trainer.resume_checkpoint("hostile.pth")
     with pytest.raises(pickle.UnpicklingError):
         trainer.evaluate(test, model_file="hostile.pth")
-    assert not is_marked()
+    assert not is_executed()
 
 
-def test_pretrained_weights_of_a_stock_model_are_read_without_running_them(built, here):
+def test_pretrained_weights_of_a_stock_model_are_not_executed(built, here):
     zipped(here / "hostile.pth")
     with pytest.raises(pickle.UnpicklingError):
         built(
             "NeuMF", use_pretrain=True, mf_pretrain_path="hostile.pth", mlp_pretrain_path="hostile.pth", repeatable=True
         )
-    assert not is_marked()
+    assert not is_executed()
 
 
-# --- what RecBole saves beside them
+# --- saved data sets and data loaders
 
 
 def saved_data_set(config, model):
@@ -111,7 +111,7 @@ def saved_loaders(config, model):
 
 @pytest.mark.parametrize("model", ["LLMInterest", "Pop"])
 @pytest.mark.parametrize("place", [saved_data_set, saved_loaders])
-def test_saved_data_is_unpickled_only_where_allowed(model, place, settings, here):
+def test_saved_data_is_unpickled_only_with_allow_pickle(model, place, settings, here):
     def prepare(**more):
         config = Config(model, "cycle", config_dict={**settings, "modalities": [], "repeatable": True, **more})
         plain_pickle(place(config, model))
@@ -119,23 +119,23 @@ def test_saved_data_is_unpickled_only_where_allowed(model, place, settings, here
 
     with pytest.raises(DataError, match=r"is a pickle, which can run any code .* allow_pickle=True"):
         prepare()
-    assert not is_marked()
-    with pytest.raises(Exception, match=r"config|iterable"):  # a path is no data set
+    assert not is_executed()
+    with pytest.raises(Exception, match=r"config|iterable"):  # the payload's result, a path, is not a data set
         prepare(allow_pickle=True)
-    assert is_marked()
+    assert is_executed()
 
 
-def test_checkpoint_cannot_allow_its_own_pickles(built, here):
+def test_checkpoint_cannot_set_allow_pickle(built, here):
     config, model, *_ = built("GRU4Rec", allow_pickle=True, dataset_save_path="hostile.pth")
     plain_pickle(here / "hostile.pth")
     trainer = get_trainer(config["MODEL_TYPE"], "GRU4Rec")(config, model)
     trainer._save_checkpoint(0)
     with pytest.raises(DataError, match=r"hostile\.pth is a pickle"):
         load_data_and_model(trainer.saved_model_file)
-    assert not is_marked()
+    assert not is_executed()
 
 
-def test_saved_data_is_used_where_allowed(settings):
+def test_saved_data_is_used_with_allow_pickle(settings):
     config = Config("Pop", "cycle", config_dict={**settings, "save_dataset": True, "allow_pickle": True})
     first = create_dataset(config)
     again = create_dataset(config)
@@ -147,7 +147,7 @@ def test_saved_data_is_used_where_allowed(settings):
 # --- strings and arrays of stock models
 
 
-def test_teacher_is_a_name(built, settings, here):
+def test_teacher_of_kd_dagfm_is_not_executed(built, settings, here):
     path = here / "data" / "cycle" / "cycle.inter"
     path.write_text(path.read_text().replace("timestamp:", "label:"))
     context = {
@@ -156,18 +156,18 @@ def test_teacher_is_a_name(built, settings, here):
     }  # fmt: skip
     with pytest.raises(SettingsError, match="is unknown: choose one of KD_DAGFM, DAGFM, CrossNet"):
         built("KD_DAGFM", teacher="__import__('pathlib').Path('executed').mkdir()", **context)
-    assert not is_marked()
+    assert not is_executed()
     teacher = {"t_depth": 2, "t_embedding_size": 8, "depth": 2, "type": "inner"}
     assert built("KD_DAGFM", teacher="CrossNet", **teacher, **context)
 
 
-def test_item_embeddings_of_ldiffrec_are_numbers(built, here):
+def test_item_embeddings_of_ldiffrec_are_not_unpickled(built, here):
     path = here / "data" / "cycle" / "item_emb.npy"
     np.save(path, np.array([Payload()] * 8, dtype=object), allow_pickle=True)
     general = {"n_cate": 2, "repeatable": True, "embedding_size": 16}
     with pytest.raises(ValueError, match="allow_pickle=False"):
         built("LDiffRec", **general)
-    assert not is_marked()
+    assert not is_executed()
 
 
 # --- models
@@ -200,17 +200,17 @@ def hostile_activation(folder):
 
 
 @pytest.mark.parametrize("poison", [hostile_weights, hostile_module, hostile_activation])
-def test_text_model_is_loaded_without_running_what_it_brings(poison, here, monkeypatch):
+def test_loading_a_text_model_does_not_execute_its_files(poison, here, monkeypatch):
     shutil.copytree(bundled_model(), here / "model")
-    monkeypatch.syspath_prepend(str(here / "model"))  # as if one had changed into the folder
+    monkeypatch.syspath_prepend(str(here / "model"))  # as if the model's folder were the current one
     poison(here / "model")
     with pytest.raises(EncoderError, match="does not load"):
         create_encoder("text", ContentSettings(text_encoder=str(here / "model"))).encode(["a text"])
-    assert not is_marked()
+    assert not is_executed()
 
 
 @pytest.mark.parametrize("write", WRITERS)
-def test_image_checkpoint_is_loaded_without_running_it(write, here):
+def test_loading_an_image_checkpoint_does_not_execute_it(write, here):
     from io import BytesIO
 
     from PIL import Image
@@ -221,10 +221,10 @@ def test_image_checkpoint_is_loaded_without_running_it(write, here):
     Image.new("RGB", (8, 8)).save(image, "PNG")
     with pytest.raises(EncoderError, match="does not load"):
         create_encoder("image", settings).load(image)
-    assert not is_marked()
+    assert not is_executed()
 
 
-def test_audio_model_is_loaded_without_running_its_weights(here):
+def test_loading_an_audio_model_does_not_execute_its_weights(here):
     import transformers
 
     small = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
@@ -234,15 +234,15 @@ def test_audio_model_is_loaded_without_running_its_weights(here):
     sound = np.zeros((16_000, 1), dtype=np.float32)
     with pytest.raises(EncoderError, match="does not load"):
         create_encoder("audio", ContentSettings(audio_encoder="model")).encode([[sound[:, 0]]])
-    assert not is_marked()
+    assert not is_executed()
 
 
 # --- the network
 
 
 @pytest.mark.parametrize("model", ["Pop", "LLMInterest", "KGAT"])
-def test_data_set_that_is_not_there_is_not_downloaded(model, settings, network):
-    """RecBole has an address for ml-1m."""
+def test_missing_data_set_is_not_downloaded(model, settings, network):
+    """RecBole has a URL of ml-1m."""
     config = Config(model, "ml-1m", config_dict=settings)
     with pytest.raises(DataError, match=r"does not exist|are never downloaded"):
         create_dataset(config)
@@ -256,12 +256,12 @@ def test_data_set_that_is_not_there_is_not_downloaded(model, settings, network):
     [{"text_encoder": "someone/text"}, {"image_encoder": "hf-hub:someone/image"}, {"image_encoder": "ViT-B-32"},
      {"audio_encoder": "someone/audio"}],
 )  # fmt: skip
-def test_hub_is_asked_only_where_allowed(named, network):
+def test_hub_is_contacted_only_with_download_weights(named, network):
     (modality,) = (key.split("_")[0] for key in named)
     with pytest.raises(EncoderError, match="the hub is not asked unless download_weights=True"):
         create_encoder(modality, ContentSettings(**named)).prepare()
     assert not network
-    with pytest.raises(EncoderError, match="and the hub did not give it"):
+    with pytest.raises(EncoderError, match="and the download from the hub failed"):
         create_encoder(modality, ContentSettings(**named, download_weights=True)).prepare()
     assert network
 

@@ -1,4 +1,4 @@
-"""What holds for any input, not only for those that someone thought of (hypothesis), and the fuzz targets' corpus."""
+"""Properties that hold for any input (hypothesis), and the corpus of the fuzz targets."""
 
 from __future__ import annotations
 
@@ -27,11 +27,13 @@ from recbole_llm_interest.model.scoring import ScoringRule
 sys.path.insert(0, str(REPOSITORY / "tests" / "fuzz"))
 from targets import TARGETS
 
-#: the same examples every time, so that a failure is a change's and not chance's
-few = settings(max_examples=40, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
-many = settings(few, max_examples=200)
+#: the same examples in every run, so that only a change of the code makes a test fail
+few_examples = settings(
+    max_examples=40, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
+)
+many_examples = settings(few_examples, max_examples=200)
 
-#: what may stand in a cell of a file of lines
+#: values of a cell
 cells = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\t\n\0"), max_size=20)
 filled = cells.map(lambda cell: f"{cell}x")
 times = st.floats(allow_nan=False, allow_infinity=False)
@@ -49,11 +51,11 @@ def quiet():
 
 
 @pytest.mark.slow
-@many
+@many_examples
 @given(
     st.lists(st.tuples(filled, filled, times), min_size=1, max_size=8), st.sampled_from(["\n", "\r\n"]), st.booleans()
 )
-def test_events_are_what_was_written(events, ending, has_mark):
+def test_events_are_read_as_written(events, ending, has_mark):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "d.inter")
         lines = ["user_id:token\titem_id:token\ttimestamp:float", *(f"{u}\t{i}\t{t!r}" for u, i, t in events)]
@@ -63,10 +65,10 @@ def test_events_are_what_was_written(events, ending, has_mark):
     assert list(rows.itertuples(index=False, name=None)) == events
 
 
-@many
+@many_examples
 @given(st.lists(st.lists(cells, min_size=1, max_size=4), min_size=1, max_size=8))
-def test_rows_are_kept_or_refused_as_a_plain_reading_says(rows):
-    """Against a loop over lines: three columns, an id, and no id twice."""
+def test_rows_are_kept_and_skipped_as_by_a_loop_over_lines(rows):
+    """Valid rows have three columns and an id that is new."""
     kept, seen = [], set()
     for cells_ in rows:
         if len(cells_) == 3 and cells_[0] and cells_[0] not in seen:
@@ -86,9 +88,9 @@ def test_rows_are_kept_or_refused_as_a_plain_reading_says(rows):
     assert sum(line.split("\t")[0] == kept[0][0] for line in left) == 0 or "\r" in kept[0][0]
 
 
-@many
+@many_examples
 @given(st.dictionaries(cells.filter(bool), st.text(st.characters(exclude_characters="\0")), min_size=1, max_size=6))
-def test_items_of_json_lines_are_what_was_written(titles):
+def test_items_of_json_lines_are_read_as_written(titles):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "content", "items.jsonl")
         path.parent.mkdir()
@@ -102,15 +104,15 @@ def test_items_of_json_lines_are_what_was_written(titles):
     assert texts == {token: title for token, title in shown.items() if title}
 
 
-# --- the store
+# --- the feature store
 
 
-@few
+@few_examples
 @given(
     st.lists(st.dictionaries(keys, st.integers(0, 2**16), min_size=1, max_size=5), min_size=1, max_size=4), st.data()
 )
-def test_store_gives_back_what_was_written_or_nothing(shards, data):
-    """However a shard is damaged, no row is ever wrong."""
+def test_damaged_store_returns_written_rows_or_none(shards, data):
+    """Whatever byte of a shard is damaged, no wrong row is returned."""
     with tempfile.TemporaryDirectory() as folder:
         store = FeatureStore(Path(folder), "text", "some")
         written = {}
@@ -136,13 +138,13 @@ def test_store_gives_back_what_was_written_or_nothing(shards, data):
 # --- the tracker and the losses
 
 
-@few
+@few_examples
 @given(
     encoder=st.sampled_from(["lstm", "gru", "transformer"]), layers=st.integers(1, 2), users=st.integers(1, 3),
     length=st.integers(1, 7), cut=st.integers(0, 6), padding=st.integers(0, 3), attention=st.booleans(),
     skip=st.booleans(), seed=st.integers(0, 99),
 )  # fmt: skip
-def test_events_one_by_one_are_the_history_at_once(encoder, layers, users, length, cut, padding, attention, skip, seed):
+def test_tracker_step_equals_forward(encoder, layers, users, length, cut, padding, attention, skip, seed):
     torch.manual_seed(seed)
     tracker = InterestTracker(
         input_size=4, hidden_size=8, num_layers=layers, dropout_prob=0.3, user_size=3, encoder=encoder, max_length=10,
@@ -155,16 +157,16 @@ def test_events_one_by_one_are_the_history_at_once(encoder, layers, users, lengt
         for place in range(length):
             interest, state = tracker.step(items[:, place], state)
             assert torch.allclose(interest, whole[:, place], atol=1e-5)
-            if place == cut:  # a state may be put aside and taken up
+            if place == cut:  # a state can be saved and restored
                 state = state._replace(carried=state.carried.clone(), past=state.past.clone())
 
 
-@few
+@few_examples
 @given(
     targets=st.integers(1, 9), candidates=st.integers(1, 6), wanted=st.integers(1, 3), width=st.integers(1, 4),
     temperature=st.sampled_from([None, 0.07, 1.0]), seed=st.integers(0, 99),
 )  # fmt: skip
-def test_next_item_loss_is_cross_entropy(targets, candidates, wanted, width, temperature, seed):
+def test_next_item_loss_equals_cross_entropy(targets, candidates, wanted, width, temperature, seed):
     torch.manual_seed(seed)
     interest = torch.randn(targets, width, dtype=torch.float64, requires_grad=True)
     items = torch.randn(candidates, width, dtype=torch.float64, requires_grad=True)
@@ -181,9 +183,9 @@ def test_next_item_loss_is_cross_entropy(targets, candidates, wanted, width, tem
     assert all(torch.allclose(a, b, atol=1e-9) for a, b in zip(ours, theirs, strict=True))
 
 
-@few
+@few_examples
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=6), st.integers(0, 99))
-def test_info_nce_is_a_loop_over_rows(groups, seed):
+def test_info_nce_equals_a_loop_over_rows(groups, seed):
     torch.manual_seed(seed)
     views = F.normalize(torch.randn(2, len(groups), 5, dtype=torch.float64), dim=-1)
     group = torch.tensor(groups)
@@ -196,7 +198,7 @@ def test_info_nce_is_a_loop_over_rows(groups, seed):
     assert torch.allclose(info_nce(*views, group[:, None] == group, 0.2), expected)
 
 
-# --- fuzz targets: their corpus, what is near it, and what is not
+# --- fuzz targets: their corpus, and mutations of it
 
 CORPUS = [(path.parent.name, path) for path in sorted((REPOSITORY / "tests" / "fuzz" / "corpus").glob("*/*"))]
 
@@ -208,10 +210,10 @@ def test_corpus_passes(target, path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("target", TARGETS)
-def test_what_is_near_the_corpus_passes(target):
+def test_mutations_of_the_corpus_pass(target):
     seeds = [path.read_bytes() for name, path in CORPUS if name == target]
 
-    @many
+    @many_examples
     @given(
         st.sampled_from(seeds),
         st.lists(st.tuples(st.floats(0, 1), st.binary(max_size=3), st.integers(0, 6)), max_size=5),

@@ -8,7 +8,7 @@ An interaction file may have hundreds of millions of rows, so all code works on 
 single lines.
 """
 
-from recbole_llm_interest.io.atomic_files.format import (
+from recbole_llm_interest.io.atomic_files.file_format import (
     MAX_TOKEN_CHARACTERS,
     AtomicFormat,
     format_columns,

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from recbole_llm_interest.io.atomic_files.format import MAX_TOKEN_CHARACTERS
+from recbole_llm_interest.io.atomic_files.file_format import MAX_TOKEN_CHARACTERS
 from recbole_llm_interest.io.atomic_files.lines import LineNumbers, LineScan
 from recbole_llm_interest.io.row_report import RowReport
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from recbole_llm_interest.io.atomic_files.format import AtomicFormat, read_line_blocks
+from recbole_llm_interest.io.atomic_files.file_format import AtomicFormat, read_line_blocks
 from recbole_llm_interest.io.row_report import RowReport
 
 LineNumbers = NDArray[np.int64]

@@ -14,7 +14,7 @@ import pandas as pd
 
 from recbole_llm_interest.errors import DataError
 from recbole_llm_interest.io.atomic_files.columns import Column, RowTable
-from recbole_llm_interest.io.atomic_files.format import (
+from recbole_llm_interest.io.atomic_files.file_format import (
     MAX_TOKEN_CHARACTERS,
     AtomicFormat,
     format_columns,
@@ -63,8 +63,7 @@ def read_atomic_file(
         table.convert(Column(name, kind, name in ids or name == time_field, atomic_format.sequence_separator))
     if unique and id_columns:
         table.skip_duplicates(id_columns)
-    if time_field in columns:
-        report.warnings += timestamp_warnings(table.frame[time_field].to_numpy())
+    report.warnings += timestamp_warnings(table.frame[time_field].to_numpy()) if time_field in columns else ()
     report.finish(scan.row_count)
     return table.frame
 

@@ -1,0 +1,71 @@
+"""Files are written completely or not at all, and a name is locked by one process at a time."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from recbole_llm_interest.errors import StorageError
+from recbole_llm_interest.io.files import exclusive_lock, remove_unfinished, try_lock, write_atomically, write_text
+
+
+def test_failed_write_keeps_the_old_file(tmp_path):
+    path = tmp_path / "checkpoint.pth"
+    write_atomically(path, lambda file: file.write(b"old"))
+
+    def fail(file):
+        file.write(b"half of the n")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(StorageError, match=r"No space left on device.*free some space"):
+        write_atomically(path, fail)
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_new_file_has_the_permissions_of_the_umask(tmp_path):
+    umask = os.umask(0o027)
+    try:
+        write_text(tmp_path / "folder" / "a.txt", "é")
+    finally:
+        os.umask(umask)
+    assert (tmp_path / "folder" / "a.txt").stat().st_mode & 0o777 == 0o640
+    assert (tmp_path / "folder" / "a.txt").read_bytes() == "é".encode()
+
+
+def test_error_names_the_remedy_and_the_hint(tmp_path):
+    (tmp_path / "folder").write_text("a file where a folder should be")
+    with pytest.raises(
+        StorageError, match=r"move the file or folder that has its name .*, or set feature_cache; a prev"
+    ):
+        write_text(tmp_path / "folder" / "a.txt", "text", "set feature_cache")
+
+
+def test_files_of_killed_processes_are_removed_and_those_in_use_kept(tmp_path):
+    abandoned = tmp_path / ".a.txt.killed"
+    abandoned.write_text("half")
+
+    def write(file):
+        in_use = {path.name for path in tmp_path.iterdir()}
+        assert abandoned.name not in in_use
+        remove_unfinished(tmp_path / "a.txt")
+        assert {path.name for path in tmp_path.iterdir()} == in_use
+        file.write(b"whole")
+
+    write_atomically(tmp_path / "a.txt", write)
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"whole"]
+
+
+def test_name_is_locked_once(tmp_path):
+    with exclusive_lock(tmp_path / "table", "give another name"):
+        with try_lock(tmp_path / "table") as is_locked:
+            assert not is_locked
+        with (
+            pytest.raises(StorageError, match="table is in use by another run: wait until that run ends, or give anot"),
+            exclusive_lock(tmp_path / "table", "give another name"),
+        ):
+            pass
+    with try_lock(tmp_path / "table") as is_locked:
+        assert is_locked
+    assert not list(tmp_path.iterdir())
