@@ -123,6 +123,19 @@ def test_a_run_that_goes_on_is_one_that_nobody_disturbed(given, here, stop_befor
 
 
 @pytest.mark.slow
+def test_resume_state_of_an_earlier_version_is_resumed(given, here, stop_before):
+    """Its keys had other names."""
+    (undisturbed,) = run(["GRU4Rec"], "cycle", config_dict=given)
+    path = interrupted(here, "GRU4Rec", given, stop_before)
+    state = torch.load(path, weights_only=True)
+    former = {"progress": "record", "random_states": "draws", "counters": "numbers"}
+    state = {former.get(key, key): value for key, value in state.items()}
+    state["run"]["in_effect"] = state["run"].pop("effective_settings")
+    torch.save(state, path)
+    (resumed,) = run(["GRU4Rec"], "cycle", config_dict=given, resume=str(path))
+    assert (resumed.test, resumed.losses) == (undisturbed.test, undisturbed.losses)
+
+
 def test_a_table_goes_on_by_the_same_command(given, here, stop_before, capfd):
     words = ["--dataset=cycle", *(f"--{key}={value}" for key, value in given.items())]
     assert main(["--model=GRU4Rec,Pop", *words, "--table=left-alone"]) == 0
