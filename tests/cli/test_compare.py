@@ -40,7 +40,7 @@ def test_comparison_is_printed_and_written(words, capsys):
     assert len({result["test_digest"] for result in results}) == 1
 
 
-def test_general_models_rank_seen_items_too(words, settings):
+def test_general_models_rank_seen_items(words, settings):
     """On the cycle every test item has been seen before: a general model that drops seen items would never hit."""
     (result,) = run(["Pop"], "cycle", config_dict={**settings, "topk": [8], "valid_metric": "NDCG@8"})
     assert result.test["recall@8"] == 1.0
@@ -55,7 +55,7 @@ def test_rows_on_different_events_are_called_incomparable(settings, here):
     assert "NOT tested on the same events (GRU4Rec: 24 among all 8 items; Pop: 25 among" in as_table(results)
 
 
-def test_the_line_below_the_table_says_what_was_done(settings):
+def test_line_below_the_table_describes_the_evaluation(settings):
     from recbole_llm_interest.evaluation.table import as_table
 
     sampled = {"split": {"LS": "test_only"}, "order": "TO", "mode": "uni2", "group_by": "user"}
@@ -178,7 +178,7 @@ def test_checkpoint_of_other_content_settings_is_refused(words, settings, capsys
 
 
 @pytest.mark.parametrize("control", ["shuffled", "random"])
-def test_checkpoint_of_a_control_is_of_its_seed(words, settings, capsys, control):
+def test_checkpoint_with_controlled_content_needs_its_seed(words, settings, capsys, control):
     """Another seed gives the items other content than the weights were trained on."""
     controlled = {**settings, "content_control": control}
     (trained,) = run(["LLMInterest"], "cycle", config_dict={**controlled, "seed": 7})
@@ -188,7 +188,7 @@ def test_checkpoint_of_a_control_is_of_its_seed(words, settings, capsys, control
     assert main([*command, "--seed=7"]) == 0
 
 
-def test_checkpoint_without_a_control_goes_with_any_seed(settings):
+def test_checkpoint_without_controlled_content_fits_any_seed(settings):
     (trained,) = run(["LLMInterest"], "cycle", config_dict={**settings, "seed": 7})
     (loaded,) = run(["LLMInterest"], "cycle", config_dict=settings, checkpoint=trained.checkpoint)
     assert loaded.test == trained.test
@@ -255,7 +255,7 @@ def test_tilde_unsets_a_setting_as_in_yaml(words, here, capsys):
 
 
 @pytest.mark.slow
-def test_script_runs_from_anywhere_and_says_help(here):
+def test_script_runs_from_another_folder(here):
     script = str(REPOSITORY / "run_recbole.py")
     done = subprocess.run([sys.executable, script, "--help"], capture_output=True, text=True, cwd=here)
     assert done.returncode == 0

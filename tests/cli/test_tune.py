@@ -29,7 +29,7 @@ def quick(settings):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("algorithm", ["random", "bayes", "exhaustive"])
-def test_best_by_validation_is_found_and_never_tested(space, quick, here, monkeypatch, algorithm):
+def test_best_settings_are_chosen_without_the_test_split(space, quick, here, monkeypatch, algorithm):
     evaluate = Trainer.evaluate
     asked = []
 
@@ -55,7 +55,7 @@ def test_best_by_validation_is_found_and_never_tested(space, quick, here, monkey
 
 
 @pytest.mark.slow
-def test_row_goes_into_a_comparison(space, quick, here, capsys):
+def test_tuned_variant_is_compared(space, quick, here, capsys):
     words = ["--dataset=cycle", *(f"--{key}={value}" for key, value in quick.items())]
     assert main(["--model=GRU4Rec", f"--space={space}", "--trials=2", *words]) == 0
     out = capsys.readouterr().out
@@ -74,7 +74,7 @@ def test_finished_trials_are_not_run_again(space, quick, here, monkeypatch):
     assert tune("GRU4Rec", "cycle", config_dict=quick, space=space, output=output, trials=2) == first
 
 
-def test_row_trains_as_the_search_did(space, quick, here, capsys):
+def test_tuned_variant_trains_as_in_the_search(space, quick, here, capsys):
     """The row alone, without the search's words, has the score that it was chosen for; and says how far it was trained.
 
     What is reported, and where things lie, is the comparison's own.
@@ -96,7 +96,7 @@ def test_row_trains_as_the_search_did(space, quick, here, capsys):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("algorithm", ["random", "bayes", "exhaustive"])
-def test_diverging_trials_have_failed_and_the_search_goes_on(quick, here, monkeypatch, algorithm):
+def test_search_continues_after_diverged_trials(quick, here, monkeypatch, algorithm):
     space = here / "steep.hyper"
     space.write_text("learning_rate choice [1e30,0.03]\n")
     again = {"config_dict": quick, "space": space, "output": here / "row.yaml", "algorithm": algorithm, "trials": 8}
@@ -111,7 +111,7 @@ def test_diverging_trials_have_failed_and_the_search_goes_on(quick, here, monkey
     assert tune("GRU4Rec", "cycle", **again) == row
 
 
-def test_search_in_which_all_diverges_is_one_line_and_exit_2(quick, here, capsys):
+def test_search_without_a_score_is_one_line_and_exit_2(quick, here, capsys):
     (here / "steep.hyper").write_text("learning_rate choice [1e30,1e31]\n")
     words = [f"--{key}={value}" for key, value in quick.items()]
     assert main(["--model=GRU4Rec", "--dataset=cycle", "--space=steep.hyper", "--algorithm=exhaustive", *words]) == 2
@@ -120,14 +120,14 @@ def test_search_in_which_all_diverges_is_one_line_and_exit_2(quick, here, capsys
     assert not (here / "tuned" / "GRU4Rec-cycle.yaml").exists()
 
 
-def test_exhaustive_search_tries_all_however_many_trials_are_asked_for(quick, here):
+def test_exhaustive_search_ignores_the_number_of_trials(quick, here):
     (here / "many.hyper").write_text("learning_rate choice [0.03,0.0001,0.0002,0.0003,0.0004]\n")
     search = {"space": here / "many.hyper", "output": here / "row.yaml", "algorithm": "exhaustive", "trials": 1}
     tune("GRU4Rec", "cycle", config_dict={**quick, "epochs": 1}, **search)
     assert len(json.loads((here / "row.json").read_text())["trials"]) == 5
 
 
-def test_choice_among_lists_is_not_run_again(settings, here, monkeypatch):
+def test_finished_trial_with_a_list_is_not_run_again(settings, here, monkeypatch):
     (here / "lists.hyper").write_text("time_features choice [['gap'],['gap']]\n")
     again = {"config_dict": {**settings, "epochs": 1}, "space": here / "lists.hyper", "output": here / "row.yaml"}
     row = tune("LLMInterest", "cycle", **again, trials=1)
@@ -136,7 +136,7 @@ def test_choice_among_lists_is_not_run_again(settings, here, monkeypatch):
     assert tune("LLMInterest", "cycle", **again, trials=2).settings == row.settings
 
 
-def test_trials_of_another_search_are_refused(space, quick, here):
+def test_trials_of_another_search_are_an_error(space, quick, here):
     tune("GRU4Rec", "cycle", config_dict=quick, space=space, output=here / "row.yaml", trials=1)
     other = here / "other.hyper"
     other.write_text("learning_rate choice [0.00001,0.04]\n")

@@ -62,7 +62,7 @@ def result(variant="A", seed=1, ranks=(1, 0, 2, 0), **changes):
 
 
 @pytest.mark.parametrize("model", ["LLMInterest", "GRU4Rec", "FPMC", "Pop", "BPR"])
-def test_places_give_recboles_own_metrics(popularity, model):
+def test_mean_gains_equal_recboles_metrics(popularity, model):
     """What is kept of each event adds up to what RecBole computes, for every kind of model."""
     (done,) = run([model], "popularity", config_dict={**popularity, "repeatable": True})
     ranks = torch.tensor(done.ranks)
@@ -120,13 +120,13 @@ def test_group_without_events_has_no_mean(settings):
     assert set(done.test) == {"recall@3", "ndcg@3"}
 
 
-def test_groups_need_full_ranking_and_say_so(popularity, capsys):
+def test_group_metrics_need_full_ranking(popularity, capsys):
     sampled = {"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user", "mode": "uni5"}
     with pytest.raises(SettingsError, match="full ranking"):
         run(["GRU4Rec"], "popularity", config_dict={**popularity, "eval_args": sampled})
 
 
-def test_gains_by_place():
+def test_gains_by_rank():
     ranks = torch.tensor([0, 1, 2, 3, 4])
     assert event_gains("recall", ranks, 3).tolist() == [0, 1, 1, 1, 0]
     assert event_gains("mrr", ranks, 3).tolist() == [0, 1, 1 / 2, 1 / 3, 0]
@@ -136,7 +136,7 @@ def test_gains_by_place():
 # --- significance
 
 
-def test_p_values_are_those_of_a_paired_test_times_holms_factor():
+def test_p_values_are_of_a_paired_t_test_with_holms_correction():
     chance = np.random.default_rng(0)
     reference = chance.random(200)
     others = [reference + chance.normal(shift, 0.2, 200) for shift in (0.05, 0.0, 0.2)]
@@ -191,14 +191,14 @@ def test_table_of_several_seeds_has_means_deviations_and_tests():
     assert "Holm" in table
 
 
-def test_table_of_one_seed_looks_as_ever():
+def test_table_of_one_seed_has_no_deviations_or_tests():
     table = as_table([result()])
     assert "±" not in table
     assert "| p |" not in table
     assert "seed 1." in table
 
 
-def test_files_say_the_same_and_can_be_read_back(tmp_path):
+def test_written_results_are_read_back(tmp_path):
     results = [result(), result("B_1 & co", ranks=(0, 0, 0, 1))]
     markdown, latex, data = write_comparison(results, tmp_path / "table")
     assert read_results(data) == results
@@ -208,13 +208,13 @@ def test_files_say_the_same_and_can_be_read_back(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["{", '{"row": "A"}', '[{"row": "A"}]', '[{"nonsense": 1}]'])
-def test_what_is_no_table_is_refused(tmp_path, text):
+def test_file_without_results_is_an_error(tmp_path, text):
     (tmp_path / "table.json").write_text(text)
     with pytest.raises(DataError, match=r"table\.json does not hold results"):
         read_results(tmp_path / "table.json")
 
 
-def test_rows_with_other_metrics_stand_in_one_table(tmp_path):
+def test_table_has_the_metrics_of_all_rows(tmp_path):
     """Whatever metrics were asked for when a row was run, the table has them all, in the order they came up in."""
     rows = [result(test={"recall@10": 0.5, "ndcg@10": 0.25}), result("B", test={"ndcg@10": 0.125, "mrr@10": 0.75})]
     markdown, *_ = write_comparison(rows, tmp_path / "table")
@@ -233,7 +233,7 @@ def test_plot_leaves_out_rows_without_its_metric(tmp_path, metric):
     assert Image.open(two).size == Image.open(three).size
 
 
-def test_runs_are_kept_where_a_text_cannot_be_written(tmp_path):
+def test_results_are_kept_if_the_markdown_file_cannot_be_written(tmp_path):
     (tmp_path / "table.md").mkdir()
     with pytest.raises(StorageError, match=r"table\.md cannot be written .*move the file or folder that has its name"):
         write_comparison([result()], tmp_path / "table")
@@ -281,7 +281,7 @@ def test_rows_of_the_benchmarks_can_be_read(path):
 
 
 @pytest.mark.slow
-def test_comparison_over_seeds_from_the_command_line_and_again(here, settings, capsys):
+def test_repeated_command_runs_only_missing_seeds(here, settings, capsys):
     """Two rows, two seeds; asked again, nothing is trained; asked for a third seed, only that is."""
     (here / "rows.yaml").write_text(
         "with IDs: {model: LLMInterest}\ncontent: {model: LLMInterest, use_item_id: false}\n"
@@ -311,7 +311,7 @@ def test_comparison_over_seeds_from_the_command_line_and_again(here, settings, c
     assert "temperature" in capsys.readouterr().err
 
 
-def test_run_under_another_default_is_not_taken_for_the_same(here, settings, capsys):
+def test_known_run_with_another_default_is_an_error(here, settings, capsys):
     """The table's run was made when the plug-in had another default; how fast it encoded is of no matter."""
     (here / "quick.yaml").write_text(json.dumps(settings))
     command = ["--model=LLMInterest", "--dataset=cycle", "--config_files=quick.yaml", "--table=table"]
@@ -333,7 +333,7 @@ def test_run_under_another_default_is_not_taken_for_the_same(here, settings, cap
 
 
 @pytest.mark.slow
-def test_table_of_an_older_version_is_gone_on_with(here, settings):
+def test_table_of_an_older_version_is_extended(here, settings):
     (here / "quick.yaml").write_text(json.dumps(settings))
     command = ["--dataset=cycle", "--config_files=quick.yaml", "--table=table"]
     assert main([*command, "--model=LLMInterest"]) == 0
@@ -345,7 +345,7 @@ def test_table_of_an_older_version_is_gone_on_with(here, settings):
     assert (first.checkpoint, first.environment_info) == (old["checkpoint"], {})
 
 
-def test_run_says_what_made_it(settings):
+def test_result_has_environment_info(settings):
     """A table says which commit made it; the rest of where a figure comes from is in the JSON file."""
     (done,) = run(["GRU4Rec"], "cycle", config_dict={**settings, "use_gpu": False})
     assert done.environment_info["version"] == recbole_llm_interest.__version__
@@ -383,7 +383,7 @@ def test_commit_is_the_packages_own(tmp_path):
     assert commit_of(package, properties) == f"{commit}+changes"
 
 
-def test_same_row_twice_is_refused(settings):
+def test_duplicate_variant_names_are_an_error(settings):
     with pytest.raises(SettingsError, match="comes twice"):
         run(["Pop", "Pop"], "cycle", config_dict=settings)
 
@@ -391,7 +391,7 @@ def test_same_row_twice_is_refused(settings):
 # --- the control
 
 
-def test_shuffled_content_is_the_same_content_at_other_items():
+def test_shuffled_content_permutes_items():
     torch.manual_seed(0)
     present = torch.tensor([False, True, True, True, False, True])
     content = {"text": Features(torch.randn(6, 3), present), "image": Features(torch.randn(6, 2), present)}
@@ -405,7 +405,7 @@ def test_shuffled_content_is_the_same_content_at_other_items():
     assert control(content, "none", seed=4) is content
 
 
-def test_random_content_has_nothing_of_the_old():
+def test_random_content_keeps_only_the_mask():
     present = torch.tensor([False, *[True] * 400])
     drawn = control({"text": Features(torch.ones(401, 8) * 5, present)}, "random", seed=4)["text"]
     assert torch.equal(drawn.present, present)
@@ -413,7 +413,7 @@ def test_random_content_has_nothing_of_the_old():
     assert abs(float(drawn.values[1:].std()) - 1) < 0.1
 
 
-def test_control_is_of_what_it_is_said_to_be_of(built):
+def test_controlled_content_selects_kind_and_modality(built):
     """Items' text unless told otherwise; and users' if told so, which leaves the items' alone."""
     plain = built()[2]
     for asked, kind in ({}, "item"), ({"controlled_content": ["user_text"]}, "user"):
@@ -424,7 +424,7 @@ def test_control_is_of_what_it_is_said_to_be_of(built):
 
 
 @pytest.mark.slow
-def test_control_loses_what_content_gives(here, settings):
+def test_shuffled_content_loses_the_gain_of_content(here, settings):
     """New items of a known kind: with their own content they are found, with another's they are not."""
     count = 20
     events = []
@@ -447,7 +447,7 @@ def test_control_loses_what_content_gives(here, settings):
 
 
 @pytest.mark.slow
-def test_script_compares_in_a_process_of_its_own(here, settings):
+def test_script_reports_a_mistake_by_exit_code(here, settings):
     (here / "quick.yaml").write_text(json.dumps(settings))
     done = subprocess.run(
         [sys.executable, str(REPOSITORY / "run_recbole.py"), "--model=Pop", "--dataset=cycle", "--seeds=0",

@@ -27,7 +27,7 @@ def stock_collector():
 
 
 @pytest.mark.parametrize("positives", [1, 4])
-def test_what_is_collected_is_bit_for_bit_stock_recboles(built, positives):
+def test_collected_values_equal_recboles_bit_for_bit(built, positives):
     """Several positives a row, some of them twice, ties among the scores, items that are no candidates."""
     config, *_ = built(metrics=["Recall", "ItemCoverage", "NDCG", "GAUC"], topk=[3, 5], valid_metric="NDCG@3")
     generator = torch.Generator().manual_seed(positives)
@@ -61,7 +61,7 @@ BY_RATIO = {"split": {"RS": [0.4, 0.2, 0.4]}, "order": "TO", "group_by": "user",
     [("LLMInterest", LEAVE_ONE_OUT), ("GRU4Rec", LEAVE_ONE_OUT), ("FPMC", LEAVE_ONE_OUT), ("Pop", LEAVE_ONE_OUT),
      ("BPR", BY_RATIO), ("ItemKNN", BY_RATIO), ("Pop", BY_RATIO)],
 )  # fmt: skip
-def test_metrics_are_stock_recboles_to_the_last_digit(built, here, model, split, topk):
+def test_metrics_equal_recboles_to_the_last_digit(built, here, model, split, topk):
     """On a whole evaluation: Pop and ItemKNN have ties at every place, a split by ratio several positives a user."""
     chance = random.Random(2)
     events = [(f"u{u}", f"i{chance.randint(0, 30)}", 100.0 * u + s) for u in range(40) for s in range(9)]
@@ -80,7 +80,7 @@ def test_metrics_are_stock_recboles_to_the_last_digit(built, here, model, split,
     assert any(0 < value < 1 for value in ours.values())
 
 
-def test_metrics_of_single_scores_are_still_computed(built, here):
+def test_metrics_without_ranking_are_computed(built, here):
     """Where nothing is ranked, RecBole hands over no positives."""
     config, model, _, train, _, test = built(
         "FM", metrics=["RMSE", "MAE"], valid_metric="RMSE", LABEL_FIELD="label", threshold={"timestamp": 12_000},
@@ -110,7 +110,7 @@ def rows_of_scores(trainer, data):
 
 @pytest.mark.parametrize("mode", ["full", "uni5"])
 @pytest.mark.parametrize("model", ["LLMInterest", "SASRec", "BPR", "DIN"])
-def test_no_batch_has_more_scores_than_the_setting_has_room_for(built, here, model, mode):
+def test_batches_respect_eval_scores_mb(built, here, model, mode):
     events = [(f"u{u}", f"i{(7 * u + s) % 50}", 100.0 * u + s) for u in range(40) for s in range(6)]
     write_dataset(here / "data", "wide", events)
     split = {**LEAVE_ONE_OUT, "mode": mode}

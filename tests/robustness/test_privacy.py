@@ -53,7 +53,7 @@ def keys_in(cache):
 
 
 @pytest.mark.slow
-def test_what_runs_write_holds_no_user_and_no_text(words, here):
+def test_files_of_a_run_hold_no_user_ids_and_no_texts(words, here):
     (here / "data" / "people" / "content" / "faces" / "3.png").write_bytes(b"no picture")
     with (here / "data" / "people" / "people.inter").open("a") as file:
         file.write("person-lonely\ti1\t1\nperson-lonely\ti2\t2\nperson-lonely\ti3\t3\nperson-broken\ti1\tnever\n")
@@ -65,7 +65,7 @@ def test_what_runs_write_holds_no_user_and_no_text(words, here):
         assert [str(path) for path, data in written.items() if word.encode() in data.lower()] == []
 
 
-def test_users_are_named_by_hashes_that_change_or_by_ids_where_asked_for(words, here, capsys):
+def test_users_are_named_by_salted_hashes_or_on_request_by_ids(words, here, capsys):
     lines = (here / "data" / "people" / "content" / "users.jsonl").read_text().splitlines(keepends=True)
     (here / "data" / "people" / "content" / "users.jsonl").write_text("".join(lines[1:]))
     assert encode([*words, "--json"]) == 0
@@ -78,7 +78,7 @@ def test_users_are_named_by_hashes_that_change_or_by_ids_where_asked_for(words, 
     assert '"missing": ["person-0"]' in capsys.readouterr().out
 
 
-def test_forgotten_user_is_nowhere(words, here, capsys):
+def test_erased_user_is_in_no_file(words, here, capsys):
     assert train([*words, "--model=LLMInterest"]) == 0
     (here / "saved" / "people-Dataset.pth").write_bytes(b"person-0 and all others, pickled")
     (here / "log" / "own.log").write_text("1 user has no text ('person-0')\n1 user has no text ('person-01')\n")
@@ -108,7 +108,7 @@ def test_forgotten_user_is_nowhere(words, here, capsys):
     assert train([*words, "--model=LLMInterest"]) == 0  # what is left is whole
 
 
-def test_picture_that_is_nobody_elses_goes_with_its_features(words, here, capsys):
+def test_image_of_one_user_is_erased_with_its_features(words, here, capsys):
     assert encode(words) == 0
     face = here / "data" / "people" / "content" / "faces" / "3.png"
     key = MediaFile(face.parent.parent, "faces/3.png").key()
@@ -124,7 +124,7 @@ def test_picture_that_is_nobody_elses_goes_with_its_features(words, here, capsys
     assert files("data", "cache") == again
 
 
-def test_refused_picture_is_forgotten_too(words, here):
+def test_unreadable_image_is_erased(words, here):
     face = here / "data" / "people" / "content" / "faces" / "2.png"
     face.write_bytes(b"no picture")
     key = MediaFile(face.parent.parent, "faces/2.png").key().hex()
@@ -134,7 +134,7 @@ def test_refused_picture_is_forgotten_too(words, here):
     assert not any(key.encode() in data for data in files("cache").values())
 
 
-def test_forgotten_item_is_nowhere_and_models_go_where_asked_for(words, here, capsys):
+def test_erased_item_is_in_no_file_and_checkpoints_are_deleted_on_request(words, here, capsys):
     assert train([*words, "--model=LLMInterest"]) == 0
     np.save(here / "data" / "people" / "f.npy", np.ones((8, 3), np.float32))
     (here / "data" / "people" / "f.ids.txt").write_text("\n".join(f"i{n}" for n in range(8)))
@@ -147,6 +147,6 @@ def test_forgotten_item_is_nowhere_and_models_go_where_asked_for(words, here, ca
     assert f"left: {here / 'data' / 'people' / 'f.npy'} holds precomputed features of them" in out
 
 
-def test_nothing_to_forget_is_a_mistake(words, capsys):
+def test_forget_without_ids_is_an_error(words, capsys):
     assert forget(words) == 2
     assert "nothing to forget: give --user or --item" in capsys.readouterr().err

@@ -104,9 +104,9 @@ def weights_of(path):
         ("RecVAE", {}, 2),
     ],
 )
-def test_a_run_that_goes_on_is_one_that_nobody_disturbed(given, here, stop_before, model, more, epoch):
+def test_resumed_run_equals_an_uninterrupted_one(given, here, stop_before, model, more, epoch):
     given = given | more
-    (undisturbed,) = run([model], "cycle", config_dict=given)
+    (uninterrupted,) = run([model], "cycle", config_dict=given)
     expected = curve(here, model)
     forget_logs(here)
     state = interrupted(here, model, given, stop_before, epoch)
@@ -114,18 +114,17 @@ def test_a_run_that_goes_on_is_one_that_nobody_disturbed(given, here, stop_befor
     assert curve(here, model) == expected
     assert len(expected) > EPOCHS
     for name in ("test", "best_valid", "epochs", "ranks", "test_digest", "losses", "valid_scores"):
-        assert getattr(resumed, name) == getattr(undisturbed, name), name
+        assert getattr(resumed, name) == getattr(uninterrupted, name), name
     assert resumed.seconds_per_epoch > 0
-    for name, weights in weights_of(undisturbed.checkpoint).items():
+    for name, weights in weights_of(uninterrupted.checkpoint).items():
         assert torch.equal(weights, weights_of(resumed.checkpoint)[name]), name
     assert states(here) == []
     assert Path(resumed.checkpoint) == state.with_name(state.name.replace(".resume", ""))
 
 
-@pytest.mark.slow
 def test_resume_state_of_an_earlier_version_is_resumed(given, here, stop_before):
     """Its keys had other names."""
-    (undisturbed,) = run(["GRU4Rec"], "cycle", config_dict=given)
+    (uninterrupted,) = run(["GRU4Rec"], "cycle", config_dict=given)
     path = interrupted(here, "GRU4Rec", given, stop_before)
     state = torch.load(path, weights_only=True)
     former = {"progress": "record", "random_states": "draws", "counters": "numbers"}
@@ -133,10 +132,11 @@ def test_resume_state_of_an_earlier_version_is_resumed(given, here, stop_before)
     state["run"]["in_effect"] = state["run"].pop("effective_settings")
     torch.save(state, path)
     (resumed,) = run(["GRU4Rec"], "cycle", config_dict=given, resume=str(path))
-    assert (resumed.test, resumed.losses) == (undisturbed.test, undisturbed.losses)
+    assert (resumed.test, resumed.losses) == (uninterrupted.test, uninterrupted.losses)
 
 
-def test_a_table_goes_on_by_the_same_command(given, here, stop_before, capfd):
+@pytest.mark.slow
+def test_same_command_resumes_the_runs_of_a_table(given, here, stop_before, capfd):
     words = ["--dataset=cycle", *(f"--{key}={value}" for key, value in given.items())]
     assert main(["--model=GRU4Rec,Pop", *words, "--table=left-alone"]) == 0
     stop_before(3)
@@ -162,7 +162,7 @@ def test_a_table_goes_on_by_the_same_command(given, here, stop_before, capfd):
         assert by_row[result.variant].epochs == result.epochs
 
 
-def test_a_finished_run_stays_as_it_is(given, here, capsys):
+def test_finished_run_cannot_be_resumed_and_keeps_its_checkpoint(given, here, capsys):
     (finished,) = run(["GRU4Rec"], "cycle", config_dict=given)
     before = Path(finished.checkpoint).read_bytes()
     words = ["--model=GRU4Rec", "--dataset=cycle", *(f"--{key}={value}" for key, value in given.items())]
@@ -173,7 +173,7 @@ def test_a_finished_run_stays_as_it_is(given, here, capsys):
     assert Path(finished.checkpoint).read_bytes() == before
 
 
-def test_recboles_own_resuming_leaves_a_finished_run_as_it_is(given, built):
+def test_recboles_own_resuming_keeps_a_finished_checkpoint(given, built):
     from recbole.utils import get_trainer
 
     config, model, _, train, valid, _ = built("GRU4Rec", **given)
@@ -187,10 +187,10 @@ def test_recboles_own_resuming_leaves_a_finished_run_as_it_is(given, built):
     assert Path(trainer.saved_model_file).read_bytes() == before
 
 
-def test_a_run_interrupted_in_its_test_is_only_tested_again(given, here, monkeypatch):
+def test_run_interrupted_during_its_test_is_not_trained_again(given, here, monkeypatch):
     import recbole_llm_interest.training.experiment as experiment
 
-    (undisturbed,) = run(["GRU4Rec"], "cycle", config_dict=given)
+    (uninterrupted,) = run(["GRU4Rec"], "cycle", config_dict=given)
     forget_logs(here)
     with monkeypatch.context() as patch:
         patch.setattr(experiment, "_test", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
@@ -201,11 +201,11 @@ def test_a_run_interrupted_in_its_test_is_only_tested_again(given, here, monkeyp
     (resumed,) = run(["GRU4Rec"], "cycle", config_dict=given, resume=str(state))
     assert curve(here, "GRU4Rec") == {}
     assert (resumed.test, resumed.epochs, resumed.best_valid) == (
-        undisturbed.test, undisturbed.epochs, undisturbed.best_valid)  # fmt: skip
+        uninterrupted.test, uninterrupted.epochs, uninterrupted.best_valid)  # fmt: skip
 
 
 @pytest.mark.slow
-def test_other_settings_and_data_are_refused_in_one_line(given, here, stop_before, capsys):
+def test_resuming_with_other_settings_or_data_is_one_line_and_exit_2(given, here, stop_before, capsys):
     state = interrupted(here, "LLMInterest", given, stop_before)
     checkpoint = str(state).replace(".resume", "")
     before = {path: path.read_bytes() for path in (state, Path(checkpoint))}
@@ -239,7 +239,7 @@ def test_other_settings_and_data_are_refused_in_one_line(given, here, stop_befor
     assert f"checkpoint {checkpoint} is damaged" in refusal()
 
 
-def test_damaged_states_are_refused_in_one_line(given, here, stop_before, capsys):
+def test_damaged_resume_state_is_one_line_and_exit_2(given, here, stop_before, capsys):
     state = interrupted(here, "GRU4Rec", given, stop_before)
     whole, chance = state.read_bytes(), random.Random(0)
     words = ["--model=GRU4Rec", "--dataset=cycle", *(f"--{key}={value}" for key, value in given.items())]
@@ -269,13 +269,13 @@ def test_damaged_states_are_refused_in_one_line(given, here, stop_before, capsys
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("model", "kills"), [("LLMInterest", 4), ("GRU4Rec", 4)])
-def test_killed_at_random_it_ends_in_the_same_result(given, here, model, kills):
+def test_run_killed_at_random_ends_in_the_same_result(given, here, model, kills):
     given = (
         given | {"epochs": 60, "learning_rate_schedule": "linear"} if model == "LLMInterest" else given | {"epochs": 60}
     )
     given |= {"stopping_step": 100}
     words = [f"--model={model}", "--dataset=cycle", *(f"--{key}={value}" for key, value in given.items())]
-    (undisturbed,) = run([model], "cycle", config_dict=given)
+    (uninterrupted,) = run([model], "cycle", config_dict=given)
     expected = curve(here, model)
     forget_logs(here)
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
@@ -298,18 +298,18 @@ def test_killed_at_random_it_ends_in_the_same_result(given, here, model, kills):
     assert reached == sorted(set(reached))
     (resumed,) = read_results(here / "mine.json")
     assert (resumed.test, resumed.best_valid, resumed.epochs) == (
-        undisturbed.test, undisturbed.best_valid, undisturbed.epochs)  # fmt: skip
-    for name, weights in weights_of(undisturbed.checkpoint).items():
+        uninterrupted.test, uninterrupted.best_valid, uninterrupted.epochs)  # fmt: skip
+    for name, weights in weights_of(uninterrupted.checkpoint).items():
         assert torch.equal(weights, weights_of(resumed.checkpoint)[name]), name
     assert list((here / "saved").glob(".*")) == []
     assert states(here) == []
 
 
 @pytest.mark.slow
-def test_two_processes_go_on_as_they_were(given, here, monkeypatch):
+def test_two_processes_restore_their_random_states(given, here, monkeypatch):
     """Each has random numbers of its own."""
     given = given | {"train_batch_size": 40}
-    (undisturbed,) = run(["LLMInterest"], "cycle", config_dict=given, nproc=2)
+    (uninterrupted,) = run(["LLMInterest"], "cycle", config_dict=given, nproc=2)
     expected = curve(here, "LLMInterest")
     forget_logs(here)
     words = ["--model=LLMInterest", "--dataset=cycle", *(f"--{key}={value}" for key, value in given.items())]
@@ -330,5 +330,5 @@ def test_two_processes_go_on_as_they_were(given, here, monkeypatch):
     rest = curve(here, "LLMInterest")
     assert rest
     assert rest == {key: values for key, values in expected.items() if key in rest}
-    assert resumed.test == undisturbed.test
+    assert resumed.test == uninterrupted.test
     assert resumed.epochs == EPOCHS

@@ -1,4 +1,4 @@
-"""The learning-rate schedule, clipping that holds under mixed precision, and optimisers that leave rows alone."""
+"""The learning-rate schedule, clipping that holds under mixed precision, and optimizers that leave rows alone."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from recbole_llm_interest.training.trainer import LLMInterestTrainer
 @pytest.mark.parametrize(
     ("kind", "middle", "end"), [("constant", 1.0, 1.0), ("linear", 0.5, 0.0), ("cosine", 0.5, 0.0)]
 )
-def test_schedule_rises_then_falls_as_it_is_called(kind, middle, end):
+def test_schedule_warms_up_then_decays(kind, middle, end):
     share = learning_rate_schedule(kind, warmup=9, total=109)
     assert [share(step) for step in range(9)] == pytest.approx([step / 10 for step in range(1, 10)])
     assert share(9) == pytest.approx(1.0)
@@ -39,7 +39,7 @@ def test_learning_rate_follows_the_schedule_in_a_run(built):
 
 
 @pytest.mark.parametrize("learner", ["sgd", "adam"])
-def test_clipping_is_the_same_with_and_without_a_gradient_scaler(built, learner):
+def test_gradient_scaler_does_not_change_clipping(built, learner):
     """RecBole clips before it unscales: with a scale of 65,536 next to nothing would be left of each gradient."""
     config, model, _, train, *_ = built(clip_grad_norm={"max_norm": 0.01}, learner=learner, learning_rate=1.0)
     before = copy.deepcopy(model.state_dict())
@@ -63,7 +63,7 @@ def test_clipping_is_the_same_with_and_without_a_gradient_scaler(built, learner)
 
 
 @pytest.mark.parametrize("overrides", [{}, {"ssl_backward_weight": 1.0, "ssl_views_weight": 0.1}])
-def test_an_epoch_is_that_of_the_stock_trainer(built, overrides):
+def test_epoch_equals_one_of_recboles_trainer(built, overrides):
     """Which looks at every loss before it goes on."""
     config, model, _, train, *_ = built(train_batch_size=64, learning_rate=0.01, **overrides)
     before = copy.deepcopy(model.state_dict())
@@ -80,7 +80,7 @@ def test_an_epoch_is_that_of_the_stock_trainer(built, overrides):
     assert torch.allclose(*weights, atol=1e-6)
 
 
-def test_bfloat16_on_a_processor_without_it_is_warned_about(built, monkeypatch, caplog):
+def test_warning_about_bfloat16_on_a_processor_without_it(built, monkeypatch, caplog):
     for is_fast in (True, False):
         monkeypatch.setattr("recbole_llm_interest.training.trainer.has_fast_bfloat16", lambda: is_fast)  # noqa: B023
         config, model, *_ = built(loss_precision="bfloat16")
@@ -98,12 +98,12 @@ def test_gradients_are_clipped_in_a_run(built):
     assert float((after - before).norm()) == pytest.approx(1e-3 * len(train), rel=1e-2)
 
 
-def a_table_and_a_layer(sparse):
+def table_and_layer(sparse):
     torch.manual_seed(0)
     return torch.nn.Embedding(9, 4, sparse=sparse), torch.nn.Linear(4, 2)
 
 
-def optimiser_of(table, layer, weight_decay=0.0):
+def optimizer_of(table, layer, weight_decay=0.0):
     dense = torch.optim.Adam(layer.parameters(), lr=0.1, weight_decay=weight_decay)
     return DenseAndSparse(dense, torch.optim.SparseAdam(table.parameters(), lr=0.1), weight_decay)
 
@@ -113,10 +113,10 @@ def backward_of(table, layer, rows):
     (layer(table(rows)).square().sum() + table(rows).sum()).backward()
 
 
-def test_clipping_of_sparse_gradients_is_that_of_dense_ones():
+def test_sparse_gradients_are_clipped_like_dense_ones():
     gradients = []
     for sparse in (True, False):
-        table, layer = a_table_and_a_layer(sparse)
+        table, layer = table_and_layer(sparse)
         backward_of(table, layer, torch.tensor([1, 5, 5]))
         parameters = [*table.parameters(), *layer.parameters()]
         clip_gradients(parameters, max_norm=0.3) if sparse else torch.nn.utils.clip_grad_norm_(parameters, 0.3)
@@ -125,35 +125,35 @@ def test_clipping_of_sparse_gradients_is_that_of_dense_ones():
 
 
 @pytest.mark.parametrize("weight_decay", [0.0, 0.3])
-def test_rows_that_a_step_meets_go_as_adam_takes_them_and_others_stay(weight_decay):
-    table, layer = a_table_and_a_layer(sparse=True)
-    all_dense = a_table_and_a_layer(sparse=False)
+def test_used_rows_follow_adam_and_others_stay(weight_decay):
+    table, layer = table_and_layer(sparse=True)
+    all_dense = table_and_layer(sparse=False)
     before = table.weight.detach().clone()
-    ours = optimiser_of(table, layer, weight_decay)
+    ours = optimizer_of(table, layer, weight_decay)
     adam = torch.optim.Adam([p for part in all_dense for p in part.parameters()], lr=0.1, weight_decay=weight_decay)
     for _ in range(3):
-        for optimiser, parts in ((ours, (table, layer)), (adam, all_dense)):
-            optimiser.zero_grad()
+        for optimizer, parts in ((ours, (table, layer)), (adam, all_dense)):
+            optimizer.zero_grad()
             backward_of(*parts, torch.tensor([1, 5, 5]))
-            optimiser.step()
+            optimizer.step()
     met, others = [1, 5], [0, 2, 3, 4, 6, 7, 8]
     assert torch.allclose(table.weight[met], all_dense[0].weight[met], atol=1e-5)
     assert torch.allclose(layer.weight, all_dense[1].weight, atol=1e-5)
     assert torch.equal(table.weight[others], before[others])
 
 
-def test_state_of_both_optimisers_is_saved_and_taken_up():
-    def step(optimiser, *parts):
-        optimiser.zero_grad()
+def test_states_of_both_optimizers_are_saved_and_loaded():
+    def step(optimizer, *parts):
+        optimizer.zero_grad()
         backward_of(*parts, torch.tensor([1, 5]))
-        optimiser.step()
+        optimizer.step()
 
-    parts = a_table_and_a_layer(sparse=True)
-    ours = optimiser_of(*parts)
+    parts = table_and_layer(sparse=True)
+    ours = optimizer_of(*parts)
     step(ours, *parts)
     step(ours, *parts)
     copied = copy.deepcopy(parts)
-    resumed = optimiser_of(*copied)
+    resumed = optimizer_of(*copied)
     resumed.load_state_dict(copy.deepcopy(ours.state_dict()))
     step(ours, *parts)
     step(resumed, *copied)
@@ -161,10 +161,10 @@ def test_state_of_both_optimisers_is_saved_and_taken_up():
     ours = resumed
     schedule = torch.optim.lr_scheduler.LambdaLR(ours, lambda _: 0.5)
     assert schedule.get_last_lr() == [0.05, 0.05]
-    assert [optimiser.param_groups[0]["lr"] for optimiser in (ours.dense, ours.sparse)] == [0.05, 0.05]
+    assert [optimizer.param_groups[0]["lr"] for optimizer in (ours.dense, ours.sparse)] == [0.05, 0.05]
 
 
-def test_a_run_with_a_sampled_loss_resumes_where_it_was(built):
+def test_recbole_resumes_a_run_with_sampled_negatives(built):
     options = {"loss_candidates": 3, "clip_grad_norm": {"max_norm": 1.0}, "learning_rate_schedule": "linear",
                "weight_decay": 0.01}  # fmt: skip
     config, model, _, train, valid, _ = built(epochs=2, **options)
@@ -174,13 +174,13 @@ def test_a_run_with_a_sampled_loss_resumes_where_it_was(built):
     resumed = get_trainer(config["MODEL_TYPE"], config["model"])(config, fresh)
     resumed.resume_checkpoint(trainer.saved_model_file)
     saved = torch.load(trainer.saved_model_file, weights_only=True)["optimizer"]["sparse"]["state"][0]
-    taken_up = resumed.optimizer.state_dict()["sparse"]["state"][0]
+    loaded = resumed.optimizer.state_dict()["sparse"]["state"][0]
     assert saved["exp_avg"].abs().sum() > 0
-    assert all(torch.equal(torch.as_tensor(saved[name]), torch.as_tensor(taken_up[name])) for name in saved)
+    assert all(torch.equal(torch.as_tensor(saved[name]), torch.as_tensor(loaded[name])) for name in saved)
     resumed.fit(train, valid, verbose=False)
 
 
-def test_a_sampled_loss_names_the_optimiser_that_it_needs(built):
+def test_sampled_negatives_need_adam(built):
     config, model, *_ = built(loss_candidates=3, learner="rmsprop")
     with pytest.raises(SettingsError, match="learner=adam"):
         get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
