@@ -123,7 +123,9 @@ def _since_1970(time: str | date | np.datetime64, item: str, unit: TimeUnit) -> 
     try:
         seconds = pd.Timestamp(time).timestamp()
     except ValueError as error:
-        raise RequestError(f"the time of {item!r} is {time!r}: give a number or an ISO 8601 date") from error
+        raise RequestError(
+            f"the time of {item!r} is {time!r}: give a number, an ISO 8601 date, or None where it is unknown"
+        ) from error
     return float(seconds * 1000 if unit == "ms" else seconds)
 
 

@@ -20,7 +20,7 @@ from recbole_llm_interest.recommender.interests import Interest, InterestMap
 from recbole_llm_interest.recommender.live_model import LiveModel, version
 from recbole_llm_interest.recommender.loading import Trained, load_trained
 from recbole_llm_interest.recommender.pretrained import read_pretrained, write_pretrained
-from recbole_llm_interest.recommender.retrieval import Recommendation, Request, Retrieval, as_table
+from recbole_llm_interest.recommender.retrieval import Recommendation, Request, Retrieval, to_frame
 from recbole_llm_interest.recommender.state_file import load_state, save_state
 from recbole_llm_interest.recommender.state_updates import StateUpdates
 from recbole_llm_interest.recommender.user_state import PerUser, UserState
@@ -223,7 +223,7 @@ class Recommender:
         """
         inputs.check_state(state, self.version, "recommend")
         best = self._retrieval.recommend(state, Request(k, candidates, exclude, exclude_seen, min_diversity, exact))
-        return as_table(state, best, self.items.labels) if as_frame else state.per_user(best)
+        return to_frame(state, best, self.items.labels) if as_frame else state.per_user(best)
 
     @torch.no_grad()
     def interests(self, state: UserState, k: int | None = None) -> PerUser[list[Interest]]:

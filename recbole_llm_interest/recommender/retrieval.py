@@ -198,7 +198,7 @@ class Retrieval:
         return reached
 
 
-def as_table(state: UserState, recommendations: list[list[Recommendation]], labels: dict[str, str]) -> pd.DataFrame:
+def to_frame(state: UserState, recommendations: list[list[Recommendation]], labels: dict[str, str]) -> pd.DataFrame:
     """Recommendations as a table with the columns user, rank, item, title and score.
 
     Args:

@@ -440,7 +440,7 @@ def test_a_new_item_is_what_training_would_have_made_of_it_without_an_id(serve):
     """An item is added again under another name, from its features: without IDs, nothing tells the two apart."""
     recommender = serve(use_item_id=False)
     fusion, row = recommender._trained.model.item_encoder, recommender.items.rows["i1"]
-    values = fusion.content["text"].values[row]
+    values, neighbours = fusion.content["text"].values[row], fusion.get_buffer("neighbours").clone()
     from recbole_llm_interest.content.text_template import text_writer
     from recbole_llm_interest.recommender.encoding import ContentReader
     from recbole_llm_interest.settings import ContentSettings
@@ -450,6 +450,7 @@ def test_a_new_item_is_what_training_would_have_made_of_it_without_an_id(serve):
     )
     recommender = Recommender(replace(recommender._trained, item_reader=reader))
     recommender.add_item("twin", {"text": values.numpy()})
+    assert torch.equal(fusion.get_buffer("neighbours"), neighbours)  # the model stays as it was trained
     table = recommender.items
     assert torch.allclose(table.representations[-1], table.representations[row], atol=1e-5)
     state = recommender.start("u0", history=["i2", "i3"])
