@@ -1,1 +1,1 @@
-"""Comparing models: what each run gave, and the table that sets the runs side by side."""
+"""Evaluation: ranks and metrics of tested events, results of runs, comparison tables and significance tests."""

@@ -1,1 +1,1 @@
-"""One run: configuration, trainer, checkpoints, resuming, and what is recorded of it."""
+"""Training: one run or a comparison of several, checkpoints, resuming, logs, metadata and hyperparameter search."""
