@@ -1,4 +1,4 @@
-"""The command line: a table that compares like with like, and one clear line for each mistake."""
+"""The command ``compare``: tables of comparable runs, and a one-line error for each mistake."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from recbole_llm_interest.training.comparison import run
 
 @pytest.fixture
 def words(settings):
-    """The quick run's settings as words of the command line."""
+    """The settings of a quick run as command line arguments."""
     return ["--dataset=cycle", *(f"--{key}={value}" for key, value in settings.items())]
 
 
@@ -47,7 +47,7 @@ def test_general_models_rank_seen_items(words, settings):
 
 
 def test_rows_on_different_events_are_called_incomparable(settings, here):
-    """RecBole tests users of two events by general models only; such rows must not pass for a comparison."""
+    """RecBole tests users with two events only for general models, so that their rows are not comparable."""
     from recbole_llm_interest.evaluation.table import as_table
 
     write_dataset(here / "data", "short", [*cycle_events(), ("brief", "i1", 1.0), ("brief", "i2", 2.0)])
@@ -179,7 +179,7 @@ def test_checkpoint_of_other_content_settings_is_refused(words, settings, capsys
 
 @pytest.mark.parametrize("control", ["shuffled", "random"])
 def test_checkpoint_with_controlled_content_needs_its_seed(words, settings, capsys, control):
-    """Another seed gives the items other content than the weights were trained on."""
+    """With another seed, items get other content than in training."""
     controlled = {**settings, "content_control": control}
     (trained,) = run(["LLMInterest"], "cycle", config_dict={**controlled, "seed": 7})
     command = [*words, f"--content_control={control}", f"--checkpoint={trained.checkpoint}"]
@@ -196,7 +196,7 @@ def test_checkpoint_without_controlled_content_fits_any_seed(settings):
 
 @pytest.mark.parametrize("model", ["LLMInterest", "GRU4Rec"])
 def test_checkpoint_of_data_in_another_order_is_refused(words, settings, here, capsys, model):
-    """RecBole numbers items as they come: the same rows in another order make another vocabulary."""
+    """RecBole numbers items in the order of the file."""
     (trained,) = run([model], "cycle", config_dict=settings)
     path = here / "data" / "cycle" / "cycle.inter"
     header, *rows = path.read_text().splitlines()

@@ -1,4 +1,4 @@
-"""The search: by validation alone, resumable, and a row of a comparison in the end."""
+"""The hyperparameter search: validation only, resumable, its result a variant of a comparison."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def space(here):
 
 @pytest.fixture
 def quick(settings):
-    """GRU4Rec learns the cycle within these epochs at one of the two rates only."""
+    """GRU4Rec learns the cycle within these epochs at only one of the two learning rates."""
     return {**settings, "epochs": 8, "loss_type": "CE", "train_neg_sample_args": None}
 
 
@@ -31,12 +31,12 @@ def quick(settings):
 @pytest.mark.parametrize("algorithm", ["random", "bayes", "exhaustive"])
 def test_best_settings_are_chosen_without_the_test_split(space, quick, here, monkeypatch, algorithm):
     evaluate = Trainer.evaluate
-    asked = []
+    evaluated = []
 
     def watched(self, data, *args, **kwargs):
         rows = data._dataset
         users, items = (rows.id2token(field, rows.inter_feat[field]) for field in ("user_id", "item_id"))
-        asked.append({(int(item[1:]) - int(user[1:])) % 8 for user, item in zip(users, items, strict=True)})
+        evaluated.append({(int(item[1:]) - int(user[1:])) % 8 for user, item in zip(users, items, strict=True)})
         return evaluate(self, data, *args, **kwargs)
 
     monkeypatch.setattr(Trainer, "evaluate", watched)
@@ -49,8 +49,8 @@ def test_best_settings_are_chosen_without_the_test_split(space, quick, here, mon
     assert f"the best of {len(trials)} trials by validation NDCG@3, {best['score']:.4f}" in row.note
     assert "learning_rate choice [0.00001,0.03], hidden_size choice [8]" in row.note
     assert all(len(trial["drawn"]) == 2 and 0 < trial["epochs"] <= 8 for trial in trials)
-    assert len(asked) == sum(trial["epochs"] for trial in trials)
-    assert all(steps == {7} for steps in asked)  # the last but one of a user's nine events, numbered from 0
+    assert len(evaluated) == sum(trial["epochs"] for trial in trials)
+    assert all(steps == {7} for steps in evaluated)  # the last but one of a user's nine events, numbered from 0
     assert not list(here.glob("saved/*.pth"))
 
 
@@ -178,7 +178,7 @@ def test_wrong_space_is_one_line_and_exit_2(quick, here, capsys, text, message):
 
 @pytest.mark.parametrize("model", ["LLMInterest", "SASRec", "GRU4Rec"])
 def test_shipped_spaces_can_be_drawn_from(settings, here, model):
-    """One trial each; what is drawn is what the model has settings for."""
+    """One trial of each space draws settings that the model has."""
     from recbole_llm_interest.settings import PROPERTIES
 
     cross_entropy = {} if model == "LLMInterest" else {"loss_type": "CE", "train_neg_sample_args": None}

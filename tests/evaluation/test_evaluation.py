@@ -1,4 +1,4 @@
-"""Comparing models: ranks, groups, tests of significance, the table and its files."""
+"""Comparisons: ranks, groups of events, significance tests, tables, variants and controlled content."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ GROUPED = [f"{metric}{group}" for metric in ("Recall", "NDCG") for group in EVEN
 
 @pytest.fixture
 def popularity(here, settings):
-    """40 users of different diligence walk at random among items of different popularity; one item is only tested."""
+    """40 users with long and short histories, items of different popularity, one of them only in the test split."""
     chance = random.Random(1)
     events = []
     for user in range(40):
@@ -63,7 +63,7 @@ def result(variant="A", seed=1, ranks=(1, 0, 2, 0), **changes):
 
 @pytest.mark.parametrize("model", ["LLMInterest", "GRU4Rec", "FPMC", "Pop", "BPR"])
 def test_mean_gains_equal_recboles_metrics(popularity, model):
-    """What is kept of each event adds up to what RecBole computes, for every kind of model."""
+    """The mean gain of the recorded ranks is RecBole's own metric, for every type of model."""
     (done,) = run([model], "popularity", config_dict={**popularity, "repeatable": True})
     ranks = torch.tensor(done.ranks)
     assert len(ranks) == done.test_events
@@ -81,7 +81,7 @@ def histories(folder):
 
 
 def test_every_model_has_the_same_events_in_the_same_groups(popularity, here):
-    """Group means, weighted by the groups' sizes as counted by hand, give the whole."""
+    """The mean of the group metrics, weighted by sizes that are counted from the file, is the metric of all events."""
     walks = histories(here)
     trained = Counter(item for items in walks.values() for item in items[:-2])
     counts = [trained[items[-1]] for items in walks.values()]
@@ -115,7 +115,7 @@ def test_training_events_are_those_before_each_users_last_two(built, popularity,
 
 
 def test_group_without_events_has_no_mean(settings):
-    """Every item of this data set is known from training: there is no figure for those that are not."""
+    """Every item of this data set has training events, so that the group ``Unseen`` is empty."""
     (done,) = run(["Pop"], "cycle", config_dict={**settings, "metrics": ["Recall", "NDCG", "RecallUnseen"]})
     assert set(done.test) == {"recall@3", "ndcg@3"}
 
@@ -152,12 +152,12 @@ def test_p_values_are_of_a_paired_t_test_with_holms_correction():
 
 
 def test_equal_models_are_rarely_called_different(monkeypatch):
-    """Under the null hypothesis, one comparison in twenty comes out below .05, and no more."""
+    """Under the null hypothesis, at most one comparison in twenty has a p-value below .05."""
     monkeypatch.setattr("gc.collect", lambda *_: 0)  # statsmodels does at each call, half a second each
     ranks = torch.from_numpy(np.random.default_rng(3).integers(0, 30, 100 * 2 * 300))
     drawn = event_gains("ndcg", ranks.where(ranks <= 10, 0), 10).numpy().reshape(100, 2, 300)
-    found = sum(paired_p_values(one, [other])[0] < 0.05 for one, other in drawn)
-    assert found < 100 * 0.05 + 3 * math.sqrt(100 * 0.05 * 0.95)
+    significant = sum(paired_p_values(one, [other])[0] < 0.05 for one, other in drawn)
+    assert significant < 100 * 0.05 + 3 * math.sqrt(100 * 0.05 * 0.95)
 
 
 def test_seeds_are_averaged_event_by_event_before_the_test():
@@ -215,7 +215,7 @@ def test_file_without_results_is_an_error(tmp_path, text):
 
 
 def test_table_has_the_metrics_of_all_rows(tmp_path):
-    """Whatever metrics were asked for when a row was run, the table has them all, in the order they came up in."""
+    """The table has the metrics of all rows, in the order of their first occurrence."""
     rows = [result(test={"recall@10": 0.5, "ndcg@10": 0.25}), result("B", test={"ndcg@10": 0.125, "mrr@10": 0.75})]
     markdown, *_ = write_comparison(rows, tmp_path / "table")
     cells = [[cell.strip() for cell in line.split("|")[1:5]] for line in markdown.read_text().splitlines()[:4]]
@@ -250,7 +250,7 @@ def test_plot_shows_each_row(tmp_path):
     assert np.asarray(Image.open(few).convert("L")).std() > 10  # not an empty sheet
 
 
-# --- rows, seeds and going on where a comparison was left
+# --- variants, seeds and known results
 
 
 def test_rows_file(tmp_path):
@@ -282,7 +282,7 @@ def test_rows_of_the_benchmarks_can_be_read(path):
 
 @pytest.mark.slow
 def test_repeated_command_runs_only_missing_seeds(here, settings, capsys):
-    """Two rows, two seeds; asked again, nothing is trained; asked for a third seed, only that is."""
+    """Two variants with two seeds are run; a third seed runs only the missing runs."""
     (here / "rows.yaml").write_text(
         "with IDs: {model: LLMInterest}\ncontent: {model: LLMInterest, use_item_id: false}\n"
     )
@@ -304,7 +304,7 @@ def test_repeated_command_runs_only_missing_seeds(here, settings, capsys):
     assert len(second) == 6
 
     assert main([*command, "--seeds=3", "--model=content"]) == 0
-    assert read_results(here / "out" / "table.json") == second  # nothing is lost, nor is the order
+    assert read_results(here / "out" / "table.json") == second  # results and their order are kept
     assert "difference from with IDs" in (here / "out" / "table.md").read_text()
 
     assert main([*command, "--seeds=2", "--temperature=0.5"]) == 2
@@ -312,7 +312,7 @@ def test_repeated_command_runs_only_missing_seeds(here, settings, capsys):
 
 
 def test_known_run_with_another_default_is_an_error(here, settings, capsys):
-    """The table's run was made when the plug-in had another default; how fast it encoded is of no matter."""
+    """Defaults that changed since the run are an error, except those that only change its speed."""
     (here / "quick.yaml").write_text(json.dumps(settings))
     command = ["--model=LLMInterest", "--dataset=cycle", "--config_files=quick.yaml", "--table=table"]
     assert main(command) == 0
@@ -323,7 +323,7 @@ def test_known_run_with_another_default_is_an_error(here, settings, capsys):
             [{**old, "effective_settings": {**old["effective_settings"], "text_batch_size": 7, "gone_since": 1}}]
         )
     )
-    assert main([*command, "--temperature=0.07"]) == 0  # what the default says anyway
+    assert main([*command, "--temperature=0.07"]) == 0  # the default, given explicitly
 
     for key, value in (("temperature", 0.09), ("learning_rate", 0.1), ("time_features", ["gap"])):
         table.write_text(json.dumps([{**old, "effective_settings": {**old["effective_settings"], key: value}}]))
@@ -346,7 +346,7 @@ def test_table_of_an_older_version_is_extended(here, settings):
 
 
 def test_result_has_environment_info(settings):
-    """A table says which commit made it; the rest of where a figure comes from is in the JSON file."""
+    """The table names the commit; the JSON file has the whole environment."""
     (done,) = run(["GRU4Rec"], "cycle", config_dict={**settings, "use_gpu": False})
     assert done.environment_info["version"] == recbole_llm_interest.__version__
     assert done.environment_info["torch"] == torch.__version__
@@ -388,7 +388,7 @@ def test_duplicate_variant_names_are_an_error(settings):
         run(["Pop", "Pop"], "cycle", config_dict=settings)
 
 
-# --- the control
+# --- controlled content
 
 
 def test_shuffled_content_permutes_items():
@@ -400,7 +400,9 @@ def test_shuffled_content_permutes_items():
     assert sorted(source) == list(range(6))
     assert source[0] == 0
     assert source != list(range(6))
-    assert torch.equal(shuffled["image"].values, content["image"].values[source])  # what belongs together stays so
+    assert torch.equal(
+        shuffled["image"].values, content["image"].values[source]
+    )  # modalities of an item are permuted as one
     assert torch.equal(shuffled["image"].present, present[source])
     assert control(content, "none", seed=4) is content
 
@@ -414,10 +416,10 @@ def test_random_content_keeps_only_the_mask():
 
 
 def test_controlled_content_selects_kind_and_modality(built):
-    """Items' text unless told otherwise; and users' if told so, which leaves the items' alone."""
+    """``controlled_content`` is the items' text by default; with the users' text, the items' is unchanged."""
     plain = built()[2]
-    for asked, kind in ({}, "item"), ({"controlled_content": ["user_text"]}, "user"):
-        other = built(content_control="shuffled", **asked)[2]
+    for given, kind in ({}, "item"), ({"controlled_content": ["user_text"]}, "user"):
+        other = built(content_control="shuffled", **given)[2]
         for of in ("item", "user"):
             then, now = (getattr(data, f"{of}_content")["text"].values for data in (plain, other))
             assert torch.equal(then, now) == (of != kind)
@@ -425,7 +427,7 @@ def test_controlled_content_selects_kind_and_modality(built):
 
 @pytest.mark.slow
 def test_shuffled_content_loses_the_gain_of_content(here, settings):
-    """New items of a known kind: with their own content they are found, with another's they are not."""
+    """New items of a known kind are recommended by their own content, not by that of other items."""
     count = 20
     events = []
     for user in range(2 * count):

@@ -1,4 +1,4 @@
-"""Ranking all items gives RecBole's figures to the last digit, in memory that a setting bounds."""
+"""Full ranking: metrics equal RecBole's to the last digit, and a setting bounds the memory."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ METRICS = ["Recall", "MRR", "NDCG", "Hit", "MAP", "Precision", "GAUC"]
 
 
 def stock_collector():
-    """RecBole's class as it is shipped, from a second copy of its module."""
+    """Return RecBole's unpatched class, from a second import of its module."""
     spec = importlib.util.find_spec("recbole.evaluator.collector")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -28,7 +28,7 @@ def stock_collector():
 
 @pytest.mark.parametrize("positives", [1, 4])
 def test_collected_values_equal_recboles_bit_for_bit(built, positives):
-    """Several positives a row, some of them twice, ties among the scores, items that are no candidates."""
+    """Rows have several positives, some twice; scores have ties; some items are not candidates."""
     config, *_ = built(metrics=["Recall", "ItemCoverage", "NDCG", "GAUC"], topk=[3, 5], valid_metric="NDCG@3")
     generator = torch.Generator().manual_seed(positives)
     collected = []
@@ -62,7 +62,7 @@ BY_RATIO = {"split": {"RS": [0.4, 0.2, 0.4]}, "order": "TO", "group_by": "user",
      ("BPR", BY_RATIO), ("ItemKNN", BY_RATIO), ("Pop", BY_RATIO)],
 )  # fmt: skip
 def test_metrics_equal_recboles_to_the_last_digit(built, here, model, split, topk):
-    """On a whole evaluation: Pop and ItemKNN have ties at every place, a split by ratio several positives a user."""
+    """Pop and ItemKNN have ties at every rank; a split by ratio has several positives per user."""
     chance = random.Random(2)
     events = [(f"u{u}", f"i{chance.randint(0, 30)}", 100.0 * u + s) for u in range(40) for s in range(9)]
     write_dataset(here / "data", "walks", events)
@@ -81,7 +81,7 @@ def test_metrics_equal_recboles_to_the_last_digit(built, here, model, split, top
 
 
 def test_metrics_without_ranking_are_computed(built, here):
-    """Where nothing is ranked, RecBole hands over no positives."""
+    """Without ranking, RecBole passes no positives to the collector."""
     config, model, _, train, _, test = built(
         "FM", metrics=["RMSE", "MAE"], valid_metric="RMSE", LABEL_FIELD="label", threshold={"timestamp": 12_000},
         eval_args={"split": {"RS": [0.8, 0.1, 0.1]}, "order": "RO", "group_by": None, "mode": "labeled"},
@@ -95,7 +95,7 @@ def test_metrics_without_ranking_are_computed(built, here):
 
 
 def rows_of_scores(trainer, data):
-    """How many rows of scores each batch of an evaluation had."""
+    """Return the number of rows of scores of each batch of an evaluation, and the result."""
     rows = []
     collect = trainer.eval_collector.eval_batch_collect
 
@@ -114,7 +114,7 @@ def test_batches_respect_eval_scores_mb(built, here, model, mode):
     events = [(f"u{u}", f"i{(7 * u + s) % 50}", 100.0 * u + s) for u in range(40) for s in range(6)]
     write_dataset(here / "data", "wide", events)
     split = {**LEAVE_ONE_OUT, "mode": mode}
-    # DIN ranks items one by one, each beside a copy of the history, which is what fills the memory then
+    # RecBole repeats the history for each item that DIN scores, which takes most of the memory
     # (8 bytes for each id and length, 4 for each time, 6 of each in a history)
     cost = 51 * (4 + (8 * (3 + 6) + 4 * (1 + 6) if model == "DIN" and mode == "full" else 0))
     results = {}
@@ -123,10 +123,10 @@ def test_batches_respect_eval_scores_mb(built, here, model, mode):
             model, "wide", eval_args=split, eval_scores_mb=(rows + 0.5) * cost / 2**20, repeatable=True
         )  # fmt: skip
         trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, net)
-        found, results[rows] = rows_of_scores(trainer, test)
-        assert sum(found) == 40
-        assert max(found) <= rows
+        sizes, results[rows] = rows_of_scores(trainer, test)
+        assert sum(sizes) == 40
+        assert max(sizes) <= rows
         if rows == 7:
-            assert max(found) >= 5
-    if mode == "full":  # else other items are drawn
+            assert max(sizes) >= 5
+    if mode == "full":  # sampled candidates differ between batches
         assert results[40] == results[7] == results[1]

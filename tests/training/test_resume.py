@@ -1,4 +1,4 @@
-"""An interrupted run goes on to the very result of one that nobody disturbed, or is refused in one line."""
+"""Resuming: a resumed run has the result of an uninterrupted one; other settings and damage are one-line errors."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from recbole_llm_interest.training.monitor import TrainingMonitor
 from recbole_llm_interest.training.resume import ResumableTraining
 
 EPOCHS = 5
-#: whatever a state could lose
+#: settings whose state a resumed run could lose
 DEMANDING = {
     "learning_rate_schedule": "cosine",
     "warmup_epochs": 1,
@@ -39,7 +39,7 @@ def given(settings):
 
 @pytest.fixture
 def stop_before(monkeypatch):
-    """Ends runs as a kill would when an epoch begins; called without a number, no longer."""
+    """Interrupt runs when an epoch begins; without a number, stop doing so."""
     train_epoch = TrainingMonitor._timed
 
     def stop(number=None):
@@ -59,7 +59,7 @@ def stop_before(monkeypatch):
 
 
 def curve(here, model):
-    """Losses and validation scores of each epoch, from all the logs of a model, the times of their lines apart."""
+    """Return losses and validation scores of each epoch from all logs of a model."""
     found = {}
     for log in sorted((here / "log" / model).glob("*.log"), key=lambda path: path.stat().st_mtime_ns):
         text = re.sub(r"\x1b\[\d+m", "", log.read_text())
@@ -79,7 +79,7 @@ def states(here):
 
 
 def interrupted(here, model, given, stop_before, epoch=2):
-    """The state of a run that ended when ``epoch`` began."""
+    """Return the resume state of a run that is interrupted when ``epoch`` begins."""
     stop_before(epoch)
     with pytest.raises(KeyboardInterrupt):
         run([model], "cycle", config_dict=given)
@@ -307,7 +307,7 @@ def test_run_killed_at_random_ends_in_the_same_result(given, here, model, kills)
 
 @pytest.mark.slow
 def test_two_processes_restore_their_random_states(given, here, monkeypatch):
-    """Each has random numbers of its own."""
+    """Each process has random number generators of its own."""
     given = given | {"train_batch_size": 40}
     (uninterrupted,) = run(["LLMInterest"], "cycle", config_dict=given, nproc=2)
     expected = curve(here, "LLMInterest")

@@ -1,4 +1,4 @@
-"""The learning-rate schedule, clipping that holds under mixed precision, and optimizers that leave rows alone."""
+"""The learning rate schedule, clipping under mixed precision, and optimizers for sparse gradients."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def optimizer_of(table, layer, weight_decay=0.0):
 
 
 def backward_of(table, layer, rows):
-    """Two uses of the table, as an objective beside the next item makes of it, each with a row that comes twice."""
+    """Use the table twice, as with an SSL objective, each time with a repeated row."""
     (layer(table(rows)).square().sum() + table(rows).sum()).backward()
 
 
