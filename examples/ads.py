@@ -1,6 +1,6 @@
-"""Ad selection: which ad of a pool fits what a viewer turns to next, and how likely a click is.
+"""Ad selection: the best ad of a pool for each viewer, and the probability of a click.
 
-``python examples/ads.py`` makes the data, trains, and prints; docs/examples.md says what it shows.
+``python examples/ads.py`` generates the data, trains and prints; docs/examples.md explains the results.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from recbole_llm_interest.content.encoders import create_encoder
 from recbole_llm_interest.recommender import Calibration, Recommender
 from recbole_llm_interest.settings import ContentSettings
 
-#: how many ads each viewer was shown, at random, before anything was chosen for them
+#: ads that were shown at random to each viewer, for the log of clicks
 _SHOWN = 15
 _PRINTED = 6
 
@@ -40,7 +40,7 @@ def _ads(options: argparse.Namespace, overrides: dict[str, Any]) -> None:
     write_jsonl(folder / "ads.jsonl", [{"item_id": ad, **content} for ad, content in pool.items()])
     checkpoint = train(["LLMInterest"], folder, options, overrides)[0].checkpoint
 
-    # viewers that training never saw: half to calibrate by, half to test
+    # viewers who are not in the training data: half for calibration, half for the test
     recommender = Recommender.load(checkpoint)
     recommender.add_pool("ads", pool)
     viewers = visits(site, options.new_viewers, 12, random)
@@ -50,7 +50,7 @@ def _ads(options: argparse.Namespace, overrides: dict[str, Any]) -> None:
     truth = np.stack([viewer.click_chances() for viewer in viewers])
     known, test = np.split(np.arange(len(viewers)), 2)
 
-    # the log: ads shown at random, and clicked or not
+    # the log of clicks on ads that were shown at random
     shown = random.permuted(np.tile(np.arange(len(pool)), (len(viewers), 1)), axis=1)[:, :_SHOWN]
     logged = np.take_along_axis(scores, shown, axis=1)
     chance = np.take_along_axis(truth, shown, axis=1)
@@ -64,7 +64,7 @@ def _ads(options: argparse.Namespace, overrides: dict[str, Any]) -> None:
             "the ad most often clicked in the log": np.full(len(test), most_clicked),
             "the ad nearest by text to the last video": _nearest_by_text(site, [viewers[row] for row in test]),
             "LLMInterest": scores[test].argmax(axis=1),
-            "the best that anyone can do": truth[test].argmax(axis=1),
+            "the best possible": truth[test].argmax(axis=1),
         },
     )
     _print_probabilities(calibration, logged[test].ravel(), chance[test].ravel(), clicked[test].ravel())
@@ -74,7 +74,7 @@ def _ads(options: argparse.Namespace, overrides: dict[str, Any]) -> None:
 
 
 def _nearest_by_text(site: Site, viewers: Sequence[Visit]) -> NDArray[np.int64]:
-    """For each viewer the ad whose text is most like that of the last video, as the text encoder sees them."""
+    """For each viewer, the ad with the text nearest to that of the last video, by the text encoder; ``[B]``."""
     encoder = create_encoder("text", ContentSettings())
     last = [site.videos[viewer.watched[-1]] for viewer in viewers]
     videos = encoder.encode([f"{video.title} {video.text}" for video in last])
@@ -85,34 +85,32 @@ def _nearest_by_text(site: Site, viewers: Sequence[Visit]) -> NDArray[np.int64]:
 def _print_choices(truth: NDArray[np.float64], choices: dict[str, NDArray[np.int64]]) -> None:
     rows = [("any ad", truth.mean())]
     rows += [(name, truth[np.arange(len(truth)), choice].mean()) for name, choice in choices.items()]
-    print(f"\nOne of {truth.shape[1]} ads, none of them in any history, for {len(truth)} viewers new to the model:\n")
+    print(f"\nOne of {truth.shape[1]} ads, none of which is in a history, for {len(truth)} new viewers:\n")
     print(tabulate(rows, ["what is shown", "click-through rate"], tablefmt="github", floatfmt=".3f"))
 
 
 def _print_probabilities(
     calibration: Calibration, scores: NDArray[np.float64], chance: NDArray[np.float64], clicked: NDArray[np.bool_]
 ) -> None:
-    said = calibration.probability(scores)
+    predicted = calibration.probability(scores)
     parts = calibration.reliability(scores, clicked)
-    print(
-        f"\nThe probability of a click, tested on {len(said):,} ads shown at random, in ten parts by what was said:\n"
-    )
+    print(f"\nThe probability of a click for {len(predicted):,} ads shown at random, in ten bins:\n")
     print(tabulate([(part.count, part.probability, part.clicked) for part in parts],
-                   ["shown", "said", "clicked"], tablefmt="github", floatfmt=("", ".3f", ".3f")))  # fmt: skip
-    anyway = np.full_like(said, clicked.mean())
+                   ["shown", "predicted", "clicked"], tablefmt="github", floatfmt=("", ".3f", ".3f")))  # fmt: skip
+    constant = np.full_like(predicted, clicked.mean())
     print(
         f"\nexpected calibration error {calibration.error(scores, clicked):.4f}\n"
-        f"area under the ROC curve {roc_auc_score(clicked, said):.3f}, by the true probabilities "
+        f"area under the ROC curve {roc_auc_score(clicked, predicted):.3f}, by the true probabilities "
         f"{roc_auc_score(clicked, chance):.3f}, by chance 0.500\n"
-        f"log loss {log_loss(clicked, said):.4f}, by the true probabilities {log_loss(clicked, chance):.4f}, by the "
-        f"same for all {log_loss(clicked, anyway):.4f}"
+        f"log loss {log_loss(clicked, predicted):.4f}, by the true probabilities {log_loss(clicked, chance):.4f}, by "
+        f"one probability for all {log_loss(clicked, constant):.4f}"
     )
 
 
 def _print_of_chosen(calibration: Calibration, scores: NDArray[np.float64], truth: NDArray[np.float64]) -> None:
-    said = calibration.probability(scores.max(axis=1)).mean()
+    predicted = calibration.probability(scores.max(axis=1)).mean()
     true = truth[np.arange(len(truth)), scores.argmax(axis=1)].mean()
-    print(f"of the ads that LLMInterest chose, it says that {said:.3f} are clicked, and {true:.3f} are")
+    print(f"click rate of the ads that LLMInterest chose: predicted {predicted:.3f}, true {true:.3f}")
 
 
 def _print_viewers(
@@ -126,10 +124,10 @@ def _print_viewers(
     rows = []
     for viewer, score, true in zip(viewers, scores, truth, strict=False):
         ad = score.argmax()
-        said = float(calibration.probability(score[ad]))
-        rows.append((site.videos[viewer.watched[-1]].title, texts[ad], said, true[ad], texts[true.argmax()]))
+        predicted = float(calibration.probability(score[ad]))
+        rows.append((site.videos[viewer.watched[-1]].title, texts[ad], predicted, true[ad], texts[true.argmax()]))
     print("\nThe first few of them:\n")
-    header = ["watched last", "ad chosen", "said", "true", "best ad"]
+    header = ["watched last", "ad chosen", "predicted", "true", "best ad"]
     print(tabulate(rows, header, tablefmt="github", floatfmt=".2f"))
 
 

@@ -1,4 +1,4 @@
-"""What the three examples share: a made data set is written, and models are trained on it, in the way of any other."""
+"""Shared by the three examples: the command line, writing of the generated data, and training."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from recbole_llm_interest.evaluation.results import RunResult
 from recbole_llm_interest.evaluation.variants import Variant
 from recbole_llm_interest.training.comparison import run
 
-#: a few hundred short texts: whitening them whole would blow up what is noise, and an ID would know them by heart
+#: for a few hundred short texts: full whitening would amplify noise, and IDs would overfit
 SETTINGS: dict[str, Any] = {
     "use_item_id": False,
     "feature_conditioning": "standardize",
@@ -32,11 +32,13 @@ def command(
     **sizes: int,
 ) -> int:
     """The command line of an example: its sizes, ``--seed``, ``--data_path``, and any setting as ``--key=value``."""
-    parser = bare_parser(f"examples/{script}.py", "Makes its data, trains on it, and asks. Any setting: --key=value.")
+    parser = bare_parser(
+        f"examples/{script}.py", "Generates data, trains on it and prints results. Any setting: --key=value."
+    )
     parser.add_argument("--seed", type=int, default=1, help="of the data and of training [1]")
     parser.add_argument("--data_path", type=Path, default=Path("data"), help="where the data set is written [data]")
     for name, size in sizes.items():
-        parser.add_argument(f"--{name}", type=int, default=size, help=f"how many [{size}]")
+        parser.add_argument(f"--{name}", type=int, default=size, help=f"number of them [{size}]")
     return exit_code(
         lambda: job(*parse_arguments(parser, arguments)), kept="the data set and encoded features are kept"
     )
@@ -52,7 +54,7 @@ def write_dataset(
 
     Args:
         folder: of the data set.
-        histories: items in order, by user; the users come one after the other.
+        histories: items in chronological order, by user. Each user's events are later than those of the user before.
         items: ``item_id`` and columns that become its text.
         users: ``user_id`` and the same.
     """
@@ -67,7 +69,7 @@ def write_dataset(
 
 
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, str]]) -> None:
-    """One JSON object a line; no file where there is none, and none is left from before."""
+    """Write one JSON object a line. Without objects, there is no file, and a former one is deleted."""
     if text := "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows):
         path.write_text(text, encoding="utf-8")
     else:

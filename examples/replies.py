@@ -1,6 +1,6 @@
-"""Reply selection for customer service: a dialogue's turns are the sequence, and the replies are the items.
+"""Reply selection for customer service: the turns of a dialogue are the sequence, and replies are items.
 
-``python examples/replies.py`` makes the data, trains, and prints; docs/examples.md says what it shows.
+``python examples/replies.py`` generates the data, trains and prints; docs/examples.md explains the results.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from recbole_llm_interest.evaluation.variants import Variant
 from recbole_llm_interest.recommender import Calibration, Recommender
 from recbole_llm_interest.settings import ContentSettings
 
-#: whole dialogues train, later ones validate: of a dialogue held out by its last turns, the goodbye would never train
+#: whole dialogues are for training, later ones for validation: if last turns were held out, no goodbye would be trained
 SETTINGS = {
     "eval_args": {"split": {"RS": [0.85, 0.1, 0.05]}, "group_by": None, "order": "TO", "mode": "full"},
     "projection": "linear",
@@ -63,18 +63,18 @@ def _replies(options: argparse.Namespace, overrides: dict[str, Any]) -> None:
     desk = Desk(reading, tokens, "replies")
 
     heard, unheard = ([dialogue(random, is_new) for _ in range(options.new_dialogues)] for is_new in (False, True))
-    rivals: dict[str, Answers] = {
+    variants: dict[str, Answers] = {
         "the most frequent reply": _most_frequent(recorded),
         "logistic regression on the last turn's text": LastTurn(recorded),
-        "IDs alone, which pass over what they never saw": Desk(by_ids, tokens, "replies", reads=False),
+        "IDs alone, without turns that are not in training": Desk(by_ids, tokens, "replies", reads=False),
         "LLMInterest": desk,
         "LLMInterest, all replies reworded": Desk(reading, tokens, "reworded"),
     }
     rows = [("any reply", *[min(k, len(REPLIES)) / len(REPLIES) for k in (1, 3)] * 2)]
-    rows += [(name, *_recall(answers, heard), *_recall(answers, unheard)) for name, answers in rivals.items()]
-    rows.append(("the best that anyone can do", *_best(heard), *_best(unheard)))
+    rows += [(name, *_recall(answers, heard), *_recall(answers, unheard)) for name, answers in variants.items()]
+    rows.append(("the best possible", *_best(heard), *_best(unheard)))
     header = ["what chooses among the replies", "recall@1", "@3", "in new words: recall@1", "@3"]
-    print(f"\n{len(REPLIES)} replies, {len(heard)} and {len(unheard)} dialogues that training never saw:\n")
+    print(f"\n{len(REPLIES)} replies, {len(heard)} and {len(unheard)} dialogues that are not in the training data:\n")
     print(tabulate(rows, header, tablefmt="github", floatfmt=".3f"))
     calibration = _print_calibration(desk, heard, unheard)
     _print_dialogue(unheard[-1], desk, calibration)
@@ -82,13 +82,13 @@ def _replies(options: argparse.Namespace, overrides: dict[str, Any]) -> None:
 
 
 class Desk:
-    """A recommender that listens to a dialogue and proposes each next reply.
+    """A recommender that follows a dialogue and proposes each next reply.
 
     Args:
         recommender: trained on dialogues.
         tokens: of turns, by their words.
         pool: of the items among which it chooses.
-        reads: whether it can add a turn that it never heard, by what that says; else it passes over it.
+        reads: whether it adds new turns by their content; otherwise it skips them.
     """
 
     def __init__(self, recommender: Recommender, tokens: dict[str, str], pool: str, reads: bool = True) -> None:
@@ -98,7 +98,7 @@ class Desk:
         self._reads = reads
 
     def __call__(self, turns: Sequence[Turn]) -> list[list[tuple[str, float]]]:
-        """The replies at each turn of the agent's."""
+        """The ranked replies at each turn of the agent."""
         state, found = self._recommender.start(), []
         for turn in turns:
             if turn.reply is not None:
@@ -110,7 +110,7 @@ class Desk:
         return found
 
     def _item(self, text: str) -> str | None:
-        """What was said, as an item; None where that is new and cannot be added."""
+        """The item of a turn; None if it is new and cannot be added."""
         item = self._tokens.setdefault(text, f"turn-{len(self._tokens)}")
         if item in self._recommender.items:
             return item
@@ -121,7 +121,7 @@ class Desk:
 
 
 class LastTurn:
-    """Logistic regression of the reply on the last turn's text, as the text encoder sees it."""
+    """Logistic regression of the reply on the encoded text of the last turn."""
 
     def __init__(self, dialogues: Sequence[Sequence[Turn]]) -> None:
         self._encoder = create_encoder("text", ContentSettings())
@@ -137,7 +137,7 @@ class LastTurn:
         self._model.fit(features[[rows[text] for text, _ in said]], [reply for _, reply in said])
 
     def __call__(self, turns: Sequence[Turn]) -> list[list[tuple[str, float]]]:
-        """The replies at each turn of the agent's."""
+        """The ranked replies at each turn of the agent."""
         last = [turns[place - 1].text for place, turn in enumerate(turns) if turn.reply]
         return [
             sorted(zip(self._model.classes_, map(float, chances), strict=True), key=lambda one: -one[1])
@@ -152,26 +152,26 @@ def _most_frequent(dialogues: Sequence[Sequence[Turn]]) -> Answers:
 
 
 def _proposed(answers: Answers, dialogues: Sequence[Sequence[Turn]]) -> list[tuple[str, list[tuple[str, float]]]]:
-    """The reply given, and those proposed, for each turn of the agents'."""
+    """The given reply and the proposed ones, for each turn of the agents."""
     given = [turn.reply for turns in dialogues for turn in turns if turn.reply]
     return list(zip(given, (proposed for turns in dialogues for proposed in answers(turns)), strict=True))
 
 
 def _recall(answers: Answers, dialogues: Sequence[Sequence[Turn]]) -> tuple[float, float]:
-    """How often the reply given is the first proposed, and how often one of the first three."""
-    places = np.array([[one for one, _ in found].index(given) for given, found in _proposed(answers, dialogues)])
-    return float((places < 1).mean()), float((places < 3).mean())
+    """Share of turns whose given reply is the first proposed, and one of the first three."""
+    ranks = np.array([[one for one, _ in found].index(given) for given, found in _proposed(answers, dialogues)])
+    return float((ranks < 1).mean()), float((ranks < 3).mean())
 
 
 def _best(dialogues: Sequence[Sequence[Turn]]) -> tuple[float, float]:
-    """The same for whoever knows the agents' rules: what is left to chance is how they say goodbye."""
+    """The best possible recall: agents choose at random only how they say goodbye."""
     return float(
         np.mean([max(turn.chance, 1 - turn.chance) for turns in dialogues for turn in turns if turn.reply])
     ), 1.0
 
 
 def _log_odds(answers: Answers, dialogues: Sequence[Sequence[Turn]]) -> tuple[NDArray[np.float64], list[bool]]:
-    """What is said of the first reply, as log odds, and whether it is the one given."""
+    """Log odds of the first reply, and whether it is the given one."""
     proposed = _proposed(answers, dialogues)
     said = np.clip([found[0][1] for _, found in proposed], 1e-6, 1 - 1e-6)
     return logit(said), [found[0][0] == given for given, found in proposed]

@@ -1,6 +1,6 @@
-"""A video list: what a viewer is shown before and after a few events, and what becomes of videos that are new.
+"""A video list: recommendations for a viewer before and after a few events, and for videos that are new.
 
-``python examples/videos.py`` makes the data, trains, and prints; docs/examples.md says what it shows.
+``python examples/videos.py`` generates the data, trains and prints; docs/examples.md explains the results.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ ROWS = [
     Variant("IDs alone", "LLMInterest", {"modalities": [], "use_item_id": True}),
     "Pop",
 ]
-#: what a new viewer says; theirs is a way of baking, then astronomy, then jazz, two videos on each at most
+#: of a new viewer, whose routine is baking, then astronomy, then jazz, with at most two videos on each
 PROFILE = ROUTINES[0][1]
-#: subjects of which they watch two videos each; and one on which there was no video in training
+#: subjects of which they watch two videos each, and one on which no video is in the training data
 WATCHED, NEW = ["rye loaves", "black holes"], "improvising on the saxophone"
 
 
@@ -43,14 +43,14 @@ def _videos(options: argparse.Namespace, overrides: dict[str, Any]) -> None:
     results = train(ROWS, folder, options, overrides)
     table = write_comparison(results, folder / "table")[0]
     recommender = Recommender.load(results[0].checkpoint)
-    print(f"\n{as_table(results)}The best that anyone can do, knowing each viewer's routine: recall@10 {best:.4f}")
+    print(f"\n{as_table(results)}The best possible, knowing each viewer's routine: recall@10 {best:.4f}")
     _show_a_viewer(recommender, site)
     _show_new_videos(recommender, site, visits(site, options.new_viewers, 12, random))
     print(f"\ndata: {folder} | table: {table} | checkpoint: {results[0].checkpoint}")
 
 
 def _show_a_viewer(recommender: Recommender, site: Site) -> None:
-    """Someone new: by the profile alone, after two events, after four, and when a new video comes."""
+    """Recommendations for a new viewer: by the profile alone, after two events, after four, and with a new video."""
     by_token = {video.token: video for video in site.videos}
 
     def show(state: UserState, title: str) -> None:
@@ -69,13 +69,13 @@ def _show_a_viewer(recommender: Recommender, site: Site) -> None:
     new = site.on(NEW)[0]
     recommender.add_item(new.token, new.columns)
     everything = [item for item, _ in recommender.recommend(state, len(recommender.items))]
-    place, count = everything.index(new.token) + 1, len(everything)
-    print(f'\n"{new.title}" comes in, without training: place {place} of {count} for this viewer')
+    rank, count = everything.index(new.token) + 1, len(everything)
+    print(f'\n"{new.title}" is added without training: rank {rank} of {count} for this viewer')
     recommender.remove_item(new.token)
 
 
 def _show_new_videos(recommender: Recommender, site: Site, viewers: list[Visit]) -> None:
-    """New viewers choose among new videos, all on subjects that training never saw."""
+    """New viewers choose among new videos, all on subjects that are not in the training data."""
     recommender.add_pool("new", {video.token: video.columns for video in site.videos if video.is_new})
     state = recommender.start(history=[site.tokens(viewer) for viewer in viewers])
     chances = np.stack([viewer.chances(among_new=True) for viewer in viewers])
@@ -87,8 +87,8 @@ def _show_new_videos(recommender: Recommender, site: Site, viewers: list[Visit])
     best = np.sort(chances, axis=1)[:, -10:].sum(axis=1).mean()
     count = len(recommender.pools["new"])
     print(
-        f"\n{len(viewers)} new viewers choose one of {count} new videos, on subjects that training never saw. The first"
-        f" ten hold it:\nby LLMInterest {found:.3f}, by chance {10 / count:.3f}, by whoever knows all {best:.3f}"
+        f"\n{len(viewers)} new viewers choose one of {count} new videos, on new subjects. Probability that it is among "
+        f"the first ten:\nby LLMInterest {found:.3f}, by chance {10 / count:.3f}, at best {best:.3f}"
     )
 
 
