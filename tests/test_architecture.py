@@ -44,6 +44,16 @@ def test_loose_modules_at_the_top():
     assert len(code_figures.loose_modules()) <= 6
 
 
+#: by the keys of ``code_figures.py``, which says how each is counted
+@pytest.mark.parametrize("key", ["files", "scores", "docstrings", "shapes", "raises"])
+def test_figures_have_no_offenders(key):
+    assert code_figures.OFFENDERS[key]() == []
+
+
+def test_model_reads_at_a_glance():
+    assert len((PACKAGE / "model" / "llm_interest.py").read_text().splitlines()) <= 150
+
+
 @pytest.mark.parametrize("command", [["ruff", "check"], ["ruff", "format", "--check"], ["mypy"]])
 def test_code_is_clean(command):
     done = subprocess.run([sys.executable, "-m", *command], cwd=REPOSITORY, capture_output=True, text=True)

@@ -83,7 +83,7 @@ class EventLog:
 
     @staticmethod
     def concat(logs: Sequence[EventLog], lengths: Sequence[Tensor]) -> EventLog:
-        """One log of the users of several, with the first events of each, up to ``lengths``."""
+        """One log of the users of several, with the first events of each, up to ``lengths``, ``[b]`` each."""
         length = torch.cat(list(lengths))
         longest = int(length.max())
         items, times = [], []
