@@ -1,1 +1,1 @@
-"""From content (text, later images and sound) to one feature row per item or user. Nothing in here knows RecBole."""
+"""From content (text, images, audio) to features, one row per item or user. Independent of RecBole."""

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import difflib
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from recbole_llm_interest.content.blobs import Blob, MediaFile, Text
 from recbole_llm_interest.content.content_files import ContentFiles, as_token
-from recbole_llm_interest.content.text_template import as_text, text_columns, text_writer
+from recbole_llm_interest.content.text_template import Columns, as_text, text_columns, text_writer
 from recbole_llm_interest.errors import DataError
 from recbole_llm_interest.io.atomic_files import AtomicFormat, format_columns
 from recbole_llm_interest.settings import Modality
@@ -58,9 +58,8 @@ def read_catalogue(
 ) -> Catalogue:
     """Read the content of all items or users of a data set.
 
-    ``content/items.jsonl`` takes precedence over the columns of ``<dataset>.item``; neither is required. Rows that
-    cannot be used (no ID or a duplicate one, no JSON object, a different number of columns than the header's) are
-    skipped, and the log counts them by reason.
+    ``content/items.jsonl`` takes precedence over ``<dataset>.item``; without both, the catalogue is empty. Rows that
+    cannot be used are skipped, and the log counts them by reason.
 
     Args:
         folder: the data set's folder.
@@ -72,29 +71,33 @@ def read_catalogue(
         layout: of the atomic file; JSON lines are UTF-8.
         strict: whether a row that cannot be used is an error.
 
-    Returns:
-        The catalogue; an empty one if there is no file.
-
     Raises:
-        DataError: a named column or the ID column does not exist, the file is not in its encoding, or no row can be
-            used; or ``strict`` is set and a row cannot.
+        DataError: a named column or the ID column does not exist, or the file or (if ``strict``) a row cannot be used.
         SettingsError: the template is invalid.
     """
     write_text, named_columns = text_writer(kind, id_field, text_fields, text_template)
     setting = f"{kind}_text_fields" if text_template is None else f"{kind}_text_template"
     files = ContentFiles(folder, dataset, kind, id_field, layout, strict)
-    catalogue = Catalogue(kind, id_field, folder)
     if files.path is None:
         # Not an error: the settings file often belongs to the data set, and content should be removable without edits.
         if named_columns:
             _logger.warning("%s has no effect: there is no %s and no %s", setting, files.jsonl, files.atomic)
-        return catalogue
+        return Catalogue(kind, id_field, folder)
+    catalogue, columns = _read_rows(files, write_text, named_columns)
+    _check_columns(setting, named_columns, columns, files.path)
+    return catalogue
+
+
+def _read_rows(
+    files: ContentFiles, write_text: Callable[[Columns], str], named_columns: Sequence[str]
+) -> tuple[Catalogue, dict[str, None]]:
+    """Return the catalogue, and the names of all columns."""
+    catalogue = Catalogue(files.kind, files.id_field, files.folder)
     columns: dict[str, None] = {}
     for row in files.rows():
         columns.update(dict.fromkeys(row))
-        _add_row(catalogue, row, write_text(row), named_columns or text_columns(row, id_field))
-    _check_columns(setting, named_columns, columns, files.path)
-    return catalogue
+        _add_row(catalogue, row, write_text(row), named_columns or text_columns(row, files.id_field))
+    return catalogue, columns
 
 
 def _add_row(catalogue: Catalogue, row: Mapping[str, Any], text: str, label_columns: Iterable[str]) -> None:
@@ -121,8 +124,8 @@ def read_column(
     """Read one column of all items or users.
 
     Args:
-        folder: as for ``read_catalogue``, as are the other arguments.
-        dataset: the data set's name.
+        folder: the data set's folder.
+        dataset: its name.
         kind: ``item`` or ``user``.
         id_field: the column of the IDs.
         column: to read.
@@ -130,8 +133,7 @@ def read_column(
         strict: whether a row that cannot be used is an error.
 
     Returns:
-        By token, one value, or the elements of a list or a ``token_seq``; without empty values. A title of the type
-        ``token_seq`` is a list of words.
+        By token, one value, or the elements of a list or a ``token_seq``; without empty values.
 
     Raises:
         DataError: the column does not exist, or as for ``read_catalogue``.

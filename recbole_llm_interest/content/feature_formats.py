@@ -212,10 +212,7 @@ def read_parquet(file: FeatureFile) -> FeatureTable:
     import pandas as pd
 
     frame = pd.read_parquet(file.path)
-    column = next((name for name in file.id_fields if name in frame.columns), None)
-    if column is None:
-        columns = _quote([str(name) for name in frame.columns])
-        raise DataError(f"features {file.path} have no column {file.id_field}, but {columns}")
+    column = _id_column(file, [*map(str, frame.columns)])
     if frame[column].isna().any() or frame[column].dtype.kind == "f":  # a column of integers with missing ones
         raise DataError(f"features {file.path}: {column} has rows without an id, or ids that are fractions")
     ids, values = frame[column].astype(str).tolist(), frame.drop(columns=column)
@@ -228,6 +225,13 @@ def read_parquet(file: FeatureFile) -> FeatureTable:
         f"features {file.path}: columns that hold no numbers: {_quote(others)}; save it with {column} and either "
         "one column of lists or one column per dimension, and no others"
     )
+
+
+def _id_column(file: FeatureFile, columns: Sequence[str]) -> str:
+    for name in file.id_fields:
+        if name in columns:
+            return name
+    raise DataError(f"features {file.path} have no column {file.id_field}, but {_quote(columns)}")
 
 
 def read_recbole(file: FeatureFile) -> FeatureTable:
@@ -244,12 +248,16 @@ def read_recbole(file: FeatureFile) -> FeatureTable:
             "nor RecBole's header with a token and a float_seq column"
         )
     cells = [line.split("\t") for line in lines]
-    uneven = [str(number) for number, row in enumerate(cells, start=1) if len(row) != len(types)]
+    _check_column_count(file, cells, len(types))
+    id_column, row_column = types.index("token"), types.index("float_seq")
+    rows = [np.array(row[row_column].split(), dtype=np.float64) for row in cells]
+    return [row[id_column] for row in cells], _stack(file, dict(enumerate(rows)))
+
+
+def _check_column_count(file: FeatureFile, cells: Sequence[Sequence[str]], count: int) -> None:
+    uneven = [str(number) for number, row in enumerate(cells, start=1) if len(row) != count]
     if uneven:
         raise DataError(f"features {file.path}: rows with another number of columns than the header: {_quote(uneven)}")
-    id_column, row_column = types.index("token"), types.index("float_seq")
-    rows = {number: np.array(row[row_column].split(), dtype=np.float64) for number, row in enumerate(cells)}
-    return [row[id_column] for row in cells], _stack(file, rows)
 
 
 @FORMATS.register(".feat1CLS")

@@ -1,4 +1,4 @@
-"""What the content side hands to the model: one row of features per item or user, and which rows are real."""
+"""Features of items or users, one row each, with a mask of the rows that have content."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Conditioning:
-    """A fitted conditioning, ``(x - mean) @ weight``: what comes later is conditioned as the table was.
+    """A fitted conditioning, ``(x - mean) @ weight``, which also applies to later items and users.
 
     Attributes:
         mean: ``[D]``.
@@ -23,12 +23,20 @@ class Conditioning:
 
 @dataclass(frozen=True)
 class Features:
-    """Features of one modality, in the order of RecBole's internal ids (row 0 is its padding).
+    """Features of one modality, in the order of RecBole's internal IDs; row 0 is the padding.
 
     Attributes:
-        values: ``[N, D]``, as encoded; a row whose content is missing is zero, and nobody may read it.
-        present: ``[N]``, bool; whether the row has content.
-        conditioning: what is done to them before the model sees them; None for nothing.
+        values: ``[N, D]``, without conditioning; rows without content are zero and must not be used.
+        present: bool, ``[N]``; rows with content.
+        conditioning: applied before the model reads the features; None for none.
+
+    Raises:
+        ValueError: the shapes of ``values`` and ``present`` do not match.
+
+    Example:
+        >>> features = Features(torch.ones(3, 4), torch.tensor([False, True, True]))
+        >>> features.conditioned().shape
+        torch.Size([3, 4])
     """
 
     values: Tensor
@@ -40,7 +48,7 @@ class Features:
             raise ValueError(f"values {tuple(self.values.shape)} do not match present {tuple(self.present.shape)}")
 
     def conditioned(self) -> Tensor:
-        """The values as the model sees them, ``[N, K]``; missing rows are zero."""
+        """Return the values with conditioning, ``[N, K]``; rows without content are zero."""
         if self.conditioning is None:
             return self.values
         mean, weight = self.conditioning.mean, self.conditioning.weight
@@ -50,26 +58,26 @@ class Features:
         return conditioned
 
     def shuffled(self, source: Tensor) -> Features:
-        """The features of row ``source[i]`` in row ``i``, ``[N]``: content, or the lack of it, at the wrong place."""
+        """Return the features with row ``source[i]``, ``[N]``, as row ``i``; the mask is permuted, too."""
         return replace(self, values=self.values[source], present=self.present[source])
 
     def random(self, generator: torch.Generator) -> Features:
-        """Independent standard normal numbers instead of content, as many as the model sees of that."""
+        """Return standard normal numbers, ``[N, K]``, instead of the conditioned features."""
         values = torch.randn(self.conditioned().shape, generator=generator)
         return Features(values.where(self.present[:, None], 0.0), self.present)
 
 
-#: modality -> features
+#: features by modality
 Content = dict[str, Features]
 
 
 def control(content: Content, kind: str, seed: int) -> Content:
-    """What a test of whether content matters gets instead of it.
+    """Return the content of a control experiment, which shows whether results depend on content.
 
     Args:
-        content: of items or users.
-        kind: ``shuffled``, rows permuted, the same way for all modalities, so that what belongs together stays so;
-            ``random``, numbers instead of features; ``none``, content as it is.
+        content: features by modality, each ``[N, D]``.
+        kind: ``shuffled`` permutes rows, all modalities in the same way; ``random`` replaces features with random
+            numbers; ``none`` returns the content unchanged.
         seed: of the permutation or the numbers.
     """
     generator = torch.Generator().manual_seed(seed)

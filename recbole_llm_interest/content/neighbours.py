@@ -1,4 +1,4 @@
-"""Which items are like an item, by their features alone."""
+"""Nearest neighbors of items by the cosine similarity of their features."""
 
 from __future__ import annotations
 
@@ -18,120 +18,151 @@ from recbole_llm_interest.errors import DataError
 from recbole_llm_interest.io.files import write_atomically
 
 _logger = logging.getLogger(__name__)
-#: similarities that are held at once
+#: similarities in memory at once
 _BLOCK = 2**24
-#: rows of which each pair is compared: so many take some ten minutes on two cores, and twice as many four times that
+#: maximum number of rows for exact search, which takes about ten minutes for them on two cores, and grows quadratically
 EXACT_ROWS = 200_000
-#: rows from which on the neighbours are worth a file: fewer are found in a second or two
-_KEPT_ROWS = 10_000
-#: cells that faiss looks for a row's neighbours in, of about 4 * sqrt(N)
-_CELLS = 64
-#: steps of similarity that are told apart between 0 and 1: each is some dozen rounding errors wide
-_STEPS = 1e5
-#: rows whose neighbours are also found exactly, to say how many of them are missed
-_SAMPLE = 500
+#: minimum number of rows for a file of neighbors; a search among fewer takes seconds
+_CACHED_ROWS = 10_000
+#: cells in which faiss searches for a row's neighbors, of about 4 * sqrt(N)
+_SEARCHED_CELLS = 64
+#: steps between the similarities 0 and 1; each is about a dozen rounding errors wide
+_SIMILARITY_STEPS = 1e5
+#: rows whose exact neighbors are computed to measure the recall of faiss
+_RECALL_ROWS = 500
 
 
 def cached_neighbours(values: Tensor, present: Tensor, count: int, folder: Path | None) -> Tensor:
-    """``nearest_neighbours``, found once for the same features, and kept in ``folder`` from then on.
+    """Return ``nearest_neighbours``, from a file in ``folder`` if they were computed before.
 
-    The file's name is the hash of all that they depend on. One that cannot be read is made anew.
+    The file's name is the hash of everything that the result depends on. A damaged file is replaced.
+
+    Args:
+        values: features, ``[N, D]``.
+        present: bool, ``[N]``; rows with features.
+        count: neighbors of each row.
+        folder: None to compute them without a file.
+
+    Returns:
+        Row numbers, ``[N, count]``, int32.
 
     Raises:
-        DataError: there are too many rows to compare each pair, and faiss is not installed.
+        DataError: there are too many rows for exact search, and faiss is not installed.
         StorageError: the file cannot be written.
     """
-    if folder is None or not count or int(present.sum()) < _KEPT_ROWS:
+    if folder is None or not count or int(present.sum()) < _CACHED_ROWS:
         return nearest_neighbours(values, present, count)
-    digest = hashlib.sha256(f"{tuple(values.shape)} {values.dtype} {count} {EXACT_ROWS} {_CELLS}".encode())
+    digest = hashlib.sha256(f"{tuple(values.shape)} {values.dtype} {count} {EXACT_ROWS} {_SEARCHED_CELLS}".encode())
     for tensor in (values, present):
         digest.update(tensor.cpu().contiguous().numpy().data)
     path = folder / f"neighbours-{digest.hexdigest()[:32]}.safetensors"
-    found = _read(path, len(values), count)
-    if found is None:
-        found = nearest_neighbours(values, present, count)
-        data = save({"neighbours": found.cpu()})
-        otherwise = "set feature_cache to another folder, or content_neighbours=0"
-        write_atomically(path, lambda file: file.write(data), otherwise)
-    return found.to(values.device)
+    neighbours = _read(path, len(values), count)
+    if neighbours is None:
+        neighbours = nearest_neighbours(values, present, count)
+        data = save({"neighbours": neighbours.cpu()})
+        remedy = "set feature_cache to another folder, or content_neighbours=0"
+        write_atomically(path, lambda file: file.write(data), remedy)
+    return neighbours.to(values.device)
 
 
 def _read(path: Path, rows: int, count: int) -> Tensor | None:
+    """Return the neighbors in a file, ``[rows, count]``; None if the file is missing or damaged."""
     try:
-        found = load(path.read_bytes())["neighbours"]
+        neighbours = load(path.read_bytes())["neighbours"]
     except FileNotFoundError:
         return None
     except (OSError, SafetensorError, KeyError):
-        found = torch.empty(0)
-    if found.shape == (rows, count) and found.dtype == torch.int32 and 0 <= int(found.min()) <= int(found.max()) < rows:
-        return found
-    _logger.warning("%s is damaged: neighbours are looked for again", path)
+        neighbours = torch.empty(0)
+    has_format = neighbours.shape == (rows, count) and neighbours.dtype == torch.int32
+    if has_format and 0 <= int(neighbours.min()) <= int(neighbours.max()) < rows:
+        return neighbours
+    _logger.warning("%s is damaged: neighbors are computed again", path)
     return None
 
 
 def nearest_neighbours(values: Tensor, present: Tensor, count: int) -> Tensor:
-    """The rows of greatest cosine to each row, the nearest first, ``[N, count]``, int32.
+    """Return the rows with the highest cosine similarity to each row, the nearest first.
 
-    Found exactly, by blocks, among up to ``EXACT_ROWS`` rows. Among more, faiss finds most of them, and what share that
-    is gets logged. Row 0, the padding, and rows that are not present have no neighbours and are none, nor is a row its
-    own; 0 stands where there are fewer than ``count``.
+    The search is exact for up to ``EXACT_ROWS`` rows. For more, faiss finds most neighbors, and the log states its
+    recall. Row 0, the padding, and rows without features have no neighbors and are none; a row is not its own.
 
     Args:
         values: features, ``[N, D]``.
-        present: ``[N]``, bool; which rows have some.
-        count: neighbours of each row.
+        present: bool, ``[N]``; rows with features.
+        count: neighbors of each row.
+
+    Returns:
+        Row numbers, ``[N, count]``, int32; 0 where there are fewer than ``count``.
 
     Raises:
-        DataError: there are too many rows to compare each pair, and faiss is not installed.
+        DataError: there are too many rows for exact search, and faiss is not installed.
+
+    Example:
+        >>> values = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.9, 0.1], [0.0, 1.0]])
+        >>> nearest_neighbours(values, torch.tensor([False, True, True, True]), count=1).tolist()
+        [[0], [2], [1], [2]]
     """
-    found = torch.zeros(len(values), count, dtype=torch.int32, device=values.device)
+    neighbours = torch.zeros(len(values), count, dtype=torch.int32, device=values.device)
     rows = present.nonzero().squeeze(1)
     rows = rows[rows > 0]
     count = min(count, len(rows) - 1)
     if count <= 0:
-        return found
+        return neighbours
     unit = F.normalize(values[rows], dim=-1)
-    place = torch.arange(len(rows), device=values.device)
     if len(rows) > EXACT_ROWS:
-        nearest = _by_faiss(unit, count)
-        found[rows, :count] = rows[nearest.clamp(min=0)].where(nearest >= 0, 0).int()
-        return found
-    for block in torch.split(place, max(_BLOCK // len(rows), 1)):
-        found[rows[block], :count] = rows[_exactly(unit, block, count)].int()
-    return found
+        nearest = _search_by_faiss(unit, count)
+        neighbours[rows, :count] = rows[nearest.clamp(min=0)].where(nearest >= 0, 0).int()
+        return neighbours
+    indices = torch.arange(len(rows), device=values.device)
+    for block in torch.split(indices, max(_BLOCK // len(rows), 1)):
+        neighbours[rows[block], :count] = rows[_search_exactly(unit, block, count)].int()
+    return neighbours
 
 
-def _exactly(unit: Tensor, block: Tensor, count: int) -> Tensor:
-    """Of the rows in ``block``, ``[B]``, the places of the nearest, ``[B, count]``."""
-    # rounded, so that the number of threads does not decide between those that are equally near
-    similarity = (unit[block] @ unit.T).mul_(_STEPS).round_()
+def _search_exactly(unit: Tensor, block: Tensor, count: int) -> Tensor:
+    """Return the indices, ``[B, count]``, of the nearest of ``unit``, ``[N, D]``, to the indices ``block``, ``[B]``."""
+    # Rounded, so that the order of nearly equal similarities does not depend on the number of threads.
+    similarity = (unit[block] @ unit.T).mul_(_SIMILARITY_STEPS).round_()
     similarity[torch.arange(len(block), device=unit.device), block] = -torch.inf
     return similarity.topk(count, dim=1).indices
 
 
-def _by_faiss(unit: Tensor, count: int) -> Tensor:
-    """Most of the nearest of each row, ``[N, count]``, -1 where it finds fewer: an inverted file of exact vectors."""
+def _search_by_faiss(unit: Tensor, count: int) -> Tensor:
+    """Return the indices of most of the nearest of ``unit``, ``[N, D]``, by an inverted file of exact vectors.
+
+    Returns:
+        Indices, ``[N, count]``; -1 where faiss finds fewer.
+
+    Raises:
+        DataError: faiss is not installed.
+    """
     try:
         import faiss
     except ImportError as error:
         raise DataError(
-            f"content_neighbours={count}: {len(unit)} items are too many to compare each pair of them. Install faiss "
-            "(pip install faiss-cpu), which finds most of the neighbours in minutes, or set content_neighbours=0"
+            f"content_neighbours={count}: {len(unit)} items are too many for exact search. Install faiss "
+            "(pip install faiss-cpu), which finds most of the neighbors in minutes, or set content_neighbours=0"
         ) from error
     vectors: NDArray[np.float32] = unit.cpu().numpy()
     index = faiss.index_factory(unit.shape[1], f"IVF{int(4 * len(unit) ** 0.5)},Flat", faiss.METRIC_INNER_PRODUCT)
     index.train(vectors)
     index.add(vectors)
-    faiss.ParameterSpace().set_index_parameter(index, "nprobe", _CELLS)
+    faiss.ParameterSpace().set_index_parameter(index, "nprobe", _SEARCHED_CELLS)
     nearest = torch.from_numpy(index.search(vectors, count + 1)[1]).to(unit.device)
     is_own = nearest == torch.arange(len(unit), device=unit.device)[:, None]
-    nearest = nearest.gather(1, is_own.int().argsort(dim=1, stable=True))[:, :count]  # without itself, or the last one
+    nearest = nearest.gather(1, is_own.int().argsort(dim=1, stable=True))[:, :count]  # without the row itself
+    _log_recall(unit, nearest)
+    return nearest
+
+
+def _log_recall(unit: Tensor, nearest: Tensor) -> None:
+    """Log the recall of ``nearest``, ``[N, count]``, on a sample of ``unit``, ``[N, D]``."""
+    count = nearest.shape[1]
     generator = torch.Generator().manual_seed(0)
-    sample = torch.randperm(len(unit), generator=generator)[:_SAMPLE].to(unit.device)
-    exact = _exactly(unit, sample, count)
+    sample = torch.randperm(len(unit), generator=generator)[:_RECALL_ROWS].to(unit.device)
+    exact = _search_exactly(unit, sample, count)
     recall = float((nearest[sample][:, :, None] == exact[:, None]).any(dim=1).float().mean())
     _logger.warning(
         "the nearest %d of %d items by content are approximate: faiss found %.1f %% of them (by %d items)",
         *(count, len(unit), 100 * recall, len(sample)),
     )
-    return nearest

@@ -96,10 +96,14 @@ def _parse(template: str, setting: str) -> list[_Part]:
         fields = list(string.Formatter().parse(template))
     except ValueError as error:
         raise SettingsError(f"{setting}={template!r} cannot be read: {error}") from error
-    names = [name for _, name, _, _ in fields if name is not None]
-    has_format = any(style or conversion for _, _, style, conversion in fields)
-    if not names or not all(names) or has_format:
+    columns = [field for field in fields if field[1] is not None]
+    if not columns or any(not name or style or conversion for _, name, style, conversion in columns):
         raise SettingsError(f"{setting}={template!r} needs columns, each written {{column}}, without a format")
+    return _split(fields)
+
+
+def _split(fields: Iterable[tuple[str, str | None, str | None, str | None]]) -> list[_Part]:
+    """Assign the words of a parsed template to the columns before and after them."""
     parts: list[_Part] = []
     for words, column, _, _ in fields:
         if parts:

@@ -27,7 +27,7 @@ def features():
 def looked_for(monkeypatch):
     """How often neighbours were looked for."""
     calls = []
-    monkeypatch.setattr(neighbours, "_KEPT_ROWS", 100)
+    monkeypatch.setattr(neighbours, "_CACHED_ROWS", 100)
     monkeypatch.setattr(neighbours, "nearest_neighbours", lambda *args: calls.append(1) or nearest_neighbours(*args))
     return calls
 
@@ -102,7 +102,7 @@ def test_faiss_finds_most_and_says_how_many(features, monkeypatch, caplog):
     pytest.importorskip("faiss")
     monkeypatch.setattr(neighbours, "EXACT_ROWS", 200)
     values, present = features
-    monkeypatch.setattr(neighbours, "_CELLS", 1000)  # all of them: then nothing is missed
+    monkeypatch.setattr(neighbours, "_SEARCHED_CELLS", 1000)  # all of them: then nothing is missed
     caplog.set_level(logging.WARNING)
     found = nearest_neighbours(values, present, 5)
     assert "faiss found 100.0 % of them" in caplog.text
@@ -114,7 +114,7 @@ def test_faiss_finds_most_and_says_how_many(features, monkeypatch, caplog):
     )
     assert torch.allclose(near, expected, atol=2e-5)  # those that are equally near may come in another order
     monkeypatch.setattr(neighbours, "EXACT_ROWS", 200)
-    monkeypatch.setattr(neighbours, "_CELLS", 1)
+    monkeypatch.setattr(neighbours, "_SEARCHED_CELLS", 1)
     few = nearest_neighbours(values, present, 20)
     assert float(caplog.text.rsplit("found ", 1)[1].split(" %")[0]) < 100
     places = torch.arange(300)[:, None]

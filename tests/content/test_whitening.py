@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from recbole_llm_interest.content.features import Features
-from recbole_llm_interest.content.whitening import fit_conditioning
+from recbole_llm_interest.content.whitening import CONDITIONINGS, fit_conditioning
+from recbole_llm_interest.errors import SettingsError
+from recbole_llm_interest.settings import REGISTRIES, ContentSettings, read_settings
 
 KINDS = ["none", "standardize", "pca", "zca", "group_zca", "shrinkage"]
 
@@ -110,3 +112,20 @@ def test_directions_that_no_row_shows_stay_as_small_as_rounding_leaves_them(kind
     outside -= centred.T @ torch.linalg.pinv(centred.T) @ outside
     share = (outside @ fitted.weight).norm() / (centred @ fitted.weight).norm(dim=1).mean()
     assert share < 1e-4
+
+
+def test_setting_has_the_registered_names(monkeypatch):
+    assert list(REGISTRIES["feature_conditioning"]) == KINDS
+    monkeypatch.setattr(CONDITIONINGS, "_members", dict(CONDITIONINGS._members))
+    CONDITIONINGS.register("halve")(lambda centered, options: torch.eye(centered.shape[1], dtype=centered.dtype) / 2)
+    kind = read_settings(ContentSettings, {"feature_conditioning": "halve"}).feature_conditioning
+    features = correlated()
+    expected = (features.values - features.values[features.present].mean(dim=0)) / 2
+    assert torch.allclose(condition(features, kind).values[features.present], expected[features.present], atol=1e-5)
+
+
+def test_unknown_conditioning_is_an_error_that_lists_the_names():
+    with pytest.raises(SettingsError, match="zcaa.*did you mean 'zca'.*none, standardize, pca"):
+        read_settings(ContentSettings, {"feature_conditioning": "zcaa"})
+    with pytest.raises(SettingsError, match="unknown feature conditioning 'zcaa'"):
+        fit_conditioning(correlated(), "zcaa")

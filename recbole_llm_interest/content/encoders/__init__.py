@@ -1,14 +1,10 @@
 """Encoders of text, images and audio: one interface, and a registry for each modality.
 
-A new encoder is a class in a file of its own and one line that registers it, here or outside the package:
+A new encoder is a class in a file of its own and one line that registers it, here or outside the package::
 
->>> from recbole_llm_interest.content.encoders import TEXT_ENCODERS
->>> TEXT_ENCODERS.register_lazy("my_encoder", "my_package.my_module:MyEncoder")
+    TEXT_ENCODERS.register_lazy("my_encoder", "my_package.my_module:MyEncoder")
 
 ``text_encoder=my_encoder`` then selects it. The class is imported when it is first used.
-
->>> "my_encoder" in TEXT_ENCODERS
-True
 """
 
 from __future__ import annotations
