@@ -125,7 +125,7 @@ def test_setting_has_the_registered_names(monkeypatch):
 
 
 def test_unknown_conditioning_is_an_error_that_lists_the_names():
-    with pytest.raises(SettingsError, match="zcaa.*did you mean 'zca'.*none, standardize, pca"):
+    with pytest.raises(SettingsError, match=r"zcaa.*did you mean 'zca'.*none, standardize, pca"):
         read_settings(ContentSettings, {"feature_conditioning": "zcaa"})
     with pytest.raises(SettingsError, match="unknown feature conditioning 'zcaa'"):
         fit_conditioning(correlated(), "zcaa")
