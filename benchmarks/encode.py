@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-import recbole_llm_interest  # noqa: F401  (mends torchvision, without which open_clip does not import)
+import recbole_llm_interest  # noqa: F401  (patches torchvision, so that open_clip can be imported)
 from recbole_llm_interest.content.blobs import Blob, MediaFile, Text
 from recbole_llm_interest.content.encoders import Encoder
 from recbole_llm_interest.content.encoders.image import RANDOM, ImageEncoder
@@ -177,7 +177,7 @@ def resident_bytes() -> int:
 
 
 def main() -> None:
-    """Measure what is asked for."""
+    """Measure what the options name."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--what", choices=["throughput", "text", "images", "memory"], default="throughput")
     parser.add_argument("--texts", type=int, default=1500)

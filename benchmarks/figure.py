@@ -38,7 +38,7 @@ def print_figure(
         baseline: one value a repeat.
         ours: the same, measured in turn with the baseline's.
         on: where it ran; None for ``device()``.
-        more: what else is to be said.
+        more: further keys and values of the figure.
     """
     ratios = [theirs / own for theirs, own in zip(baseline, ours, strict=True)]
     figure = {

@@ -89,11 +89,11 @@ def without_items(events: Events, is_new: pd.Series) -> tuple[pd.DataFrame, str,
         "tested_events": int(is_new[kept.index].sum()),
         "users_dropped": table[user].nunique() - kept[user].nunique(),
     }
-    said = (
+    summary = (
         f"{counts['items_held_out']} items held out, {counts['tested_events']} events ask for one; "
         f"{counts['users_dropped']} users with fewer than {FEWEST_EVENTS} events left were dropped"
     )
-    return kept, said, counts
+    return kept, summary, counts
 
 
 def without_users(events: Events, is_new: pd.Series) -> tuple[pd.DataFrame, str, dict[str, int]]:
@@ -119,7 +119,7 @@ def main() -> None:
         raise DataError(f"{options.output / name} is there already: remove it, or name another --output")
     events = read_events(source / f"{options.dataset}.inter")
     is_new = events.drawn(events.item if options.what == "items" else events.user, options.share, options.seed)
-    kept, said, counts = (without_items if options.what == "items" else without_users)(events, is_new)
+    kept, summary, counts = (without_items if options.what == "items" else without_users)(events, is_new)
 
     target = options.output / name
     target.mkdir(parents=True)
@@ -132,7 +132,7 @@ def main() -> None:
             write_text(rows[rows[of_ids].isin(set(kept[of_ids]))], target / f"{name}.{kind}")
     if (source / "content").is_dir():
         shutil.copytree(source / "content", target / "content", copy_function=shutil.copyfile)
-    print(f"{target}: {len(kept)} of {len(events.table)} events; {said}")
+    print(f"{target}: {len(kept)} of {len(events.table)} events; {summary}")
     print(json.dumps({"dataset": name, **counts}))
 
 

@@ -227,9 +227,9 @@ class Killing:
         return (Apart if is_apart else Fork)(self.what, folder, words)
 
     def _wait(self, job: Job, folder: Path) -> None:
-        """Until the moment of the kill."""
-        until = time.monotonic() + self.chance.uniform(0, self.seconds)
-        while job.is_alive() and time.monotonic() < until:
+        """Wait for the moment of the kill, or the end of the job."""
+        deadline = time.monotonic() + self.chance.uniform(0, self.seconds)
+        while job.is_alive() and time.monotonic() < deadline:
             time.sleep(0.002)
         if self.what == "checkpointing" or self.outcome.kills % 2:
             while job.is_alive() and not _unfinished(folder):
@@ -337,7 +337,7 @@ def _digest(path: Path) -> str:
 
 
 def _unfinished(folder: Path, locks: bool = False) -> list[Path]:
-    """Files that are being written, or were when their process was killed; names that are held, too, if asked for."""
+    """Files that are being written, or were when their process was killed; with ``locks``, lock files as well."""
     return [path for path in folder.rglob(".*") if path.is_file() and (locks or path.suffix != ".lock")]
 
 

@@ -25,7 +25,7 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=1_000_000)
     parser.add_argument("--targets", type=int, default=4096)
     parser.add_argument("--width", type=int, default=64)
-    parser.add_argument("--bonuses", type=int, default=291, help="items of each history that have a bonus")
+    parser.add_argument("--biases", type=int, default=291, help="items of each history that have a history bias")
     parser.add_argument("--aim", type=float, default=1000.0, help="MB")
     options = parser.parse_args()
     torch.randn(64, 64).requires_grad_().square().sum().backward()  # what torch itself takes
@@ -34,9 +34,9 @@ def main() -> None:
         items = torch.randn(options.items, options.width, requires_grad=True)
         interest = torch.randn(options.targets, options.width, requires_grad=True)
         target = torch.randint(options.items, (options.targets,))
-        bonus = torch.zeros(options.bonuses, requires_grad=True)
-        few = torch.randint(options.items, (options.targets, options.bonuses))
-        next_item_loss(interest, items, target, ScoringRule(0.07), ItemBias(few, bonus)).backward()
+        bias = torch.zeros(options.biases, requires_grad=True)
+        biased_items = torch.randint(options.items, (options.targets, options.biases))
+        next_item_loss(interest, items, target, ScoringRule(0.07), ItemBias(biased_items, bias)).backward()
     print_figure(
         f"peak memory of the next-item loss, {options.items:,} items, {options.targets:,} targets, table and gradient "
         "included; the baseline is the aim",

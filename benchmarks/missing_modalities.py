@@ -11,7 +11,7 @@ import argparse
 import json
 import sys
 
-import recbole_llm_interest  # noqa: F401  (RecBole's quick_start imports only once it is mended)
+import recbole_llm_interest  # noqa: F401  (RecBole's quick_start can be imported only when it is patched)
 
 # isort: split
 import torch

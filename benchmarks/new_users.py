@@ -1,8 +1,8 @@
 """What a profile is worth before the first event, for users whom training never saw: those that hold_out.py left out.
 
-Everybody is asked about three times: by their own profile, by that of somebody else of them, and as somebody of whom
-nothing is known. The items that the other users chose most often stand beside that. Profiles are read from the data
-set's ``content/users.jsonl``.
+Each user gets recommendations three times: by their own profile, by that of another new user, and without a profile.
+The baseline is the items that the other users chose most often. Profiles are read from the data set's
+``content/users.jsonl``.
 
     python benchmarks/hold_out.py --what=users --dataset=ml-1m-mm --data_path=… --output=data
     python run_recbole.py --model=LLMInterest --dataset=ml-1m-mm-new-users --data_path=data
@@ -58,12 +58,12 @@ def states(recommender: Recommender, profiles_of_users: Sequence[Mapping[str, st
 
 def scores(found: Sequence[Sequence[str]], chosen: Sequence[Sequence[str]]) -> dict[str, np.ndarray]:
     """Of each user: whether the first choice was found, how far up, and what share of the first ten choices."""
-    places = [
+    positions = [
         ranked.index(items[0]) if items[0] in ranked else None for ranked, items in zip(found, chosen, strict=True)
     ]
     return {
-        f"recall@{K}": np.array([place is not None for place in places], dtype=float),
-        f"ndcg@{K}": np.array([0.0 if place is None else 1 / math.log2(place + 2) for place in places]),
+        f"recall@{K}": np.array([position is not None for position in positions], dtype=float),
+        f"ndcg@{K}": np.array([0.0 if position is None else 1 / math.log2(position + 2) for position in positions]),
         f"of the first {K} events": np.array(
             [len({*ranked} & {*items[:K]}) / len({*items[:K]}) for ranked, items in zip(found, chosen, strict=True)]
         ),
@@ -71,7 +71,7 @@ def scores(found: Sequence[Sequence[str]], chosen: Sequence[Sequence[str]]) -> d
 
 
 def main() -> None:
-    """Ask, print the table, and then one line of JSON."""
+    """Print the table, and then one line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--checkpoint", required=True)
     parser.add_argument("--dataset", required=True, help="one that hold_out.py made")
@@ -95,10 +95,10 @@ def main() -> None:
     popular = list(events.table[events.item].value_counts().index[:K])
 
     unknown = recommender.start().select(torch.zeros(len(own), dtype=torch.long))
-    asked = {OWN: states(recommender, own), ANOTHER: states(recommender, another), NONE: unknown}
+    user_states = {OWN: states(recommender, own), ANOTHER: states(recommender, another), NONE: unknown}
     found = {
         name: [[one.item for one in ranked] for ranked in recommender.recommend(state, K)]
-        for name, state in asked.items()
+        for name, state in user_states.items()
     } | {POPULAR: [popular] * len(own)}
     result = {name: scores(ranked, chosen) for name, ranked in found.items()}
     metrics = list(result[OWN])

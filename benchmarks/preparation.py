@@ -2,8 +2,8 @@
 
 Each preparation is a process of its own, which reports how long it took, the most memory that it had beyond what it had
 after its imports, and what the prepared data keep: the tensors that are there in the end. Content is left out, since
-stock models have none. The baseline reads files as RecBole ships it; ``--mended`` lets it read them as this package
-does.
+stock models have none. The baseline reads files as RecBole ships it; with ``--patched``, it reads them as this
+package does.
 
     python benchmarks/preparation.py --dataset=ml-1m-mm --data_path=…
 """
@@ -35,7 +35,7 @@ def prepare(model: str, options: argparse.Namespace) -> dict[str, float]:
     """Prepare the data for a model: seconds, MB at the peak, and MB of tensors in the end."""
     sys.argv = sys.argv[:1]  # RecBole reads the command line too
     torch.set_num_threads(1)
-    if model != "LLMInterest" and not options.mended:
+    if model != "LLMInterest" and not options.patched:
         recbole.data.dataset.dataset.pd = pandas
     with tempfile.TemporaryDirectory() as folder:
         settings = {
@@ -66,7 +66,7 @@ def main() -> None:
     parser.add_argument("--baseline", default="SASRec")
     parser.add_argument("--length", type=int, default=200, help="MAX_ITEM_LIST_LENGTH")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--mended", action="store_true", help="let the baseline read files as this package does")
+    parser.add_argument("--patched", action="store_true", help="let the baseline read files as this package does")
     options = parser.parse_args()
 
     spawn = multiprocessing.get_context("spawn")
@@ -87,7 +87,7 @@ def main() -> None:
         *columns["cpu_seconds"],
         medians={name: [round(value, 2) for value in values] for name, values in medians.items()},
         ratios={name: round(theirs / own, 1) for name, (theirs, own) in medians.items()},
-        baseline_reads_as_shipped=not options.mended,
+        baseline_reads_as_shipped=not options.patched,
     )
 
 

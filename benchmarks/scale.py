@@ -140,11 +140,11 @@ class Run:
             trainer._train_epoch(itertools.islice(train, steps), 0)
         self.result["train"]["steps"] = steps
         self.result["train"]["of"] = len(train)
-        asked = test._dataset
-        few = FullSortEvalDataLoader(config, asked.copy(asked.inter_feat[: self.options.eval_users]), None)
+        tested = test._dataset
+        some_users = FullSortEvalDataLoader(config, tested.copy(tested.inter_feat[: self.options.eval_users]), None)
         with self.stage("evaluate"):
-            trainer.evaluate(few, load_best_model=False)
-        self.result["evaluate"]["users"] = len(few._dataset)
+            trainer.evaluate(some_users, load_best_model=False)
+        self.result["evaluate"]["users"] = len(some_users._dataset)
 
 
 def measure(size: Size, options: argparse.Namespace, settings: dict[str, Any]) -> dict[str, Any]:

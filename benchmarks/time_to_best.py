@@ -23,8 +23,8 @@ from training import LEAVE_ONE_OUT, ready_to_train
 METRIC = "ndcg@10"
 
 
-def curve(model_name: str, options: argparse.Namespace, folder: str, *, wanted: float) -> list[tuple[float, float]]:
-    """Train until the score is ``wanted``, or no longer rises; after each epoch, the time so far and the score."""
+def curve(model_name: str, options: argparse.Namespace, folder: str, *, target: float) -> list[tuple[float, float]]:
+    """Train until the score is ``target``, or no longer rises; after each epoch, the time so far and the score."""
     clock = time.process_time if options.threads == 1 else time.perf_counter
     settings = {
         "MAX_ITEM_LIST_LENGTH": options.length,
@@ -52,7 +52,7 @@ def curve(model_name: str, options: argparse.Namespace, folder: str, *, wanted: 
         points.append((trained, float(trainer.evaluate(valid_data, load_best_model=False)[METRIC])))
         if points[epoch][1] > points[best_epoch][1]:
             best_epoch = epoch
-        if points[epoch][1] >= wanted or epoch - best_epoch >= options.patience:
+        if points[epoch][1] >= target or epoch - best_epoch >= options.patience:
             break
     return points
 
@@ -78,9 +78,9 @@ def main() -> None:
     torch.set_num_threads(options.threads)
 
     with tempfile.TemporaryDirectory() as folder:
-        theirs = curve(options.baseline, options, folder, wanted=float("inf"))
+        theirs = curve(options.baseline, options, folder, target=float("inf"))
         time_of_best, best = max(theirs, key=lambda point: point[1])
-        ours = curve("LLMInterest", options, folder, wanted=best)
+        ours = curve("LLMInterest", options, folder, target=best)
     own_time, reached = ours[-1]
     if reached < best:
         sys.exit(f"error: LLMInterest got no further than {max(score for _, score in ours):.4f} of {best:.4f}")

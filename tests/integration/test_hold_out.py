@@ -40,9 +40,9 @@ def held_out(here, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["hold_out.py", *options])
     hold_out.main()
     monkeypatch.setattr(sys, "argv", ["test"])
-    said = capsys.readouterr().out
+    printed = capsys.readouterr().out
     lines = (here / "data" / "short-new-items" / "short-new-items.inter").read_text().splitlines()[1:]
-    return said, [event[:2] for event in events], [tuple(line.split("\t")[:2]) for line in lines]
+    return printed, [event[:2] for event in events], [tuple(line.split("\t")[:2]) for line in lines]
 
 
 @pytest.mark.slow
@@ -52,12 +52,12 @@ def test_every_kind_of_model_is_tested_on_the_same_events(held_out, settings):
 
 
 def test_held_out_items_are_last_events_only_and_the_dropped_are_counted(held_out):
-    said, before, after = held_out
-    counts = json.loads(said.splitlines()[-1])
+    printed, before, after = held_out
+    counts = json.loads(printed.splitlines()[-1])
     left = Counter(user for user, _ in after)
     assert min(left.values()) == 4
     assert counts["users_dropped"] == 40 - len(left) > 0
-    assert f"; {counts['users_dropped']} users with fewer than 4 events left were dropped" in said
+    assert f"; {counts['users_dropped']} users with fewer than 4 events left were dropped" in printed
     last = dict(after)
     new = {item for _, item in before} - {item for place, (_, item) in enumerate(after[:-1])
                                           if after[place + 1][0] == after[place][0]}  # fmt: skip
@@ -94,15 +94,15 @@ def test_profiles_tell_what_users_whom_training_never_saw_begin_with(here, setti
     assert sorted(kept + left_out) == sorted(whole)
     ids = {line.split("\t")[0] for line in kept}
     assert not ids & {line.split("\t")[0] for line in left_out}
-    told_of = (here / "data" / "readers-new-users" / "readers-new-users.user").read_text().splitlines()[1:]
-    assert {line.split("\t")[0] for line in told_of} == ids
+    known = (here / "data" / "readers-new-users" / "readers-new-users.user").read_text().splitlines()[1:]
+    assert {line.split("\t")[0] for line in known} == ids
 
     trained, *_ = run(["LLMInterest"], "readers-new-users", config_dict={**settings, "epochs": 30})
-    said = script(
+    printed = script(
         "new_users.py", f"--checkpoint={trained.checkpoint}", "--dataset=readers-new-users", "--data_path=data",
         f"--feature_cache={settings['feature_cache']}", cwd=here,
     )  # fmt: skip
-    figure = json.loads(said.splitlines()[-1])
+    figure = json.loads(printed.splitlines()[-1])
     assert figure["users"] == 16
     found = {known: metrics["of the first 10 events"] for known, metrics in figure["metrics"].items()}
     assert found["own profile"] > 0.7  # ten of the twelve books of the subject hold .83 of whichever eight
