@@ -142,7 +142,9 @@ class ItemMap:
 def item_map(
     recommender: Recommender, categories: Mapping[str, Sequence[str]] | None, path: Sequence[str], layout: MapMethod
 ) -> ItemMap:
-    """Project the items' representations, scaled to unit length as cosine scores see them, onto a plane.
+    """Project the items' factors, by which they are scored, onto a plane.
+
+    The longest factor is scaled to unit length; for cosine scores, all of them are.
 
     Args:
         recommender: a trained model and its items.
@@ -154,6 +156,7 @@ def item_map(
     index_of = {token: index for index, token in enumerate(tokens)}
     drawn = _sample(len(tokens), [index_of[token] for token in path])
     factors = recommender.items.factors(torch.arange(1, len(tokens) + 1)).double().cpu().numpy()
+    factors = factors / max(np.linalg.norm(factors, axis=1).max(), np.finfo(float).tiny)
     coordinates, axes = _project(factors, drawn, layout)
     of_item = _interests_of(recommender) if categories is None else _first_categories(tokens, categories)
     place = {int(index): number for number, index in enumerate(drawn)}

@@ -61,7 +61,8 @@ def _wrap(title: str, width: int) -> str:
 
 def _end(estimates: Iterable[Estimate | None]) -> float:
     """The right end of the panel's intervals."""
-    return max((estimate.mean + (estimate.half_width or 0.0) for estimate in estimates if estimate is not None), default=0.0)
+    known = [estimate for estimate in estimates if estimate is not None]
+    return max((estimate.mean + (estimate.half_width or 0.0) for estimate in known), default=0.0)
 
 
 def _draw_estimate(axes: Axes, line: int, estimate: Estimate | None) -> None:
