@@ -117,7 +117,7 @@ def run_in_processes(nproc: int, job: Callable[..., _Result], *arguments: Any) -
 
     Raises:
         ProcessError: a process was killed.
-        LLMInterestError: the error of the process that failed first. KeyboardInterrupt is raised alike.
+        LLMInterestError: the error of the process that failed first. A KeyboardInterrupt is raised, too.
         RuntimeError: any other exception of that process, with its traceback.
     """
     if nproc == 1:

@@ -1,7 +1,7 @@
 """Writes files atomically, and locks names, so that two processes do not write the same file.
 
 A temporary file, or a name in use, is locked by the operating system. The lock ends with its process, however that
-ends, so the files of a killed process can be told from those of a running one.
+ends, so files of killed processes can be distinguished from those of running ones.
 """
 
 from __future__ import annotations

@@ -68,12 +68,12 @@ def test_indexing_equals_stock_recbole(built, index):
 def test_training_targets_equal_those_of_stock_recbole(built, length):
     _, _, _, ours, *_ = built("LLMInterest", MAX_ITEM_LIST_LENGTH=length)
     _, _, _, stock, *_ = built("GRU4Rec", MAX_ITEM_LIST_LENGTH=length)
-    wanted = sorted(zip(*(stock._dataset.inter_feat[f].tolist() for f in ("user_id", "item_id")), strict=True))
+    expected = sorted(zip(*(stock._dataset.inter_feat[f].tolist() for f in ("user_id", "item_id")), strict=True))
     seen = []
     for batch in ours:
         for user, targets in zip(batch["user_id"].tolist(), batch["next_item_id_list"].tolist(), strict=True):
             seen += [(user, target) for target in targets if target]
-    assert sorted(seen) == wanted
+    assert sorted(seen) == expected
 
 
 def test_inputs_precede_their_targets(built):

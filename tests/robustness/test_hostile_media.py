@@ -31,8 +31,8 @@ root, outcomes = Path(sys.argv[1]), {}
 for path in sorted(root.iterdir()):
     started = time.process_time()
     try:
-        piece = MediaFile(root, path.name)
-        with piece.open(piece.key()) as file:
+        media = MediaFile(root, path.name)
+        with media.open(media.key()) as file:
             if path.name.startswith("image"):
                 read = read_image(file)
                 good = read.mode == "RGB" and read.width * read.height <= 64_000_000

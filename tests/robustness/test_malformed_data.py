@@ -53,7 +53,7 @@ VALUES = {
     "inf": "inf",
     "-Infinity": "-Infinity",
     "padding's name": "[PAD]",
-    "space before and behind": " Heat ",
+    "space before and after": " Heat ",
     "one space": " ",
     "no-break space": "\u00a0Heat",
     "carriage return": "He\rat",
@@ -122,7 +122,7 @@ def test_item_ids_and_titles_are_read_verbatim(value, column, file, tmp_path):
     token = value if column == "item_id" else "2"
     assert catalogue.tokens == ["1", token, "3"]
     shown = " ".join(value.split()) if column == "title" else "Film 2"
-    texts = {token: piece.text for token, piece in catalogue.blobs["text"].items()}
+    texts = {token: blob.text for token, blob in catalogue.blobs["text"].items()}
     assert texts == {"1": "title: Film 1", "3": "title: Film 3"} | ({token: f"title: {shown}"} if shown else {})
 
 
@@ -179,7 +179,7 @@ LONG = "x" * 1_000_000
         (f"{HEADER}\n\n\nu1\ti1\t1\n\nu2\ti2\t2\n".encode(), 2),
         (f"{HEADER}\n{GOOD}u4\t{'x' * 255}\t4".encode(), 4),
     ],
-    ids=["plain", "mark", "CRLF", "mark, CRLF", "no last LF", "empty lines behind", "before", "between", "long id"],
+    ids=["plain", "mark", "CRLF", "mark, CRLF", "no last LF", "empty lines after", "before", "between", "long id"],
 )  # fmt: skip
 def test_line_ends_marks_and_empty_lines_do_not_matter(data, kept, tmp_path, caplog):
     (tmp_path / "d.inter").write_bytes(data)
@@ -458,7 +458,7 @@ def test_invalid_json_line_is_skipped_and_reported(line, kind, tmp_path, caplog)
     write(tmp_path / "content" / f"{kind}s.jsonl", "\n".join(lines).replace("item_id", f"{kind}_id"))
     catalogue = read_catalogue(tmp_path, "d", kind, f"{kind}_id")
     assert catalogue.tokens == ["i1", "4"]
-    assert {piece.text for piece in catalogue.blobs["text"].values()} == {"title: Heat", "title: Ran"}
+    assert {blob.text for blob in catalogue.blobs["text"].values()} == {"title: Heat", "title: Ran"}
     (message,) = caplog.messages
     assert "3 rows read, 2 kept, 1 skipped" in message
     assert "(line 2" in message

@@ -100,7 +100,7 @@ def test_items_of_json_lines_are_read_as_written(titles):
         catalogue = read_catalogue(Path(folder), "d", "item", "item_id", text_template="{title}")
     assert catalogue.tokens == list(titles)
     shown = {token: " ".join(title.split()) for token, title in titles.items()}
-    texts = {token: piece.text for token, piece in catalogue.blobs["text"].items()}
+    texts = {token: blob.text for token, blob in catalogue.blobs["text"].items()}
     assert texts == {token: title for token, title in shown.items() if title}
 
 
@@ -114,7 +114,7 @@ def test_items_of_json_lines_are_read_as_written(titles):
 def test_damaged_store_returns_written_rows_or_none(shards, data):
     """Whatever byte of a shard is damaged, no wrong row is returned."""
     with tempfile.TemporaryDirectory() as folder:
-        store = FeatureStore(Path(folder), "text", "some")
+        store = FeatureStore(Path(folder), "text", "encoder")
         written = {}
         for shard in shards:
             written |= shard
@@ -163,15 +163,15 @@ def test_tracker_step_equals_forward(encoder, layers, users, length, cut, paddin
 
 @few_examples
 @given(
-    targets=st.integers(1, 9), candidates=st.integers(1, 6), wanted=st.integers(1, 3), width=st.integers(1, 4),
+    targets=st.integers(1, 9), candidates=st.integers(1, 6), positives=st.integers(1, 3), width=st.integers(1, 4),
     temperature=st.sampled_from([None, 0.07, 1.0]), seed=st.integers(0, 99),
 )  # fmt: skip
-def test_next_item_loss_equals_cross_entropy(targets, candidates, wanted, width, temperature, seed):
+def test_next_item_loss_equals_cross_entropy(targets, candidates, positives, width, temperature, seed):
     torch.manual_seed(seed)
     interest = torch.randn(targets, width, dtype=torch.float64, requires_grad=True)
     items = torch.randn(candidates, width, dtype=torch.float64, requires_grad=True)
-    target = torch.randint(candidates, (targets, wanted))
-    share = torch.rand(targets, wanted, dtype=torch.float64).softmax(dim=1)
+    target = torch.randint(candidates, (targets, positives))
+    share = torch.rand(targets, positives, dtype=torch.float64).softmax(dim=1)
     loss = next_item_loss(interest, items, target, ScoringRule(temperature), target_weight=share)
     scores = interest @ items.T
     if temperature is not None:
