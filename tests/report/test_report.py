@@ -209,7 +209,8 @@ def test_table_of_a_former_version_gives_the_sections_it_can(results, at_home):
         (["--table=empty.json"], "holds no runs"),
         (
             ["--table=table.json", "--output=table.json"],
-            "cannot be written (File exists): move the file or folder that has its name or its folder's, or give another",
+            "cannot be written (File exists): move the file or folder that has its name or its folder's, or "
+            "give another",
         ),
     ],
 )
