@@ -82,7 +82,7 @@ def _read_state(recommender: Recommender, options: argparse.Namespace) -> UserSt
     """
     history = _words(options.history)
     times = _numbers(options.times)
-    profile = {name: value for name in ("text", "image", "audio") if (value := getattr(options, f"profile_{name}"))}
+    profile = _read_profile(options)
     if options.state is None:
         is_recorded = options.user is not None and options.history is None
         return recommender.start(
@@ -98,6 +98,11 @@ def _read_state(recommender: Recommender, options: argparse.Namespace) -> UserSt
     for position, item in enumerate(history):
         state = recommender.update(state, item, None if times is None else times[position])
     return state
+
+
+def _read_profile(options: argparse.Namespace) -> dict[str, str]:
+    values = {name: getattr(options, f"profile_{name}") for name in ("text", "image", "audio")}
+    return {name: value for name, value in values.items() if value}
 
 
 def _read_pool(path: Path) -> dict[str, dict[str, Any]]:
@@ -166,32 +171,32 @@ def _answer(recommender: Recommender, state: UserState, options: argparse.Namesp
 
 def _as_text(answer: dict[str, Any]) -> str:
     """The answer as tables."""
-
-    def table(rows: list[dict[str, Any]]) -> str:
-        align = ["right" if isinstance(value, float) else "left" for value in rows[0].values()]
-        cells = [[f"{v:.3f}" if isinstance(v, float) else v for v in row.values()] for row in rows]
-        return tabulate(cells, list(rows[0]), tablefmt="github", colalign=align, disable_numparse=True)
-
-    parts = [f"after {answer['events']} events", table(answer["recommendations"])]
-    parts.append(
-        table(
-            [
-                {"interest": one["name"], "typical items": "; ".join(one["items"]), "weight": one["weight"]}
-                for one in answer["interests"]
-            ]
-        )
-    )
+    interests = [
+        {"interest": one["name"], "typical items": "; ".join(one["items"]), "weight": one["weight"]}
+        for one in answer["interests"]
+    ]
+    parts = [f"after {answer['events']} events", _table(answer["recommendations"]), _table(interests)]
     if "forecast" in answer:
-        parts.append(table(answer["forecast"]))
+        parts.append(_table(answer["forecast"]))
     if "explanation" in answer:
-        explanation = answer["explanation"]
-        kind = "sum to the score" if explanation["is_exact"] else "loss without each"
-        parts.append(f"{explanation['item']} has the score {explanation['score']:.3f}:")
-        for title, of_part in ((f"item ({kind})", "of_item"), ("user (loss without each)", "of_user")):
-            shown = explanation[of_part][:_PARTS]
-            if shown:  # a new user without events has no parts
-                parts.append(table([{title: p["name"], "points": p["points"], "share": p["share"]} for p in shown]))
+        parts += _explanation_as_text(answer["explanation"])
     return "\n\n".join(parts)
+
+
+def _explanation_as_text(explanation: dict[str, Any]) -> list[str]:
+    kind = "sum to the score" if explanation["is_exact"] else "loss without each"
+    parts = [f"{explanation['item']} has the score {explanation['score']:.3f}:"]
+    for title, key in ((f"item ({kind})", "of_item"), ("user (loss without each)", "of_user")):
+        shown = explanation[key][:_PARTS]
+        if shown:  # a new user without events has no parts
+            parts.append(_table([{title: p["name"], "points": p["points"], "share": p["share"]} for p in shown]))
+    return parts
+
+
+def _table(rows: list[dict[str, Any]]) -> str:
+    align = ["right" if isinstance(value, float) else "left" for value in rows[0].values()]
+    cells = [[f"{v:.3f}" if isinstance(v, float) else v for v in row.values()] for row in rows]
+    return tabulate(cells, list(rows[0]), tablefmt="github", colalign=align, disable_numparse=True)
 
 
 if __name__ == "__main__":

@@ -137,24 +137,41 @@ def read_users(user: Any, profile: Any, history: Any, at: Any, unit: TimeUnit) -
     Raises:
         RequestError: an argument is of the wrong form, or a batch has arguments of different lengths.
     """
-    if isinstance(history, pd.DataFrame) or (isinstance(history, str) and history != RECORDED):
-        read_ids(history, "history")  # says what is wrong
-    history = history if history is None or isinstance(history, str) else list(history)
-    is_batch = is_list(user) or is_list(profile) or (is_list(history) and bool(history) and is_list(history[0]))
-    if not is_batch:
+    history = _list_history(history)
+    if not _is_batch(user, profile, history):
         return [_read_user(user, profile, history, at, unit)], True
-    is_recorded = history == RECORDED
+    users, profiles, histories, times = _columns(user, profile, history, at)
+    rows = zip(users, profiles, histories, times, strict=True)
+    return [_read_user(*row, unit) for row in rows], False
+
+
+def _list_history(history: Any) -> Any:
+    """A history that can be read more than once, and is of the right form at first sight."""
+    if history is None or (isinstance(history, str) and history == RECORDED):
+        return history
+    if isinstance(history, str | pd.DataFrame):
+        return read_ids(history, "history")  # raises
+    return list(history) if is_list(history) else history
+
+
+def _is_batch(user: Any, profile: Any, history: Any) -> bool:
+    has_histories = isinstance(history, list) and len(history) > 0 and is_list(history[0])
+    return is_list(user) or is_list(profile) or has_histories
+
+
+def _columns(user: Any, profile: Any, history: Any, at: Any) -> list[list[Any]]:
+    """Users, profiles, histories and times of a batch: a list of each, with one element for each user."""
+    is_recorded = isinstance(history, str)
     given = {"users": user, "profiles": profile, "histories": None if is_recorded else history, "lists of times": at}
     columns = {name: _per_user(values, name) for name, values in given.items()}
     counts = {name: len(values) for name, values in columns.items() if values}
     if len(set(counts.values())) != 1:
         counted = " and ".join(f"{count} {name}" for name, count in counts.items()) or "no users"
         raise RequestError(f"start has {counted}: give one of each for each user")
-    count = next(iter(counts.values()))
-    users, profiles, histories, times = (values or [None] * count for values in columns.values())
+    count = max(counts.values())
     if is_recorded:
-        histories = [RECORDED] * count
-    return [_read_user(*one, unit) for one in zip(users, profiles, histories, times, strict=True)], False
+        columns["histories"] = [RECORDED] * count
+    return [values or [None] * count for values in columns.values()]
 
 
 def _per_user(values: Any, name: str) -> list[Any]:

@@ -157,11 +157,7 @@ def read_pretrained(
     content = read_settings(ContentSettings, {**_encoder_settings(folder, config["settings"], given), **given})
     model = _read_model(folder, config, len(tokens))
     model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
-    fields = config["id_fields"]
-    readers = {
-        kind: content_reader(kind, fields[kind], content, encoder, config["encoders"][kind])
-        for kind, encoder in (("item", model.item_encoder), ("user", model.user_encoder))
-    }
+    fields, fingerprints = config["id_fields"], config["encoders"]
     return Trained(
         model=model,
         tokens=tokens,
@@ -169,8 +165,8 @@ def read_pretrained(
         max_length=config["max_length"],
         texts=texts["texts"],
         labels=texts["labels"],
-        item_reader=readers["item"],
-        user_reader=readers["user"],
+        item_reader=content_reader("item", fields["item"], content, model.item_encoder, fingerprints["item"]),
+        user_reader=content_reader("user", fields["user"], content, model.user_encoder, fingerprints["user"]),
         recorded=lambda users: [([], []) for _ in users],
         origin=Origin(config["dataset"], config["counts"], fields, config["settings"], config.get("time_unit")),
     )

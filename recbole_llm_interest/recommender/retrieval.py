@@ -108,13 +108,9 @@ class Retrieval:
             RequestError: an item or pool is unknown, or there are fewer than ``k`` candidates.
         """
         k, min_diversity = request.k, request.min_diversity
-        if k < 1:
-            raise RequestError(f"k={k}: ask for one item or more")
         candidates = self._updates.candidates(request.candidates)
         available = self._updates.count() if candidates is None else len(candidates)
-        if k > available:
-            counted = f"there are only {available} candidates" if available else "the candidates are empty"
-            raise RequestError(f"k={k}, and {counted}: ask for fewer items, or give more candidates")
+        _check_count(k, available)
         query = self.query(state, request.exclude, request.exclude_seen, with_pool_only=candidates is not None)
         searched = min(_DIVERSE_FACTOR * k, available) if min_diversity else k
         while True:
@@ -196,6 +192,14 @@ class Retrieval:
             lists *= 2
         self._updates.index = index
         return reached
+
+
+def _check_count(k: int, available: int) -> None:
+    if k < 1:
+        raise RequestError(f"k={k}: ask for one item or more")
+    if k > available:
+        counted = f"there are only {available} candidates" if available else "the candidates are empty"
+        raise RequestError(f"k={k}, and {counted}: ask for fewer items, or give more candidates")
 
 
 def to_frame(state: UserState, recommendations: list[list[Recommendation]], labels: dict[str, str]) -> pd.DataFrame:

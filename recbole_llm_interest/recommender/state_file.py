@@ -84,12 +84,7 @@ def load_state(path: Path, model: str, rows: Mapping[str, int], device: torch.de
             f"state {path} is of another model ({str(described['model'])[:12]}, not {model[:12]}): load the checkpoint "
             "that made it, or start from the user's history"
         )
-    unknown = [token for token in described["items"] if token is not None and token not in rows]
-    if unknown:
-        raise StateError(
-            f"state {path} has item {unknown[0]!r}, which the catalog lacks: add the item, then load again"
-        )
-    row_of = torch.tensor([0 if token is None else rows[token] for token in described["items"]], dtype=torch.long)
+    row_of = _rows_of(described["items"], rows, path)
     length, profile = tensors["length"], tensors.get("user")
     return UserState(
         InterestState(
@@ -105,6 +100,16 @@ def load_state(path: Path, model: str, rows: Mapping[str, int], device: torch.de
         tuple(described["users"]),
         described.get("is_single", len(length) == 1),  # files of version 0.1.0 don't say
     )
+
+
+def _rows_of(tokens: Sequence[str | None], rows: Mapping[str, int], path: Path) -> Tensor:
+    """Rows of items in the catalog, ``[n]``; 0 for None, the padding."""
+    unknown = [token for token in tokens if token is not None and token not in rows]
+    if unknown:
+        raise StateError(
+            f"state {path} has item {unknown[0]!r}, which the catalog lacks: add the item, then load again"
+        )
+    return torch.tensor([0 if token is None else rows[token] for token in tokens], dtype=torch.long)
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -152,9 +152,7 @@ def join(states: Sequence[UserState]) -> UserState:
         >>> join([recommender.start("u1"), recommender.start("u2")])
         UserState(users=2, events=0)
     """
-    models = {state.model for state in states}
-    if len(models) != 1:
-        raise StateError(f"{len(states)} states of {len(models)} models cannot be joined: join states of one model")
+    _check_same_model(states)
     if len(states) == 1:
         return replace(states[0], is_single=False)
     lengths = [state.length for state in states]
@@ -167,6 +165,12 @@ def join(states: Sequence[UserState]) -> UserState:
         states[0].model,
         tuple(user for state in states for user in state.users),
     )
+
+
+def _check_same_model(states: Sequence[UserState]) -> None:
+    models = {state.model for state in states}
+    if len(models) != 1:
+        raise StateError(f"{len(states)} states of {len(models)} models cannot be joined: join states of one model")
 
 
 def _join_trackers(trackers: Sequence[InterestState]) -> InterestState:
