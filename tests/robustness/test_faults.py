@@ -455,7 +455,7 @@ def test_a_signal_ends_a_report_with_one_line(stock, here, capsys, monkeypatch, 
     before = files_below(here / "report")
     monkeypatch.setattr(page, "write_atomically", lambda *_: signal.raise_signal(number))
     assert report.main(words) == code
-    assert closing_line(capsys) == f"{word}: no report was written, or the one before is still there"
+    assert closing_line(capsys) == f"{word}: no report was written, or the previous one is unchanged"
     assert files_below(here / "report") == before
 
 
