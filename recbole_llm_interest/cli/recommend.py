@@ -95,8 +95,9 @@ def _read_state(recommender: Recommender, options: argparse.Namespace) -> UserSt
             f"command line: {len(history)} items in --history and {len(times)} times in --times: give one for each"
         )
     state = recommender.restore(options.state)
-    for position, item in enumerate(history):
-        state = recommender.update(state, item, None if times is None else times[position])
+    known: Sequence[float | None] = times or [None] * len(history)
+    for item, time in zip(history, known, strict=True):
+        state = recommender.update(state, item, time)
     return state
 
 

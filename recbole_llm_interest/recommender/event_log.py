@@ -22,6 +22,12 @@ class EventLog:
     Attributes:
         items: rows of the items in the catalog, ``[B, C]``; 0 where there is no event.
         times: times of the events, ``[B, C]``, float64; NaN where the time is unknown.
+
+    Example:
+        >>> log = EventLog.of(torch.tensor([[5, 6]]), torch.tensor([[1.0, 2.0]]), torch.tensor([2]))
+        >>> log = log.append(torch.tensor([2]), torch.tensor([7]), torch.tensor([3.0]))
+        >>> log.first(torch.tensor([3]))[0]
+        tensor([[5, 6, 7]])
     """
 
     def __init__(self, items: Tensor, times: Tensor, written: Tensor) -> None:

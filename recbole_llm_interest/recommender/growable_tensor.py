@@ -10,6 +10,12 @@ class GrowableTensor:
 
     Args:
         rows: the first rows, ``[N, …]``. They are copied at the first append.
+
+    Example:
+        >>> grown = GrowableTensor(torch.zeros(2, 3))
+        >>> grown.append(torch.ones(1, 3))
+        >>> grown.all.shape
+        torch.Size([3, 3])
     """
 
     def __init__(self, rows: Tensor) -> None:

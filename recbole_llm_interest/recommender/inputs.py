@@ -41,6 +41,11 @@ class UserInput:
         profile: content of a new user; None where there is none.
         history: ids of items; None for the events that the data set records.
         times: one for each item; None where none is known.
+
+    Example:
+        >>> from recbole_llm_interest.recommender.inputs import UserInput, read_users
+        >>> read_users("u1", None, ["i1"], None, "s")
+        ([UserInput(user='u1', profile=None, history=['i1'], times=None)], True)
     """
 
     user: str | None
@@ -164,14 +169,18 @@ def _columns(user: Any, profile: Any, history: Any, at: Any) -> list[list[Any]]:
     is_recorded = isinstance(history, str)
     given = {"users": user, "profiles": profile, "histories": None if is_recorded else history, "lists of times": at}
     columns = {name: _per_user(values, name) for name, values in given.items()}
+    count = _common_length(columns)
+    if is_recorded:
+        columns["histories"] = [RECORDED] * count
+    return [values or [None] * count for values in columns.values()]
+
+
+def _common_length(columns: Mapping[str, Sequence[Any]]) -> int:
     counts = {name: len(values) for name, values in columns.items() if values}
     if len(set(counts.values())) != 1:
         counted = " and ".join(f"{count} {name}" for name, count in counts.items()) or "no users"
         raise RequestError(f"start has {counted}: give one of each for each user")
-    count = max(counts.values())
-    if is_recorded:
-        columns["histories"] = [RECORDED] * count
-    return [values or [None] * count for values in columns.values()]
+    return max(counts.values())
 
 
 def _per_user(values: Any, name: str) -> list[Any]:

@@ -61,6 +61,10 @@ class InterestMap:
         tokens: ids of the items by row.
         texts: texts of items, by id.
         labels: titles of items, by id.
+
+    Example:
+        >>> len(recommender.interest_map.names)
+        3
     """
 
     def __init__(

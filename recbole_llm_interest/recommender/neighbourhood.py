@@ -23,6 +23,13 @@ class Neighbourhood:
         values: conditioned features, ``[N, F]``.
         present: which items have features, ``[N]``.
         neighbours: rows of each item's neighbours, the nearest first, ``[N, K]``; 0 for none.
+
+    Example:
+        >>> values, present = torch.tensor([[0.0, 0.0], [1.0, 0.0]]), torch.tensor([False, True])
+        >>> near = Neighbourhood(values, present, torch.zeros(2, 1, dtype=torch.int32))
+        >>> near.add(torch.tensor([0.9, 0.1]))
+        >>> near.neighbours.tolist()
+        [[0], [2], [1]]
     """
 
     def __init__(self, values: Tensor, present: Tensor, neighbours: Tensor) -> None:

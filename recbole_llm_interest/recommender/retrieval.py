@@ -51,6 +51,10 @@ class Request:
         exclude_seen: whether the items of the history may not be recommended.
         min_diversity: the least 1 - cosine between any two recommended items; 0 for no bound.
         exact: whether all items are scored even if there is an index.
+
+    Example:
+        >>> Request(k=10, candidates="ads").exclude_seen
+        False
     """
 
     k: int
