@@ -27,6 +27,13 @@ class CatalogUpdates:
 
     Args:
         trained: the model, its items and the reader of their content.
+
+    Example:
+        >>> from recbole_llm_interest.recommender.loading import load_trained
+        >>> updates = CatalogUpdates(load_trained(checkpoint, {}))
+        >>> updates.add_pool("short", ["i1", "i2"])
+        >>> len(updates.candidates("short")), updates.count()
+        (2, 8)
     """
 
     def __init__(self, trained: Trained) -> None:

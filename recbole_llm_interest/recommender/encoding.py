@@ -27,6 +27,10 @@ class Encoded:
         content: features by modality, ``[1, F]`` each.
         text: its text.
         label: its title: the first column, or else the text.
+
+    Example:
+        >>> Encoded({}, text="title: Bread", label="Bread").label
+        'Bread'
     """
 
     content: Content

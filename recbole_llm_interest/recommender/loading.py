@@ -37,6 +37,10 @@ class Origin:
         id_fields: names of its id columns, by kind.
         settings: those that determine the model, as plain values.
         time_unit: unit of its event times, if they are seconds or milliseconds since 1970; None for another scale.
+
+    Example:
+        >>> Origin("ml-100k", {"users": 943}, {"user": "user_id"}, {}).time_unit is None
+        True
     """
 
     dataset: str
@@ -61,6 +65,10 @@ class Trained:
         user_reader: encodes the content of new users; None if the model has no content of users.
         recorded: gives items and times of the recorded events of each of several users.
         origin: of the model; None if it is unknown.
+
+    Example:
+        >>> load_trained(checkpoint, {}).origin.counts
+        {'users': 24, 'items': 8, 'events': 216}
     """
 
     model: LLMInterest
