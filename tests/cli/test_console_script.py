@@ -73,6 +73,7 @@ def test_interrupt_while_a_subcommand_is_imported_is_one_line(monkeypatch, capsy
     assert capsys.readouterr().err == "\ninterrupted: nothing was started\n"
 
 
+@pytest.mark.slow
 def test_output_that_nobody_reads_is_no_traceback():
     command = [sys.executable, "-c", "import sys, llm_interest; sys.exit(llm_interest.main(['settings']))"]
     process = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -443,6 +443,7 @@ def test_damaged_audio_model_is_one_error(tmp_path):
 # --- without weights
 
 
+@pytest.mark.slow
 def test_weights_free_encoders_are_deterministic_and_as_wide_as_they_say():
     images = ColorHistogramEncoder()
     features = encode_files(images, map(as_file, pictures()))

@@ -14,6 +14,7 @@ from recbole_llm_interest.data.dataloader import cut_windows
 from recbole_llm_interest.errors import DataError, SettingsError
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("length", [6, 50])
 @pytest.mark.parametrize("dataset", ["cycle", "ml-100k"])
 def test_splits_and_histories_equal_stock_recbole(built, dataset, length):

@@ -223,6 +223,7 @@ def test_table_has_the_metrics_of_all_rows(tmp_path):
     assert cells[2:] == [["A", "0.5000", "0.2500", "-"], ["B", "-", "0.1250", "0.7500"]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", ["Recall@10", "Hit@10"])
 def test_plot_leaves_out_rows_without_its_metric(tmp_path, metric):
     from PIL import Image
@@ -240,6 +241,7 @@ def test_results_are_kept_if_the_markdown_file_cannot_be_written(tmp_path):
     assert read_results(tmp_path / "table.json") == [result()]
 
 
+@pytest.mark.slow
 def test_plot_shows_each_row(tmp_path):
     from PIL import Image
 

@@ -123,6 +123,7 @@ def test_programs_equal_the_model(model, changes, k):
         assert torch.equal(found["next_history"], items[:, : place + 1])
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_comparison_finds_another_model(model):
     made = model(**BARE)
@@ -166,6 +167,7 @@ class Listing:
         return program
 
 
+@pytest.mark.slow
 def test_target_from_outside_the_package_is_written_and_compared(model, here):
     written = write_programs(model(**BARE), LENGTH, here / "programs", targets=["listing"])
     assert [one.file.name for one in written] == ["score.txt", "step.txt"]

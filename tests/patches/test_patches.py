@@ -74,6 +74,7 @@ def test_stock_quick_start_trains_reloads_and_evaluates(model, settings):
     assert trainer.evaluate(test_data, load_best_model=False) == result["test_result"]
 
 
+@pytest.mark.slow
 def test_interaction_works_before_any_config(here):
     done = run_python(
         """
