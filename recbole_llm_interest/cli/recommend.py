@@ -84,20 +84,25 @@ def _read_state(recommender: Recommender, options: argparse.Namespace) -> UserSt
     times = _numbers(options.times)
     profile = _read_profile(options)
     if options.state is None:
-        is_recorded = options.user is not None and options.history is None
-        return recommender.start(
-            options.user, profile=profile or None, history="recorded" if is_recorded else history, at=times
-        )
-    if options.user is not None or profile:
+        recorded = options.user is not None and options.history is None
+        known = "recorded" if recorded else history
+        return recommender.start(options.user, profile=profile or None, history=known, at=times)
+    return _restore_state(recommender, options, history, times)
+
+
+def _restore_state(
+    recommender: Recommender, options: argparse.Namespace, history: Sequence[str], times: Sequence[float | None] | None
+) -> UserState:
+    """The saved state after these events."""
+    if options.user is not None or _read_profile(options):
         raise SettingsError("command line: --state has the user already: leave --user and --profile_… out")
     if times is not None and len(times) != len(history):
         raise SettingsError(
             f"command line: {len(history)} items in --history and {len(times)} times in --times: give one for each"
         )
     state = recommender.restore(options.state)
-    known: Sequence[float | None] = times or [None] * len(history)
-    for item, time in zip(history, known, strict=True):
-        state = recommender.update(state, item, time)
+    for position, item in enumerate(history):
+        state = recommender.update(state, item, times[position] if times is not None else None)
     return state
 
 

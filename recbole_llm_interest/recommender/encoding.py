@@ -47,6 +47,12 @@ class ContentReader:
         write_text: makes a text from columns as in training.
         widths: of the model's features, by modality.
         fingerprints: of the encoders of training, by modality, where they are known.
+
+    Example:
+        >>> reader = recommender._trained.item_reader
+        >>> encoded = reader.read({"title": "A film about tides"})
+        >>> encoded.content["text"].present
+        tensor([True])
     """
 
     def __init__(

@@ -71,6 +71,12 @@ class Retrieval:
     Args:
         live: the model over the catalog.
         updates: pools and the index.
+
+    Example:
+        >>> with torch.no_grad():
+        ...     (best,) = recommender._retrieval.recommend(state, Request(k=2))
+        >>> len(best)
+        2
     """
 
     def __init__(self, live: LiveModel, updates: CatalogUpdates) -> None:

@@ -27,6 +27,11 @@ class StateUpdates:
         trained: the model with its users and their content.
         live: the model over the catalog.
         version: hash of the model, which each state carries.
+
+    Example:
+        >>> updated = recommender._states.update(state, ["i3"], [None])
+        >>> len(updated.items[0])
+        3
     """
 
     def __init__(self, trained: Trained, live: LiveModel, version: str) -> None:
