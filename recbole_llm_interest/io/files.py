@@ -10,7 +10,9 @@ import errno
 import fcntl
 import glob
 import os
+import signal
 import tempfile
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -53,7 +55,8 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object], hint: str 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         remove_unfinished(path)
-        _write_and_rename(path, write)
+        with _postponed_interrupts():
+            _write_and_rename(path, write)
     except OSError as error:
         raise storage_error(path, error, hint) from error
 
@@ -85,6 +88,29 @@ def storage_error(path: Path, error: OSError, hint: str = "") -> StorageError:
     return StorageError(
         f"{path} cannot be written ({error.strerror}): {remedy}{alternative}; a previous file is unchanged"
     )
+
+
+@contextmanager
+def _postponed_interrupts() -> Iterator[None]:
+    """Postpone SIGINT and SIGTERM until a file is written.
+
+    torch's writer calls Python for each block of a file. An interrupt that is raised in there aborts the process.
+    """
+    if threading.current_thread() is not threading.main_thread():  # only the main thread receives signals
+        yield
+        return
+    received: list[int] = []
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    replaced = {number: handler for number, handler in handlers.items() if callable(handler)}
+    for number in replaced:
+        signal.signal(number, lambda number, _: received.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in replaced.items():
+            signal.signal(number, handler)
+    for number in received:
+        signal.raise_signal(number)
 
 
 def _write_and_rename(path: Path, write: Callable[[BinaryIO], object]) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -69,3 +71,36 @@ def test_name_is_locked_once(tmp_path):
     with try_lock(tmp_path / "table") as is_locked:
         assert is_locked
     assert not list(tmp_path.iterdir())
+
+
+STRESS = """
+import random, signal, sys, time
+from pathlib import Path
+import torch
+from recbole_llm_interest.io.files import write_atomically
+def interrupt(*_):
+    raise KeyboardInterrupt
+signal.signal(signal.SIGTERM, interrupt)
+signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(signal.SIGTERM))
+path, count, end = Path(sys.argv[1]), 0, time.monotonic() + 4
+tensors = {str(n): torch.randn(50) for n in range(60)}
+while time.monotonic() < end:
+    try:
+        signal.setitimer(signal.ITIMER_REAL, random.random() * 0.02 + 1e-4)
+        while True:
+            write_atomically(path, lambda file: torch.save(tensors, file))
+    except KeyboardInterrupt:
+        count += 1
+signal.setitimer(signal.ITIMER_REAL, 0)
+torch.load(path)
+print(count, sorted(it.name for it in path.parent.iterdir()))
+"""
+
+
+@pytest.mark.slow
+def test_interrupts_while_torch_writes_neither_abort_the_process_nor_spoil_the_file(tmp_path):
+    done = subprocess.run([sys.executable, "-c", STRESS, str(tmp_path / "weights.pth")], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    count, names = done.stdout.split(" ", 1)
+    assert int(count) > 20
+    assert names.strip() == "['weights.pth']"
