@@ -109,8 +109,8 @@ def _postponed_interrupts() -> Iterator[None]:
     finally:
         for number, handler in replaced.items():
             signal.signal(number, handler)
-    for number in received:
-        signal.raise_signal(number)
+    for postponed in received:
+        signal.raise_signal(postponed)
 
 
 def _write_and_rename(path: Path, write: Callable[[BinaryIO], object]) -> None:

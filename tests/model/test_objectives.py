@@ -14,15 +14,9 @@ from recbole_llm_interest.content.features import Features
 from recbole_llm_interest.model.entity_encoder import EntityEncoder
 from recbole_llm_interest.model.negative_sampling import Candidates
 from recbole_llm_interest.model.ssl import augmentation
-from recbole_llm_interest.model.ssl.objectives import (
-    BackwardReading,
-    FeatureAutoencoding,
-    FutureContrast,
-    MaskedItem,
-    ModalityAlignment,
-    TrainingBatch,
-    ViewContrast,
-)
+from recbole_llm_interest.model.ssl.contrastive import FutureContrast, ModalityAlignment, ViewContrast
+from recbole_llm_interest.model.ssl.objectives import TrainingBatch
+from recbole_llm_interest.model.ssl.predictive import BackwardReading, FeatureAutoencoding, MaskedItem
 
 SSL = ["future", "backward", "views", "modalities", "masked_item", "autoencoding"]
 LENGTHS = torch.tensor([1, 2, 5, 8])

@@ -17,6 +17,7 @@ from recbole_llm_interest.content.event_times import time_feature
 from recbole_llm_interest.content.features import Features
 from recbole_llm_interest.content.neighbours import nearest_neighbours
 from recbole_llm_interest.errors import CheckpointError, LLMInterestError, RequestError, StateError, StorageError
+from recbole_llm_interest.model.fusion import FUSIONS, Fusion
 from recbole_llm_interest.recommender import Calibration, Recommender, join
 from recbole_llm_interest.recommender.event_log import EventLog
 from recbole_llm_interest.recommender.interests import InterestMap
@@ -615,14 +616,14 @@ def test_interests_are_called_by_what_is_typical_of_them():
 # --- explanations
 
 
-@pytest.mark.parametrize("fusion", ["gated", "attention", "late", "concat"])
+@pytest.mark.parametrize("fusion", FUSIONS)
 @pytest.mark.parametrize("score", ["cosine", "dot"])
 def test_parts_of_the_item_sum_to_its_score(serve, fusion, score):
     recommender = serve(fusion=fusion, score=score)
     state = recommender.start("u0", history=["i1", "i2", "i3", "i1"])
     for item in ("i1", "i2", "i5", "i11"):
         why = recommender.explain(state, item)
-        assert why.is_exact == (fusion != "concat")
+        assert why.is_exact == (FUSIONS[fusion].contributions is not Fusion.contributions)
         if why.is_exact:
             assert sum(part.points for part in why.of_item) == pytest.approx(why.score, abs=1e-4)
         for parts in (why.of_item, why.of_user):
