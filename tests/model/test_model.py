@@ -22,7 +22,7 @@ from recbole_llm_interest.model.history_bias import HistoryBias, ItemBias, Neigh
 from recbole_llm_interest.model.interest_tracker import InterestTracker
 from recbole_llm_interest.model.losses import info_nce, next_item_loss
 from recbole_llm_interest.model.scoring import ItemTable, ScoringRule, logits
-from recbole_llm_interest.model.sequence_encoders import AttentionReadout
+from recbole_llm_interest.model.sequence_encoders import TRACKERS, AttentionReadout
 
 # --- losses
 
@@ -747,7 +747,7 @@ def test_gradients_reach_items_in_evaluation_too(built):
     [
         *({}, {"use_item_id": False}, {"use_user_content": False}, {"num_layers": 2}, {"modality_dropout": 0.0}),
         *({"fusion": fusion} for fusion in FUSIONS if fusion != "gated"),
-        *({"tracker": tracker} for tracker in ("gru", "transformer")),
+        *({"tracker": tracker} for tracker in TRACKERS if tracker != "lstm"),
         {"attention_readout": True, "last_item_skip": True},
         {"score": "dot", "projection": "linear"},
         {"text_encoder": "hashing", "feature_conditioning": "pca", "conditioning_size": 8},

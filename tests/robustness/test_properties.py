@@ -23,6 +23,7 @@ from recbole_llm_interest.io.atomic_files import AtomicFormat, drop_rows, read_a
 from recbole_llm_interest.model.interest_tracker import InterestTracker
 from recbole_llm_interest.model.losses import info_nce, next_item_loss
 from recbole_llm_interest.model.scoring import ScoringRule
+from recbole_llm_interest.model.sequence_encoders import TRACKERS
 
 sys.path.insert(0, str(REPOSITORY / "tests" / "fuzz"))
 from targets import TARGETS
@@ -140,7 +141,7 @@ def test_damaged_store_returns_written_rows_or_none(shards, data):
 
 @few_examples
 @given(
-    encoder=st.sampled_from(["lstm", "gru", "transformer"]), layers=st.integers(1, 2), users=st.integers(1, 3),
+    encoder=st.sampled_from(list(TRACKERS)), layers=st.integers(1, 2), users=st.integers(1, 3),
     length=st.integers(1, 7), cut=st.integers(0, 6), padding=st.integers(0, 3), attention=st.booleans(),
     skip=st.booleans(), seed=st.integers(0, 99),
 )  # fmt: skip
