@@ -83,6 +83,8 @@ def _read_settings_files() -> None:
 #: present names of modules by their former names, which ``python -m`` and scripts of users may contain
 _MOVED_MODULES = {
     "content.encode": "cli.encode",
+    "dataloader": "data.dataloader",
+    "dataset": "data.dataset",
     "doctor": "cli.doctor",
     "evaluation.rows": "evaluation.variants",
     "export.__main__": "cli.export",
@@ -113,8 +115,9 @@ class _MovedModuleFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         """Do nothing: importing the present module has executed it."""
 
     def get_code(self, fullname: str) -> types.CodeType:
-        """Return what ``python -m`` executes: the present module's ``main``."""
-        return compile(f"import sys\nfrom {_present_name(fullname)} import main\nsys.exit(main())", fullname, "exec")
+        """Return what ``python -m`` executes: the present module's ``main``, though not in processes that it spawns."""
+        command = f"from {_present_name(fullname)} import main\n    sys.exit(main())"
+        return compile(f"import sys\nif __name__ == '__main__':\n    {command}", fullname, "exec")
 
 
 def _present_name(former: str) -> str:

@@ -15,7 +15,7 @@ from torch import Tensor
 RANKED_EVENTS = "rec.events"
 #: keys of the numbers of training events of each item, ``[N]``, and each user, ``[U]``
 ITEM_COUNTS, USER_COUNTS = "data.item_events", "data.user_events"
-#: keys that RecBole fills by way of a matrix of all items for each batch, and this module without it
+#: keys that RecBole fills through a matrix of all items for each batch, and this module without it
 _REPLACED_KEYS = ("rec.items", "rec.topk", "rec.meanrank")
 #: number of scores that ``_meanrank`` copies at once
 _CHUNK_SCORES = 2**22

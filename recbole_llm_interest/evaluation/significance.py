@@ -13,7 +13,7 @@ from statsmodels.stats.multitest import multipletests
 def paired_p_values(reference: NDArray[np.float64], others: Sequence[NDArray[np.float64]]) -> list[float]:
     """Return two-sided p-values of other models against a reference, with Holm's correction (Holm, 1979).
 
-    The test is a paired t-test over events, of which each user has one under leave-one-out. For thousands of events,
+    The test is a paired t-test over events; under leave-one-out each user has one. For thousands of events,
     the mean difference is close to normal whatever the distribution of the differences.
 
     >>> [p] = paired_p_values(np.array([1.0, 0.0, 1.0, 1.0]), [np.array([0.0, 0.0, 0.5, 0.5])])

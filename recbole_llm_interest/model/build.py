@@ -107,7 +107,7 @@ def build_parts(
     Args:
         settings: of the model.
         tables: its items and users.
-        max_length: ``MAX_ITEM_LIST_LENGTH``, the events back to which attention reaches.
+        max_length: ``MAX_ITEM_LIST_LENGTH``, the number of most recent events that attention can see.
         ssl_weights: weight of each self-supervised objective that is used, by its name.
 
     Raises:

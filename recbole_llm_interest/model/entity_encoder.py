@@ -115,7 +115,7 @@ class EntityEncoder(nn.Module):
         return representation
 
     def table(self, rows: Tensor | None = None) -> Tensor:
-        """Representations of ``rows``, ``[C]``, of which the first is the padding, or of all rows: ``[C, D]``.
+        """Representations of ``rows``, ``[C]``, the first of which is padding, or of all rows: ``[C, D]``.
 
         The padding is zero. Without gradients, rows are encoded in blocks.
         """

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-#: former prefix -> prefix of today
+#: former prefix -> current prefix
 _PREFIXES = {
     "item_fusion.": "item_encoder.",
     "user_fusion.": "user_encoder.",
@@ -16,17 +16,17 @@ _PREFIXES = {
 
 
 def current_name(name: str) -> str:
-    """The name of today of a parameter or buffer.
+    """The current name of a parameter or buffer.
 
     >>> current_name("item_fusion.missing"), current_name("tracker.output.weight")
     ('item_encoder.missing', 'tracker.output.weight')
     """
-    return next((now + name.removeprefix(then) for then, now in _PREFIXES.items() if name.startswith(then)), name)
+    return next((new + name.removeprefix(old) for old, new in _PREFIXES.items() if name.startswith(old)), name)
 
 
 def former_name(name: str) -> str:
-    """The name that a parameter or buffer of today had in the first version."""
-    return next((then + name.removeprefix(now) for then, now in _PREFIXES.items() if name.startswith(now)), name)
+    """The first version's name of a current parameter or buffer."""
+    return next((old + name.removeprefix(new) for old, new in _PREFIXES.items() if name.startswith(new)), name)
 
 
 def rename_parameters(module: object, state_dict: dict[str, Tensor], prefix: str, *_: Any) -> None:

@@ -15,7 +15,7 @@ from recbole_llm_interest.content.features import Conditioning, Features
 class FrozenFeatures(nn.Module):
     """One modality's conditioned features. The conditioning is saved with the model, the features are not.
 
-    A checkpoint therefore conditions new content as it conditioned the content of its training.
+    A checkpoint therefore conditions new content exactly as it conditioned the training content.
 
     Args:
         features: ``[N, K]`` as encoded, and their conditioning.
@@ -53,7 +53,7 @@ class FrozenFeatures(nn.Module):
         return conditioned.to(self.get_buffer("values").device)
 
     def condition_again(self) -> bool:
-        """Condition the table by the conditioning that a checkpoint has just loaded; return whether it differs."""
+        """Recompute the table with the conditioning just loaded from a checkpoint; return whether it changed."""
         before = self.encoded.conditioning
         if before is None:
             return False

@@ -32,8 +32,8 @@ class InterestState(NamedTuple):
 class InterestTracker(nn.Module):
     """Reads events one by one; the user's representation sets the first state and is gated into every interest.
 
-    It has two equal faces. ``forward`` reads whole histories, for training and evaluation. ``step`` reads one event,
-    for live updates, at a cost that does not depend on the length of the history (with attention: only up to
+    It offers two equivalent interfaces. ``forward`` reads whole histories, for training and evaluation. ``step``
+    reads one event, for live updates, at a cost that does not depend on the length of the history (with attention: only up to
     ``max_length`` events).
 
     Args:
@@ -44,7 +44,7 @@ class InterestTracker(nn.Module):
         user_size: width U of a user's representation; None without user content.
         encoder: name of one of ``TRACKERS``.
         num_heads: attention heads of a Transformer.
-        max_length: events back to which attention reaches.
+        max_length: number of most recent events that attention can see.
         attention_readout: whether the interest also attends to all hidden states so far.
         last_item_skip: whether there is a linear skip connection from the last item to the interest.
 
@@ -107,7 +107,7 @@ class InterestTracker(nn.Module):
         return neutral._replace(carried=state.transpose(0, 1).contiguous(), user=user)
 
     def forward(self, items: Tensor, state: InterestState) -> Tensor:
-        """Interest after each of ``items``, ``[B, L, D] -> [B, L, D]``; padding behind the end has no effect."""
+        """Interest after each of ``items``, ``[B, L, D] -> [B, L, D]``; trailing padding has no effect."""
         return self.read(items, state)[0]
 
     def step(self, item: Tensor, state: InterestState) -> tuple[Tensor, InterestState]:

@@ -14,7 +14,7 @@ class Candidates(NamedTuple):
 
     Attributes:
         ids: item ids, ``[C]``; 0, the padding, comes first.
-        logit_correction: added to each one's logit in the loss, ``[C]``; -inf for one that is no negative.
+        logit_correction: added to each candidate's logit in the loss, ``[C]``; -inf for one that is not a negative.
         index_of: index of every item among the candidates, ``[N]``; 0 for the others. The next draw overwrites it.
 
     Example:
@@ -72,7 +72,7 @@ class NegativeSampler(nn.Module):
         drawn = self._draw()
         ids = torch.unique(torch.cat([drawn.new_zeros(1), drawn, *(items.flatten() for items in batch_items)]))
         index = self.get_buffer("index")
-        index[self.get_buffer("ids")] = 0  # those of the step before
+        index[self.get_buffer("ids")] = 0  # indices of the previous step
         index[ids] = torch.arange(len(ids), device=ids.device)
         self.ids = ids
         logit_correction = torch.full(ids.shape, -torch.inf, device=ids.device)

@@ -26,7 +26,7 @@ class EncoderSizes:
         num_layers: number of layers.
         dropout_prob: dropout within and between layers.
         num_heads: attention heads of a layer.
-        max_length: events back to which attention reaches.
+        max_length: number of most recent events that attention can see.
 
     Example:
         >>> EncoderSizes(input_size=8, hidden_size=16).num_layers

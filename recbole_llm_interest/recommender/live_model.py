@@ -27,7 +27,7 @@ class LiveModel:
     Args:
         model: trained.
         items: the catalog.
-        max_length: ``MAX_ITEM_LIST_LENGTH``, the events back to which attention reaches.
+        max_length: ``MAX_ITEM_LIST_LENGTH``, the number of most recent events that attention can see.
 
     Example:
         >>> live = LiveModel(recommender._trained.model, recommender.items, max_length=6)

@@ -83,7 +83,7 @@ class ModalityWeight:
     """Weight of one modality in the representations of all items, or of all users.
 
     Attributes:
-        name: of the modality; ``id`` for the learnt ID.
+        name: of the modality; ``id`` for the learned ID.
         mean: over the items or users that have this modality.
         low: the 10th percentile over these.
         high: the 90th percentile.

@@ -83,7 +83,7 @@ class _BlockScan:
 
 
 def _scan_block(data: NDArray[np.uint8], separator: int, column_count: int, first_line: int) -> _BlockScan:
-    """Scan the bytes of whole lines, of which the first has the number ``first_line``."""
+    """Scan the bytes of whole lines; the first has line number ``first_line``."""
     ends = np.flatnonzero(data == ord("\n"))
     numbers = first_line + np.arange(len(ends))
     lengths = np.diff(ends, prepend=-1) - 1

@@ -98,7 +98,7 @@ def _check_columns(path: Path, header: Mapping[str, str], names: Sequence[str]) 
 
 def _skip_invalid_tokens(table: RowTable, columns: Mapping[str, str], ids: Sequence[str], longest: int) -> None:
     """Skip rows with a token that is too long, or without an id."""
-    if longest > MAX_TOKEN_CHARACTERS:  # counts bytes, of which a token has at least as many as characters
+    if longest > MAX_TOKEN_CHARACTERS:  # counts bytes: a token has at least as many bytes as characters
         for name, kind in columns.items():
             if kind == "token" or name in ids:
                 table.skip_long_tokens(name)
