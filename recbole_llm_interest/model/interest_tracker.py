@@ -33,8 +33,8 @@ class InterestTracker(nn.Module):
     """Reads events one by one; the user's representation sets the first state and is gated into every interest.
 
     It offers two equivalent interfaces. ``forward`` reads whole histories, for training and evaluation. ``step``
-    reads one event, for live updates, at a cost that does not depend on the length of the history (with attention: only up to
-    ``max_length`` events).
+    reads one event, for live updates, at a cost that does not depend on the length of the history (with attention:
+    only up to ``max_length`` events).
 
     Args:
         input_size: width D of an item and of the interest.
