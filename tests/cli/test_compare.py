@@ -40,6 +40,7 @@ def test_comparison_is_printed_and_written(words, capsys):
     assert len({result["test_digest"] for result in results}) == 1
 
 
+@pytest.mark.slow
 def test_general_models_rank_seen_items(words, settings):
     """On the cycle every test item has been seen before: a general model that drops seen items would never hit."""
     (result,) = run(["Pop"], "cycle", config_dict={**settings, "topk": [8], "valid_metric": "NDCG@8"})
@@ -55,6 +56,7 @@ def test_rows_on_different_events_are_called_incomparable(settings, here):
     assert "NOT tested on the same events (GRU4Rec: 24 among all 8 items; Pop: 25 among" in as_table(results)
 
 
+@pytest.mark.slow
 def test_line_below_the_table_describes_the_evaluation(settings):
     from recbole_llm_interest.evaluation.table import as_table
 

@@ -389,6 +389,7 @@ def sounds():
     return [chance.normal(0, 0.1, (int(seconds * 16_000), 1)).astype(np.float32) for seconds in (0.2, 3, 25, 70)]
 
 
+@pytest.mark.slow
 def test_sounds_of_every_length_are_encoded_the_same_alone_and_together(audio_folder):
     """Deterministic, windows averaged, and no sound depends on what is encoded beside it."""
     _, folder = audio_folder
@@ -471,6 +472,7 @@ def test_color_histogram_tells_colours_and_where_they_are():
     assert np.linalg.norm(red - reddish) < 0.2 * np.linalg.norm(red - green)
 
 
+@pytest.mark.slow
 def test_librosa_features_tell_pitch_and_beat():
     encoder = LibrosaEncoder()
     low, also_low, high = encode_files(encoder, [sound_file(tone(pitch=pitch)) for pitch in (220, 221, 2000)])
@@ -547,6 +549,7 @@ def test_interrupted_download_is_not_taken_for_the_model(tmp_path, monkeypatch):
     assert find_model("text", "someone/half-there", download=True) == tmp_path
 
 
+@pytest.mark.slow
 def test_hub_that_never_answers_is_not_waited_for(monkeypatch):
     """A firewall may take the connection and say nothing."""
     import huggingface_hub.constants

@@ -136,6 +136,7 @@ def test_gains_by_rank():
 # --- significance
 
 
+@pytest.mark.slow
 def test_p_values_are_of_a_paired_t_test_with_holms_correction():
     chance = np.random.default_rng(0)
     reference = chance.random(200)
@@ -170,6 +171,7 @@ def test_rows_on_other_events_are_not_tested():
     assert [row.p_value is None for row in rows] == [True, False, True]
 
 
+@pytest.mark.slow
 def test_rows_chosen_by_other_metrics_are_not_tested():
     rows = [result(), result("B", ranks=(0, 0, 0, 1)), result("C", ranks=(0, 0, 1, 1), valid_metric="MRR@10")]
     assert [row.p_value is None for row in summarize(rows)] == [True, False, True]
@@ -198,6 +200,7 @@ def test_table_of_one_seed_has_no_deviations_or_tests():
     assert "seed 1." in table
 
 
+@pytest.mark.slow
 def test_written_results_are_read_back(tmp_path):
     results = [result(), result("B_1 & co", ranks=(0, 0, 0, 1))]
     markdown, latex, data = write_comparison(results, tmp_path / "table")
@@ -347,6 +350,7 @@ def test_table_of_an_older_version_is_extended(here, settings):
     assert (first.checkpoint, first.environment_info) == (old["checkpoint"], {})
 
 
+@pytest.mark.slow
 def test_result_has_environment_info(settings):
     """The table names the commit; the JSON file has the whole environment."""
     (done,) = run(["GRU4Rec"], "cycle", config_dict={**settings, "use_gpu": False})

@@ -177,6 +177,7 @@ def test_target_from_outside_the_package_is_written_and_compared(model, here):
     assert [list(program["files"]) for program in described.values()] == [["score.txt"], ["step.txt"]]
 
 
+@pytest.mark.slow
 def test_target_that_differs_from_the_model_is_an_error(model, here, monkeypatch):
     monkeypatch.setattr(Listing, "write", lambda self, exported, program, max_length, path: lambda inputs: {
         name: value + 1 for name, value in program(inputs).items()
@@ -185,6 +186,7 @@ def test_target_that_differs_from_the_model_is_an_error(model, here, monkeypatch
         write_programs(model(**BARE), LENGTH, here / "programs", targets=["listing"])
 
 
+@pytest.mark.slow
 def test_target_that_is_unknown_or_lacks_a_package_is_an_error(model, here, monkeypatch):
     with pytest.raises(SettingsError, match="unknown export target 'onx': did you mean 'onnx'"):
         write_programs(model(**BARE), LENGTH, here, targets=["onx"])

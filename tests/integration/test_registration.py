@@ -48,6 +48,7 @@ def test_config_takes_the_class(settings):
     assert config["temperature"] == 0.07
 
 
+@pytest.mark.slow
 def test_stock_run_recbole_takes_the_name(settings):
     assert "recall@3" in run_recbole(model="LLMInterest", dataset="cycle", config_dict=settings)["test_result"]
 

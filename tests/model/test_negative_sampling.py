@@ -16,6 +16,7 @@ from recbole_llm_interest.model.scoring import ScoringRule
 COUNTS = torch.tensor([0, 40, 1, 7, 0, 3, 12, 1, 25, 2, 9])  # item 4 is never chosen
 
 
+@pytest.mark.slow
 def test_how_often_an_item_is_drawn_is_what_its_weight_says():
     torch.manual_seed(0)
     sampler = NegativeSampler(COUNTS, 6)

@@ -59,6 +59,7 @@ def test_every_patch_is_installed_once():
 # --- stock models train, reload their best checkpoint and evaluate
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["SASRec", "GRU4Rec", "Pop", "FDSA", "ItemKNN", "EASE", "LightGCN", "LLMInterest"])
 def test_stock_quick_start_trains_reloads_and_evaluates(model, settings):
     fdsa = {"load_col": {"inter": ["user_id", "item_id", "timestamp"], "item": ["item_id", "title"]}}
@@ -131,6 +132,7 @@ def test_model_lookup_keeps_anomaly_detection_off():
     assert not torch.is_anomaly_enabled()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["GRU4Rec", "LLMInterest"])
 def test_metrics_that_need_counts_are_computed(model, settings):
     metrics = ["ItemCoverage", "AveragePopularity", "GiniIndex", "ShannonEntropy", "TailPercentage", "NDCG"]
@@ -232,6 +234,7 @@ def test_pop_counts_each_interaction_and_no_negatives(settings):
 # --- files
 
 
+@pytest.mark.slow
 def test_tensorboard_is_written_beside_the_log(settings, here):
     root = logging.getLogger()
     handlers, root.handlers = root.handlers, []  # pytest's own would prevent RecBole from opening a log file

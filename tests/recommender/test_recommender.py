@@ -161,6 +161,7 @@ def test_times_that_are_not_known_say_nothing(serve):
         recommender.update(gap, "i4", START - 1)
 
 
+@pytest.mark.slow
 def test_states_never_change(serve):
     """Two futures of one past, told in turns, are as if each had been alone."""
     recommender = serve()

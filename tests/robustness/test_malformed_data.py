@@ -498,6 +498,7 @@ BILLION_LAUGHS = b"a0: &a0 [lol]\n" + b"".join(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("data", "message"),
     [

@@ -65,6 +65,7 @@ def test_payloads_are_executed_by_unsafe_loading(write, here):
 # --- checkpoints
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("write", WRITERS)
 def test_evaluating_a_checkpoint_does_not_execute_it(write, settings, here):
     write(here / "hostile.pth")
@@ -209,6 +210,7 @@ def test_loading_a_text_model_does_not_execute_its_files(poison, here, monkeypat
     assert not is_executed()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("write", WRITERS)
 def test_loading_an_image_checkpoint_does_not_execute_it(write, here):
     from io import BytesIO

@@ -78,6 +78,7 @@ def test_users_are_named_by_salted_hashes_or_on_request_by_ids(words, here, caps
     assert '"missing": ["person-0"]' in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_erased_user_is_in_no_file(words, here, capsys):
     assert train([*words, "--model=LLMInterest"]) == 0
     (here / "saved" / "people-Dataset.pth").write_bytes(b"person-0 and all others, pickled")
@@ -134,6 +135,7 @@ def test_unreadable_image_is_erased(words, here):
     assert not any(key.encode() in data for data in files("cache").values())
 
 
+@pytest.mark.slow
 def test_erased_item_is_in_no_file_and_checkpoints_are_deleted_on_request(words, here, capsys):
     assert train([*words, "--model=LLMInterest"]) == 0
     np.save(here / "data" / "people" / "f.npy", np.ones((8, 3), np.float32))

@@ -66,6 +66,7 @@ def test_events_are_read_as_written(events, ending, has_mark):
     assert list(rows.itertuples(index=False, name=None)) == events
 
 
+@pytest.mark.slow
 @many_examples
 @given(st.lists(st.lists(cells, min_size=1, max_size=4), min_size=1, max_size=8))
 def test_rows_are_kept_and_skipped_as_by_a_loop_over_lines(rows):

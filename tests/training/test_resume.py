@@ -239,6 +239,7 @@ def test_resuming_with_other_settings_or_data_is_one_line_and_exit_2(given, here
     assert f"checkpoint {checkpoint} is damaged" in refusal()
 
 
+@pytest.mark.slow
 def test_damaged_resume_state_is_one_line_and_exit_2(given, here, stop_before, capsys):
     state = interrupted(here, "GRU4Rec", given, stop_before)
     whole, chance = state.read_bytes(), random.Random(0)
