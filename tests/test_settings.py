@@ -110,6 +110,7 @@ def test_keys_of_recbole_are_known(key):
     check_keys([key])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "wrong",
     [

@@ -88,6 +88,7 @@ def test_columns_may_have_other_names(settings, here):
     assert len(run(["LLMInterest", "GRU4Rec"], "cycle", config_dict={**settings, **names})) == 2
 
 
+@pytest.mark.slow
 def test_second_run_encodes_nothing(words, monkeypatch):
     assert main(words) == 0
     from recbole_llm_interest.content.encoders.text import TextEncoder
@@ -96,6 +97,7 @@ def test_second_run_encodes_nothing(words, monkeypatch):
     assert main(words) == 0
 
 
+@pytest.mark.slow
 def test_checkpoint_is_evaluated_without_training(settings):
     (trained,) = run(["LLMInterest"], "cycle", config_dict=settings)
     (loaded,) = run(["LLMInterest"], "cycle", config_dict=settings, checkpoint=trained.checkpoint)
@@ -103,6 +105,7 @@ def test_checkpoint_is_evaluated_without_training(settings):
     assert loaded.epochs == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["LLMInterest", "GRU4Rec", "Pop"])
 def test_checkpoint_is_evaluated_by_metrics_that_count_training_events(settings, model):
     metrics = ["Recall", "RecallFew", "RecallMany", "RecallShort", "ItemCoverage", "AveragePopularity", "GiniIndex"]
@@ -179,6 +182,7 @@ def test_checkpoint_of_other_content_settings_is_refused(words, settings, capsys
     assert "feature_conditioning='none', now 'shrinkage'; give --feature_conditioning=none" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("control", ["shuffled", "random"])
 def test_checkpoint_with_controlled_content_needs_its_seed(words, settings, capsys, control):
     """With another seed, items get other content than in training."""
@@ -190,12 +194,14 @@ def test_checkpoint_with_controlled_content_needs_its_seed(words, settings, caps
     assert main([*command, "--seed=7"]) == 0
 
 
+@pytest.mark.slow
 def test_checkpoint_without_controlled_content_fits_any_seed(settings):
     (trained,) = run(["LLMInterest"], "cycle", config_dict={**settings, "seed": 7})
     (loaded,) = run(["LLMInterest"], "cycle", config_dict=settings, checkpoint=trained.checkpoint)
     assert loaded.test == trained.test
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["LLMInterest", "GRU4Rec"])
 def test_checkpoint_of_data_in_another_order_is_refused(words, settings, here, capsys, model):
     """RecBole numbers items in the order of the file."""
@@ -230,6 +236,7 @@ def test_broken_interaction_file_is_one_line_and_exit_2(words, here, capsys, hea
         assert message in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_interrupt_ends_in_one_line_and_leaves_the_checkpoint(words, settings, capsys, monkeypatch):
     from recbole_llm_interest.training.trainer import LLMInterestTrainer
 

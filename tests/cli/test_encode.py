@@ -56,6 +56,7 @@ def test_data_set_is_the_same_every_time(daily_data, tmp_path):
         assert (daily_data / file).read_bytes() == (tmp_path / file).read_bytes(), file
 
 
+@pytest.mark.slow
 def test_ada_reads_technology_history_and_finance_on_successive_days(daily_data):
     lines = [line.split("\t") for line in (daily_data / "daily" / "daily.inter").read_text().splitlines()]
     hers = [(item.split("-")[0], int(time) // 86_400) for user, item, time in lines if user == "ada"]

@@ -94,6 +94,7 @@ def token_states(folder, text):
         return model(**tokens).last_hidden_state[0].numpy()
 
 
+@pytest.mark.slow
 def test_sentence_encoder_pools_as_its_folder_says(minilm):
     """The bundled model: mean over the tokens, then unit length."""
     for text, features in zip(TEXTS, minilm.encode(TEXTS), strict=True):
@@ -131,6 +132,7 @@ def test_prompt_length_and_dimension_are_obeyed(masked_model):
     assert TextEncoder(str(masked_model), truncate_dim=5).encode(TEXTS).shape == (4, 5)
 
 
+@pytest.mark.slow
 def test_naming_the_pooling_leaves_a_sentence_encoders_normalisation(minilm):
     named = TextEncoder(BUNDLED_NAME, pooling="mean").encode(TEXTS)
     assert np.allclose(named, minilm.encode(TEXTS), atol=1e-5)
@@ -174,6 +176,7 @@ def test_what_does_not_change_features_does_not_change_the_encoder(masked_model)
     assert TextEncoder(str(masked_model), batch_size=7, device="cpu").fingerprint == plain
 
 
+@pytest.mark.slow
 def test_changed_weights_are_another_encoder(minilm, tmp_path):
     copy = tmp_path / "model"
     shutil.copytree(minilm.folder, copy)
@@ -570,6 +573,7 @@ def take_from_checkpoint(weights, word):
     save_file(kept, weights, metadata={"format": "pt"})
 
 
+@pytest.mark.slow
 def test_text_checkpoint_that_lacks_weights_is_no_encoder(tmp_path, minilm, monkeypatch):
     """transformers would draw them at random, other ones each time. The pooler of BERT is none that features need."""
     monkeypatch.setattr(logging.getLogger("transformers"), "level", logging.ERROR)

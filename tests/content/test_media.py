@@ -190,6 +190,7 @@ def test_decompression_bomb_is_refused_before_it_goes_off():
         read_image(bomb)
 
 
+@pytest.mark.slow
 def test_large_photograph_is_read_at_a_fraction_of_its_size():
     photograph = Image.new("RGB", (12_000, 9_000), (200, 100, 50))  # 108 megapixels
     read = read_image(as_file(photograph, "JPEG"))

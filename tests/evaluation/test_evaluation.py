@@ -61,6 +61,7 @@ def result(variant="A", seed=1, ranks=(1, 0, 2, 0), **changes):
 # --- ranks and groups
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["LLMInterest", "GRU4Rec", "FPMC", "Pop", "BPR"])
 def test_mean_gains_equal_recboles_metrics(popularity, model):
     """The mean gain of the recorded ranks is RecBole's own metric, for every type of model."""
@@ -80,6 +81,7 @@ def histories(folder):
     return {user: [item for _, item in sorted(events)] for user, events in by_user.items()}
 
 
+@pytest.mark.slow
 def test_every_model_has_the_same_events_in_the_same_groups(popularity, here):
     """The mean of the group metrics, weighted by sizes that are counted from the file, is the metric of all events."""
     walks = histories(here)
@@ -166,6 +168,7 @@ def test_seeds_are_averaged_event_by_event_before_the_test():
     assert np.allclose(mean_event_gains(runs), [0.5, 0.5, 0, 0.5])
 
 
+@pytest.mark.slow
 def test_rows_on_other_events_are_not_tested():
     rows = summarize([result(), result("B", ranks=(0, 0, 0, 1)), result("C", test_digest="y")])
     assert [row.p_value is None for row in rows] == [True, False, True]
@@ -181,6 +184,7 @@ def test_rows_chosen_by_other_metrics_are_not_tested():
 # --- the table
 
 
+@pytest.mark.slow
 def test_table_of_several_seeds_has_means_deviations_and_tests():
     a = [result(seed=seed, test={"ndcg@10": value}) for seed, value in ((1, 0.2), (2, 0.4))]
     b = [result("B", seed=seed, test={"ndcg@10": 0.1}, note="twelve trials", ranks=(0, 0, 0, 0)) for seed in (1,)]
@@ -217,6 +221,7 @@ def test_file_without_results_is_an_error(tmp_path, text):
         read_results(tmp_path / "table.json")
 
 
+@pytest.mark.slow
 def test_table_has_the_metrics_of_all_rows(tmp_path):
     """The table has the metrics of all rows, in the order of their first occurrence."""
     rows = [result(test={"recall@10": 0.5, "ndcg@10": 0.25}), result("B", test={"ndcg@10": 0.125, "mrr@10": 0.75})]
@@ -316,6 +321,7 @@ def test_repeated_command_runs_only_missing_seeds(here, settings, capsys):
     assert "temperature" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_known_run_with_another_default_is_an_error(here, settings, capsys):
     """Defaults that changed since the run are an error, except those that only change its speed."""
     (here / "quick.yaml").write_text(json.dumps(settings))

@@ -31,6 +31,7 @@ def naive_cosine(a, b):
     return float(torch.cosine_similarity(a, b, dim=0).detach())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("targets", [1, 7, 200])
 @pytest.mark.parametrize("temperature", [0.1, None])
 def test_next_item_loss_equals_a_naive_loop_and_so_do_its_gradients(targets, temperature):
@@ -501,6 +502,7 @@ def test_content_neighbours_find_what_is_new_to_training(built, here):
     assert recall[11] > recall[0] + 0.2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("comes_back", [True, False])
 def test_whether_users_come_back_is_learnt(built, here, comes_back):
     """Some choose the same thing over and over, others never choose a thing twice."""

@@ -112,6 +112,7 @@ def histories(recommender, count, length, seed):
 TIMES = ["gap", "hour", "weekday"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "each", "longest"),
     [
@@ -137,6 +138,7 @@ def test_updates_equal_a_full_pass(serve, changes, each, longest):
         assert torch.equal(moved.times, at_once.times)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [{"tracker": "transformer"}, {"attention_readout": True}])
 def test_attention_reaches_back_as_far_as_in_training(serve, changes):
     recommender = serve(**changes)
@@ -700,6 +702,7 @@ def test_a_trained_model_is_served(checkpoint, here, monkeypatch):
     assert torch.equal(nearest, recommender.items.find(["i3", "i8"]))
 
 
+@pytest.mark.slow
 def test_recorded_history_gives_the_scores_of_the_evaluation(checkpoint, here):
     from recbole.quick_start import load_data_and_model
 

@@ -308,6 +308,7 @@ def test_estimate_of_a_group_is_that_of_its_events(results):
     assert estimate([reported], "NDCG@3", "Few").half_width is None
 
 
+@pytest.mark.slow
 def test_groups_are_those_of_the_metrics(settings):
     """The estimate from the table's ranks equals the metric of RecBole's evaluator for the group."""
     (run,) = runner.run(["LLMInterest"], "cycle", config_dict={**settings, "metrics": ["NDCG", "NDCGMany"]})

@@ -307,6 +307,7 @@ def kept_in(line):
     return checkpoint, state
 
 
+@pytest.mark.slow
 def test_a_loss_of_nan_says_where_and_leaves_what_was_there(given, here, capsys, spoilt_from, monkeypatch):
     words = command(given, "--model=LLMInterest", "--ssl_views_weight=0.1")
     with monkeypatch.context():
@@ -432,6 +433,7 @@ def test_a_signal_ends_encoding_with_one_line(given, here, capsys, monkeypatch, 
     assert (item["encoded"], item["cached"]) == (0, 8)
 
 
+@pytest.mark.slow
 @SIGNALS
 def test_a_signal_ends_a_search_with_one_line(stock, here, capsys, at_epoch, number, code, word):
     (here / "small.hyper").write_text("learning_rate choice [0.01,0.02]\n")

@@ -90,6 +90,7 @@ def test_rows_are_kept_and_skipped_as_by_a_loop_over_lines(rows):
     assert sum(line.split("\t")[0] == kept[0][0] for line in left) == 0 or "\r" in kept[0][0]
 
 
+@pytest.mark.slow
 @many_examples
 @given(st.dictionaries(cells.filter(bool), st.text(st.characters(exclude_characters="\0")), min_size=1, max_size=6))
 def test_items_of_json_lines_are_read_as_written(titles):
