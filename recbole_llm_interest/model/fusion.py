@@ -44,8 +44,25 @@ class Fusion(nn.Module):
 FUSIONS: Registry[type[Fusion]] = Registry("fusion", "fusion")
 
 
+class _WeightedSum(Fusion):
+    """The base of fusions that are M times a weighted sum of the parts; the weights of an entity sum to one."""
+
+    def forward(self, parts: Tensor) -> tuple[Tensor, Tensor]:
+        """Representations ``[N, D]`` and weights ``[N, M]`` of parts ``[N, M, D]``."""
+        weights = self._weights(parts)
+        return (weights[..., None] * parts).sum(dim=1) * parts.shape[1], weights
+
+    def contributions(self, parts: Tensor) -> Tensor:
+        """Each part's term in the weighted sum, ``[N, M, D] -> [N, M, D]``."""
+        return self._weights(parts)[..., None] * parts * parts.shape[1]
+
+    def _weights(self, parts: Tensor) -> Tensor:
+        """``[N, M, D] -> [N, M]``."""
+        raise NotImplementedError
+
+
 @FUSIONS.register("gated")
-class GatedFusion(Fusion):
+class GatedFusion(_WeightedSum):
     """A weighted sum; the weights are a softmax over one learned gate a part, equal at the start.
 
     Example:
@@ -60,18 +77,12 @@ class GatedFusion(Fusion):
         self.gate = nn.Parameter(torch.zeros(modalities, embedding_size))
         self.gate_bias = nn.Parameter(torch.zeros(modalities))
 
-    def forward(self, parts: Tensor) -> tuple[Tensor, Tensor]:
-        """Representations ``[N, D]`` and weights ``[N, M]`` of parts ``[N, M, D]``."""
-        weights = _gate_weights(parts, self.gate, self.gate_bias)
-        return _weighted_terms(parts, weights).sum(dim=1) * parts.shape[1], weights
-
-    def contributions(self, parts: Tensor) -> Tensor:
-        """Each part's term in the weighted sum, ``[N, M, D] -> [N, M, D]``."""
-        return _weighted_terms(parts, self(parts)[1]) * parts.shape[1]
+    def _weights(self, parts: Tensor) -> Tensor:
+        return _gate_weights(parts, self.gate, self.gate_bias)
 
 
 @FUSIONS.register("attention")
-class AttentionFusion(Fusion):
+class AttentionFusion(_WeightedSum):
     """A weighted sum; a learned query attends to a hidden layer of each part (Yang et al., NAACL 2016).
 
     Example:
@@ -85,14 +96,8 @@ class AttentionFusion(Fusion):
         self.key = nn.Linear(embedding_size, embedding_size)
         self.query = nn.Parameter(torch.empty(embedding_size).normal_(std=embedding_size**-0.5))
 
-    def forward(self, parts: Tensor) -> tuple[Tensor, Tensor]:
-        """Representations ``[N, D]`` and weights ``[N, M]`` of parts ``[N, M, D]``."""
-        weights = (torch.tanh(self.key(parts)) @ self.query).softmax(dim=-1)
-        return _weighted_terms(parts, weights).sum(dim=1) * parts.shape[1], weights
-
-    def contributions(self, parts: Tensor) -> Tensor:
-        """Each part's term in the weighted sum, ``[N, M, D] -> [N, M, D]``."""
-        return _weighted_terms(parts, self(parts)[1]) * parts.shape[1]
+    def _weights(self, parts: Tensor) -> Tensor:
+        return (torch.tanh(self.key(parts)) @ self.query).softmax(dim=-1)
 
 
 @FUSIONS.register("concat")
@@ -152,8 +157,3 @@ class LateFusion(Fusion):
 def _gate_weights(parts: Tensor, gate: Tensor, bias: Tensor) -> Tensor:
     """Softmax over one gate a part, ``[N, M, D], [M, D], [M] -> [N, M]``."""
     return ((parts * gate).sum(dim=-1) + bias).softmax(dim=-1)
-
-
-def _weighted_terms(parts: Tensor, weights: Tensor) -> Tensor:
-    """``[N, M, D], [N, M] -> [N, M, D]``."""
-    return weights[..., None] * parts
