@@ -15,8 +15,8 @@ from recbole_llm_interest.content.encoders.text import BUNDLED_NAME, bundled_mod
 from recbole_llm_interest.content.encoders.weights import cached_model
 from recbole_llm_interest.errors import RequestError
 from recbole_llm_interest.evaluation.results import RunResult
+from recbole_llm_interest.recommender.folder_format import published
 from recbole_llm_interest.recommender.loading import Trained
-from recbole_llm_interest.recommender.pretrained import published
 
 _UNKNOWN = "unknown"
 _TASK = "sequential-recommendation"

@@ -1,4 +1,4 @@
-"""A trained model as a folder in the Hub's conventions: everything that serving needs, and no user's id.
+"""Reads a trained model from a folder in the Hub's conventions: everything that serving needs, and no user's id.
 
 The files have fixed names, so that a folder cannot name other files to read. None is a pickle. ``config.json`` has the
 hash of each file except the card, and is written last.
@@ -6,7 +6,6 @@ hash of each file except the card, and is written last.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import re
@@ -16,119 +15,35 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import load
 from torch import Tensor
 
-import recbole_llm_interest
 from recbole_llm_interest.content.features import Conditioning, Content, Features
-from recbole_llm_interest.errors import CheckpointError, LLMInterestError, RequestError, SettingsError
-from recbole_llm_interest.io.files import write_atomically
+from recbole_llm_interest.errors import CheckpointError, LLMInterestError, SettingsError
 from recbole_llm_interest.model.build import SavedTables
-from recbole_llm_interest.model.entity_encoder import EntityEncoder
 from recbole_llm_interest.model.former_names import current_name
 from recbole_llm_interest.model.llm_interest import LLMInterest
+from recbole_llm_interest.recommender.folder_format import (
+    CARD,
+    CONFIG,
+    CONTENT_KEYS,
+    ENCODER_NAMES,
+    FEATURES,
+    FOLDER_SETTINGS,
+    FORMAT,
+    TEXTS,
+    VOCABULARY,
+    WEIGHTS,
+    is_path_outside,
+)
 from recbole_llm_interest.recommender.hub import find_folder
 from recbole_llm_interest.recommender.loading import Origin, Trained, content_reader
-from recbole_llm_interest.settings import MODALITIES, ContentSettings, ModelSettings, read_settings
-from recbole_llm_interest.training.run_metadata import RESULT_NEUTRAL_SETTINGS
+from recbole_llm_interest.settings import ContentSettings, ModelSettings, read_settings
 
-CONFIG, WEIGHTS, FEATURES = "config.json", "model.safetensors", "features.safetensors"
-VOCABULARY, TEXTS, CARD = "vocabulary.json", "texts.json", "README.md"
-#: version of the folder's format; another one is not read
-_FORMAT = 1
-#: settings that name an encoder, or the weights of one
-_ENCODER_NAMES = ("text_encoder", "image_encoder", "image_weights", "audio_encoder")
-#: suffixes of settings that name files of features
-_FEATURE_FILES = tuple(f"_{modality}_features" for modality in MODALITIES)
-_CONTENT_KEYS = {field.name for field in dataclasses.fields(ContentSettings)}
-_MODEL_KEYS = {field.name for field in dataclasses.fields(ModelSettings)}
-#: settings that a folder may have; those that grant access, such as ``allow_pickle``, are the caller's
-_SETTINGS = (_CONTENT_KEYS | _MODEL_KEYS) - RESULT_NEUTRAL_SETTINGS
 #: errors of building a model from settings and weights that do not fit
 _BUILD_ERRORS = (AssertionError, AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError)
 
 _Tensors = dict[str, Tensor]
-
-
-def write_pretrained(trained: Trained, folder: Path, card: str) -> list[Path]:
-    """Write a trained model and what serving it needs, and return the files.
-
-    Args:
-        trained: from ``load_trained`` or ``read_pretrained``.
-        folder: is created if it does not exist; other files in it stay.
-        card: the model card, Markdown with YAML front matter.
-
-    Raises:
-        RequestError: it is unknown what the model was trained on.
-        StorageError: a file cannot be written.
-    """
-    if trained.origin is None:
-        raise RequestError("only a model that was loaded from a checkpoint or a folder can be saved")
-    texts = {"texts": trained.texts, "labels": trained.labels}
-    weights = {name: values.detach().cpu().contiguous() for name, values in trained.model.state_dict().items()}
-    parts = {
-        WEIGHTS: save(weights),
-        FEATURES: save(_features_of(trained.model)),
-        VOCABULARY: json.dumps(trained.tokens, ensure_ascii=False).encode(),
-        TEXTS: json.dumps(texts, ensure_ascii=False).encode(),
-        CARD: card.encode(),
-    }
-    hashes = {name: hashlib.sha256(data).hexdigest() for name, data in parts.items() if name != CARD}
-    config = {**_describe(trained, trained.origin), "sha256": hashes}
-    parts[CONFIG] = json.dumps(config, indent=1, ensure_ascii=False).encode()
-    for name, data in parts.items():
-        write_atomically(folder / name, lambda file, data=data: file.write(data), "name another folder")  # type: ignore[misc]
-    return [folder / name for name in parts]
-
-
-def _describe(trained: Trained, origin: Origin) -> dict[str, Any]:
-    """The content of ``config.json``, except hashes."""
-    readers = {"item": trained.item_reader, "user": trained.user_reader}
-    return {
-        "library_name": recbole_llm_interest.__name__,
-        "library_version": recbole_llm_interest.__version__,
-        "model_type": "llm_interest",
-        "architectures": [LLMInterest.__name__],
-        "format": _FORMAT,
-        "dataset": origin.dataset,
-        "counts": origin.counts,
-        "id_fields": origin.id_fields,
-        "time_unit": origin.time_unit,
-        "max_length": trained.max_length,
-        "encoders": {kind: {} if reader is None else reader.find_fingerprints() for kind, reader in readers.items()},
-        "settings": published(origin.settings),
-    }
-
-
-def _features_of(model: LLMInterest) -> _Tensors:
-    """Features of all items before conditioning; of users one row, which gives the width."""
-    tensors = _table("item", model.item_encoder, slice(None))
-    tensors["item_neighbours"] = model.item_encoder.get_buffer("neighbours")
-    if model.user_encoder is not None:
-        tensors |= _table("user", model.user_encoder, slice(1))
-    return {name: values.cpu().contiguous() for name, values in tensors.items()}
-
-
-def _table(kind: str, fusion: EntityEncoder, rows: slice) -> _Tensors:
-    values = {f"{kind}_{name}": features.values[rows] for name, features in fusion.content.items()}
-    return values | {f"{kind}_present": fusion.get_buffer("present")[rows]}
-
-
-def published(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings that determine the model, without paths of this machine."""
-    kept = {name: value for name, value in settings.items() if name in _SETTINGS}
-    for name, value in kept.items():
-        if isinstance(value, str) and (name in _ENCODER_NAMES or name.endswith(_FEATURE_FILES)):
-            kind, colon, path = value.rpartition(":")
-            if Path(path).expanduser().exists() or _is_path_outside(path):
-                kept[name] = kind + colon + Path(path).name
-    return kept
-
-
-def _is_path_outside(name: str) -> bool:
-    """Whether a name is an absolute path, or one that leaves its folder."""
-    path = name.rpartition(":")[2].replace("\\", "/")
-    return path.startswith(("/", "~")) or ".." in path.split("/")
 
 
 def read_pretrained(
@@ -146,7 +61,7 @@ def read_pretrained(
         LLMInterestError: the folder is missing, damaged or of another version, or a setting is invalid.
     """
     given = dict(settings or {})
-    for key in given.keys() - _CONTENT_KEYS:
+    for key in given.keys() - CONTENT_KEYS:
         raise SettingsError(f"{key} is not a setting of the encoders: the folder determines the model")
     content = read_settings(ContentSettings, given)
     files = [CONFIG, WEIGHTS, FEATURES, VOCABULARY, TEXTS, CARD]
@@ -206,11 +121,11 @@ def _read_config(folder: Path) -> dict[str, Any]:
     config = _parse_json(path, path.read_bytes())
     if not isinstance(config, dict) or config.get("model_type") != "llm_interest":
         raise CheckpointError(f"{path} is not of LLMInterest")
-    if config.get("format") != _FORMAT:
-        raise CheckpointError(f"{folder} has format {str(config.get('format'))[:20]}, and this version reads {_FORMAT}")
+    if config.get("format") != FORMAT:
+        raise CheckpointError(f"{folder} has format {str(config.get('format'))[:20]}, and this version reads {FORMAT}")
     if not _is_complete(config):
         raise CheckpointError(f"{path} is damaged: it lacks what the model is built from")
-    for key in config["settings"].keys() - _SETTINGS:
+    for key in config["settings"].keys() - FOLDER_SETTINGS:
         raise CheckpointError(f"{path} sets {key[:80]!r}, which a folder may not set")
     return config
 
@@ -234,10 +149,10 @@ def _is_complete(config: Mapping[str, Any]) -> bool:
 
 def _encoder_settings(folder: Path, settings: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """The folder's settings of encoders. A folder cannot name a path from which to load an encoder."""
-    for key in _ENCODER_NAMES:
-        if key not in given and _is_path_outside(str(settings.get(key, ""))):
+    for key in ENCODER_NAMES:
+        if key not in given and is_path_outside(str(settings.get(key, ""))):
             raise CheckpointError(f"{folder / CONFIG}: {key}={settings[key]!r} is a path: name the encoder by {key}")
-    return {key: value for key, value in settings.items() if key in _CONTENT_KEYS}
+    return {key: value for key, value in settings.items() if key in CONTENT_KEYS}
 
 
 def _read_part(folder: Path, name: str, hashes: Mapping[str, Any]) -> bytes:

@@ -19,7 +19,8 @@ from recbole_llm_interest.recommender.inputs import Histories, Id, Ids, Profiles
 from recbole_llm_interest.recommender.interests import Interest, InterestMap
 from recbole_llm_interest.recommender.live_model import LiveModel, version
 from recbole_llm_interest.recommender.loading import Trained, load_trained
-from recbole_llm_interest.recommender.pretrained import read_pretrained, write_pretrained
+from recbole_llm_interest.recommender.pretrained import read_pretrained
+from recbole_llm_interest.recommender.pretrained_writing import write_pretrained
 from recbole_llm_interest.recommender.retrieval import Recommendation, Request, Retrieval, to_frame
 from recbole_llm_interest.recommender.state_file import load_state, save_state
 from recbole_llm_interest.recommender.state_updates import StateUpdates

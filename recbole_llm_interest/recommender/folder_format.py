@@ -1,0 +1,41 @@
+"""The files of an exported folder, and the settings that it may have: what its writer and its reader share."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from recbole_llm_interest.settings import MODALITIES, ContentSettings, ModelSettings
+from recbole_llm_interest.training.run_metadata import RESULT_NEUTRAL_SETTINGS
+
+CONFIG, WEIGHTS, FEATURES = "config.json", "model.safetensors", "features.safetensors"
+VOCABULARY, TEXTS, CARD = "vocabulary.json", "texts.json", "README.md"
+#: version of the folder's format; another one is not read
+FORMAT = 1
+#: settings that name an encoder, or the weights of one
+ENCODER_NAMES = ("text_encoder", "image_encoder", "image_weights", "audio_encoder")
+#: suffixes of settings that name files of features
+_FEATURE_FILES = tuple(f"_{modality}_features" for modality in MODALITIES)
+CONTENT_KEYS = {field.name for field in dataclasses.fields(ContentSettings)}
+_MODEL_KEYS = {field.name for field in dataclasses.fields(ModelSettings)}
+#: settings that a folder may have; those that grant access, such as ``allow_pickle``, are the caller's
+FOLDER_SETTINGS = (CONTENT_KEYS | _MODEL_KEYS) - RESULT_NEUTRAL_SETTINGS
+
+
+def published(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings that determine the model, without paths of this machine."""
+    kept = {name: value for name, value in settings.items() if name in FOLDER_SETTINGS}
+    for name, value in kept.items():
+        if isinstance(value, str) and (name in ENCODER_NAMES or name.endswith(_FEATURE_FILES)):
+            kind, colon, path = value.rpartition(":")
+            if Path(path).expanduser().exists() or is_path_outside(path):
+                kept[name] = kind + colon + Path(path).name
+    return kept
+
+
+def is_path_outside(name: str) -> bool:
+    """Return whether a name is an absolute path, or one that leaves its folder."""
+    path = name.rpartition(":")[2].replace("\\", "/")
+    return path.startswith(("/", "~")) or ".." in path.split("/")

@@ -1,0 +1,92 @@
+"""Writes a trained model as a folder in the Hub's conventions: everything that serving needs, and no user's id."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save
+from torch import Tensor
+
+import recbole_llm_interest
+from recbole_llm_interest.errors import RequestError
+from recbole_llm_interest.io.files import write_atomically
+from recbole_llm_interest.model.entity_encoder import EntityEncoder
+from recbole_llm_interest.model.llm_interest import LLMInterest
+from recbole_llm_interest.recommender.folder_format import (
+    CARD,
+    CONFIG,
+    FEATURES,
+    FORMAT,
+    TEXTS,
+    VOCABULARY,
+    WEIGHTS,
+    published,
+)
+from recbole_llm_interest.recommender.loading import Origin, Trained
+
+
+def write_pretrained(trained: Trained, folder: Path, card: str) -> list[Path]:
+    """Write a trained model and what serving it needs, and return the files.
+
+    Args:
+        trained: from ``load_trained`` or ``read_pretrained``.
+        folder: is created if it does not exist; other files in it stay.
+        card: the model card, Markdown with YAML front matter.
+
+    Raises:
+        RequestError: it is unknown what the model was trained on.
+        StorageError: a file cannot be written.
+    """
+    if trained.origin is None:
+        raise RequestError("only a model that was loaded from a checkpoint or a folder can be saved")
+    texts = {"texts": trained.texts, "labels": trained.labels}
+    weights = {name: values.detach().cpu().contiguous() for name, values in trained.model.state_dict().items()}
+    parts = {
+        WEIGHTS: save(weights),
+        FEATURES: save(_features_of(trained.model)),
+        VOCABULARY: json.dumps(trained.tokens, ensure_ascii=False).encode(),
+        TEXTS: json.dumps(texts, ensure_ascii=False).encode(),
+        CARD: card.encode(),
+    }
+    hashes = {name: hashlib.sha256(data).hexdigest() for name, data in parts.items() if name != CARD}
+    config = {**_describe(trained, trained.origin), "sha256": hashes}
+    parts[CONFIG] = json.dumps(config, indent=1, ensure_ascii=False).encode()
+    for name, data in parts.items():
+        write_atomically(folder / name, lambda file, data=data: file.write(data), "name another folder")  # type: ignore[misc]
+    return [folder / name for name in parts]
+
+
+def _describe(trained: Trained, origin: Origin) -> dict[str, Any]:
+    """The content of ``config.json``, except hashes."""
+    readers = {"item": trained.item_reader, "user": trained.user_reader}
+    return {
+        "library_name": recbole_llm_interest.__name__,
+        "library_version": recbole_llm_interest.__version__,
+        "model_type": "llm_interest",
+        "architectures": [LLMInterest.__name__],
+        "format": FORMAT,
+        "dataset": origin.dataset,
+        "counts": origin.counts,
+        "id_fields": origin.id_fields,
+        "time_unit": origin.time_unit,
+        "max_length": trained.max_length,
+        "encoders": {kind: {} if reader is None else reader.find_fingerprints() for kind, reader in readers.items()},
+        "settings": published(origin.settings),
+    }
+
+
+def _features_of(model: LLMInterest) -> dict[str, Tensor]:
+    """Features of all items before conditioning; of users one row, which gives the width."""
+    tensors = _table("item", model.item_encoder, slice(None))
+    tensors["item_neighbours"] = model.item_encoder.get_buffer("neighbours")
+    if model.user_encoder is not None:
+        tensors |= _table("user", model.user_encoder, slice(1))
+    return {name: values.cpu().contiguous() for name, values in tensors.items()}
+
+
+def _table(kind: str, fusion: EntityEncoder, rows: slice) -> dict[str, Tensor]:
+    values = {f"{kind}_{name}": features.values[rows] for name, features in fusion.content.items()}
+    return values | {f"{kind}_present": fusion.get_buffer("present")[rows]}
