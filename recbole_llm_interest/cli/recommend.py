@@ -14,11 +14,13 @@ from tabulate import tabulate
 
 from recbole_llm_interest.cli.common import bare_parser, exit_code, parse_arguments
 from recbole_llm_interest.errors import RequestError, SettingsError
+from recbole_llm_interest.io.opening import FileKind, parse_json, read_lines
 from recbole_llm_interest.recommender import Recommender, UserState
 
 #: interests and parts of an explanation that are printed
 _INTERESTS = 5
 _PARTS = 10
+_POOL = FileKind("pool", RequestError, 1_000_000_000, "name a file of JSON lines, each with an item_id")
 _DESCRIPTION = """
 Recommend the next items for a user. Settings that differ from those of training, such as data_path, are given as
 --key=value.
@@ -117,14 +119,10 @@ def _read_pool(path: Path) -> dict[str, dict[str, Any]]:
     Raises:
         RequestError: the file cannot be read, or a line is not an item.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise RequestError(f"pool {path} cannot be read: {error}") from error
     items: dict[str, dict[str, Any]] = {}
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(read_lines(path, _POOL), start=1):
         try:
-            content = json.loads(line)
+            content = parse_json(line)
             item = content.pop("item_id")
         except (ValueError, KeyError, AttributeError, TypeError) as error:
             raise RequestError(f"pool {path}, line {number}: it is not a JSON object with an item_id") from error

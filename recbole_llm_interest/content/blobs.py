@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import stat
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from io import BufferedReader
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from recbole_llm_interest.errors import ContentError
+from recbole_llm_interest.io.opening import FileReadError, open_file
 
 #: no image or audio file of a data set is larger
 MAX_BYTES = 2 * 1024**3
@@ -107,31 +107,13 @@ class MediaFile:
 
     def _open(self) -> BufferedReader:
         try:
-            root = self.root.resolve()
-            path = (root / self.name).resolve(strict=True)
-            if not path.is_relative_to(root):
-                raise ContentError("leads out of the content folder")
-            # Not blocking, because a pipe that replaced the file at this moment would hang the run.
-            descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-        except OSError as error:
-            raise ContentError(f"{self.name!r} cannot be read: {error.strerror}", is_lasting=False) from error
-        except (ValueError, RuntimeError) as error:  # a NUL or lone surrogate in the name; a loop of links
-            raise ContentError(f"has an invalid file name: {error}") from error
-        status = os.fstat(descriptor)
-        reason = _rejection(status)
-        if reason:
-            os.close(descriptor)
-            raise ContentError(reason)
-        return os.fdopen(descriptor, "rb")
-
-
-def _rejection(status: os.stat_result) -> str | None:
-    """Return why a file cannot be read; None if it can."""
-    if not stat.S_ISREG(status.st_mode):
-        return "is not a regular file"
-    if status.st_size == 0:
-        return "is empty"
-    return "is larger than 2 GB" if status.st_size > MAX_BYTES else None
+            file = open_file(Path(self.name), MAX_BYTES, inside=self.root)
+        except FileReadError as error:
+            raise ContentError(error.reason, is_lasting=error.is_lasting) from error
+        if not os.fstat(file.fileno()).st_size:
+            file.close()
+            raise ContentError("is empty")
+        return file
 
 
 def _digest(file: BufferedReader) -> bytes:

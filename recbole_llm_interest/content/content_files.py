@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,10 @@ from typing import Any
 from recbole_llm_interest.content.text_template import is_missing
 from recbole_llm_interest.errors import DataError
 from recbole_llm_interest.io.atomic_files import MAX_TOKEN_CHARACTERS, AtomicFormat, read_atomic_file, read_header
+from recbole_llm_interest.io.opening import FileKind, is_there, parse_json, read_lines
 from recbole_llm_interest.io.row_report import RowReport
+
+_JSON_LINES = FileKind("content file", DataError, None, "save it as UTF-8, with one JSON object in each line")
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class ContentFiles:
     @property
     def path(self) -> Path | None:
         """The file that is read; None if neither exists."""
-        return next((path for path in (self.jsonl, self.atomic) if path.is_file()), None)
+        return next((path for path in (self.jsonl, self.atomic) if is_there(path)), None)
 
     @property
     def sequence_columns(self) -> set[str]:
@@ -72,22 +74,17 @@ class ContentFiles:
     def _json_rows(self) -> Iterator[dict[str, Any]]:
         report = RowReport(self.jsonl, self.strict)
         seen: set[str] = set()
-        number = count = 0
-        # utf-8-sig also reads UTF-8 with a byte order mark; only a line feed ends a line.
-        with self.jsonl.open(encoding="utf-8-sig", newline="\n") as file:
-            try:
-                for number, line in enumerate(file, start=1):
-                    if not line.strip():
-                        continue
-                    count += 1
-                    row, reason, detail = _parse_row(line, self.id_field, seen)
-                    if reason:
-                        report.skip(reason, 1, [f"{number}{detail}"])
-                    else:
-                        seen.add(as_token(row[self.id_field]))
-                        yield row
-            except UnicodeDecodeError as error:
-                raise DataError(f"{self.jsonl} is not utf-8 (after line {number}): save it as UTF-8") from error
+        count = 0
+        for number, line in enumerate(read_lines(self.jsonl, _JSON_LINES), start=1):
+            if not line.strip():
+                continue
+            count += 1
+            row, reason, detail = _parse_row(line, self.id_field, seen)
+            if reason:
+                report.skip(reason, 1, [f"{number}{detail}"])
+            else:
+                seen.add(as_token(row[self.id_field]))
+                yield row
         report.finish(count)
 
     def _atomic_rows(self) -> Iterator[dict[str, Any]]:
@@ -107,8 +104,8 @@ def as_token(value: Any) -> str:
 def _parse_row(line: str, id_field: str, seen: Set[str]) -> tuple[dict[str, Any], str, str]:
     """Return a line's JSON object, and why it cannot be used, with details; the reason is empty if it can."""
     try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:  # ValueError: not JSON, or a number of thousands of digits
+        row = parse_json(line, long_integers=True)  # an ID may be one
+    except ValueError as error:
         return {}, "not a JSON object", f": {error}"
     return row, _skip_reason(row, id_field, seen), ""
 

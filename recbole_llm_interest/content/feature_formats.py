@@ -9,12 +9,12 @@ unpickled.
 from __future__ import annotations
 
 import csv
-import json
+import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -22,15 +22,28 @@ from numpy.typing import NDArray
 
 from recbole_llm_interest.content.summary import first_words
 from recbole_llm_interest.errors import DataError
+from recbole_llm_interest.io.opening import (
+    MEMORY_BYTES,
+    FileKind,
+    is_there,
+    open_regular,
+    parse_json,
+    read_lines,
+    read_text,
+)
 from recbole_llm_interest.io.pseudonyms import pseudonym
 from recbole_llm_interest.settings import Registry
 
 #: MMRec's files that map raw ids to row numbers, by kind
 _MMREC_MAPPINGS = {"item": "i_id_mapping.csv", "user": "u_id_mapping.csv"}
 _IDS_SUFFIXES = (".ids.tsv", ".ids.csv", ".ids.txt", ".ids.json")
+#: bytes of a value of a table in memory, about
+_VALUE_BYTES = 8
 _PICKLE_SUFFIXES = (".pt", ".pth", ".pkl", ".pickle", ".bin", ".joblib")
 #: names of the ID column, beside the data set's own
 _ID_FIELDS = ("item_id", "user_id", "id", "token")
+_FEATURES = FileKind("features", DataError, MEMORY_BYTES, "save them again, or name another file")
+_IDS = FileKind("file of ids", DataError, 2 * 2**30, "put one id in each line, in the order of the rows, as UTF-8")
 
 #: IDs, and their rows, ``[N, D]``
 FeatureTable = tuple[list[str], NDArray[Any]]
@@ -104,14 +117,15 @@ def read_npy(file: FeatureFile) -> FeatureTable:
     Raises:
         DataError: there are no IDs, or the file is an archive.
     """
-    rows = np.load(file.path, allow_pickle=False)
+    with open_regular(file.path, _FEATURES) as opened:
+        rows = np.load(opened, allow_pickle=False)
     if not isinstance(rows, np.ndarray):
         raise DataError(f"features {file.path} are an archive of several tables (.npz); save one of them as .npy")
     ids = _read_ids_file(file)
     if ids is not None:
         return ids, rows
     mapping = file.path.parent / _MMREC_MAPPINGS[file.kind]
-    if not mapping.is_file():
+    if not is_there(mapping):
         raise DataError(
             f"features {file.path} have no ids: put them, one per line and in the order of the rows, into "
             f"{file.path.with_suffix(_IDS_SUFFIXES[0]).name} beside it, or MMRec's {mapping.name}"
@@ -122,11 +136,11 @@ def read_npy(file: FeatureFile) -> FeatureTable:
 def _read_ids_file(file: FeatureFile) -> list[str] | None:
     """Return IDs in the order of the rows, from a file with the features' name; None if there is none."""
     paths = (file.path.with_suffix(suffix) for suffix in _IDS_SUFFIXES)
-    path = next((path for path in paths if path.is_file()), None)
+    path = next((path for path in paths if is_there(path)), None)
     if path is None:
         return None
     if path.suffix == ".json":
-        return _parse_json_ids(path, path.read_text(encoding="utf-8-sig"))
+        return _parse_json_ids(path, read_text(path, _IDS))
     ids = _first_cells(path)
     has_header = bool(ids) and ids[0].split(":")[0] in file.id_fields
     return ids[1:] if has_header else ids
@@ -135,19 +149,18 @@ def _read_ids_file(file: FeatureFile) -> list[str] | None:
 def _first_cells(path: Path) -> list[str]:
     """Return the first column of a file of comma-separated or tab-separated values."""
     if path.suffix != ".csv":
-        return [line.split("\t")[0] for line in _read_lines(path)]
-    with path.open(encoding="utf-8-sig", newline="") as opened:
-        return [row[0] for row in csv.reader(opened) if row]
+        return [line.split("\t")[0] for line in _read_lines(path, _IDS)]
+    return [row[0] for row in csv.reader(read_lines(path, _IDS)) if row]
 
 
-def _read_lines(path: Path) -> list[str]:
+def _read_lines(path: Path, kind: FileKind) -> list[str]:
     """Return the lines that are not empty. A line ends with a line feed, or a carriage return and a line feed."""
-    with path.open(encoding="utf-8-sig", newline="\n") as file:
-        return [line.removesuffix("\n").removesuffix("\r") for line in file if line.strip("\r\n")]
+    lines = read_lines(path, kind)
+    return [line.removesuffix("\n").removesuffix("\r") for line in lines if line.strip("\r\n")]
 
 
 def _parse_json_ids(path: Path, text: str) -> list[str]:
-    ids = json.loads(text)
+    ids = parse_json(text, long_integers=True)
     if not isinstance(ids, list):
         raise DataError(f"{path}: ids have to be a JSON list in the order of the rows, not a {type(ids).__name__}")
     return [str(token) for token in ids]
@@ -159,8 +172,7 @@ def _read_mmrec_mapping(path: Path, tokens: Sequence[str], count: int) -> list[s
     Raises:
         DataError: the mapping does not number the rows, or both kinds of IDs match the interactions equally.
     """
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        lines = list(csv.reader(file, delimiter="\t"))[1:]  # raw ID, number
+    lines = list(csv.reader(read_lines(path, _IDS), delimiter="\t"))[1:]  # raw ID, number
     raw = {int(number): token for token, number in (line[:2] for line in lines)}
     if sorted(raw) != list(range(count)):
         raise DataError(f"{path} does not number its {len(raw)} ids from 0 to {count - 1}, the rows of the features")
@@ -185,7 +197,7 @@ def read_safetensors(file: FeatureFile) -> FeatureTable:
     """
     from safetensors import safe_open
 
-    with safe_open(file.path, framework="pt") as opened:
+    with open_regular(file.path, _FEATURES) as named, safe_open(f"/dev/fd/{named.fileno()}", framework="pt") as opened:
         names, metadata = list(opened.keys()), opened.metadata() or {}
         tensors = {name: _as_array(opened.get_tensor(name)) for name in names}
     if len(names) > 1:
@@ -211,7 +223,9 @@ def read_parquet(file: FeatureFile) -> FeatureTable:
     """
     import pandas as pd
 
-    frame = pd.read_parquet(file.path)
+    with open_regular(file.path, _FEATURES) as opened:
+        _check_parquet_size(opened)
+        frame = pd.read_parquet(opened)
     column = _id_column(file, [*map(str, frame.columns)])
     if frame[column].isna().any() or frame[column].dtype.kind == "f":  # a column of integers with missing ones
         raise DataError(f"features {file.path}: {column} has rows without an id, or ids that are fractions")
@@ -227,6 +241,22 @@ def read_parquet(file: FeatureFile) -> FeatureTable:
     )
 
 
+def _check_parquet_size(opened: BinaryIO) -> None:
+    """Check the number of values: a few bytes of Parquet can state billions.
+
+    Raises:
+        ValueError: they exceed this machine's memory.
+    """
+    from pyarrow.parquet import ParquetFile  # type: ignore[import-untyped]
+
+    metadata = ParquetFile(opened).metadata
+    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+    count = sum(group.column(number).num_values for group in groups for number in range(group.num_columns))
+    if count * _VALUE_BYTES > MEMORY_BYTES:
+        raise ValueError(f"it states {count:,} values, more than this machine's memory holds")
+    opened.seek(0)
+
+
 def _id_column(file: FeatureFile, columns: Sequence[str]) -> str:
     for name in file.id_fields:
         if name in columns:
@@ -240,7 +270,7 @@ def read_recbole(file: FeatureFile) -> FeatureTable:
     Raises:
         DataError: the header is another one, or a row does not match it.
     """
-    header, *lines = _read_lines(file.path) or [""]
+    header, *lines = _read_lines(file.path, _FEATURES) or [""]
     types = [column.partition(":")[2] for column in header.split("\t")]
     if "token" not in types or "float_seq" not in types:
         raise DataError(
@@ -270,15 +300,17 @@ def read_unisrec(file: FeatureFile) -> FeatureTable:
     """
     path = file.path
     mapping = path.with_suffix(f".{file.kind}2index")
-    if not mapping.is_file():
+    if not is_there(mapping):
         raise DataError(f"features {path} have no header: {mapping.name} has to be beside it and number the rows")
-    lines = [line.split("\t") for line in _read_lines(mapping)]
+    lines = [line.split("\t") for line in _read_lines(mapping, _IDS)]
     number_of = {token: int(number) for token, number in lines}
     if sorted(number_of.values()) != list(range(len(lines))):
         raise DataError(f"{mapping} does not number its {len(lines)} ids from 0 to {len(lines) - 1}")
-    values = np.fromfile(path, dtype="<f4")
-    if not values.size or values.size % len(lines) or path.stat().st_size % 4:
-        raise DataError(f"features {path}: {path.stat().st_size} bytes are no table of {len(lines)} float32 rows")
+    with open_regular(path, _FEATURES) as opened:
+        size = os.fstat(opened.fileno()).st_size
+        values = np.fromfile(opened, dtype="<f4")
+    if not values.size or values.size % len(lines) or size % 4:
+        raise DataError(f"features {path}: {size} bytes are no table of {len(lines)} float32 rows")
     return sorted(number_of, key=number_of.__getitem__), values.reshape(len(lines), -1)
 
 
@@ -295,7 +327,8 @@ def read_folder(file: FeatureFile) -> FeatureTable:
     ids = _ids_by_file_name(file, files)
     rows = {}
     for name, path in files.items():
-        row = np.load(path, allow_pickle=False)
+        with open_regular(path, _FEATURES) as opened:
+            row = np.load(opened, allow_pickle=False)
         rows[ids.get(name, name)] = row.reshape(-1) if row.ndim == 2 and row.shape[0] == 1 else row
     return list(rows), _stack(file, rows)
 

@@ -17,15 +17,21 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load, save
+from safetensors.numpy import save
 
+from recbole_llm_interest.errors import DataError
 from recbole_llm_interest.io.files import remove_abandoned, write_atomically
+from recbole_llm_interest.io.opening import FileKind, is_there, read_bytes, read_json
+from recbole_llm_interest.io.tensor_files import parse_tensors
 
 _logger = logging.getLogger(__name__)
 _KEY_BYTES = hashlib.sha256().digest_size
 #: what reading a damaged manifest raises
-_DAMAGES = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
+_DAMAGES = (DataError, ValueError, KeyError, TypeError, AttributeError)
+#: 512 rows of the widest encoder take 16 MB
+_SHARD = FileKind("feature shard", DataError, 2**30, "delete it")
+#: a million rejections take 200 MB
+_MANIFEST = FileKind("manifest", DataError, 500_000_000, "delete it")
 
 
 class FeatureStore:
@@ -68,11 +74,12 @@ class FeatureStore:
     def _read_shard(self, path: Path) -> dict[str, NDArray[np.float32]] | None:
         """Return a shard's ``keys``, ``[S, 32]``, and ``features``, ``[S, D]``; None if it is damaged."""
         try:
-            data = path.read_bytes()
+            data = read_bytes(path, _SHARD)
             is_intact = hashlib.sha256(data).hexdigest() == path.stem
-            shard = load(data) if is_intact else {}
-        except (OSError, SafetensorError):
-            shard = {}
+            tensors = parse_tensors(data, {"U8", "F32"}).tensors if is_intact else {}
+        except (DataError, ValueError):
+            tensors = {}
+        shard = {name: values.numpy() for name, values in tensors.items()}
         if _is_valid(shard):
             return shard
         _logger.warning("feature shard %s is damaged: its content is encoded again", path)
@@ -128,14 +135,14 @@ class FeatureStore:
         Raises:
             StorageError: the manifest cannot be written; the old one is unchanged.
         """
+        if not is_there(self._manifest):
+            return []
         try:
-            manifest = json.loads(self._manifest.read_text(encoding="utf-8"))
+            manifest = read_json(self._manifest, _MANIFEST)
             rejected = {key: reason for key, reason in manifest["refused"].items() if bytes.fromhex(key) in keys}
             if not has_new_shards and rejected.keys() == manifest["refused"].keys():
                 return []
             self._write_manifest({**manifest, "shards": [path.name for path in self._shards], "refused": rejected})
-        except FileNotFoundError:
-            return []
         except _DAMAGES:
             self._manifest.unlink()
         return [self._manifest]
@@ -155,13 +162,13 @@ class FeatureStore:
             encoder: its description. If the manifest has another one, such as another version of a decoder, there are
                 no rejections.
         """
+        if not is_there(self._manifest):
+            return {}
         try:
-            manifest = json.loads(self._manifest.read_text(encoding="utf-8"))
+            manifest = read_json(self._manifest, _MANIFEST)
             if manifest["encoder"] != encoder:
                 return {}
             return {bytes.fromhex(key): str(reason) for key, reason in manifest["refused"].items()}
-        except FileNotFoundError:
-            return {}
         except _DAMAGES:
             _logger.warning("%s is damaged: rejected content is tried again", self._manifest)
             return {}

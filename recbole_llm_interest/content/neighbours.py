@@ -10,12 +10,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import save
 from torch import Tensor
 
 from recbole_llm_interest.errors import DataError
 from recbole_llm_interest.io.files import write_atomically
+from recbole_llm_interest.io.opening import FileKind, is_there, read_bytes
+from recbole_llm_interest.io.tensor_files import parse_tensors
 
 _logger = logging.getLogger(__name__)
 #: similarities in memory at once
@@ -24,6 +25,8 @@ _BLOCK = 2**24
 EXACT_ROWS = 200_000
 #: minimum number of rows for a file of neighbors; a search among fewer takes seconds
 _CACHED_ROWS = 10_000
+#: the header of a file of neighbours is shorter
+_HEADER_BYTES = 10_000
 #: cells in which faiss searches for a row's neighbors, of about 4 * sqrt(N)
 _SEARCHED_CELLS = 64
 #: steps between the similarities 0 and 1; each is about a dozen rounding errors wide
@@ -67,11 +70,12 @@ def cached_neighbours(values: Tensor, present: Tensor, count: int, folder: Path 
 
 def _read(path: Path, rows: int, count: int) -> Tensor | None:
     """Return the neighbors in a file, ``[rows, count]``; None if the file is missing or damaged."""
-    try:
-        neighbours = load(path.read_bytes())["neighbours"]
-    except FileNotFoundError:
+    if not is_there(path):
         return None
-    except (OSError, SafetensorError, KeyError):
+    kind = FileKind("file of neighbours", DataError, 4 * rows * count + _HEADER_BYTES, "delete it")
+    try:
+        neighbours = parse_tensors(read_bytes(path, kind), {"I32"}).tensors["neighbours"]
+    except (DataError, ValueError, KeyError):
         neighbours = torch.empty(0)
     has_format = neighbours.shape == (rows, count) and neighbours.dtype == torch.int32
     if has_format and 0 <= int(neighbours.min()) <= int(neighbours.max()) < rows:

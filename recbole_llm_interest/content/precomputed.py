@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from recbole_llm_interest.content.feature_formats import FeatureFile, read_table
 from recbole_llm_interest.errors import DataError
+from recbole_llm_interest.io.opening import is_there, shown_path
 
 
 def read_features(
@@ -33,8 +34,10 @@ def read_features(
         DataError: the file is missing or damaged; IDs are missing, duplicate or all unknown; the number of rows or
             columns is wrong; or a row has NaN or Inf. The message names the IDs.
     """
-    if not path.exists():
-        raise DataError(f"features {path} do not exist; {kind}_…_features is relative to the data set's folder")
+    if not is_there(path):
+        raise DataError(
+            f"features {shown_path(path)} do not exist; {kind}_…_features is relative to the data set's folder"
+        )
     file = FeatureFile(path, tokens, kind, id_field, name_users)
     ids, rows = _read(file)
     _check_table(file, ids, rows)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from recbole_llm_interest.errors import DataError
+from recbole_llm_interest.io.opening import FileKind, read_json
 
 #: former names of fields of ``RunResult``, in files that earlier versions wrote
 _FORMER_NAMES = {
@@ -19,6 +19,8 @@ _FORMER_NAMES = {
     "in_effect": "effective_settings",
     "made_by": "environment_info",
 }
+#: a run of a million tested events takes 20 MB
+_FILE = FileKind("table", DataError, 500_000_000, "name the JSON file of a comparison")
 
 
 @dataclass(frozen=True)
@@ -86,14 +88,11 @@ def read_results(path: Path) -> list[RunResult]:
     names = {column.name for column in fields(RunResult)}
     try:
         runs: list[dict[str, Any]] = [
-            {_FORMER_NAMES.get(name, name): value for name, value in run.items()}
-            for run in json.loads(path.read_text(encoding="utf-8"))
+            {_FORMER_NAMES.get(name, name): value for name, value in run.items()} for run in read_json(path, _FILE)
         ]
         TypeAdapter(list[RunResult]).validate_python(runs)
         return [RunResult(**run) for run in runs]
-    except FileNotFoundError as error:
-        raise DataError(f"there are no results in {path}: it does not exist") from error
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise DataError(
-            f"{path} does not hold results of this version, a JSON list of runs with {', '.join(sorted(names))}"
+    except (ValueError, TypeError, AttributeError) as error:
+        raise _FILE.refusal(
+            path, f"does not hold results of this version, a JSON list of runs with {', '.join(sorted(names))}"
         ) from error

@@ -8,11 +8,14 @@ from typing import Any
 import yaml
 
 from recbole_llm_interest.errors import SettingsError
+from recbole_llm_interest.io.opening import FileKind, read_text
 
 #: far more than a person writes; reading as much takes a second
 MAX_BYTES = 250_000
 #: values in a file, where each alias counts as all values that it stands for
 MAX_VALUES = 10_000
+#: an integer in a file has at most 64 bits
+_INTEGERS = range(-(2**63), 2**63)
 
 
 def read_yaml(path: Path, what: str) -> tuple[Any, list[str]]:
@@ -26,23 +29,32 @@ def read_yaml(path: Path, what: str) -> tuple[Any, list[str]]:
         The file's content, and the keys of its outermost mapping as written, with duplicates.
 
     Raises:
-        SettingsError: the file does not exist, is too large, is not valid YAML, contains itself, or has aliases that
-            expand to more than ``MAX_VALUES`` values.
+        SettingsError: the file cannot be read, is too large, is not valid YAML, contains itself, or has an integer of
+            more than 64 bits or aliases that expand to more than ``MAX_VALUES`` values.
     """
+    kind = FileKind(what, SettingsError, MAX_BYTES, "name a YAML file of 'key: value' lines")
+    text = read_text(path, kind)
     try:
-        if (size := path.stat().st_size) > MAX_BYTES:
-            raise SettingsError(f"{what} {path} has {size:,} bytes: at most {MAX_BYTES:,} are allowed")
-        text = path.read_text(encoding="utf-8")
         node = yaml.compose(text, yaml.SafeLoader)
         if node is not None and _count_values(node, {}, ()) > MAX_VALUES:
-            raise SettingsError(f"{what} {path} holds more than {MAX_VALUES:,} values after its aliases are expanded")
+            raise kind.refusal(path, f"holds more than {MAX_VALUES:,} values after its aliases are expanded")
         content = yaml.safe_load(text)
-    except FileNotFoundError as error:
-        raise SettingsError(f"{what} {path} does not exist") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError, ValueError) as error:
-        raise SettingsError(f"{what} {path} is not readable YAML: {' '.join(str(error).split())}") from error
+        _check_integers(content)
+    except RecursionError as error:
+        raise kind.refusal(path, "is not readable YAML: it is nested too deeply") from error
+    except (yaml.YAMLError, ValueError, TypeError) as error:  # TypeError: an unhashable key
+        raise kind.refusal(path, f"is not readable YAML: {error}") from error
     keys = [str(key.value) for key, _ in node.value] if isinstance(node, yaml.MappingNode) else []
     return content, keys
+
+
+def _check_integers(content: Any) -> None:
+    """Check that no value is an integer of more than 64 bits, which no setting can be."""
+    if isinstance(content, dict | list):
+        for value in content.values() if isinstance(content, dict) else content:
+            _check_integers(value)
+    elif isinstance(content, int) and content not in _INTEGERS:
+        raise ValueError("it has an integer of more than 64 bits")
 
 
 def _count_values(node: yaml.Node, counts: dict[int, int], parents: tuple[int, ...]) -> int:

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from recbole.config import Config
 
+from recbole_llm_interest.io.atomic_files import ATOMIC_FILE
+from recbole_llm_interest.io.opening import open_regular
 from recbole_llm_interest.model.llm_interest import LLMInterest
 from recbole_llm_interest.settings import settings_keys
 
@@ -75,11 +77,15 @@ def changed_setting(then: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[st
 
 
 def data_digests(config: Config, dataset: Any) -> dict[str, str]:
-    """Return SHA-256 hashes of the data set's files and of the content features of the model."""
+    """Return SHA-256 hashes of the data set's files and of the content features of the model.
+
+    Raises:
+        DataError: a file cannot be read.
+    """
     digests = {}
     for path in sorted(Path(config["data_path"]).glob(f"{glob.escape(config['dataset'])}.*")):
         if path.is_file():
-            with path.open("rb") as file:
+            with open_regular(path, ATOMIC_FILE) as file:
                 digests[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
     for kind in ("item", "user"):
         for modality, features in getattr(dataset, f"{kind}_content", {}).items():

@@ -26,6 +26,7 @@ from typing_extensions import TypedDict  # pydantic does not accept the one of t
 from recbole_llm_interest.errors import SettingsError
 from recbole_llm_interest.evaluation.variants import Variant
 from recbole_llm_interest.io.files import write_text
+from recbole_llm_interest.io.opening import FileKind, is_there, read_json, read_text
 from recbole_llm_interest.settings import check_keys
 from recbole_llm_interest.training.config import configure, keys_of_files
 from recbole_llm_interest.training.experiment import best_validation_score
@@ -37,6 +38,8 @@ ALGORITHMS = ("random", "bayes", "exhaustive")
 OTHER_OUTPUT_HINT = "give another place by --output"
 #: explicit settings that are not written to the variant: they choose what is reported, not how a model is trained
 _COMPARISON_SETTINGS = {"model", "dataset", "metrics", "topk"}
+_LOG = FileKind("file of trials", SettingsError, 100_000_000, "give another --output")
+_SPACE = FileKind("search space", SettingsError, 250_000, "give one by --space")
 
 
 class Trial(TypedDict):
@@ -71,7 +74,7 @@ class TrialLog:
         self.path = path
         self.shared = shared
         self.trials: list[Trial] = []
-        if path.exists():
+        if is_there(path):
             self.trials = self._read()
 
     def score(self, drawn: dict[str, Any], config: Config) -> float | None:
@@ -96,11 +99,11 @@ class TrialLog:
 
     def _read(self) -> list[Trial]:
         try:
-            log = json.loads(self.path.read_text(encoding="utf-8"))
+            log = read_json(self.path, _LOG)
             trials = TypeAdapter(list[Trial]).validate_python(log["trials"])
             before = TypeAdapter(dict[str, Any]).validate_python(log["shared"])
-        except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
-            raise SettingsError(f"{self.path} does not hold the trials of a search: give another --output") from error
+        except (ValueError, TypeError, KeyError) as error:
+            raise _LOG.refusal(self.path, "does not hold the trials of a search") from error
         for key in sorted({*before, *self.shared}):
             if before.get(key) != self.shared.get(key):
                 raise SettingsError(
@@ -246,13 +249,7 @@ class _Search:
 
 def _space_lines(space: Path) -> list[str]:
     """Return the lines of a search space with single spaces, without empty lines."""
-    try:
-        text = space.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise SettingsError(f"search space {space} does not exist: give one by --space") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"search space {space} is not a readable text file: {error}") from error
-    return [" ".join(line.split()) for line in text.splitlines() if line.strip()]
+    return [" ".join(line.split()) for line in read_text(space, _SPACE).splitlines() if line.strip()]
 
 
 def _format(score: float | None) -> str:

@@ -281,7 +281,7 @@ def written(name, text):
         (object_in_folder, TOKENS, "cannot be read"),
         (saved_by_torch, TOKENS, "are a pickle, which could run any code"),
         *((pickled_as(f"f.{ending}"), TOKENS, "are a pickle") for ending in ("pt", "pth", "pkl", "bin", "joblib")),
-        (pickled_as("f.itememb"), TOKENS, "cannot be read"),
+        (pickled_as("f.itememb"), TOKENS, "is not UTF-8"),
         (pickled_as("f.safetensors"), TOKENS, "cannot be read"),
         (pickled_as("f.parquet"), TOKENS, "cannot be read"),
         (

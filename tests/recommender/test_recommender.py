@@ -770,7 +770,7 @@ def test_command_line_chooses_from_a_pool_in_a_file(checkpoint, here, capsys):
         ('{"item_id": "i1", "title": "x"}', [], "'i1' is already in the catalog"),
         ("", [], "the candidates are empty"),
         ("", ["--candidates=i1"], "--pool and --candidates exclude each other"),
-        (None, [], "pool ads.jsonl cannot be read"),
+        (None, [], "pool ads.jsonl does not exist"),
     ):
         (here / "ads.jsonl").unlink() if text is None else (here / "ads.jsonl").write_text(text)
         assert main([*start, *words]) == 2

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recbole_llm_interest.content.encoders.weights import (
+    MODEL_CONFIG,
     check_missing_weights,
     combined_fingerprint,
     file_sha256,
@@ -23,6 +24,7 @@ from recbole_llm_interest.content.encoders.weights import (
     require_packages,
 )
 from recbole_llm_interest.errors import EncoderError
+from recbole_llm_interest.io.opening import read_json
 from recbole_llm_interest.settings import ContentSettings
 
 BUNDLED_NAME = "all-MiniLM-L6-v2"
@@ -252,7 +254,7 @@ def _is_empty(tokenizer: Any) -> bool:
 
 
 def _is_causal(folder: Path) -> bool:
-    architectures = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("architectures") or []
+    architectures = read_json(folder / "config.json", MODEL_CONFIG).get("architectures") or []
     return any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in architectures)
 
 

@@ -6,6 +6,7 @@ import functools
 import hashlib
 import importlib.util
 import logging
+import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from typing import Any
 
 from recbole_llm_interest.content.encoders import weights_free_encoders
 from recbole_llm_interest.errors import EncoderError
+from recbole_llm_interest.io.opening import FileKind, open_regular
 from recbole_llm_interest.settings import Modality
 
 #: seconds to wait for the hub's first answer
@@ -25,6 +27,9 @@ _PATTERNS = ["*.safetensors", "*.json", "*.txt", "*.model"]
 #: weights that checkpoints often lack and that features do not depend on: the mask of pretraining, and the pooler of
 #: text models, whose tokens are pooled by sentence-transformers
 _UNUSED_WEIGHTS: dict[Modality, tuple[str, ...]] = {"text": ("pooler.",), "audio": ("masked_spec_embed",)}
+_MODEL_FILE = FileKind("model file", EncoderError, None, "fetch the model again")
+#: the description of a model in its folder
+MODEL_CONFIG = FileKind("model file", EncoderError, 10_000_000, "fetch the model again")
 #: a line of transformers' loading report
 _MISSING = re.compile(r"^(\S+) *\| *MISSING", re.MULTILINE)
 
@@ -175,14 +180,19 @@ def combined_fingerprint(parts: Iterable[Any]) -> str:
 
 
 def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file. A file that does not change is read once per process."""
-    status = path.stat()
+    """Return the SHA-256 of a file. A file that does not change is read once per process.
+
+    Raises:
+        EncoderError: it is no regular file, or cannot be read.
+    """
+    with open_regular(path, _MODEL_FILE) as file:
+        status = os.fstat(file.fileno())
     return _sha256_of_version(path, status.st_size, status.st_mtime_ns)
 
 
 @functools.cache
 def _sha256_of_version(path: Path, size: int, modified: int) -> str:
-    with path.open("rb") as file:
+    with open_regular(path, _MODEL_FILE) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -9,6 +9,7 @@ single lines.
 """
 
 from recbole_llm_interest.io.atomic_files.file_format import (
+    ATOMIC_FILE,
     MAX_TOKEN_CHARACTERS,
     AtomicFormat,
     format_columns,
@@ -16,4 +17,12 @@ from recbole_llm_interest.io.atomic_files.file_format import (
 )
 from recbole_llm_interest.io.atomic_files.reading import drop_rows, read_atomic_file
 
-__all__ = ["MAX_TOKEN_CHARACTERS", "AtomicFormat", "drop_rows", "format_columns", "read_atomic_file", "read_header"]
+__all__ = [
+    "ATOMIC_FILE",
+    "MAX_TOKEN_CHARACTERS",
+    "AtomicFormat",
+    "drop_rows",
+    "format_columns",
+    "read_atomic_file",
+    "read_header",
+]

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import codecs
+import io
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from recbole_llm_interest.errors import DataError
+from recbole_llm_interest.io.opening import MAX_LINE_BYTES, FileKind, open_regular
 
 #: the types of columns
 TYPES = ("token", "token_seq", "float", "float_seq")
 #: RecBole stores all tokens of a column in fixed-width arrays, as wide as the longest token
 MAX_TOKEN_CHARACTERS = 255
-MAX_LINE_BYTES = 64 * 2**20
 _BLOCK_BYTES = 4 * 2**20
+#: without a bound: it is read in blocks
+ATOMIC_FILE = FileKind("atomic file", DataError, None, "name a data set by --dataset and its folder by --data_path")
 _UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
@@ -41,8 +44,18 @@ class AtomicFormat:
 
     @classmethod
     def from_config(cls, config: Any) -> AtomicFormat:
-        """Return the format that RecBole's settings describe."""
-        return cls(config["field_separator"], config["seq_separator"], config["encoding"] or "utf-8")
+        """Return the format that RecBole's settings describe.
+
+        Raises:
+            DataError: a separator or the encoding is not one.
+        """
+        encoding = "utf-8" if config["encoding"] is None else config["encoding"]
+        for name, value in (("field_separator", config["field_separator"]), ("seq_separator", config["seq_separator"])):
+            if not isinstance(value, str) or not value:
+                raise DataError(f"{name}={value!r}: a separator is a text that is not empty")
+        if not _is_text_encoding(encoding):
+            raise DataError(f"encoding={encoding!r} is not an encoding of text that Python knows")
+        return cls(config["field_separator"], config["seq_separator"], encoding)
 
     @property
     def codec(self) -> str:
@@ -72,6 +85,15 @@ class AtomicFormat:
             raise DataError(f"encoding={self.encoding!r} is not an encoding that Python knows") from error
 
 
+def _is_text_encoding(name: Any) -> bool:
+    """Whether Python decodes bytes to text by this name: ``rot13`` and ``zip`` are codecs of another kind."""
+    try:
+        io.TextIOWrapper(io.BytesIO(), encoding=name)
+    except (LookupError, TypeError, ValueError):  # ValueError: a NUL in the name
+        return False
+    return True
+
+
 def format_columns(columns: Iterable[str], at_most: int = 20) -> str:
     """Join the names of columns for a message, shortened: a hostile header may have a million of them.
 
@@ -90,10 +112,8 @@ def read_header(path: Path, atomic_format: AtomicFormat) -> dict[str, str]:
         The type of each column by its name, in the file's order.
 
     Raises:
-        DataError: the file does not exist, is empty or not in its encoding, or its first line is not a header.
+        DataError: the file cannot be read, is empty or not in its encoding, or its first line is not a header.
     """
-    if not path.is_file():
-        raise DataError(f"{path} does not exist or is not a file")
     first_line = next(read_line_blocks(path, atomic_format), b"").split(b"\n")[0].decode().removesuffix("\r")
     if not first_line.strip():
         raise DataError(f"{path} is empty, or its first line is: it must name each column with its type")
@@ -139,7 +159,7 @@ def read_line_blocks(path: Path, atomic_format: AtomicFormat) -> Iterator[bytes]
 
 def _decode(path: Path, atomic_format: AtomicFormat) -> Iterator[bytes]:
     """Convert a file to UTF-8, block by block."""
-    with path.open("rb") as file:
+    with open_regular(path, ATOMIC_FILE) as file:
         if file.read(2) in _UTF16_MARKS and atomic_format.codec == "utf-8-sig":
             raise DataError(
                 f"{path} is utf-16, not {atomic_format.encoding}: save it as UTF-8, or set encoding: utf-16"

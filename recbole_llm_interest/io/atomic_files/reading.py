@@ -15,6 +15,7 @@ import pandas as pd
 from recbole_llm_interest.errors import DataError
 from recbole_llm_interest.io.atomic_files.columns import Column, RowTable
 from recbole_llm_interest.io.atomic_files.file_format import (
+    ATOMIC_FILE,
     MAX_TOKEN_CHARACTERS,
     AtomicFormat,
     format_columns,
@@ -23,6 +24,7 @@ from recbole_llm_interest.io.atomic_files.file_format import (
 )
 from recbole_llm_interest.io.atomic_files.lines import LineScan, scan_lines
 from recbole_llm_interest.io.atomic_files.timestamps import timestamp_warnings
+from recbole_llm_interest.io.opening import open_regular
 from recbole_llm_interest.io.row_report import RowReport
 
 
@@ -82,7 +84,7 @@ def drop_rows(path: Path, atomic_format: AtomicFormat, column: str, tokens: Sequ
     alternatives = b"|".join(re.escape(token.encode()) for token in tokens)
     row = re.compile(b"^(?:%b){%d}(?:%b)(?:%b[^\n]*|\r?)\n" % (cell, index, alternatives, separator), re.MULTILINE)
     encoder = codecs.getincrementalencoder(atomic_format.encoding)()
-    with path.open("rb") as file:
+    with open_regular(path, ATOMIC_FILE) as file:
         has_mark = file.read(3) == codecs.BOM_UTF8 and atomic_format.codec == "utf-8-sig"
     mark = codecs.BOM_UTF8 if has_mark else b""
     for block in read_line_blocks(path, atomic_format):
@@ -139,19 +141,20 @@ def _read_csv(
     path: Path, atomic_format: AtomicFormat, header: Mapping[str, str], types: Mapping[str, Any], scan: LineScan
 ) -> pd.DataFrame:
     """Read columns by pandas, with everything off that would interpret their values."""
-    return pd.read_csv(
-        path,
-        sep=atomic_format.separator,
-        encoding=atomic_format.codec,
-        header=None,
-        names=list(header),
-        usecols=list(types),
-        index_col=False,
-        dtype=types,
-        skiprows=[0, *(scan.skipped - 1).tolist()],
-        quoting=csv.QUOTE_NONE,
-        na_filter=False,
-        skip_blank_lines=False,
-        lineterminator="\n",
-        float_precision="round_trip",
-    )
+    with open_regular(path, ATOMIC_FILE) as file:
+        return pd.read_csv(
+            file,
+            sep=atomic_format.separator,
+            encoding=atomic_format.codec,
+            header=None,
+            names=list(header),
+            usecols=list(types),
+            index_col=False,
+            dtype=types,
+            skiprows=[0, *(scan.skipped - 1).tolist()],
+            quoting=csv.QUOTE_NONE,
+            na_filter=False,
+            skip_blank_lines=False,
+            lineterminator="\n",
+            float_precision="round_trip",
+        )
