@@ -47,6 +47,35 @@ LEVELS = [
 #: what each module of a command defines
 PARTS_OF_A_COMMAND = {"main", "add_arguments", "parser", "run"}
 
+#: what reads a file, by its name or of one that is open
+READERS = {
+    *("os.open", "os.fdopen", "io.open", "io.FileIO", "codecs.open", "mmap.mmap", "zipfile.ZipFile", "gzip.open"),
+    *("np.load", "np.fromfile", "np.memmap", "np.loadtxt", "np.genfromtxt", "pd.read_csv", "pd.read_parquet"),
+    *("pd.read_json", "json.load", "pickle.load", "torch.load", "safe_open", "load_file", "yaml.load"),
+    *("Image.open", "av.open", "soundfile.read", "soundfile.SoundFile", "librosa.load"),
+}
+#: reads outside of ``io/opening.py``, by module and call, and why they may
+READS = {
+    ("settings.reading", "file.read_text"): "RecBole's own sources",
+    ("training.config", "path.read_text"): "RecBole's own sources",
+    ("training.environment_info", "Path('/proc/cpuinfo').read_text"): "the operating system's",
+    ("distributed", "(folder / 'result').read_bytes"): "a folder of this process, which others cannot write to",
+    ("distributed", "path.read_bytes"): "a folder of this process, which others cannot write to",
+    ("io.files", "os.open"): "locks a file, and reads nothing",
+    ("io.files", "os.fdopen"): "a temporary file, for writing",
+    ("patches.security", "np.load"): "RecBole names the file, without pickles",
+    ("patches.security", "pickle.load"): "a file that RecBole opened, only if allow_pickle is set",
+    ("training.checkpoint", "torch.load"): "with weights_only",
+    ("training.checkpoint", "zipfile.ZipFile"): "the archive of a checkpoint",
+    ("training.erasure", "torch.load"): "with weights_only",
+    ("training.erasure", "path.open"): "a log of this package",
+    ("recommender.pretrained", "path.read_bytes"): "a part of an exported folder",
+    ("recommender.state_file", "safe_open"): "a state",
+    ("content.media.images", "Image.open"): "an open file of MediaFile",
+    ("content.media.audio", "av.open"): "an open file of MediaFile",
+    ("content.media.audio", "soundfile.SoundFile"): "an open file of MediaFile",
+}
+
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -276,6 +305,19 @@ def score_modules() -> list[str]:
     return list(dict.fromkeys(place.partition(":")[0] for place in score_places()))
 
 
+def reads_around_the_door() -> list[str]:
+    """Calls that read a file by its name, outside ``io/opening.py``: those of ``READS`` are listed with a reason."""
+    return [
+        f"{path.relative_to(REPOSITORY)}:{node.lineno} {ast.unparse(node.func)}"
+        for path, tree in trees().items()
+        if module_name(path) != "io.opening"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and _is_read(node)
+        if not _names(node) & _opened_at_the_door(tree)
+        if (module_name(path), ast.unparse(node.func)) not in READS
+    ]
+
+
 def doubled_names() -> list[str]:
     """Public classes and functions whose name stands for several of them."""
     by_name: dict[str, list[Definition]] = {}
@@ -322,6 +364,32 @@ def _is_scoring(node: ast.expr) -> bool:
     return False
 
 
+def _is_read(call: ast.Call) -> bool:
+    """Whether a call may read a file by its name: ``open`` for reading, or what reads files of some format."""
+    called = ast.unparse(call.func)
+    if called in READERS or called.endswith((".read_text", ".read_bytes")):
+        return True
+    if called == "open" or called.endswith(".open"):
+        modes = call.args[called == "open" :] + [keyword.value for keyword in call.keywords if keyword.arg == "mode"]
+        mode = modes[0] if modes else ast.Constant("r")
+        return isinstance(mode, ast.Constant) and not re.fullmatch("[wxa][bt]?", str(mode.value))
+    return False
+
+
+def _opened_at_the_door(tree: ast.Module) -> set[str]:
+    """Names of the files that ``with`` statements of a module open by ``io/opening.py``."""
+    items = [item for node in ast.walk(tree) if isinstance(node, ast.With) for item in node.items]
+    return {
+        ast.unparse(item.optional_vars)
+        for item in items
+        if item.optional_vars and ast.unparse(item.context_expr).startswith(("open_regular(", "open_file("))
+    }
+
+
+def _names(call: ast.Call) -> set[str]:
+    return {node.id for argument in call.args for node in ast.walk(argument) if isinstance(node, ast.Name)}
+
+
 def _mentions(node: ast.AST, names: str) -> bool:
     return any(_ends_with(part, names) for part in ast.walk(node))
 
@@ -350,6 +418,7 @@ OFFENDERS: dict[str, Callable[[], list[str]]] = {
     "raises": without_raises,
     "examples": without_example,
     "names": doubled_names,
+    "reads": reads_around_the_door,
 }
 
 
@@ -392,6 +461,7 @@ def table() -> str:
             "all",
         ),
         ("names", "public names with two definitions", len(doubled_names()), "0"),
+        ("reads", "files that are read around io/opening.py", len(reads_around_the_door()), "0"),
         ("", "lines of README.md", _lines(REPOSITORY / "README.md"), "150"),
     ]
     cells = [("key", "figure", "now", "bound"), ("---",) * 4, *rows]

@@ -8,7 +8,6 @@ unpickled.
 
 from __future__ import annotations
 
-import csv
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -20,30 +19,28 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from recbole_llm_interest.content.feature_ids import (
+    IDS,
+    IDS_SUFFIXES,
+    parse_json_ids,
+    read_full_lines,
+    read_ids_file,
+    read_mmrec_mapping,
+)
 from recbole_llm_interest.content.summary import first_words
 from recbole_llm_interest.errors import DataError
-from recbole_llm_interest.io.opening import (
-    MEMORY_BYTES,
-    FileKind,
-    is_there,
-    open_regular,
-    parse_json,
-    read_lines,
-    read_text,
-)
+from recbole_llm_interest.io.opening import MEMORY_BYTES, FileKind, is_there, open_regular
 from recbole_llm_interest.io.pseudonyms import pseudonym
 from recbole_llm_interest.settings import Registry
 
 #: MMRec's files that map raw ids to row numbers, by kind
 _MMREC_MAPPINGS = {"item": "i_id_mapping.csv", "user": "u_id_mapping.csv"}
-_IDS_SUFFIXES = (".ids.tsv", ".ids.csv", ".ids.txt", ".ids.json")
 #: bytes of a value of a table in memory, about
 _VALUE_BYTES = 8
 _PICKLE_SUFFIXES = (".pt", ".pth", ".pkl", ".pickle", ".bin", ".joblib")
 #: names of the ID column, beside the data set's own
 _ID_FIELDS = ("item_id", "user_id", "id", "token")
 _FEATURES = FileKind("features", DataError, MEMORY_BYTES, "save them again, or name another file")
-_IDS = FileKind("file of ids", DataError, 2 * 2**30, "put one id in each line, in the order of the rows, as UTF-8")
 
 #: IDs, and their rows, ``[N, D]``
 FeatureTable = tuple[list[str], NDArray[Any]]
@@ -121,71 +118,16 @@ def read_npy(file: FeatureFile) -> FeatureTable:
         rows = np.load(opened, allow_pickle=False)
     if not isinstance(rows, np.ndarray):
         raise DataError(f"features {file.path} are an archive of several tables (.npz); save one of them as .npy")
-    ids = _read_ids_file(file)
+    ids = read_ids_file(file.path, file.id_fields)
     if ids is not None:
         return ids, rows
     mapping = file.path.parent / _MMREC_MAPPINGS[file.kind]
     if not is_there(mapping):
         raise DataError(
             f"features {file.path} have no ids: put them, one per line and in the order of the rows, into "
-            f"{file.path.with_suffix(_IDS_SUFFIXES[0]).name} beside it, or MMRec's {mapping.name}"
+            f"{file.path.with_suffix(IDS_SUFFIXES[0]).name} beside it, or MMRec's {mapping.name}"
         )
-    return _read_mmrec_mapping(mapping, file.tokens, len(rows)), rows
-
-
-def _read_ids_file(file: FeatureFile) -> list[str] | None:
-    """Return IDs in the order of the rows, from a file with the features' name; None if there is none."""
-    paths = (file.path.with_suffix(suffix) for suffix in _IDS_SUFFIXES)
-    path = next((path for path in paths if is_there(path)), None)
-    if path is None:
-        return None
-    if path.suffix == ".json":
-        return _parse_json_ids(path, read_text(path, _IDS))
-    ids = _first_cells(path)
-    has_header = bool(ids) and ids[0].split(":")[0] in file.id_fields
-    return ids[1:] if has_header else ids
-
-
-def _first_cells(path: Path) -> list[str]:
-    """Return the first column of a file of comma-separated or tab-separated values."""
-    if path.suffix != ".csv":
-        return [line.split("\t")[0] for line in _read_lines(path, _IDS)]
-    return [row[0] for row in csv.reader(read_lines(path, _IDS)) if row]
-
-
-def _read_lines(path: Path, kind: FileKind) -> list[str]:
-    """Return the lines that are not empty. A line ends with a line feed, or a carriage return and a line feed."""
-    lines = read_lines(path, kind)
-    return [line.removesuffix("\n").removesuffix("\r") for line in lines if line.strip("\r\n")]
-
-
-def _parse_json_ids(path: Path, text: str) -> list[str]:
-    ids = parse_json(text, long_integers=True)
-    if not isinstance(ids, list):
-        raise DataError(f"{path}: ids have to be a JSON list in the order of the rows, not a {type(ids).__name__}")
-    return [str(token) for token in ids]
-
-
-def _read_mmrec_mapping(path: Path, tokens: Sequence[str], count: int) -> list[str]:
-    """Return IDs in the order of the rows: raw IDs or MMRec's numbers, whichever the interactions use.
-
-    Raises:
-        DataError: the mapping does not number the rows, or both kinds of IDs match the interactions equally.
-    """
-    lines = list(csv.reader(read_lines(path, _IDS), delimiter="\t"))[1:]  # raw ID, number
-    raw = {int(number): token for token, number in (line[:2] for line in lines)}
-    if sorted(raw) != list(range(count)):
-        raise DataError(f"{path} does not number its {len(raw)} ids from 0 to {count - 1}, the rows of the features")
-    raw_ids = [raw[number] for number in range(count)]
-    numbers = [str(number) for number in range(count)]
-    known = set(tokens)
-    known_raw_ids, known_numbers = len(known.intersection(raw_ids)), len(known.intersection(numbers))
-    if known_raw_ids == known_numbers > 0 and raw_ids != numbers:
-        raise DataError(
-            f"{path}: {known_raw_ids} of the data set's ids are raw ids of MMRec, and as many are its row numbers, so "
-            "it is ambiguous which are meant; save the features with an .ids.tsv file"
-        )
-    return raw_ids if known_raw_ids > known_numbers else numbers
+    return read_mmrec_mapping(mapping, file.tokens, len(rows)), rows
 
 
 @FORMATS.register(".safetensors")
@@ -203,7 +145,7 @@ def read_safetensors(file: FeatureFile) -> FeatureTable:
     if len(names) > 1:
         return names, _stack(file, tensors)
     rows = tensors[names[0]]
-    ids = _parse_json_ids(file.path, metadata["ids"]) if "ids" in metadata else _read_ids_file(file)
+    ids = parse_json_ids(file.path, metadata["ids"]) if "ids" in metadata else read_ids_file(file.path, file.id_fields)
     if ids is None:
         raise DataError(f"features {file.path} have no ids: put a JSON list of them into its metadata, as 'ids'")
     return ids, rows
@@ -270,7 +212,7 @@ def read_recbole(file: FeatureFile) -> FeatureTable:
     Raises:
         DataError: the header is another one, or a row does not match it.
     """
-    header, *lines = _read_lines(file.path, _FEATURES) or [""]
+    header, *lines = read_full_lines(file.path, _FEATURES) or [""]
     types = [column.partition(":")[2] for column in header.split("\t")]
     if "token" not in types or "float_seq" not in types:
         raise DataError(
@@ -302,7 +244,7 @@ def read_unisrec(file: FeatureFile) -> FeatureTable:
     mapping = path.with_suffix(f".{file.kind}2index")
     if not is_there(mapping):
         raise DataError(f"features {path} have no header: {mapping.name} has to be beside it and number the rows")
-    lines = [line.split("\t") for line in _read_lines(mapping, _IDS)]
+    lines = [line.split("\t") for line in read_full_lines(mapping, IDS)]
     number_of = {token: int(number) for token, number in lines}
     if sorted(number_of.values()) != list(range(len(lines))):
         raise DataError(f"{mapping} does not number its {len(lines)} ids from 0 to {len(lines) - 1}")

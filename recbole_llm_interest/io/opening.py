@@ -97,8 +97,8 @@ def shown_path(path: Path) -> str:
 
 
 def is_there(path: Path) -> bool:
-    """Return whether there is something with this name. Unlike ``Path.exists``, it takes names that cannot exist."""
-    return os.path.exists(path)
+    """Return whether there is something with this name, be it a link to nothing. Any name is taken, however long."""
+    return os.path.lexists(path)
 
 
 def open_file(path: Path, max_bytes: int | None = None, inside: Path | None = None) -> BufferedReader:

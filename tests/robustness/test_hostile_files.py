@@ -1,0 +1,127 @@
+"""What is no file, under each name that is read: one line, at once, be it a pipe, a device or 6 GiB of holes."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from recbole_llm_interest.cli.recommend import _read_pool
+from recbole_llm_interest.content.blobs import MediaFile
+from recbole_llm_interest.content.catalogue import read_catalogue
+from recbole_llm_interest.content.encoders.weights import folder_fingerprint
+from recbole_llm_interest.content.feature_store import FeatureStore
+from recbole_llm_interest.content.neighbours import _read as read_neighbours
+from recbole_llm_interest.content.precomputed import read_features
+from recbole_llm_interest.errors import LLMInterestError
+from recbole_llm_interest.evaluation.results import read_results
+from recbole_llm_interest.evaluation.variants import read_variants
+from recbole_llm_interest.io.atomic_files import AtomicFormat, read_atomic_file
+from recbole_llm_interest.training.config import keys_of_files
+from recbole_llm_interest.training.search import TrialLog, _space_lines
+
+
+def _holes(path: Path) -> None:
+    with path.open("wb") as file:
+        file.truncate(6 * 2**30)
+
+
+def _socket(path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(path.parent)  # addresses of sockets are short
+        socket.socket(socket.AF_UNIX).bind(path.name)
+
+
+#: makes what is no file, or none that can be read, under a name
+HOSTILE: dict[str, Callable[[Path], object]] = {
+    "pipe": os.mkfifo,
+    "folder": Path.mkdir,
+    "device": lambda path: path.symlink_to("/dev/zero"),
+    "terminal": lambda path: path.symlink_to("/dev/tty"),
+    "loop": lambda path: path.symlink_to(path.name),
+    "holes": _holes,
+    "socket": _socket,
+}
+#: names that no file can have
+IMPOSSIBLE = {"long": "x" * 300, "longer": "x/" * 3000, "NUL": "a\0b", "half a pair": "\ud800"}
+
+
+def _features(path: Path) -> object:
+    return read_features(path, ["a", "b"], "item", "item_id")
+
+
+def _features_with_ids(path: Path) -> object:
+    np.save(path.with_name("f.npy"), np.zeros((2, 3)))
+    return _features(path.with_name("f.npy"))
+
+
+#: readers by the name of the file, below the folder that they get
+READERS: dict[str, Callable[[Path], object]] = {
+    "settings.yaml": lambda path: keys_of_files([str(path)]),
+    "rows.yaml": read_variants,
+    "table.json": read_results,
+    "trials.json": lambda path: TrialLog(path, {}),
+    "space.hyper": _space_lines,
+    "pool.jsonl": _read_pool,
+    "f.npy": _features,
+    "f.safetensors": _features,
+    "f.parquet": _features,
+    "f.itememb": _features,
+    "f.ids.tsv": _features_with_ids,
+    "f.ids.csv": _features_with_ids,
+    "f.ids.json": _features_with_ids,
+    "i_id_mapping.csv": _features_with_ids,
+    "content/items.jsonl": lambda path: read_catalogue(path.parent.parent, "d", "item", "item_id"),
+    "d.item": lambda path: read_catalogue(path.parent, "d", "item", "item_id"),
+    "d.inter": lambda path: read_atomic_file(path, AtomicFormat(), {"user_id": "token"}),
+    "image.png": lambda path: MediaFile(path.parent, path.name).key(),
+    "model/config.json": lambda path: folder_fingerprint(path.parent),
+}
+#: those whose whole path a person names
+NAMED = ["settings.yaml", "rows.yaml", "table.json", "space.hyper", "pool.jsonl", "f.npy", "d.inter", "image.png"]
+
+
+def _refusal(read: Callable[[Path], object], path: Path) -> str:
+    start = time.monotonic()
+    with pytest.raises(LLMInterestError) as caught:
+        read(path)
+    assert time.monotonic() - start < 1.5  # a core of CI under load
+    assert str(caught.value).isprintable()
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("hostile", HOSTILE)
+@pytest.mark.parametrize("name", READERS)
+def test_what_is_no_file_is_one_line_at_once(tmp_path, name, hostile):
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    if (name, hostile) == ("model/config.json", "holes"):
+        pytest.skip("weights may have any size, and their hash is computed in parts")
+    HOSTILE[hostile](path)
+    assert _refusal(READERS[name], path)
+
+
+@pytest.mark.parametrize("impossible", IMPOSSIBLE)
+@pytest.mark.parametrize("name", NAMED)
+def test_impossible_names_are_one_line(tmp_path, name, impossible):
+    assert len(_refusal(READERS[name], tmp_path / IMPOSSIBLE[impossible] / name)) < 1000
+    assert len(_refusal(READERS[name], Path(IMPOSSIBLE[impossible]))) < 1000
+
+
+@pytest.mark.parametrize("hostile", HOSTILE)
+def test_damaged_caches_are_passed_over(tmp_path, hostile):
+    store = FeatureStore(tmp_path, "text", "f" * 64)
+    store.folder.mkdir()
+    for name in ("0" * 64 + ".safetensors", "manifest.json"):
+        HOSTILE[hostile](store.folder / name)
+    HOSTILE[hostile](tmp_path / "neighbours")
+    start = time.monotonic()
+    assert store.read([b"k" * 32]) == {}
+    assert store.read_rejections({"name": "x"}) == {}
+    assert read_neighbours(tmp_path / "neighbours", 10, 2) is None
+    assert time.monotonic() - start < 1.5
