@@ -223,3 +223,66 @@ def exclusive_lock(path: Path, hint: str) -> Iterator[None]:
         if not is_locked:
             raise StorageError(f"{path} is in use by another run: wait until that run ends, or {hint}")
         yield
+
+
+@contextmanager
+def data_set_in_use(folder: Path) -> Iterator[None]:
+    """Hold a data set while it is read and files are made from it. Others may do the same, but not forget a user.
+
+    The folder itself is locked, so that this also works where it is read-only. Forked processes hold it, too.
+
+    Args:
+        folder: of the data set. If there is none, nothing is held.
+
+    Raises:
+        StorageError: users or items are being removed from it.
+    """
+    with _lock_folder(folder, fcntl.LOCK_SH) as is_locked:
+        if not is_locked:
+            raise StorageError(
+                f"{folder}: users or items are being removed from this data set: wait until `forget` ends"
+            )
+        yield
+
+
+@contextmanager
+def data_set_alone(folder: Path) -> Iterator[None]:
+    """Hold a data set while users or items are removed from everything that was made from it.
+
+    Args:
+        folder: of the data set. If there is none, nothing is held.
+
+    Raises:
+        StorageError: a process holds it by ``data_set_in_use``, or removes from it.
+    """
+    with _lock_folder(folder, fcntl.LOCK_EX) as is_locked:
+        if not is_locked:
+            raise StorageError(
+                f"{folder} is in use by a training or another command, which would write again what is removed: "
+                "wait until it ends, or end it"
+            )
+        yield
+
+
+@contextmanager
+def _lock_folder(folder: Path, mode: int) -> Iterator[bool]:
+    """Lock a folder until the ``with`` block ends. Yields whether this process has the lock."""
+    try:
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:  # who reads the data set says what is wrong with it
+        yield True
+        return
+    try:
+        try:
+            fcntl.flock(handle, mode | fcntl.LOCK_NB)
+            is_locked = True
+        except OSError as error:
+            # network file systems lock a folder not at all, or only one that is open for writing
+            if not isinstance(error, BlockingIOError) and error.errno not in {*_WITHOUT_LOCKS, errno.EBADF}:
+                raise storage_error(folder, error) from error
+            is_locked = not isinstance(error, BlockingIOError)
+        yield is_locked
+    finally:
+        with suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_UN)  # forked processes that still run have the same lock
+        os.close(handle)

@@ -1,0 +1,234 @@
+"""What the project has written, and of which data set: one line for each file, beside the checkpoints.
+
+A file is recorded before it is written, so that there is none without a line. An index of this user lists the
+manifests: commands find those of other folders there, and believe what a manifest says of files elsewhere only if it is
+in the index, which a downloaded folder is not.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import logging
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import TypeAdapter
+
+from recbole_llm_interest.errors import DataError, StorageError
+from recbole_llm_interest.io.files import storage_error, write_atomically
+from recbole_llm_interest.io.opening import FileKind, parse_json, read_bytes
+
+#: name of a manifest in ``checkpoint_dir``
+MANIFEST = "artifacts.jsonl"
+#: what a recorded path is
+Kind = Literal[
+    "checkpoint",
+    "resume state",
+    "log",
+    "table",
+    "tuning",
+    "report",
+    "export",
+    "user state",
+    "features",
+    "saved data set",
+]
+_STATE_FOLDER = Path("recbole_llm_interest")
+_MANIFEST_FILE = FileKind("manifest", DataError, 2**30, "move it to another folder")
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """One file or folder that the project has written.
+
+    Attributes:
+        path: of the file, absolute.
+        kind: what it is.
+        dataset: name of the data set that it was made from.
+        data_path: folder of that data set, absolute; None if it is unknown, as for a model from another machine.
+        run: what wrote it: the model, or the checkpoint that it was made from.
+
+    Example:
+        >>> log = Artifact(Path("/runs/log/Pop.log"), "log", "daily", Path("/runs/data/daily"), "Pop")
+        >>> log.is_of(Path("/other/data/daily"))
+        False
+    """
+
+    path: Path
+    kind: Kind
+    dataset: str
+    data_path: Path | None
+    run: str = ""
+
+    def is_of(self, data_path: Path) -> bool:
+        """Return whether it was made from the data set in this folder. Data sets elsewhere may have the same name."""
+        return self.data_path is not None and _same_path(self.data_path, data_path)
+
+
+_ARTIFACT = TypeAdapter(Artifact)
+
+
+def absolute(path: Path) -> Path:
+    """Return an absolute path. Links on the way are followed, one with the file's own name is not."""
+    return path.parent.resolve() / path.name if path.name not in ("", "..") else path.resolve()
+
+
+def record(folder: Path, artifacts: Iterable[Artifact], hint: str = "") -> None:
+    """Record artefacts in the manifest of ``folder``, and the manifest in this user's index.
+
+    Lines that are there already are not repeated. The lines are durable when this returns.
+
+    Args:
+        folder: ``checkpoint_dir``.
+        artifacts: what is about to be written.
+        hint: what else a user can do if the manifest cannot be written.
+
+    Raises:
+        StorageError: the manifest cannot be written.
+    """
+    manifest = absolute(folder / MANIFEST)
+    try:
+        _append(manifest, [_line(artifact) for artifact in artifacts])
+    except OSError as error:
+        raise storage_error(manifest, error, hint) from error
+    if index := index_file():
+        with suppress(OSError):  # without an index, a manifest is found by its checkpoint_dir alone
+            _append(index, [json.dumps(str(manifest)).encode()])
+
+
+def record_beside(folders: Sequence[Path], artifacts: Sequence[Artifact]) -> None:
+    """Record artefacts in the first of ``folders`` that can be written to, or say that ``forget`` will not know them.
+
+    It is for files that may be written where nothing else may.
+    """
+    for folder in folders:
+        with suppress(StorageError):
+            return record(folder, artifacts)
+    for artifact in artifacts:
+        logging.getLogger(__name__).warning(
+            "%s is in no manifest, because %s cannot be written: the forget command will not know of it",
+            artifact.path,
+            folders[0] / MANIFEST,
+        )
+    return None
+
+
+def read(manifest: Path) -> list[Artifact]:
+    """Return what a manifest records; nothing if there is none.
+
+    A line that a killed process left unfinished is skipped: its artefact was not written.
+
+    Raises:
+        DataError: the manifest cannot be read.
+    """
+    return [artifact for line in _lines_of(manifest) if (artifact := _parse(line)) is not None]
+
+
+def drop(manifest: Path, paths: Iterable[Path]) -> None:
+    """Remove the lines of ``paths`` from a manifest.
+
+    Raises:
+        StorageError: the manifest cannot be written; it is unchanged.
+    """
+    dropped = set(paths)
+    with _locked(manifest) as handle:
+        lines = os.pread(handle, os.fstat(handle).st_size, 0).splitlines()
+        kept = [line for line in lines if (artifact := _parse(line)) is None or artifact.path not in dropped]
+        if len(kept) < len(lines):
+            write_atomically(manifest, lambda file: file.writelines(line + b"\n" for line in kept))
+
+
+def index_file() -> Path | None:
+    """Return the list of this user's manifests; None for a user without a home."""
+    state = os.environ.get("XDG_STATE_HOME", "")
+    with suppress(RuntimeError):
+        return (Path(state) if os.path.isabs(state) else Path.home() / ".local" / "state") / _STATE_FOLDER / "manifests"
+    return None
+
+
+def known_manifests() -> list[Path]:
+    """Return the manifests that runs of this user have written, those that still exist."""
+    index = index_file()
+    found: list[Path] = []
+    if index is not None:
+        with suppress(DataError, ValueError):
+            names = [parse_json(line.decode("ascii")) for line in _lines_of(index)]
+            found = [Path(name) for name in names if isinstance(name, str) and os.path.isfile(name)]
+    return found
+
+
+def recorded_data_path(checkpoint: Path) -> Path | None:
+    """Return the ``data_path`` that a checkpoint was trained with, if this user trained it; None if that is unknown.
+
+    A checkpoint itself does not say it: a file must not name what else is read.
+    """
+    path = absolute(checkpoint)
+    for manifest in known_manifests():
+        with suppress(DataError):
+            for artifact in reversed(read(manifest)):
+                if artifact.path == path and artifact.data_path is not None:
+                    return artifact.data_path.parent
+    return None
+
+
+def _line(artifact: Artifact) -> bytes:
+    written = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(artifact).items()}
+    return json.dumps(written).encode()  # escaped: a path that is not UTF-8 has lone surrogates
+
+
+def _parse(line: bytes) -> Artifact | None:
+    try:
+        artifact = _ARTIFACT.validate_python(parse_json(line.decode("ascii")))
+    except ValueError:  # also pydantic's
+        return None
+    return artifact if artifact.path.is_absolute() and "\0" not in f"{artifact.path}{artifact.data_path}" else None
+
+
+def _lines_of(path: Path) -> list[bytes]:
+    return read_bytes(path, _MANIFEST_FILE).splitlines() if os.path.lexists(path) else []
+
+
+def _append(path: Path, lines: Iterable[bytes]) -> None:
+    """Append those lines that the file does not have, in one write. An unfinished last line is ended first."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(path) as handle:
+        present = os.pread(handle, os.fstat(handle).st_size, 0)
+        known = set(present.splitlines())
+        added = [line for line in dict.fromkeys(lines) if line not in known]
+        if not added:
+            return
+        start = b"" if present.endswith(b"\n") or not present else b"\n"
+        data = start + b"".join(line + b"\n" for line in added)
+        if os.write(handle, data) < len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        os.fsync(handle)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[int]:
+    """Open a file for appending, alone. It is opened again if another process has replaced it meanwhile."""
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o666)
+        try:
+            with suppress(OSError):  # a file system without locks
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            if os.path.exists(path) and os.path.samestat(os.fstat(handle), os.stat(path)):
+                yield handle
+                return
+        finally:
+            os.close(handle)
+
+
+def _same_path(one: Path, other: Path) -> bool:
+    return one == other or os.path.realpath(one) == os.path.realpath(other)
