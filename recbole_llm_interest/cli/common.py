@@ -47,8 +47,11 @@ def settings_parser(prog: str, description: str) -> argparse.ArgumentParser:
     parser = bare_parser(prog, textwrap.fill(description, 80))
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = settings_help()
-    parser.add_argument("--dataset", "-d", default="ml-100k", help="name of the data set, a folder in data_path")
-    parser.add_argument("--config_files", help="YAML files, separated by spaces; the last one takes precedence")
+    parser.add_argument("--dataset", "-d", help="name of the data set, a folder in data_path [ml-100k]")
+    parser.add_argument(
+        "--config_files",
+        help="YAML files, separated by spaces; the last one takes precedence. They may set model and dataset, too",
+    )
     parser.add_argument(
         "--strict",
         action="store_true",

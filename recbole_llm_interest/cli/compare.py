@@ -7,6 +7,7 @@ candidates and order of events. The table is rewritten after each run.
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 import time
 from collections.abc import Sequence
@@ -19,8 +20,11 @@ from recbole_llm_interest.cli.common import exit_code, parse_arguments, settings
 from recbole_llm_interest.evaluation.results import RunResult, read_results
 from recbole_llm_interest.evaluation.table import as_table, draw_comparison, write_comparison
 from recbole_llm_interest.evaluation.variants import Variant, read_variants
+from recbole_llm_interest.io.config_files import named_models, read_config_files
 from recbole_llm_interest.io.files import exclusive_lock
 from recbole_llm_interest.training.comparison import run
+
+_logger = logging.getLogger(__name__)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -110,9 +114,11 @@ def _compare(options: argparse.Namespace, overrides: dict[str, Any], table: _Tab
 
 def _variants(options: argparse.Namespace) -> list[str | Variant]:
     names = options.model.split(",") if options.model else []
-    if options.rows:
-        return list(read_variants(Path(options.rows), names))
-    return names or ["LLMInterest"]
+    if not options.rows:
+        return [*names]
+    if not names and (named := named_models(read_config_files(options.config_files))):
+        _logger.warning("model=%s in the config files has no effect: %s names models", ",".join(named), options.rows)
+    return list(read_variants(Path(options.rows), names))
 
 
 def _path_beside_checkpoint(result: RunResult) -> Path:

@@ -7,6 +7,7 @@ recbole_llm_interest.cli.encode …``.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -24,9 +25,11 @@ from recbole_llm_interest.content.pipeline import collect_features
 from recbole_llm_interest.content.summary import EncodingSummary
 from recbole_llm_interest.data.dataset_files import catalogue_from_config, feature_cache, read_interaction_tokens
 from recbole_llm_interest.errors import DataError
+from recbole_llm_interest.io.config_files import named_models, read_config_files
 from recbole_llm_interest.settings import ContentSettings, read_settings
 from recbole_llm_interest.training.config import configure
 
+_logger = logging.getLogger(__name__)
 _SHOWN_REJECTIONS = 20
 
 
@@ -48,6 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def job() -> None:
         options, overrides = parse_arguments(parser, arguments)
         config = configure("LLMInterest", options.dataset, options.config_files, overrides)
+        _warn_of_other_models(options.config_files)
         summaries = encode_dataset(config)
         if summaries is None:
             return  # another process of torchrun prints the summary
@@ -63,6 +67,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise DataError("; ".join(problems))
 
     return exit_code(job, kept="encoded features are kept; run the same command to continue")
+
+
+def _warn_of_other_models(files: Sequence[str]) -> None:
+    named = named_models(read_config_files(files))
+    if named and "LLMInterest" not in named:
+        names = ",".join(named)
+        _logger.warning("model=%s in the config files has no effect: LLMInterest's content is encoded", names)
 
 
 def encode_dataset(config: Config) -> list[EncodingSummary] | None:

@@ -13,13 +13,14 @@ from recbole_llm_interest.cli.common import exit_code, parse_arguments, settings
 from recbole_llm_interest.errors import SettingsError
 from recbole_llm_interest.io.files import exclusive_lock
 from recbole_llm_interest.settings import PROPERTIES
+from recbole_llm_interest.training.config import models_and_dataset
 from recbole_llm_interest.training.search import ALGORITHMS, OTHER_OUTPUT_HINT, tune
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line. Returns the exit code: 0, 2 for a mistake, 130 when interrupted, 143 when terminated."""
     parser = settings_parser("python -m recbole_llm_interest.tuning", "Search a model's settings on validation data.")
-    parser.add_argument("--model", "-m", default="LLMInterest", help="name of the model [LLMInterest]")
+    parser.add_argument("--model", "-m", help="name of the model [LLMInterest]")
     parser.add_argument("--space", help="search space in RecBole's format [properties/search/MODEL.hyper]")
     parser.add_argument("--algorithm", choices=ALGORITHMS, default="random", help="search algorithm [random]")
     parser.add_argument("--trials", type=int, default=10, help="number of trials; exhaustive tries all settings [10]")
@@ -31,14 +32,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options, overrides = parse_arguments(parser, arguments)
         if options.trials < 1:
             raise SettingsError(f"trials={options.trials}: a search needs at least one")
-        output = Path(options.output or f"tuned/{options.model}-{options.dataset}.yaml")
+        given = [options.model] if options.model else []
+        (model, *others), dataset = models_and_dataset(given, options.dataset, options.config_files, overrides)
+        if others:
+            raise SettingsError(f"model={','.join([model, *others])}: a search is for one model: give one by --model")
+        output = Path(options.output or f"tuned/{model}-{dataset}.yaml")
         with exclusive_lock(output, OTHER_OUTPUT_HINT):
             variant = tune(
-                options.model,
-                options.dataset,
+                model,
+                dataset,
                 options.config_files,
                 overrides,
-                space=Path(options.space or PROPERTIES / "search" / f"{options.model}.hyper"),
+                space=Path(options.space or PROPERTIES / "search" / f"{model}.hyper"),
                 output=output,
                 algorithm=options.algorithm,
                 trials=options.trials,

@@ -172,7 +172,8 @@ def read_configuration(checkpoint: Path, settings: dict[str, Any]) -> tuple[dict
     if trained["model"] != LLMInterest.__name__:
         raise CheckpointError(f"checkpoint {checkpoint} is of model {trained['model']!r}, not LLMInterest")
     in_effect = {key: trained[key] for key in settings_keys() if key in trained}
-    overrides = {**trained.external_config_dict, **in_effect, **settings}
+    external = {key: value for key, value in trained.external_config_dict.items() if key not in ("model", "dataset")}
+    overrides = {**external, **in_effect, **settings}
     with _empty_command_line():
         return saved, configure(LLMInterest.__name__, trained["dataset"], overrides=overrides)
 

@@ -36,9 +36,10 @@ _MARKDOWN_HEADER = """\
 
 Settings are flat keys of RecBole's configuration. Give them in a YAML file (`--config_files=mine.yaml`), on the command
 line (`--temperature=0.1`, a list as `"--modalities=['text','image']"`) or in Python (`config_dict`). The command line
-takes precedence over Python, Python over YAML files, and YAML files over the defaults. `~` means no value. An unknown
-key is an error. RecBole's own settings, such as `epochs`, work as RecBole documents them; `train_batch_size` counts
-targets, as it does for RecBole's models.
+takes precedence over Python, Python over YAML files, a later file over an earlier one, and YAML files over the
+defaults. `model` and `dataset` in a YAML file follow the same order, and `model` may be a list; rows of `--rows` name
+their own models. `~` means no value. An unknown key is an error. RecBole's own settings, such as `epochs`, work as
+RecBole documents them; `train_batch_size` counts targets, as it does for RecBole's models.
 
 The column *Values* shows the type of a setting and its possible values, or the range of a number: `(0, 1]` excludes 0
 and includes 1. The values of a list are its possible elements.

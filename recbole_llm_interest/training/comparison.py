@@ -18,15 +18,15 @@ from recbole_llm_interest.evaluation.results import RunResult
 from recbole_llm_interest.evaluation.variants import Variant
 from recbole_llm_interest.io.files import exclusive_lock
 from recbole_llm_interest.training.checkpoint import check_checkpoint_settings, resume_path
-from recbole_llm_interest.training.config import configure
+from recbole_llm_interest.training.config import configure, models_and_dataset
 from recbole_llm_interest.training.experiment import run_experiment, supports_distributed_training
 from recbole_llm_interest.training.resume import check_resume_state, load_resume_state
 from recbole_llm_interest.training.run_metadata import changed_setting, digest, run_identity
 
 
 def run(
-    models: Sequence[str | Variant],
-    dataset: str = "ml-100k",
+    models: Sequence[str | Variant] = (),
+    dataset: str | None = None,
     config_file_list: Sequence[str] = (),
     config_dict: dict[str, Any] | None = None,
     checkpoint: str | None = None,
@@ -43,8 +43,8 @@ def run(
     >>> results = run(["LLMInterest", "Pop"], "ml-100k", config_dict={"epochs": 5}, seeds=3)  # doctest: +SKIP
 
     Args:
-        models: names of models, or variants with settings of their own.
-        dataset: name of the data set.
+        models: names of models, or variants with settings of their own; if empty, as for ``models_and_dataset``.
+        dataset: name of the data set; if None, likewise.
         config_file_list: YAML files, as for RecBole's ``run``; a later one takes precedence.
         config_dict: settings that take precedence over the files; those of a variant take precedence over them.
         checkpoint: evaluate this checkpoint instead of training.
@@ -58,9 +58,10 @@ def run(
     Raises:
         LLMInterestError: a setting, the data set or the checkpoint is unusable. Settings are checked before training.
     """
-    variants = [Variant(model, model) if isinstance(model, str) else model for model in models]
+    settings = dict(config_dict or {})
+    variants, dataset = _variants_and_dataset(models, dataset, config_file_list, settings)
     _check_arguments(variants, checkpoint, resume, seeds, nproc)
-    configs = _configurations(variants, dataset, config_file_list, config_dict or {}, seeds)
+    configs = _configurations(variants, dataset, config_file_list, settings, seeds)
     plan = [_Run(variant, config, checkpoint, nproc, resume, table) for variant, config in configs]
     return _execute(plan, known, on_result or (lambda result: None))
 
@@ -135,6 +136,17 @@ class _Run:
             "%s does not support training by several processes: one is used", self.config["model"]
         )
         return 1
+
+
+def _variants_and_dataset(
+    models: Sequence[str | Variant], dataset: str | None, files: Sequence[str], settings: dict[str, Any]
+) -> tuple[list[Variant], str]:
+    """Return what is run, and on which data set; ``settings`` lose the names of both."""
+    given = [Variant(model, model) if isinstance(model, str) else model for model in models]
+    names, dataset = models_and_dataset([variant.model for variant in given], dataset, files, settings)
+    for key in ("model", "dataset"):
+        settings.pop(key, None)
+    return given or [Variant(name, name) for name in names], dataset
 
 
 def _check_arguments(

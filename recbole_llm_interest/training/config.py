@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,8 @@ from recbole.config import Config
 
 from recbole_llm_interest.data.dataset_files import check_interaction_file
 from recbole_llm_interest.errors import DataError, SettingsError, TrainingError, is_out_of_memory
+from recbole_llm_interest.io.config_files import named_dataset, named_models, read_config_files
 from recbole_llm_interest.io.files import is_write_error, storage_error
-from recbole_llm_interest.io.yaml_files import read_yaml
 from recbole_llm_interest.model.llm_interest import LLMInterest
 from recbole_llm_interest.settings import ALL_SETTINGS, PROPERTIES, check_keys, read_settings
 
@@ -27,30 +27,69 @@ RECBOLE_ERRORS = (
 )
 
 #: RecBole's settings for several processes; here the option ``nproc`` sets them
-_DISTRIBUTED_KEYS = {"nproc", "world_size", "ip", "port", "offset"}
+_DISTRIBUTED_KEYS = {"nproc", "world_size", "local_rank", "ip", "port", "offset"}
+#: options of the commands, which are no settings
+_OPTIONS = {"checkpoint", "config_files", "resume", "rows", "seeds", "strict", "table"}
+#: what is trained, and on which data, if nothing names them
+_DEFAULT_MODEL, _DEFAULT_DATASET = LLMInterest.__name__, "ml-100k"
 
 
-def configure(model: str, dataset: str, files: Sequence[str] = (), overrides: dict[str, Any] | None = None) -> Config:
+def models_and_dataset(
+    models: Sequence[str], dataset: str | None, files: Sequence[str], settings: Mapping[str, Any]
+) -> tuple[list[str], str]:
+    """Return the models and the data set of a command, with RecBole's precedence.
+
+    Arguments come before ``model`` and ``dataset`` in settings, these before files, and later files before earlier
+    ones. If nothing names them, they are LLMInterest and ml-100k.
+
+    Args:
+        models: names of models; empty if none is given.
+        dataset: name of the data set; None if none is given.
+        files: YAML files.
+        settings: settings that take precedence over the files.
+
+    Raises:
+        SettingsError: a file cannot be read, a value is no name, or ``settings`` differ from the arguments.
+    """
+    for key, given, other in (
+        ("model", ",".join(models), ",".join(named_models(settings))),
+        ("dataset", dataset, named_dataset(settings)),
+    ):
+        if given and other and given != other:
+            raise SettingsError(f"{key}={other} would have no effect: {given} is given, too")
+    named = {**read_config_files(files), **settings}
+    return [*models] or named_models(named) or [_DEFAULT_MODEL], dataset or named_dataset(named) or _DEFAULT_DATASET
+
+
+def configure(
+    model: str | None = None,
+    dataset: str | None = None,
+    files: Sequence[str] = (),
+    overrides: dict[str, Any] | None = None,
+) -> Config:
     """Return RecBole's configuration of a model under the protocol that all models share, checked.
 
     Args:
-        model: name of the model.
-        dataset: name of the data set.
+        model: name of the model; None for the one that ``overrides`` or ``files`` name.
+        dataset: name of the data set; None likewise.
         files: YAML files; a later one takes precedence.
         overrides: settings that take precedence over the files.
 
     Raises:
-        LLMInterestError: a setting is unknown or out of range, or the data set does not exist.
+        LLMInterestError: a setting is unknown or out of range, several models are named, or the data set does not
+            exist.
     """
     overrides = dict(overrides or {})
-    _check_model(model)
-    keys = [*keys_of_files(files), *overrides]
-    check_keys(keys)
-    for key in _DISTRIBUTED_KEYS.intersection(keys):
-        raise SettingsError(f"{key} is no setting here: run_recbole.py --nproc=2 trains by two processes")
+    models, dataset = models_and_dataset([model] if model else [], dataset, files, overrides)
+    if len(models) > 1:
+        raise SettingsError(f"model={','.join(models)}: only a comparison takes several models: name one")
+    _check_model(models[0])
+    _check_keys([*read_config_files(files), *overrides])
     protocol = str(PROPERTIES / "protocol.yaml")
     with as_user_error("the settings"):
-        config = Config(model, dataset, [protocol, *files], overrides)
+        config = Config(models[0], dataset, [protocol, *files], overrides)
+    for key in ("model", "dataset"):  # what files name: other models of a comparison, or another data set
+        config.external_config_dict.pop(key, None)
     if not Path(config["data_path"]).is_dir():
         raise DataError(
             f"data set {dataset!r}: there is no folder {config['data_path']}; set --data_path to the folder that "
@@ -59,12 +98,7 @@ def configure(model: str, dataset: str, files: Sequence[str] = (), overrides: di
     check_interaction_file(config)
     for settings in ALL_SETTINGS:
         read_settings(settings, config)
-    reported = {f"{metric}@{k}".lower() for metric in config["metrics"] for k in config["topk"]}
-    if "@" in config["valid_metric"] and config["valid_metric"].lower() not in reported:
-        raise SettingsError(
-            f"valid_metric={config['valid_metric']} is not among what is computed ({', '.join(sorted(reported))}): "
-            "set it, or metrics and topk, so that it is"
-        )
+    _check_valid_metric(config)
     return config
 
 
@@ -98,6 +132,23 @@ def as_user_error(what: str, log: str | None = None) -> Iterator[None]:
         raise SettingsError(f"RecBole cannot use {what}: {message}{details}") from error
 
 
+def _check_valid_metric(config: Config) -> None:
+    reported = {f"{metric}@{k}".lower() for metric in config["metrics"] for k in config["topk"]}
+    if "@" in config["valid_metric"] and config["valid_metric"].lower() not in reported:
+        raise SettingsError(
+            f"valid_metric={config['valid_metric']} is not among what is computed ({', '.join(sorted(reported))}): "
+            "set it, or metrics and topk, so that it is"
+        )
+
+
+def _check_keys(keys: Sequence[str]) -> None:
+    for key in _OPTIONS.intersection(keys):
+        raise SettingsError(f"{key} is an option of the command line, not a setting: give --{key}")
+    check_keys(keys)
+    for key in _DISTRIBUTED_KEYS.intersection(keys):
+        raise SettingsError(f"{key} is no setting here: run_recbole.py --nproc=2 trains by two processes")
+
+
 def _check_model(model: str) -> None:
     known = {LLMInterest.__name__}
     for path in (Path(recbole.__file__).parent / "model").glob("*_recommender/*.py"):
@@ -108,23 +159,3 @@ def _check_model(model: str) -> None:
         nearest = difflib.get_close_matches(model.lower(), by_lower_case, n=1, cutoff=0.5)
         hint = f": did you mean {by_lower_case[nearest[0]]!r}?" if nearest else "; RecBole's documentation lists them"
         raise SettingsError(f"unknown model {model!r}{hint}")
-
-
-def keys_of_files(files: Sequence[str]) -> list[str]:
-    """Return the keys of YAML files.
-
-    Raises:
-        SettingsError: a file does not exist or has another form.
-    """
-    keys: list[str] = []
-    for file in files:
-        settings, named = read_yaml(Path(file), "config file")
-        if settings is None:
-            raise SettingsError(f"config file {file} is empty: it has to hold 'key: value' lines")
-        if not isinstance(settings, dict):
-            raise SettingsError(f"config file {file} does not hold 'key: value' lines")
-        for key in named:
-            if named.count(key) > 1:
-                raise SettingsError(f"config file {file} names {key!r} twice: one of the two would have no effect")
-        keys += map(str, settings)
-    return keys

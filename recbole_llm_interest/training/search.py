@@ -25,10 +25,11 @@ from typing_extensions import TypedDict  # pydantic does not accept the one of t
 
 from recbole_llm_interest.errors import SettingsError
 from recbole_llm_interest.evaluation.variants import Variant
+from recbole_llm_interest.io.config_files import read_config_files
 from recbole_llm_interest.io.files import write_text
 from recbole_llm_interest.io.opening import FileKind, is_there, read_json, read_text
 from recbole_llm_interest.settings import check_keys
-from recbole_llm_interest.training.config import configure, keys_of_files
+from recbole_llm_interest.training.config import configure
 from recbole_llm_interest.training.experiment import best_validation_score
 from recbole_llm_interest.training.run_metadata import explicit_settings, json_values
 
@@ -114,8 +115,8 @@ class TrialLog:
 
 
 def tune(
-    model: str,
-    dataset: str,
+    model: str | None = None,
+    dataset: str | None = None,
     config_file_list: Sequence[str] = (),
     config_dict: dict[str, Any] | None = None,
     *,
@@ -129,8 +130,8 @@ def tune(
     A trial whose training diverges has failed; the search continues.
 
     Args:
-        model: name of the model.
-        dataset: name of the data set.
+        model: name of the model; None for the one that settings or files name.
+        dataset: name of the data set; None likewise.
         config_file_list: YAML files, as for RecBole's ``run``.
         config_dict: settings of all trials; the drawn settings of a trial take precedence.
         space: file of the search space, in the format of RecBole's ``HyperTuning``.
@@ -143,6 +144,7 @@ def tune(
     """
     shared = dict(config_dict or {})
     config = configure(model, dataset, config_file_list, shared)
+    model, dataset = config["model"], config["dataset"]
     lines = _space_lines(space)
     key = {"model": model, "dataset": dataset, "space": lines, "algorithm": algorithm, "seed": config["seed"]}
     log = TrialLog(output.with_suffix(".json"), explicit_settings(config) | key)
@@ -222,7 +224,7 @@ class _Search:
             f"{drawn.get('epochs', config['epochs'])} epochs each"
             f"{f', {diverged} of them diverged' if diverged else ''}; {method}"
         )
-        given = {*keys_of_files(self.files), *self.shared} - _COMPARISON_SETTINGS
+        given = {*read_config_files(self.files), *self.shared} - _COMPARISON_SETTINGS
         settings = {key: value for key, value in explicit_settings(config).items() if key in given} | drawn
         return Variant(self.model, self.model, settings, note)
 

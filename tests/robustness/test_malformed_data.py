@@ -17,7 +17,7 @@ from recbole_llm_interest.content.precomputed import read_features
 from recbole_llm_interest.errors import DataError, SettingsError
 from recbole_llm_interest.evaluation.variants import read_variants
 from recbole_llm_interest.io.atomic_files import AtomicFormat, drop_rows, read_atomic_file, read_header
-from recbole_llm_interest.training.config import keys_of_files
+from recbole_llm_interest.io.config_files import read_config_files
 
 #: values that some reader has misread; each is tested as an id, as a title and as a line of ids
 VALUES = {
@@ -532,7 +532,7 @@ BILLION_LAUGHS = b"a0: &a0 [lol]\n" + b"".join(
         (b"metrics: [" + b"1," * 12_000 + b"1]", "holds more than 10,000 values"),
     ],
 )
-@pytest.mark.parametrize("read", [lambda path: keys_of_files([str(path)]), read_variants])
+@pytest.mark.parametrize("read", [lambda path: read_config_files([str(path)]), read_variants])
 def test_invalid_settings_file_is_one_error(data, message, read, tmp_path, monkeypatch):
     if read is read_variants and not re.search("YAML|bytes|values", message):
         pytest.skip("files of variants have another structure")
@@ -558,7 +558,7 @@ def test_invalid_settings_file_is_one_error(data, message, read, tmp_path, monke
 )
 def test_form_of_a_settings_file_does_not_matter(data, tmp_path):
     (tmp_path / "s.yaml").write_bytes(data)
-    assert keys_of_files([str(tmp_path / "s.yaml")]) == ["epochs", "seed"]
+    assert list(read_config_files([str(tmp_path / "s.yaml")])) == ["epochs", "seed"]
 
 
 # --- removing rows

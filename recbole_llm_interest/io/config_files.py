@@ -1,0 +1,59 @@
+"""What YAML config files set, and the models and the data set that settings name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from recbole_llm_interest.errors import SettingsError
+from recbole_llm_interest.io.yaml_files import read_yaml
+
+
+def read_config_files(files: Sequence[str]) -> dict[str, Any]:
+    """Return the settings of YAML files; a later file takes precedence.
+
+    Raises:
+        SettingsError: a file does not exist, has another form, or names a setting twice.
+    """
+    merged: dict[str, Any] = {}
+    for file in files:
+        settings, named = read_yaml(Path(file), "config file")
+        if settings is None:
+            raise SettingsError(f"config file {file} is empty: it has to hold 'key: value' lines")
+        if not isinstance(settings, dict):
+            raise SettingsError(f"config file {file} does not hold 'key: value' lines")
+        for key in named:
+            if named.count(key) > 1:
+                raise SettingsError(f"config file {file} names {key!r} twice: one of the two would have no effect")
+        merged |= {str(key): value for key, value in settings.items()}
+    return merged
+
+
+def named_models(settings: Mapping[str, Any]) -> list[str]:
+    """Return the models that the setting ``model`` names: a name, names separated by commas, or a list of names.
+
+    Raises:
+        SettingsError: it has another value.
+
+    Example:
+        >>> named_models({"model": "Pop, GRU4Rec"}), named_models({"model": ["Pop"]}), named_models({})
+        (['Pop', 'GRU4Rec'], ['Pop'], [])
+    """
+    value = settings.get("model")
+    names = value.split(",") if isinstance(value, str) else value or []
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) and name.strip() for name in names):
+        raise SettingsError(f"model={value!r} is no name of a model, and no list of names")
+    return [name.strip() for name in names]
+
+
+def named_dataset(settings: Mapping[str, Any]) -> str | None:
+    """Return the data set that the setting ``dataset`` names; None if it is not set.
+
+    Raises:
+        SettingsError: it has a value that is no text.
+    """
+    value = settings.get("dataset")
+    if value is not None and not (isinstance(value, str) and value):
+        raise SettingsError(f"dataset={value!r} is no name of a data set: give one name, numbers in quotes")
+    return value
