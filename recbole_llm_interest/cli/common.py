@@ -1,17 +1,21 @@
-"""What the commands share: settings as ``--key=value``, errors in one line, exit codes, SIGTERM as an interrupt."""
+"""What the commands share: settings as ``--key=value``, output, errors in one line, exit codes, SIGTERM."""
 
 from __future__ import annotations
 
 import argparse
+import logging
 import signal
 import sys
 import textwrap
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import NoReturn
+from pathlib import Path
+from typing import Any, NoReturn, TextIO
 
 from recbole_llm_interest.errors import LLMInterestError, SettingsError, Terminated
+from recbole_llm_interest.io.escaping import LogFormatter, one_line, several_lines
 from recbole_llm_interest.settings.rendering import settings_help
 
 #: beginning of ``sys.argv[0]`` where the console script runs the command
@@ -19,7 +23,14 @@ _CONSOLE_SCRIPT = "llm-interest "
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser that reports a mistake as a ``SettingsError``: one line, no usage."""
+    """A parser that reports a mistake as a ``SettingsError``: one line, no usage. All words have to be UTF-8."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        words = sys.argv[1:] if args is None else args
+        for word in words:
+            if any("\ud800" <= character <= "\udfff" for character in word):  # how Python keeps other bytes
+                raise SettingsError(f"command line: {word!r} is not UTF-8: write it in UTF-8")
+        return super().parse_known_args(words, namespace)
 
     def error(self, message: str) -> NoReturn:
         raise SettingsError(f"command line: {message}; --help lists the options")
@@ -108,6 +119,38 @@ def _parse_settings(words: Sequence[str]) -> dict[str, str | None]:
     return {key: None if value == "~" else value for key, value in settings.items()}  # ~ as in YAML
 
 
+def file_option(option: str, value: str) -> Path:
+    """Return the path of a file that an option names.
+
+    Args:
+        option: name of the option.
+        value: the path.
+
+    Raises:
+        SettingsError: it is empty, ends with a slash, ``.`` or ``..``, or is a folder.
+    """
+    path = Path(value)
+    try:
+        is_folder = value.rpartition("/")[2] in ("", ".", "..") or path.is_dir()
+    except OSError as error:  # such as a name of more than 255 bytes
+        raise SettingsError(f"command line: --{option}={value}: {error.strerror}") from error
+    if is_folder:
+        raise SettingsError(f"command line: --{option}={value} names a folder, or nothing: name a file")
+    return path
+
+
+def show(text: object, stream: TextIO | None = None) -> None:
+    """Print text, the only way by which commands print: no control character reaches the terminal.
+
+    Args:
+        text: of several lines. What comes from files and should not begin a line has been through ``one_line``.
+        stream: standard output if None.
+    """
+    stream = sys.stdout if stream is None else stream
+    encoding = stream.encoding or "utf-8"
+    print(several_lines(text).encode(encoding, "backslashreplace").decode(encoding), file=stream)
+
+
 def exit_code(job: Callable[[], object], kept: str) -> int:
     """Run a command's job; report an error or an interrupt in one line.
 
@@ -116,20 +159,44 @@ def exit_code(job: Callable[[], object], kept: str) -> int:
         kept: what is kept after an interrupt. The line also has the notes of the ``KeyboardInterrupt``.
 
     Returns:
-        0 on success, 2 for an ``LLMInterestError``, 130 after SIGINT, 143 after SIGTERM.
+        0 on success, 2 for an ``LLMInterestError`` or a file that cannot be used, 130 after SIGINT, 143 after SIGTERM.
     """
     try:
-        with _sigterm_as_interrupt():
+        with _sigterm_as_interrupt(), _escaped_warnings():
             job()
     except LLMInterestError as error:
-        print(f"error: {error}", file=sys.stderr)
+        show(f"error: {one_line(error)}", sys.stderr)
+        return 2
+    except OSError as error:
+        if error.filename is None:  # such as a pipe whose reader has ended
+            raise
+        show(f"error: {one_line(f'{error.filename}: {error.strerror}')}", sys.stderr)
         return 2
     except KeyboardInterrupt as interrupt:
         is_terminated = isinstance(interrupt, Terminated)
         notes = "; ".join([*getattr(interrupt, "__notes__", []), kept])
-        print(f"\n{'terminated' if is_terminated else 'interrupted'}: {notes}", file=sys.stderr)
+        show(f"\n{'terminated' if is_terminated else 'interrupted'}: {one_line(notes)}", sys.stderr)
         return 128 + (signal.SIGTERM if is_terminated else signal.SIGINT)
     return 0
+
+
+@contextmanager
+def _escaped_warnings() -> Iterator[None]:
+    """Escape the messages of warnings, and those of logs where nothing else is set up to show them."""
+    format_warning, last_resort = warnings.formatwarning, logging.lastResort
+
+    def format_escaped(message: Warning | str, *place: Any) -> str:
+        return format_warning(one_line(message), *place)
+
+    warnings.formatwarning = format_escaped  # type: ignore[assignment]
+    if last_resort is not None:
+        last_resort.setFormatter(LogFormatter(logging.Formatter()))
+    try:
+        yield
+    finally:
+        warnings.formatwarning = format_warning
+        if last_resort is not None:
+            last_resort.setFormatter(None)
 
 
 @contextmanager

@@ -16,11 +16,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from recbole_llm_interest.cli.common import exit_code, parse_arguments, settings_parser
+from recbole_llm_interest.cli.common import exit_code, file_option, parse_arguments, settings_parser, show
 from recbole_llm_interest.evaluation.results import RunResult, read_results
-from recbole_llm_interest.evaluation.table import as_table, draw_comparison, write_comparison
+from recbole_llm_interest.evaluation.table import as_table, draw_comparison, table_path, write_comparison
 from recbole_llm_interest.evaluation.variants import Variant, read_variants
 from recbole_llm_interest.io.config_files import named_models, read_config_files
+from recbole_llm_interest.io.escaping import one_line
 from recbole_llm_interest.io.files import exclusive_lock
 from recbole_llm_interest.training.comparison import run
 
@@ -34,8 +35,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def job() -> None:
         options, overrides = parse_arguments(parser, arguments)
-        if options.table:
-            table.path = Path(options.table).with_suffix(".json")
+        for option in ("resume", "checkpoint"):
+            if (value := getattr(options, option)) is not None:
+                file_option(option, value)
+        if options.table is not None:
+            table.path = table_path(file_option("table", options.table), ".json")
+            file_option("table", str(table.path))
         with exclusive_lock(table.path, "give another --table") if table.path else nullcontext():
             _compare(options, overrides, table)
 
@@ -61,14 +66,14 @@ class _Table:
     def report(self) -> None:
         """Print the table and the paths of all files; draw a plot if there are several runs."""
         results = self.results
-        print(f"\n{as_table(results)}")
-        written = list(map(str, self.files))
+        show(f"\n{as_table(results)}")
+        written = list(self.files)
         if self.files and len(results) > 1:
-            written.append(str(draw_comparison(results, self.files[0])))
-        checkpoints = ", ".join(result.checkpoint for result in results)
-        logs = ", ".join(sorted({str(Path(result.log).parent) for result in results}))
-        files = ", ".join(written) or "not written"
-        print(f"table: {files} | checkpoints: {checkpoints} | logs and TensorBoard: {logs}")
+            written.append(draw_comparison(results, self.files[0]))
+        checkpoints = ", ".join(one_line(result.checkpoint) for result in results)
+        logs = ", ".join(sorted({one_line(Path(result.log).parent) for result in results}))
+        files = ", ".join(map(one_line, written)) or "not written"
+        show(f"table: {files} | checkpoints: {checkpoints} | logs and TensorBoard: {logs}")
 
 
 def _parser() -> argparse.ArgumentParser:

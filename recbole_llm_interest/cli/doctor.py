@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from tabulate import tabulate
 
 from recbole_llm_interest.cli.checks import Check, run_checks
-from recbole_llm_interest.cli.common import bare_parser, exit_code
+from recbole_llm_interest.cli.common import bare_parser, exit_code, show
+from recbole_llm_interest.io.escaping import markdown_cell, one_line
 
 _DESCRIPTION = """
 Check which encoders and file formats work on this machine. For each that does not, a line says how to add it. The exit
@@ -37,13 +38,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _print(checks: Sequence[Check]) -> None:
-    rows = [(check.mark, check.name, check.state) for check in checks]
-    print(tabulate(rows, headers=("", "check", "state"), tablefmt="github", maxcolwidths=[None, None, 90]))
+    rows = [(check.mark, markdown_cell(check.name), markdown_cell(check.state)) for check in checks]
+    show(tabulate(rows, headers=("", "check", "state"), tablefmt="github", maxcolwidths=[None, None, 90]))
     for check in checks:
         if check.remedy:
-            print(f"\n{check.name}: {check.remedy}", end="")
+            show(f"\n{check.name}: {one_line(check.remedy)}")
     broken = ", ".join(check.name for check in checks if check.is_broken)
-    print(f"\n\n{f'broken: {broken}' if broken else 'the default text encoder works here'}")
+    show(f"\n{f'broken: {broken}' if broken else 'the default text encoder works here'}")
 
 
 if __name__ == "__main__":

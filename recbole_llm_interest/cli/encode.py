@@ -6,7 +6,6 @@ recbole_llm_interest.cli.encode …``.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import sys
@@ -19,13 +18,14 @@ import torch.distributed
 from recbole.config import Config
 from tabulate import tabulate
 
-from recbole_llm_interest.cli.common import exit_code, parse_arguments, settings_parser
+from recbole_llm_interest.cli.common import exit_code, parse_arguments, settings_parser, show
 from recbole_llm_interest.content.encoding_job import Partition
 from recbole_llm_interest.content.pipeline import collect_features
 from recbole_llm_interest.content.summary import EncodingSummary
 from recbole_llm_interest.data.dataset_files import catalogue_from_config, feature_cache, read_interaction_tokens
 from recbole_llm_interest.errors import DataError
 from recbole_llm_interest.io.config_files import named_models, read_config_files
+from recbole_llm_interest.io.escaping import json_text, markdown_cell, one_line
 from recbole_llm_interest.settings import ContentSettings, read_settings
 from recbole_llm_interest.training.config import configure
 
@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _print_summary(summaries, config["dataset"], cache)
         if options.json:
             record = {"dataset": config["dataset"], "features": str(cache), "summaries": [*map(asdict, summaries)]}
-            print(json.dumps(record))
+            show(json_text(record, ascii_only=True))
         problems = [problem for summary in summaries if summary.is_incomplete for problem in summary.problems()]
         if problems and settings.strict_content:
             raise DataError("; ".join(problems))
@@ -133,7 +133,7 @@ def _print_summary(summaries: Sequence[EncodingSummary], dataset: str, cache: Pa
     rows = [
         {
             "content": f"{summary.kind}s' {summary.modality}",
-            "source": summary.source,
+            "source": markdown_cell(summary.source),
             "encoded": summary.encoded,
             "cached": summary.cached,
             "missing": len(summary.missing),
@@ -143,13 +143,13 @@ def _print_summary(summaries: Sequence[EncodingSummary], dataset: str, cache: Pa
         }
         for summary in summaries
     ]
-    print(tabulate(rows, headers="keys", tablefmt="github"))
+    show(tabulate(rows, headers="keys", tablefmt="github"))
     for summary in summaries:
         for token, reason in list(summary.refused.items())[:_SHOWN_REJECTIONS]:
-            print(f"rejected: {summary.kind} {token!r}: {summary.modality} {reason}")
+            show(f"rejected: {summary.kind} {token!r}: {summary.modality} {one_line(reason)}")
         if len(summary.refused) > _SHOWN_REJECTIONS:
-            print(f"… and {len(summary.refused) - _SHOWN_REJECTIONS} more; --json lists all")
-    print(f"\nfeatures of {dataset}: {cache}")
+            show(f"… and {len(summary.refused) - _SHOWN_REJECTIONS} more; --json lists all")
+    show(f"\nfeatures of {one_line(dataset)}: {one_line(cache)}")
 
 
 if __name__ == "__main__":

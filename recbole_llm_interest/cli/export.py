@@ -9,10 +9,11 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from recbole_llm_interest.cli.common import bare_parser, exit_code, parse_arguments
+from recbole_llm_interest.cli.common import bare_parser, exit_code, parse_arguments, show
 from recbole_llm_interest.errors import DataError, SettingsError
 from recbole_llm_interest.evaluation.results import RunResult, read_results
 from recbole_llm_interest.export.saving import Written, write_programs
+from recbole_llm_interest.io.escaping import one_line
 from recbole_llm_interest.recommender import Recommender
 from recbole_llm_interest.recommender.loading import load_trained
 
@@ -38,10 +39,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         programs = write_programs(trained.model, trained.max_length, folder / "programs", k=options.k, targets=targets)
         files = Recommender(trained).save_pretrained(folder, result=result, license=options.license)
         if result is None:
-            print("the card has no test result: give the comparison's JSON file by --table", file=sys.stderr)
-        print(_table(programs))
+            show("the card has no test result: give the comparison's JSON file by --table", sys.stderr)
+        show(_table(programs))
         size = sum(file.stat().st_size for file in files) / 2**20
-        print(f"\nmodel: {folder} ({size:.1f} MB), card: {folder / 'README.md'} | programs: {folder / 'programs'}")
+        shown = one_line(folder)
+        show(f"\nmodel: {shown} ({size:.1f} MB), card: {shown}/README.md | programs: {shown}/programs")
 
     return exit_code(job, kept="each file is complete, the previous or the new one; the same command writes them all")
 

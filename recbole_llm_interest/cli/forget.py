@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from recbole_llm_interest.cli.common import exit_code, parse_arguments, settings_parser
+from recbole_llm_interest.cli.common import exit_code, parse_arguments, settings_parser, show
 from recbole_llm_interest.errors import SettingsError
+from recbole_llm_interest.io.escaping import one_line
 from recbole_llm_interest.training.config import configure
 from recbole_llm_interest.training.erasure import Erasure, erase
 
@@ -37,9 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _print(erasure: Erasure) -> None:
     for action, paths in (("rewritten", erasure.rewritten), ("deleted", erasure.deleted)):
-        print(f"{action}: {', '.join(map(str, paths)) or 'nothing'}")
+        show(f"{action}: {', '.join(map(one_line, paths)) or 'nothing'}")
     for path, advice in erasure.remaining.items():
-        print(f"left: {path} {advice}")
+        show(f"left: {one_line(path)} {one_line(advice)}")
 
 
 if __name__ == "__main__":

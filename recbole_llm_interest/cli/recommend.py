@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -12,8 +11,9 @@ from typing import Any
 
 from tabulate import tabulate
 
-from recbole_llm_interest.cli.common import bare_parser, exit_code, parse_arguments
+from recbole_llm_interest.cli.common import bare_parser, exit_code, parse_arguments, show
 from recbole_llm_interest.errors import RequestError, SettingsError
+from recbole_llm_interest.io.escaping import json_text, markdown_cell, one_line
 from recbole_llm_interest.io.opening import FileKind, parse_json, read_lines
 from recbole_llm_interest.recommender import Recommender, UserState
 
@@ -44,9 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         answer = _answer(recommender, state, options)
         if options.save_state:
             recommender.save(state, options.save_state)
-        print(json.dumps(answer) if options.json else _as_text(answer))
+        show(json_text(answer, ascii_only=True) if options.json else _as_text(answer))
         if options.save_state and not options.json:
-            print(f"\nstate: {options.save_state}")
+            show(f"\nstate: {one_line(options.save_state)}")
 
     return exit_code(job, kept="nothing was changed")
 
@@ -189,7 +189,7 @@ def _as_text(answer: dict[str, Any]) -> str:
 
 def _explanation_as_text(explanation: dict[str, Any]) -> list[str]:
     kind = "sum to the score" if explanation["is_exact"] else "loss without each"
-    parts = [f"{explanation['item']} has the score {explanation['score']:.3f}:"]
+    parts = [f"{one_line(explanation['item'])} has the score {explanation['score']:.3f}:"]
     for title, key in ((f"item ({kind})", "of_item"), ("user (loss without each)", "of_user")):
         shown = explanation[key][:_PARTS]
         if shown:  # a new user without events has no parts
@@ -199,7 +199,7 @@ def _explanation_as_text(explanation: dict[str, Any]) -> list[str]:
 
 def _table(rows: list[dict[str, Any]]) -> str:
     align = ["right" if isinstance(value, float) else "left" for value in rows[0].values()]
-    cells = [[f"{v:.3f}" if isinstance(v, float) else v for v in row.values()] for row in rows]
+    cells = [[f"{v:.3f}" if isinstance(v, float) else markdown_cell(v) for v in row.values()] for row in rows]
     return tabulate(cells, list(rows[0]), tablefmt="github", colalign=align, disable_numparse=True)
 
 

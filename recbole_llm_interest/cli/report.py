@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from recbole_llm_interest.cli.common import bare_parser, exit_code, parse_arguments
+from recbole_llm_interest.cli.common import bare_parser, exit_code, parse_arguments, show
 from recbole_llm_interest.errors import SettingsError
+from recbole_llm_interest.io.escaping import one_line
 from recbole_llm_interest.report.assembly import ModelOptions, assemble
 from recbole_llm_interest.report.page import write_report
 
@@ -35,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         folder = _path(options.output) or source.with_name(f"report-{source.stem}")
         title = f"LLMInterest on {report.facts['data set']}"
         page, *pictures = write_report(folder, title, report.facts, report.sections, report.absent)
-        print(f"report: {page} | pictures: {', '.join(map(str, pictures))}")
+        show(f"report: {one_line(page)} | pictures: {', '.join(map(one_line, pictures))}")
 
     return exit_code(job, kept="no report was written, or the previous one is unchanged")
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import recbole_llm_interest  # noqa: F401  (fills the registries, whose names are values of settings)
-from recbole_llm_interest.cli.common import bare_parser, exit_code
+from recbole_llm_interest.cli.common import bare_parser, exit_code, show
 from recbole_llm_interest.errors import SettingsError
 from recbole_llm_interest.io.files import write_text
 from recbole_llm_interest.settings import PROPERTIES
@@ -28,11 +28,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def job() -> None:
         options = parser.parse_args(arguments)
         if not options.write:
-            print(settings_help())
+            show(settings_help())
             return
         for path, text in generated_files().items():
             write_text(path, text, "check the permissions of the checkout")
-            print(f"written: {path}")
+            show(f"written: {path}")
 
     return exit_code(job, kept="the files are unchanged or complete")
 

@@ -9,12 +9,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from recbole_llm_interest.cli.common import exit_code, parse_arguments, settings_parser
+from recbole_llm_interest.cli.common import exit_code, file_option, parse_arguments, settings_parser, show
 from recbole_llm_interest.errors import SettingsError
+from recbole_llm_interest.io.escaping import one_line
 from recbole_llm_interest.io.files import exclusive_lock
 from recbole_llm_interest.settings import PROPERTIES
 from recbole_llm_interest.training.config import models_and_dataset
-from recbole_llm_interest.training.search import ALGORITHMS, OTHER_OUTPUT_HINT, tune
+from recbole_llm_interest.training.search import ALGORITHMS, OTHER_OUTPUT_HINT, trials_path, tune
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,7 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         (model, *others), dataset = models_and_dataset(given, options.dataset, options.config_files, overrides)
         if others:
             raise SettingsError(f"model={','.join([model, *others])}: a search is for one model: give one by --model")
-        output = Path(options.output or f"tuned/{model}-{dataset}.yaml")
+        named = f"tuned/{model}-{dataset}.yaml" if options.output is None else options.output
+        output = file_option("output", named)
         with exclusive_lock(output, OTHER_OUTPUT_HINT):
             variant = tune(
                 model,
@@ -48,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 algorithm=options.algorithm,
                 trials=options.trials,
             )
-        print(f"{variant.note}\nrow: {output} | trials: {output.with_suffix('.json')}")
+        show(f"{one_line(variant.note)}\nrow: {one_line(output)} | trials: {one_line(trials_path(output))}")
 
     return exit_code(job, kept="finished trials are kept: the same command goes on with the others")
 

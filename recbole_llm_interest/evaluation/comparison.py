@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from recbole_llm_interest.evaluation.collector import ITEM_COUNTS
 from recbole_llm_interest.evaluation.metrics import EVENT_GROUPS, EVENT_METRICS, event_gains
-from recbole_llm_interest.evaluation.results import RunResult
+from recbole_llm_interest.evaluation.results import RunResult, changed_file
 from recbole_llm_interest.evaluation.significance import paired_p_values
 
 
@@ -59,7 +59,7 @@ class Estimate:
 def summarize(results: Sequence[RunResult]) -> list[VariantSummary]:
     """Group runs by variant, and test each variant against the first by the metric that chose the best epochs.
 
-    Variants that were tested on other events or chosen by another metric are not tested against the first.
+    Variants with other data, other test events or another metric that chose their epochs are not tested.
     """
     by_variant: dict[str, list[RunResult]] = {}
     for result in results:
@@ -105,6 +105,8 @@ def estimate(runs: Sequence[RunResult], metric: str, group: str = "") -> Estimat
 
 def _are_comparable(first: Sequence[RunResult], other: Sequence[RunResult]) -> bool:
     if len({(run.test_digest, run.valid_metric.lower()) for run in [*first, *other]}) > 1:
+        return False
+    if any(changed_file(first[0].files, run.files) for run in [*first, *other]):
         return False
     metric, _ = _split(first[0].valid_metric)
     return _has_event_gains(first, metric) and _has_event_gains(other, metric)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -52,6 +54,8 @@ class RunResult:
         valid_scores: pairs of the number of trained epochs and the validation score.
         effective_settings: all the plug-in's settings of an ``LLMInterest`` run, defaults included.
         environment_info: version, commit, torch, python, device, cores and processes.
+        data: SHA-256 hashes of the data set's files and of the content features, before training, by name; empty where
+            an earlier version ran it.
     """
 
     variant: str
@@ -77,6 +81,40 @@ class RunResult:
     valid_scores: list[list[float]] = field(default_factory=list)
     effective_settings: dict[str, Any] = field(default_factory=dict)
     environment_info: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def files(self) -> dict[str, str]:
+        """Hashes of the data set's files alone, which are those of any other run on the same data."""
+        return files_of(self.data)
+
+
+def files_of(data: Mapping[str, str]) -> dict[str, str]:
+    """Return the hashes of files among those of ``RunResult.data``: names of features have no dot."""
+    return {name: digest for name, digest in data.items() if "." in name}
+
+
+def changed_file(then: Mapping[str, str], now: Mapping[str, str]) -> str | None:
+    """Compare the hashes of two runs' files.
+
+    Returns:
+        Name of the first file that differs or that one of the two lacks; None if they are the same, or if the files of
+        one of the two are unknown.
+    """
+    if not then or not now:
+        return None
+    return next((name for name in sorted({*then, *now}) if then.get(name) != now.get(name)), None)
+
+
+def fingerprint(data: Mapping[str, str]) -> str:
+    """Return twelve digits that identify a data set's files, from the hashes of a run; ``unknown`` without any.
+
+    Example:
+        >>> fingerprint({"ml-100k.inter": "5f1d"})
+        'f853afb32343'
+    """
+    files = "\n".join(f"{name} {digest}" for name, digest in sorted(files_of(data).items()))
+    return hashlib.sha256(files.encode()).hexdigest()[:12] if files else "unknown"
 
 
 def read_results(path: Path) -> list[RunResult]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import statistics
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -11,11 +11,24 @@ from pathlib import Path
 from tabulate import tabulate
 
 from recbole_llm_interest.evaluation.comparison import VariantSummary, estimate, summarize
-from recbole_llm_interest.evaluation.results import RunResult
+from recbole_llm_interest.evaluation.results import RunResult, changed_file
+from recbole_llm_interest.io.escaping import (
+    json_text,
+    latex_comment,
+    latex_rows,
+    markdown_cell,
+    markdown_line,
+    one_line,
+    plot_text,
+)
 from recbole_llm_interest.io.files import write_atomically, write_text
 
 #: end of the error message if the files cannot be written
 _OTHER_PATH_HINT = "give another place by --table"
+#: suffixes of a table's files
+_SUFFIXES = (".json", ".md", ".tex", ".png")
+#: characters of a row's name in the plot
+_MAX_NAME = 60
 
 
 def as_table(results: Sequence[RunResult], style: str = "github") -> str:
@@ -25,17 +38,33 @@ def as_table(results: Sequence[RunResult], style: str = "github") -> str:
         results: runs in the order of the rows; the first variant is the reference of the tests.
         style: table format of ``tabulate``, such as ``github`` for Markdown or ``latex_booktabs``.
     """
+    is_latex = style.startswith("latex")
+    cell = one_line if is_latex else markdown_cell  # tabulate escapes LaTeX's special characters
     summaries = summarize(results)
     has_tests = any(summary.p_value is not None for summary in summaries)
     metrics = list(dict.fromkeys(metric for result in results for metric in result.test))
-    header = ["model", *metrics, *(["p"] if has_tests else []), "epochs", "s/epoch", "parameters"]
-    body = [_cells(summary, metrics, has_tests) for summary in summaries]
+    header = ["model", *map(cell, metrics), *(["p"] if has_tests else []), "epochs", "s/epoch", "parameters"]
+    body = [[cell(summary.name), *_numbers(summary, metrics, has_tests)] for summary in summaries]
     alignment = ("left", *["right"] * (len(header) - 1))
     table = tabulate(body, header, tablefmt=style, disable_numparse=True, colalign=alignment)
-    lines = [_comparability(results), *_notes(summaries, has_tests)]
-    if style.startswith("latex"):
-        return f"{table}\n" + "".join(f"% {line}\n" for line in lines)
-    return f"{table}\n\n" + "\n".join(lines) + "\n"
+    lines = [_comparability(results), *_changed_data(results), *_notes(summaries, has_tests)]
+    if is_latex:
+        return f"{latex_rows(table)}\n" + "".join(f"{latex_comment(line)}\n" for line in lines)
+    return f"{table}\n\n" + "\n".join(map(markdown_line, lines)) + "\n"
+
+
+def table_path(path: Path, suffix: str) -> Path:
+    """Return the path of a table's file.
+
+    Args:
+        path: the table's; the suffix of one of its files is replaced, and anything else is part of its name.
+        suffix: of the file.
+
+    Example:
+        >>> [table_path(Path(name), ".json").name for name in ("films", "films.md", "lr0.1")]
+        ['films.json', 'films.json', 'lr0.1.json']
+    """
+    return path.with_name((path.stem if path.suffix in _SUFFIXES else path.name) + suffix)
 
 
 def write_comparison(results: Sequence[RunResult], path: Path) -> list[Path]:
@@ -43,7 +72,7 @@ def write_comparison(results: Sequence[RunResult], path: Path) -> list[Path]:
 
     Args:
         results: the runs.
-        path: path of the files, whose suffix is replaced.
+        path: path of the files, as for ``table_path``.
 
     Returns:
         The three files in this order.
@@ -51,10 +80,10 @@ def write_comparison(results: Sequence[RunResult], path: Path) -> list[Path]:
     Raises:
         StorageError: a file cannot be written.
     """
-    as_json = json.dumps([asdict(result) for result in results], ensure_ascii=False)
-    markdown, latex, data = (path.with_suffix(suffix) for suffix in (".md", ".tex", ".json"))
+    runs = ",\n".join(json_text(asdict(result)) for result in results)
+    markdown, latex, data = (table_path(path, suffix) for suffix in (".md", ".tex", ".json"))
     # the JSON file first: it keeps the runs, and the other two can be made from it
-    write_text(data, as_json.replace("}, {", "},\n{") + "\n", _OTHER_PATH_HINT)
+    write_text(data, f"[{runs}]\n", _OTHER_PATH_HINT)
     write_text(markdown, as_table(results), _OTHER_PATH_HINT)
     write_text(latex, as_table(results, "latex_booktabs"), _OTHER_PATH_HINT)
     return [markdown, latex, data]
@@ -68,7 +97,7 @@ def draw_comparison(results: Sequence[RunResult], path: Path) -> Path:
 
     Args:
         results: the runs.
-        path: path of the file, whose suffix is replaced.
+        path: path of the file, as for ``table_path``.
 
     Returns:
         The file.
@@ -86,21 +115,24 @@ def draw_comparison(results: Sequence[RunResult], path: Path) -> Path:
         if (value := estimate(summary.runs, metric)) is not None:
             axes.plot(value.values, [y] * len(value.values), "o", color="0.65", markersize=4, zorder=2)
             axes.errorbar(value.mean, y, xerr=value.half_width, fmt="D", color="C0", capsize=3, markersize=5, zorder=3)
-    axes.set_yticks(range(len(summaries)), [summary.name for summary in summaries])
+    axes.set_yticks(range(len(summaries)), [plot_text(summary.name, _MAX_NAME) for summary in summaries])
     axes.set_ylim(-0.6, len(summaries) - 0.4)
-    axes.set_xlabel(f"test {metric.upper()}\ndiamond: mean, bar: 95 % interval over test events, dots: seeds")
-    axes.set_title(results[0].dataset, fontsize="medium")
+    axes.set_xlabel(
+        f"test {plot_text(metric.upper())}\ndiamond: mean, bar: 95 % interval over test events, dots: seeds"
+    )
+    axes.set_title(plot_text(results[0].dataset, _MAX_NAME), fontsize="medium")
     axes.grid(axis="x", color="0.9")
     axes.spines[["top", "right"]].set_visible(False)
-    file = path.with_suffix(".png")
-    write_atomically(file, lambda out: figure.savefig(out, format="png", dpi=150), _OTHER_PATH_HINT)
+    file = table_path(path, ".png")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph ")  # letters that the font lacks are drawn as boxes
+        write_atomically(file, lambda out: figure.savefig(out, format="png", dpi=150), _OTHER_PATH_HINT)
     return file
 
 
-def _cells(summary: VariantSummary, metrics: Sequence[str], has_tests: bool) -> list[str]:
+def _numbers(summary: VariantSummary, metrics: Sequence[str], has_tests: bool) -> list[str]:
     runs = summary.runs
     return [
-        summary.name,
         *(_mean_and_deviation(summary.values(metric)) for metric in metrics),
         *([_p_value(summary.p_value)] if has_tests else []),
         _mean([run.epochs for run in runs], ".0f") if runs[0].epochs else "-",
@@ -145,6 +177,15 @@ def _comparability(results: Sequence[RunResult]) -> str:
         f"{first.candidates}; {epoch}{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}"
         f"{_commits(results)}."
     )
+
+
+def _changed_data(results: Sequence[RunResult]) -> list[str]:
+    """Say if rows are not of the same data, of which one file is named."""
+    known = [result.files for result in results if result.files]
+    changed = next(filter(None, (changed_file(known[0], files) for files in known)), None)
+    if changed is None:
+        return []
+    return [f"{results[0].dataset}: the rows are NOT on the same data ({changed} differs): do not compare them."]
 
 
 def _commits(results: Sequence[RunResult]) -> str:

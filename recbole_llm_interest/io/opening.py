@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_llm_interest.errors import LLMInterestError
+from recbole_llm_interest.io.escaping import one_line
 
 #: bytes of this machine's memory: no file of which all must be in memory is larger
 MEMORY_BYTES = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -93,7 +94,7 @@ def shown_path(path: Path) -> str:
     text = str(path)
     if len(text) > 2 * _SHOWN_CHARACTERS:
         text = f"{text[:_SHOWN_CHARACTERS]}…{text[-_SHOWN_CHARACTERS:]}"
-    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
+    return one_line(text)
 
 
 def is_there(path: Path) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,8 @@ from recbole_llm_interest.content.encoders import encoder_class
 from recbole_llm_interest.content.encoders.text import BUNDLED_NAME, bundled_model
 from recbole_llm_interest.content.encoders.weights import cached_model
 from recbole_llm_interest.errors import RequestError
-from recbole_llm_interest.evaluation.results import RunResult
+from recbole_llm_interest.evaluation.results import RunResult, fingerprint
+from recbole_llm_interest.io.escaping import json_text, markdown_cell, markdown_code, markdown_line
 from recbole_llm_interest.recommender.folder_format import published
 from recbole_llm_interest.recommender.loading import Trained
 
@@ -46,15 +46,15 @@ def model_card(trained: Trained, result: RunResult | None, license: str) -> str:
     if origin is None:
         raise RequestError("only a model that was loaded from a checkpoint or a folder can be saved")
     counts = ", ".join(f"{count:,} {kind}" for kind, count in origin.counts.items())
-    settings = [[f"`{key}`", f"`{value}`"] for key, value in sorted(published(origin.settings).items())]
+    settings = [[markdown_code(key), markdown_code(value)] for key, value in sorted(published(origin.settings).items())]
     parts = [
         f"---\n{_front_matter(trained, origin.dataset, result, license)}\n---",
-        f"# LLMInterest on {origin.dataset}",
+        f"# LLMInterest on {markdown_cell(origin.dataset)}",
         "A sequential recommender that represents items and users by their content and tracks each user's interest "
         "over time. Loading it needs neither the data set nor a GPU; new items and users need no training.",
-        _LOADING.format(name="folder", item=json.dumps(trained.tokens[1], ensure_ascii=False)).strip(),
+        _LOADING.format(name="folder", item=json_text(trained.tokens[1])).strip(),
         "## Data",
-        f"{origin.dataset}: {counts}. License: {_UNKNOWN}.",
+        f"{markdown_line(origin.dataset)}: {counts}{_data(result)}. License: {_UNKNOWN}.",
         "These files have no ids or content of users. `vocabulary.json` has the items' ids, `texts.json` their "
         "texts, which may be deleted: interests are then named by items. Weights may still reveal training data.",
         "## Test",
@@ -66,6 +66,10 @@ def model_card(trained: Trained, result: RunResult | None, license: str) -> str:
         _provenance(result),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _data(result: RunResult | None) -> str:
+    return "" if result is None or not result.files else f"; data {fingerprint(result.data)}"
 
 
 def _front_matter(trained: Trained, dataset: str, result: RunResult | None, license: str) -> str:  # noqa: A002
@@ -105,15 +109,18 @@ def _modalities(trained: Trained) -> list[str]:
 def _test(result: RunResult | None) -> str:
     if result is None:
         return "The result of the run is unknown."
-    rows = [[metric, f"{value:.4f}"] for metric, value in result.test.items()]
-    protocol = f"{result.test_events:,} test events, each ranked among {result.candidates}; seed {result.seed}"
-    return f"{_table(['metric', 'value'], rows)}\n\n{protocol}; best epoch by validation {result.valid_metric}."
+    rows = [[markdown_cell(metric), f"{value:.4f}"] for metric, value in result.test.items()]
+    protocol = (
+        f"{result.test_events:,} test events, each ranked among {result.candidates}; seed {result.seed}; best epoch by "
+        f"validation {result.valid_metric}."
+    )
+    return f"{_table(['metric', 'value'], rows)}\n\n{markdown_line(protocol)}"
 
 
 def _encoders(trained: Trained, settings: Mapping[str, Any]) -> str:
     """A table of the encoder of each kind of content, and its license."""
     rows = [
-        [f"{kind}s' {modality}", *_encoder(kind, modality, settings)]
+        [f"{kind}s' {modality}", *map(markdown_cell, _encoder(kind, modality, settings))]
         for kind, encoder in (("item", trained.model.item_encoder), ("user", trained.model.user_encoder))
         for modality in ([] if encoder is None else encoder.features)
     ]
@@ -151,7 +158,7 @@ def _provenance(result: RunResult | None) -> str:
     if result is None:
         return f"Written by recbole_llm_interest {recbole_llm_interest.__version__}."
     version, commit, torch = (result.environment_info.get(key) or _UNKNOWN for key in ("version", "commit", "torch"))
-    return (
+    return markdown_line(
         f"Trained by recbole_llm_interest {version}, commit {commit}, torch {torch}; {result.epochs} epochs, "
         f"{result.parameters:,} trainable parameters."
     )

@@ -9,7 +9,7 @@ from typing import Any
 
 from recbole_llm_interest.data.dataset_files import read_item_column
 from recbole_llm_interest.errors import DataError, RequestError
-from recbole_llm_interest.evaluation.results import RunResult, read_results
+from recbole_llm_interest.evaluation.results import RunResult, fingerprint, read_results
 from recbole_llm_interest.recommender import Recommender
 from recbole_llm_interest.recommender.loading import Trained, load_trained, read_configuration
 from recbole_llm_interest.report import sections
@@ -107,6 +107,7 @@ def _add_table(report: Report, results: Sequence[RunResult], checkpoint: Path | 
     commits = dict.fromkeys(run.environment_info.get("commit") or "unknown" for run in results)
     report.facts |= {
         "data set": run.dataset,
+        "data": ", ".join(dict.fromkeys(fingerprint(result.data) for result in results)),
         "test": f"{run.test_events:,} events, each ranked among {run.candidates}",
         "variants": ", ".join(dict.fromkeys(run.variant for run in results)),
         "seeds": ", ".join(map(str, sorted({run.seed for run in results}))),

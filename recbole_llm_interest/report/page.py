@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
+from recbole_llm_interest.io.escaping import several_lines
 from recbole_llm_interest.io.files import write_atomically, write_text
 from recbole_llm_interest.report import plots
 from recbole_llm_interest.report.sections import Section
@@ -47,9 +48,10 @@ def write_report(
             write_atomically(picture, partial(wide.savefig, format="png", dpi=150), _OTHER_FOLDER)
             pictures.append(picture)
             shown.append({**vars(section), "wide": _data_url(wide), "narrow": _data_url(narrow)})
-    template = Environment(
-        loader=PackageLoader(__package__, "."), autoescape=True, undefined=StrictUndefined
-    ).get_template("report.html.j2")
+    environment = Environment(
+        loader=PackageLoader(__package__, "."), autoescape=True, finalize=several_lines, undefined=StrictUndefined
+    )
+    template = environment.get_template("report.html.j2")
     write_text(page, template.render(title=title, facts=facts, sections=shown, absent=absent), _OTHER_FOLDER)
     return [page, *pictures]
 

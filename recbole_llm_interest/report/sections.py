@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from recbole_llm_interest.evaluation.comparison import Estimate, VariantSummary, estimate, summarize
 from recbole_llm_interest.evaluation.metrics import MANY_EVENTS
-from recbole_llm_interest.evaluation.results import RunResult
+from recbole_llm_interest.evaluation.results import RunResult, fingerprint
 from recbole_llm_interest.report import plots
 from recbole_llm_interest.report.statistics import InterestTrajectory, ItemMap, ModalityWeight
 
@@ -91,6 +91,8 @@ def _notes(results: Sequence[RunResult], variants: Sequence[VariantSummary]) -> 
     notes = []
     if len({result.test_digest for result in results}) > 1:
         notes.append("The variants are NOT tested on the same events: do not compare them.")
+    if len({fingerprint(result.data) for result in results if result.files}) > 1:
+        notes.append("The variants are NOT on the same data: do not compare them.")
     if any(variant.p_value is not None for variant in variants):
         notes.append(
             f"p: difference from {variants[0].name} in {results[0].valid_metric}, paired t-test over the test events, "

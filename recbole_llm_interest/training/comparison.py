@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,14 +14,17 @@ from recbole.config import Config
 
 from recbole_llm_interest.distributed import run_in_processes
 from recbole_llm_interest.errors import SettingsError
-from recbole_llm_interest.evaluation.results import RunResult
+from recbole_llm_interest.evaluation.results import RunResult, changed_file
 from recbole_llm_interest.evaluation.variants import Variant
 from recbole_llm_interest.io.files import exclusive_lock
 from recbole_llm_interest.training.checkpoint import check_checkpoint_settings, resume_path
 from recbole_llm_interest.training.config import configure, models_and_dataset
 from recbole_llm_interest.training.experiment import run_experiment, supports_distributed_training
 from recbole_llm_interest.training.resume import check_resume_state, load_resume_state
-from recbole_llm_interest.training.run_metadata import changed_setting, digest, run_identity
+from recbole_llm_interest.training.run_metadata import changed_setting, digest, file_digests, run_identity
+
+#: bytes of a table's name in the names of resume states, so that these are shorter than the 255 of a file system
+_MAX_STEM_BYTES = 120
 
 
 def run(
@@ -89,7 +92,8 @@ class _Run:
             return None
         seed = self.config["seed"]
         key = digest([self.table.resolve(), self.variant.name, seed])[:8]
-        name = f"{self.config['model']}-{self.table.stem}-{seed}-{key}.pth"
+        stem = self.table.stem.encode()[:_MAX_STEM_BYTES].decode(errors="ignore")
+        name = f"{self.config['model']}-{stem}-{seed}-{key}.pth"
         return resume_path(Path(self.config["checkpoint_dir"]) / name)
 
     def check(self) -> None:
@@ -109,8 +113,12 @@ class _Run:
         processes = self._processes()
         return run_in_processes(processes, run_experiment, self.variant, self.config, self.checkpoint, self.state_file)
 
-    def check_known(self, known: RunResult) -> None:
-        """Check that a finished run has these settings.
+    def check_known(self, known: RunResult, files: Mapping[str, str]) -> None:
+        """Check that a finished run has these settings and data.
+
+        Args:
+            known: result of the run.
+            files: hashes of the data set's files.
 
         Raises:
             SettingsError: it has others.
@@ -120,6 +128,11 @@ class _Run:
             raise SettingsError(
                 f"row {known.variant!r}, seed {known.seed}, was run with {key}={then!r}, now {now!r}: give the row "
                 "another name, or the table another file"
+            )
+        if (file := changed_file(known.files, files)) is not None:
+            raise SettingsError(
+                f"row {known.variant!r}, seed {known.seed}, was run on other data: {file} has changed since; give "
+                "another --table, or the file as it was"
             )
 
     def remove_state(self, result: RunResult) -> None:
@@ -196,8 +209,15 @@ def _execute(
 ) -> list[RunResult]:
     """Check all runs, then execute those that have no known result."""
     finished = {(result.variant, result.seed): result for result in known}
+    hashes: dict[tuple[str, str], dict[str, str]] = {}  # of the files by folder and data set: they are hashed once
     for planned in plan:
         planned.check()
+        result = finished.get((planned.variant.name, planned.config["seed"]))
+        if result is not None:
+            key = planned.config["data_path"], planned.config["dataset"]
+            if key not in hashes:
+                hashes[key] = file_digests(planned.config)
+            planned.check_known(result, hashes[key])
     results = []
     resumed = next((planned.state_file for planned in plan if planned.resume is not None), None)
     with exclusive_lock(resumed, "start a run of its own, without --resume") if resumed else nullcontext():
@@ -205,8 +225,6 @@ def _execute(
             result = finished.get((planned.variant.name, planned.config["seed"]))
             if result is None:
                 result = planned.execute()
-            else:
-                planned.check_known(result)
             results.append(result)
             on_result(result)
             planned.remove_state(result)

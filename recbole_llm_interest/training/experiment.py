@@ -127,6 +127,7 @@ class _Experiment:
     trainer: Any
     monitor: TrainingMonitor
     log: str
+    data: dict[str, str]
 
     @property
     def config(self) -> Config:
@@ -170,7 +171,7 @@ class _Experiment:
             return float(best) if best is not None else None
         path = state_file or resume_path(Path(self.trainer.saved_model_file))
         identity = run_identity(self.config)
-        identity |= {"data": data_digests(self.config, self.dataset), "processes": world_size()}
+        identity |= {"data": self.data, "processes": world_size()}
         training = ResumableTraining(self.trainer, self.train_data, self.monitor.progress, path, identity)
         state = self._resume(training) if path.exists() else None
         return training.fit(self.valid_data, state, saved=is_main_process())
@@ -212,7 +213,8 @@ def _prepare(title: str, config: Config) -> Iterator[_Experiment]:
         with TrainingMonitor(
             trainer, title, config
         ) as monitor:  # after distribute_training: sees sums over all processes
-            yield _Experiment(dataset, train_data, valid_data, test_data, trainer, monitor, log)
+            digests = data_digests(config, dataset)
+            yield _Experiment(dataset, train_data, valid_data, test_data, trainer, monitor, log, digests)
 
 
 def _test(
@@ -247,6 +249,7 @@ def _test(
         log=experiment.log,
         effective_settings=effective_settings(config),
         environment_info=environment,
+        data=experiment.data,
     )
 
 

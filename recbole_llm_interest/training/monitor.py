@@ -10,6 +10,8 @@ from recbole.config import Config
 from torch import Tensor
 from tqdm import tqdm
 
+from recbole_llm_interest.io.escaping import one_line
+
 
 class TrainingMonitor:
     """Records the epochs of any RecBole trainer and shows them as one progress bar.
@@ -37,7 +39,9 @@ class TrainingMonitor:
         self._batch_losses: tuple[Tensor, ...] = ()
         self._best = -float("inf")
         self._metric = config["valid_metric"]
-        self._bar = tqdm(total=trainer.epochs, desc=title, unit="epoch", disable=not config["show_progress"], ncols=100)
+        self._bar = tqdm(
+            total=trainer.epochs, desc=one_line(title), unit="epoch", disable=not config["show_progress"], ncols=100
+        )
         if hasattr(trainer.model, "calculate_loss"):
             trainer.model.calculate_loss = self._keep_losses(trainer.model.calculate_loss)
         if hasattr(trainer, "_train_epoch"):

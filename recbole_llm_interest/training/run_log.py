@@ -13,6 +13,7 @@ from recbole.config import Config
 from recbole.utils import init_logger
 
 from recbole_llm_interest.distributed import is_main_process
+from recbole_llm_interest.io.escaping import LogFormatter
 from recbole_llm_interest.io.files import is_write_error
 
 
@@ -37,10 +38,7 @@ def log_to_file(config: Config) -> Iterator[str]:
         root.addHandler(logging.NullHandler())
     try:
         for handler in root.handlers:
-            if not isinstance(handler, logging.FileHandler) and "state" not in config.external_config_dict:
-                handler.setLevel(logging.WARNING)
-            if isinstance(handler, logging.FileHandler):
-                handler.handleError = _raise_logging_error  # type: ignore[method-assign]
+            _set_up(handler, is_quiet="state" not in config.external_config_dict)
         files = [handler.baseFilename for handler in root.handlers if isinstance(handler, logging.FileHandler)]
         yield str(Path(files[0]).relative_to(Path.cwd())) if files else ""
     finally:
@@ -50,6 +48,15 @@ def log_to_file(config: Config) -> Iterator[str]:
         root.handlers = handlers
         threading.excepthook = original_hook
         root.setLevel(level)
+
+
+def _set_up(handler: logging.Handler, is_quiet: bool) -> None:
+    """Escape a handler's entries, raise errors of writing them, and keep the console quiet if asked."""
+    handler.setFormatter(LogFormatter(handler.formatter or logging.Formatter()))
+    if isinstance(handler, logging.FileHandler):
+        handler.handleError = _raise_logging_error  # type: ignore[method-assign]
+    elif is_quiet:
+        handler.setLevel(logging.WARNING)
 
 
 def _raise_logging_error(record: logging.LogRecord) -> None:

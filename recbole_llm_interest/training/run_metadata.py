@@ -76,17 +76,33 @@ def changed_setting(then: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[st
     return None
 
 
+def file_digests(config: Config) -> dict[str, str]:
+    """Return SHA-256 hashes of the data set's files by name.
+
+    These are its atomic files, with the parts that ``benchmark_filename`` names, and the JSON lines of its content,
+    whichever of them the model reads. Images and audio are identified by the features that are encoded from them.
+
+    Raises:
+        DataError: a file cannot be read.
+    """
+    folder = Path(config["data_path"])
+    patterns = (f"{glob.escape(config['dataset'])}.*", "content/*.jsonl")
+    paths = sorted(path for pattern in patterns for path in folder.glob(pattern) if path.is_file())
+    return {path.relative_to(folder).as_posix(): _file_digest(path) for path in paths}
+
+
+def _file_digest(path: Path) -> str:
+    with open_regular(path, ATOMIC_FILE) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def data_digests(config: Config, dataset: Any) -> dict[str, str]:
     """Return SHA-256 hashes of the data set's files and of the content features of the model.
 
     Raises:
         DataError: a file cannot be read.
     """
-    digests = {}
-    for path in sorted(Path(config["data_path"]).glob(f"{glob.escape(config['dataset'])}.*")):
-        if path.is_file():
-            with open_regular(path, ATOMIC_FILE) as file:
-                digests[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+    digests = file_digests(config)
     for kind in ("item", "user"):
         for modality, features in getattr(dataset, f"{kind}_content", {}).items():
             values = features.values.contiguous().view(torch.uint8).numpy()

@@ -26,6 +26,7 @@ from typing_extensions import TypedDict  # pydantic does not accept the one of t
 from recbole_llm_interest.errors import SettingsError
 from recbole_llm_interest.evaluation.variants import Variant
 from recbole_llm_interest.io.config_files import read_config_files
+from recbole_llm_interest.io.escaping import one_line
 from recbole_llm_interest.io.files import write_text
 from recbole_llm_interest.io.opening import FileKind, is_there, read_json, read_text
 from recbole_llm_interest.settings import check_keys
@@ -114,6 +115,16 @@ class TrialLog:
         return trials
 
 
+def trials_path(output: Path) -> Path:
+    """Return the path of the trials' file beside that of the variant: ``.json`` in place of ``.yaml`` or ``.yml``.
+
+    Example:
+        >>> [trials_path(Path(name)).name for name in ("best.yaml", "lr0.1")]
+        ['best.json', 'lr0.1.json']
+    """
+    return output.with_name((output.stem if output.suffix in (".yaml", ".yml") else output.name) + ".json")
+
+
 def tune(
     model: str | None = None,
     dataset: str | None = None,
@@ -147,7 +158,7 @@ def tune(
     model, dataset = config["model"], config["dataset"]
     lines = _space_lines(space)
     key = {"model": model, "dataset": dataset, "space": lines, "algorithm": algorithm, "seed": config["seed"]}
-    log = TrialLog(output.with_suffix(".json"), explicit_settings(config) | key)
+    log = TrialLog(trials_path(output), explicit_settings(config) | key)
     search = _Search(model, dataset, config_file_list, shared, config, log)
     search.run(space, algorithm, trials)
     variant = search.best_variant(f"{algorithm} search over {', '.join(lines)}")
@@ -181,7 +192,9 @@ class _Search:
         from recbole.trainer import HyperTuning
 
         config = self.config
-        bar = tqdm(desc=f"Searching {self.model}", unit="trial", ncols=100, disable=not config["show_progress"])
+        bar = tqdm(
+            desc=f"Searching {one_line(self.model)}", unit="trial", ncols=100, disable=not config["show_progress"]
+        )
 
         def objective(drawn: dict[str, Any], _: object = None) -> dict[str, Any]:
             return self._run_trial(drawn, bar)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 
 from matplotlib.axes import Axes
@@ -11,7 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from recbole_llm_interest.evaluation.comparison import Estimate
-from recbole_llm_interest.report.plots.style import ACCENT, DARK, GREY, PALE, WIDE, label_lines, set_title, shorten
+from recbole_llm_interest.io.escaping import plot_text
+from recbole_llm_interest.report.plots.style import ACCENT, DARK, GREY, PALE, WIDE, label_lines, set_title
 
 
 def draw_estimates(panels: Mapping[str, Mapping[str, Estimate | None]], width: float, share_x: bool = False) -> Figure:
@@ -23,7 +23,7 @@ def draw_estimates(panels: Mapping[str, Mapping[str, Estimate | None]], width: f
         share_x: whether all panels have the same scale.
     """
     is_narrow = width < WIDE
-    labels = [textwrap.fill(shorten(name, 60), 16 if is_narrow else 22) for name in next(iter(panels.values()))]
+    labels = [plot_text(name, 60, width=16 if is_narrow else 22) for name in next(iter(panels.values()))]
     figure, grid = _grid(len(panels), labels, width, share_x)
     ends = [_end(by_variant.values()) for by_variant in panels.values()]
     for axes, (title, by_variant), end in zip(grid, panels.items(), ends, strict=False):
@@ -56,7 +56,7 @@ def _style_axes(axes: Axes, labels: list[str], right: float) -> None:
 
 
 def _wrap(title: str, width: int) -> str:
-    return "\n".join(textwrap.fill(shorten(line, 60), width) for line in title.splitlines())
+    return "\n".join(plot_text(line, 60, width) for line in title.splitlines())
 
 
 def _end(estimates: Iterable[Estimate | None]) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
@@ -12,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
+from recbole_llm_interest.io.escaping import plot_text
 from recbole_llm_interest.report.plots.style import (
     COLOURS,
     DARK,
@@ -23,7 +23,6 @@ from recbole_llm_interest.report.plots.style import (
     WIDE,
     band,
     label_lines,
-    shorten,
 )
 from recbole_llm_interest.report.statistics import InterestTrajectory
 
@@ -68,7 +67,7 @@ def draw_interest(trajectory: InterestTrajectory, width: float) -> Figure:
     else:
         _name_areas(areas, names, weights[-1], numbers[-1] + 0.5)
     _draw_events(events, numbers, names, trajectory)
-    label_lines(events, [shorten(name, 16 if is_narrow else 24) for name in names])
+    label_lines(events, [plot_text(name, 16 if is_narrow else 24) for name in names])
     return figure
 
 
@@ -86,9 +85,7 @@ def _draw_areas(areas: Axes, numbers: range, names: Sequence[str], weights: NDAr
 
 def _add_legend(figure: Figure, names: Sequence[str]) -> None:
     """The areas' names above the figure, in the order in which they are stacked."""
-    patches = [
-        Patch(label=textwrap.fill(shorten(name, 60), 44), **band(index, name)) for index, name in enumerate(names)
-    ]
+    patches = [Patch(label=plot_text(name, 60, width=44), **band(index, name)) for index, name in enumerate(names)]
     figure.legend(handles=patches[::-1], loc="outside upper left", frameon=False, fontsize=8, handlelength=2.4)
 
 
@@ -98,7 +95,7 @@ def _name_areas(areas: Axes, names: Sequence[str], weights: NDArray[np.float64],
     x = end + 0.03 * (end - areas.get_xlim()[0])
     for name, height, y in zip(names, heights, _spread(heights, _NAME_GAP), strict=True):
         areas.annotate(
-            shorten(name, 28), (end, height), (x, y), va="center", fontsize=8,
+            plot_text(name, 28), (end, height), (x, y), va="center", fontsize=8,
             annotation_clip=False, arrowprops={"arrowstyle": "-", "color": GREY, "lw": 0.7},
         )  # fmt: skip
 
@@ -126,7 +123,7 @@ def _draw_events(events: Axes, numbers: range, names: Sequence[str], trajectory:
     events.set_ylim(-0.6, len(names) - 0.4)
     events.grid(axis="y", color=PALE)
     labels = zip(trajectory.labels[shown], numbers, strict=True)
-    events.set_xticks(numbers, [f"{shorten(label, 24)}  {number}" for label, number in labels], rotation=90)
+    events.set_xticks(numbers, [f"{plot_text(label, 24)}  {number}" for label, number in labels], rotation=90)
     events.set_xlabel(f"event{_dates(trajectory.times[shown])}")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import textwrap
 from collections import Counter
 from typing import Any
 
@@ -13,7 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
-from recbole_llm_interest.report.plots.style import COLOURS, DARK, MARKERS, MAX_GROUPS, OTHERS, WIDE, shorten
+from recbole_llm_interest.io.escaping import plot_text
+from recbole_llm_interest.report.plots.style import COLOURS, DARK, MARKERS, MAX_GROUPS, OTHERS, WIDE
 from recbole_llm_interest.report.statistics import ItemMap
 
 #: events of the path that is drawn
@@ -43,7 +43,7 @@ def draw_map(items: ItemMap, width: float) -> Figure:
     if items.path:
         _draw_path(whole, items.coordinates[items.path[-_PATH_EVENTS:]], 8 if is_narrow else 11)
         steps = enumerate(items.labels[-_PATH_EVENTS:], start=1)
-        legend = "\n".join(f"{number}  {shorten(label, 44)}" for number, label in steps)
+        legend = "\n".join(f"{number}  {plot_text(label, 44)}" for number, label in steps)
         figure.supxlabel(legend, x=0.02, ha="left", fontsize=8)
     whole.set_xlabel(items.axes[0])
     whole.set_ylabel(items.axes[1])
@@ -66,7 +66,7 @@ def _draw_category(axes: Axes, items: ItemMap, index: int, name: str, members: N
     dots = items.coordinates[members]
     _scatter(axes, items.coordinates, s=2, color="0.82", linewidth=0)
     _scatter(axes, dots, s=8, **{**_dots(index, name), "edgecolors": DARK})
-    axes.set_title(f"{textwrap.fill(shorten(name, 34), 19)} ({len(dots):,})", fontsize=8, pad=2)
+    axes.set_title(f"{plot_text(name, 34, width=19)} ({len(dots):,})", fontsize=8, pad=2)
     _hide_ticks(axes)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -25,19 +26,17 @@ MARKERS = ["o", "^", "s", "D", "v", "P", "X"]
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Set matplotlib's style: small text, letters as outlines, and files that are equal for equal figures."""
-    with mpl.rc_context({
+    """Set matplotlib's style: small text, letters as outlines, and files that are equal for equal figures.
+
+    Letters that the font lacks are drawn as boxes, without a warning for each.
+    """
+    with warnings.catch_warnings(), mpl.rc_context({
         "font.size": 9, "axes.titlesize": 9, "axes.labelsize": 9, "xtick.labelsize": 8, "ytick.labelsize": 8,
         "axes.spines.top": False, "axes.spines.right": False, "hatch.linewidth": 0.5,
-        "svg.fonttype": "path", "svg.hashsalt": "report",
+        "svg.fonttype": "path", "svg.hashsalt": "report", "text.usetex": False,
     }):  # fmt: skip
+        warnings.filterwarnings("ignore", "Glyph ")
         yield
-
-
-def shorten(text: str, length: int) -> str:
-    """Text on one line, cut with an ellipsis at ``length``; matplotlib would typeset what is between dollar signs."""
-    text = " ".join(text.split())
-    return (text if len(text) <= length else f"{text[: length - 1].rstrip()}…").replace("$", r"\$")
 
 
 def set_title(axes: Axes, title: str) -> None:

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from recbole_llm_interest.io.escaping import plot_text
 from recbole_llm_interest.report.plots.style import DARK, PALE, WARM, WIDE, set_title
 
 
@@ -27,7 +28,7 @@ def draw_training(
     figure, panels = _panels(len(losses) + bool(valid), width)
     for panel, (name, values) in zip(panels, losses.items(), strict=False):
         _curve(panel, range(1, len(values) + 1), values)
-        set_title(panel, f"loss: {name}")
+        set_title(panel, f"loss: {plot_text(name, 24)}")
     if valid:
         _validation(panels[len(losses)], valid, metric)
     return figure
@@ -51,7 +52,7 @@ def _validation(panel: Axes, valid: Sequence[Sequence[float]], metric: str) -> N
     _curve(panel, epochs, scores)
     best = int(np.argmax(scores))
     panel.plot(epochs[best], scores[best], "*", color=WARM, markersize=13, markeredgecolor="white", zorder=4)
-    set_title(panel, f"validation {metric}")
+    set_title(panel, f"validation {plot_text(metric, 24)}")
     panel.set_xlabel(f"epoch (star: best, {scores[best]:.4f}\nat epoch {epochs[best]:.0f})")
 
 
