@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import atexit
+import os
+import shutil
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+# the index of manifests of what tests write, also of the processes that they start, is not this user's
+os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="state-")
+atexit.register(shutil.rmtree, os.environ["XDG_STATE_HOME"], ignore_errors=True)
 
 SUBJECTS = ("space", "whales", "bread", "chess", "volcanoes", "tango", "vaccines", "castles")
 #: a model of a few thousand parameters that learns in a second or two that each item follows from the last one

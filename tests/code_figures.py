@@ -62,6 +62,7 @@ READS = {
     ("distributed", "(folder / 'result').read_bytes"): "a folder of this process, which others cannot write to",
     ("distributed", "path.read_bytes"): "a folder of this process, which others cannot write to",
     ("io.files", "os.open"): "locks a file, and reads nothing",
+    ("io.manifest", "os.open"): "a manifest, for appending under a lock",
     ("io.files", "os.fdopen"): "a temporary file, for writing",
     ("patches.security", "np.load"): "RecBole names the file, without pickles",
     ("patches.security", "pickle.load"): "a file that RecBole opened, only if allow_pickle is set",

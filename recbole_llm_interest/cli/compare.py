@@ -18,11 +18,12 @@ from typing import Any
 
 from recbole_llm_interest.cli.common import exit_code, file_option, parse_arguments, settings_parser, show
 from recbole_llm_interest.evaluation.results import RunResult, read_results
-from recbole_llm_interest.evaluation.table import as_table, draw_comparison, table_path, write_comparison
+from recbole_llm_interest.evaluation.table import as_table, draw_comparison, table_files, table_path, write_comparison
 from recbole_llm_interest.evaluation.variants import Variant, read_variants
 from recbole_llm_interest.io.config_files import named_models, read_config_files
 from recbole_llm_interest.io.escaping import one_line
 from recbole_llm_interest.io.files import exclusive_lock
+from recbole_llm_interest.io.manifest import record_made_from, source_of
 from recbole_llm_interest.training.comparison import run
 
 _logger = logging.getLogger(__name__)
@@ -100,7 +101,9 @@ def _compare(options: argparse.Namespace, overrides: dict[str, Any], table: _Tab
     def write(result: RunResult) -> None:
         by_run[result.variant, result.seed] = result
         table.results[:] = by_run.values()
-        table.files[:] = write_comparison(table.results, table.path or _path_beside_checkpoint(table.results[0]))
+        path = table.path or _path_beside_checkpoint(table.results[0])
+        record_made_from(source_of(Path(result.checkpoint), result.dataset), "table", table_files(path))
+        table.files[:] = write_comparison(table.results, path)
 
     run(
         _variants(options),

@@ -22,10 +22,16 @@ from recbole_llm_interest.cli.common import exit_code, parse_arguments, settings
 from recbole_llm_interest.content.encoding_job import Partition
 from recbole_llm_interest.content.pipeline import collect_features
 from recbole_llm_interest.content.summary import EncodingSummary
-from recbole_llm_interest.data.dataset_files import catalogue_from_config, feature_cache, read_interaction_tokens
+from recbole_llm_interest.data.dataset_files import (
+    catalogue_from_config,
+    feature_cache,
+    read_interaction_tokens,
+    record_features,
+)
 from recbole_llm_interest.errors import DataError
 from recbole_llm_interest.io.config_files import named_models, read_config_files
 from recbole_llm_interest.io.escaping import json_text, markdown_cell, one_line
+from recbole_llm_interest.io.files import data_set_in_use
 from recbole_llm_interest.settings import ContentSettings, read_settings
 from recbole_llm_interest.training.config import configure
 
@@ -52,7 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options, overrides = parse_arguments(parser, arguments)
         config = configure("LLMInterest", options.dataset, options.config_files, overrides)
         _warn_of_other_models(options.config_files)
-        summaries = encode_dataset(config)
+        with data_set_in_use(Path(config["data_path"])):
+            summaries = encode_dataset(config)
         if summaries is None:
             return  # another process of torchrun prints the summary
         settings = read_settings(ContentSettings, config)
@@ -93,6 +100,7 @@ def encode_dataset(config: Config) -> list[EncodingSummary] | None:
     """
     settings = read_settings(ContentSettings, config)
     cache = feature_cache(config, settings)
+    record_features(config, settings)
     partition = None
     if torch.distributed.is_torchelastic_launched():
         # The timeout is long because processes wait for the slowest one at the end.

@@ -15,7 +15,7 @@ from recbole_llm_interest.evaluation.results import RunResult, read_results
 from recbole_llm_interest.export.saving import Written, write_programs
 from recbole_llm_interest.io.escaping import one_line
 from recbole_llm_interest.recommender import Recommender
-from recbole_llm_interest.recommender.loading import load_trained
+from recbole_llm_interest.recommender.loading import Trained, checkpoint_in_use, load_trained
 
 _DESCRIPTION = """
 Write a trained model to a folder in the layout of the Hugging Face Hub, with its model card, and as programs that run
@@ -34,10 +34,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if folder.exists() and not folder.is_dir():
             raise SettingsError(f"command line: --output={folder} is a file: give a folder")
         result = _find_result(checkpoint, options.table)
-        trained = load_trained(checkpoint, {"use_gpu": False, **overrides})  # programs are exported for the CPU
-        targets = ["torch", "onnx"] if options.onnx else ["torch"]
-        programs = write_programs(trained.model, trained.max_length, folder / "programs", k=options.k, targets=targets)
-        files = Recommender(trained).save_pretrained(folder, result=result, license=options.license)
+        settings = {"use_gpu": False, **overrides}  # programs are exported for the CPU
+        with checkpoint_in_use(checkpoint, settings):
+            trained = load_trained(checkpoint, settings)
+            programs = _write_programs(trained, folder / "programs", options)
+            files = Recommender(trained).save_pretrained(folder, result=result, license=options.license)
         if result is None:
             show("the card has no test result: give the comparison's JSON file by --table", sys.stderr)
         show(_table(programs))
@@ -46,6 +47,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         show(f"\nmodel: {shown} ({size:.1f} MB), card: {shown}/README.md | programs: {shown}/programs")
 
     return exit_code(job, kept="each file is complete, the previous or the new one; the same command writes them all")
+
+
+def _write_programs(trained: Trained, folder: Path, options: argparse.Namespace) -> list[Written]:
+    targets = ["torch", "onnx"] if options.onnx else ["torch"]
+    model, source = trained.model, trained.source
+    return write_programs(model, trained.max_length, folder, k=options.k, targets=targets, source=source)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from recbole_llm_interest.errors import RequestError, SettingsError
 from recbole_llm_interest.io.escaping import json_text, markdown_cell, one_line
 from recbole_llm_interest.io.opening import FileKind, parse_json, read_lines
 from recbole_llm_interest.recommender import Recommender, UserState
+from recbole_llm_interest.recommender.loading import checkpoint_in_use
 
 #: interests and parts of an explanation that are printed
 _INTERESTS = 5
@@ -35,20 +37,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options, overrides = parse_arguments(parser, arguments)
         if options.pool and options.candidates is not None:
             raise SettingsError("command line: --pool and --candidates exclude each other: give one of them")
-        is_folder = Path(options.checkpoint).is_dir()
-        load = Recommender.from_pretrained if is_folder else Recommender.load
-        recommender = load(options.checkpoint, **overrides)
-        if options.pool:
-            recommender.add_pool(options.pool, _read_pool(Path(options.pool)))
-        state = _read_state(recommender, options)
-        answer = _answer(recommender, state, options)
-        if options.save_state:
-            recommender.save(state, options.save_state)
+        with _data_in_use(options, overrides):
+            answer = _recommend(options, overrides)
         show(json_text(answer, ascii_only=True) if options.json else _as_text(answer))
         if options.save_state and not options.json:
             show(f"\nstate: {one_line(options.save_state)}")
 
     return exit_code(job, kept="nothing was changed")
+
+
+def _data_in_use(options: argparse.Namespace, overrides: dict[str, Any]) -> AbstractContextManager[None]:
+    """Hold the data set while a state is made from it and written."""
+    if options.save_state and not Path(options.checkpoint).is_dir():
+        return checkpoint_in_use(Path(options.checkpoint), overrides)
+    return nullcontext()
+
+
+def _recommend(options: argparse.Namespace, overrides: dict[str, Any]) -> dict[str, Any]:
+    """What the command prints, as plain values. The state is saved if that is asked for."""
+    load = Recommender.from_pretrained if Path(options.checkpoint).is_dir() else Recommender.load
+    recommender = load(options.checkpoint, **overrides)
+    if options.pool:
+        recommender.add_pool(options.pool, _read_pool(Path(options.pool)))
+    state = _read_state(recommender, options)
+    answer = _answer(recommender, state, options)
+    if options.save_state:
+        recommender.save(state, options.save_state)
+    return answer
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from recbole_llm_interest.cli.common import bare_parser, exit_code, parse_arguments, show
 from recbole_llm_interest.errors import SettingsError
 from recbole_llm_interest.io.escaping import one_line
+from recbole_llm_interest.io.manifest import record_made_from, source_of
+from recbole_llm_interest.recommender.loading import checkpoint_in_use
 from recbole_llm_interest.report.assembly import ModelOptions, assemble
-from recbole_llm_interest.report.page import write_report
+from recbole_llm_interest.report.page import report_files, write_report
 
 _DESCRIPTION = """
 Write one HTML file that works offline, and its figures as PNG. A table gives training curves, metrics against
@@ -30,15 +33,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def job() -> None:
         options, overrides = parse_arguments(parser, arguments)
         _check(options, overrides)
-        shown = ModelOptions(options.user, options.titles, options.category, options.events, options.map)
-        report = assemble(_path(options.checkpoint), _path(options.table), overrides, shown)
-        source = Path(options.checkpoint or options.table)
-        folder = _path(options.output) or source.with_name(f"report-{source.stem}")
-        title = f"LLMInterest on {report.facts['data set']}"
-        page, *pictures = write_report(folder, title, report.facts, report.sections, report.absent)
+        checkpoint = _path(options.checkpoint)
+        with checkpoint_in_use(checkpoint, overrides) if checkpoint else nullcontext():
+            page, *pictures = _write(options, overrides)
         show(f"report: {one_line(page)} | pictures: {', '.join(map(one_line, pictures))}")
 
     return exit_code(job, kept="no report was written, or the previous one is unchanged")
+
+
+def _write(options: argparse.Namespace, overrides: dict[str, Any]) -> list[Path]:
+    shown = ModelOptions(options.user, options.titles, options.category, options.events, options.map)
+    report = assemble(_path(options.checkpoint), _path(options.table), overrides, shown)
+    source = Path(options.checkpoint or options.table)
+    folder = _path(options.output) or source.with_name(f"report-{source.stem}")
+    dataset = report.facts["data set"]
+    record_made_from(report.source or source_of(source, dataset), "report", report_files(folder, report.sections))
+    return write_report(folder, f"LLMInterest on {dataset}", report.facts, report.sections, report.absent)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -17,7 +17,12 @@ from torch import Tensor
 from recbole_llm_interest.content.event_times import time_feature
 from recbole_llm_interest.content.features import Content, control
 from recbole_llm_interest.content.pipeline import collect_content
-from recbole_llm_interest.data.dataset_files import catalogue_from_config, check_interaction_file, feature_cache
+from recbole_llm_interest.data.dataset_files import (
+    catalogue_from_config,
+    check_interaction_file,
+    feature_cache,
+    record_features,
+)
 from recbole_llm_interest.data.event_counts import count_training_events
 from recbole_llm_interest.errors import DataError, SettingsError
 from recbole_llm_interest.settings import ContentSettings, ModelSettings, read_settings
@@ -61,6 +66,7 @@ class LLMInterestDataset(SequentialDataset):
         super().__init__(config)
         self.item_list_field = f"{self.iid_field}{config['LIST_SUFFIX']}"
         self.next_item_list_field = f"next_{self.item_list_field}"
+        record_features(config, settings)
         self.neighbour_cache = feature_cache(config, settings) / "neighbours"
         self.item_content = self._content("item", self.iid_field, settings)
         self.user_content = self._content("user", self.uid_field, settings)

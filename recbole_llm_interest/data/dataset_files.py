@@ -12,12 +12,20 @@ from recbole.config import Config
 from recbole_llm_interest.content.catalogue import Catalogue, read_catalogue, read_column
 from recbole_llm_interest.errors import DataError
 from recbole_llm_interest.io.atomic_files import AtomicFormat, format_columns, read_atomic_file, read_header
+from recbole_llm_interest.io.manifest import Artifact, absolute, record_beside
 from recbole_llm_interest.settings import ContentSettings
 
 
 def feature_cache(config: Config, settings: ContentSettings) -> Path:
     """Return the folder of a data set's encoded features."""
     return Path(settings.feature_cache or Path(config["checkpoint_dir"]) / "features") / config["dataset"]
+
+
+def record_features(config: Config, settings: ContentSettings) -> None:
+    """Record the folder of a data set's encoded features before something is written to it."""
+    cache, data_path = feature_cache(config, settings), Path(config["data_path"])
+    folder = Artifact(absolute(cache), "features", config["dataset"], absolute(data_path))
+    record_beside([Path(config["checkpoint_dir"]), cache.parent], [folder])
 
 
 def catalogue_from_config(config: Config, kind: str, settings: ContentSettings) -> Catalogue:

@@ -89,6 +89,15 @@ def write_comparison(results: Sequence[RunResult], path: Path) -> list[Path]:
     return [markdown, latex, data]
 
 
+def table_files(path: Path) -> list[Path]:
+    """Return the files that a table and its plot may have.
+
+    Args:
+        path: as for ``table_path``.
+    """
+    return [table_path(path, suffix) for suffix in _SUFFIXES]
+
+
 def draw_comparison(results: Sequence[RunResult], path: Path) -> Path:
     """Draw the metric that chose the first variant's best epochs as a PNG file.
 

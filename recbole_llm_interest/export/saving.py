@@ -19,11 +19,13 @@ from recbole_llm_interest.export.programs import Program, programs_of
 from recbole_llm_interest.export.targets import EXPORT_TARGETS, ExportTarget, Run
 from recbole_llm_interest.export.tracing import trace
 from recbole_llm_interest.io.files import write_atomically
+from recbole_llm_interest.io.manifest import Artifact, record_made_from
 from recbole_llm_interest.model.llm_interest import LLMInterest
 from recbole_llm_interest.training.environment_info import environment_info
 
 #: largest difference between a program and the model that rounding explains
 _TOLERANCE = 1e-5
+_DESCRIPTION = "programs.json"
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,13 @@ class Written:
 
 
 def write_programs(
-    model: LLMInterest, max_length: int, folder: Path, *, k: int | None = None, targets: Sequence[str] = ("torch",)
+    model: LLMInterest,
+    max_length: int,
+    folder: Path,
+    *,
+    k: int | None = None,
+    targets: Sequence[str] = ("torch",),
+    source: Artifact | None = None,
 ) -> list[Written]:
     """Write every program of a model, and ``programs.json``, which describes their inputs and outputs.
 
@@ -52,6 +60,7 @@ def write_programs(
         folder: is created if it does not exist.
         k: number of best items that a program scores; None for all items.
         targets: names of ``EXPORT_TARGETS``.
+        source: checkpoint of the model, beside which the files are recorded.
 
     Returns:
         The programs of the first target, then those of the next.
@@ -65,19 +74,13 @@ def write_programs(
     formats = [EXPORT_TARGETS[name]() for name in targets]
     _check_packages(formats)
     programs = programs_of(model, k)
+    if source is not None:
+        files = [_path(folder, name, target) for target in formats for name in programs]
+        record_made_from(source, "export", [*files, folder / _DESCRIPTION])
     runs = _write_all(programs, formats, max_length, folder)
-    written = []
-    for target, run in zip(formats, runs, strict=True):
-        with torch.no_grad():
-            differences = largest_differences(run, model, max_length)
-        written += [Written(name, _path(folder, name, target), value) for name, value in differences.items()]
-    for one in written:
-        if not one.difference <= _TOLERANCE:
-            raise ExportError(
-                f"{one.file} differs from the model by {one.difference:.3g}: do not use it, and report it"
-            )
+    written = _compare(formats, runs, model, max_length, folder)
     description = json.dumps(_describe(programs, model, max_length, written), indent=1, ensure_ascii=False) + "\n"
-    write_atomically(folder / "programs.json", lambda file: file.write(description.encode()))
+    write_atomically(folder / _DESCRIPTION, lambda file: file.write(description.encode()))
     return written
 
 
@@ -97,6 +100,31 @@ def _check_packages(targets: Sequence[ExportTarget]) -> None:
                 raise ExportError(
                     f"{target.suffix} programs need the package {package}: pip install 'recbole_llm_interest[export]'"
                 )
+
+
+def _compare(
+    targets: Sequence[ExportTarget],
+    runs: Sequence[dict[str, Run]],
+    model: LLMInterest,
+    max_length: int,
+    folder: Path,
+) -> list[Written]:
+    """Compare the programs that were read back with the model.
+
+    Raises:
+        ExportError: one differs by more than rounding errors.
+    """
+    written = []
+    for target, run in zip(targets, runs, strict=True):
+        with torch.no_grad():
+            differences = largest_differences(run, model, max_length)
+        written += [Written(name, _path(folder, name, target), value) for name, value in differences.items()]
+    for one in written:
+        if not one.difference <= _TOLERANCE:
+            raise ExportError(
+                f"{one.file} differs from the model by {one.difference:.3g}: do not use it, and report it"
+            )
+    return written
 
 
 def _write_all(

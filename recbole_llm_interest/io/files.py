@@ -131,11 +131,16 @@ def _write_and_rename(path: Path, write: Callable[[BinaryIO], object]) -> None:
         if isinstance(error, RuntimeError) and isinstance(error.__context__, OSError | KeyboardInterrupt):
             raise error.__context__ from None
         raise
-    folder = os.open(path.parent, os.O_RDONLY)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names of new and removed files in a folder durable."""
+    handle = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(folder)  # makes the new name durable, too
+        os.fsync(handle)
     finally:
-        os.close(folder)
+        os.close(handle)
 
 
 def _create_temporary(path: Path) -> tuple[int, str]:

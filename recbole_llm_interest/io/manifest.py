@@ -14,14 +14,14 @@ import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import TypeAdapter
 
 from recbole_llm_interest.errors import DataError, StorageError
-from recbole_llm_interest.io.files import storage_error, write_atomically
+from recbole_llm_interest.io.files import storage_error, sync_folder, write_atomically
 from recbole_llm_interest.io.opening import FileKind, parse_json, read_bytes
 
 #: name of a manifest in ``checkpoint_dir``
@@ -93,13 +93,44 @@ def record(folder: Path, artifacts: Iterable[Artifact], hint: str = "") -> None:
         StorageError: the manifest cannot be written.
     """
     manifest = absolute(folder / MANIFEST)
+    lines = [_line(artifact) for artifact in artifacts]
     try:
-        _append(manifest, [_line(artifact) for artifact in artifacts])
+        _append(manifest, lines)
     except OSError as error:
-        raise storage_error(manifest, error, hint) from error
+        if not set(lines) <= set(_lines_of(manifest)):
+            raise storage_error(manifest, error, hint) from error
     if index := index_file():
         with suppress(OSError):  # without an index, a manifest is found by its checkpoint_dir alone
             _append(index, [json.dumps(str(manifest)).encode()])
+
+
+def record_run(config: Any, kind: Kind, paths: Iterable[Path]) -> None:
+    """Record what a run is about to write, in the manifest of its ``checkpoint_dir``.
+
+    Args:
+        config: RecBole's configuration of the run.
+        kind: of the files.
+        paths: of the files.
+
+    Raises:
+        StorageError: the manifest cannot be written.
+    """
+    dataset, data_path, model = config["dataset"], absolute(Path(config["data_path"])), str(config["model"])
+    artifacts = [Artifact(absolute(path), kind, dataset, data_path, model) for path in paths]
+    record(Path(config["checkpoint_dir"]), artifacts, "set checkpoint_dir to another folder")
+
+
+def record_made_from(source: Artifact, kind: Kind, paths: Sequence[Path]) -> None:
+    """Record what is about to be made from another artefact, beside that artefact or, if not there, beside itself.
+
+    Args:
+        source: such as a checkpoint.
+        kind: of the files.
+        paths: of the files.
+    """
+    if paths:
+        made = [replace(source, path=absolute(path), kind=kind, run=str(source.path)) for path in paths]
+        record_beside([source.path.parent, made[0].path.parent], made)
 
 
 def record_beside(folders: Sequence[Path], artifacts: Sequence[Artifact]) -> None:
@@ -110,13 +141,19 @@ def record_beside(folders: Sequence[Path], artifacts: Sequence[Artifact]) -> Non
     for folder in folders:
         with suppress(StorageError):
             return record(folder, artifacts)
-    for artifact in artifacts:
+    for artifact in filter(_can_be_written, artifacts):
         logging.getLogger(__name__).warning(
             "%s is in no manifest, because %s cannot be written: the forget command will not know of it",
             artifact.path,
             folders[0] / MANIFEST,
         )
     return None
+
+
+def _can_be_written(artifact: Artifact) -> bool:
+    """Whether writing it may succeed; if not, there is no need to say that it is not recorded."""
+    existing = next(path for path in (artifact.path, *artifact.path.parents) if os.path.lexists(path))
+    return os.access(existing, os.W_OK)
 
 
 def read(manifest: Path) -> list[Artifact]:
@@ -163,18 +200,37 @@ def known_manifests() -> list[Path]:
     return found
 
 
+def find_record(path: Path) -> Artifact | None:
+    """Return what is recorded of a file: the last record, of this user's manifests or that beside it; None without."""
+    return _find(absolute(path), [absolute(path).with_name(MANIFEST), *known_manifests()])
+
+
+def source_of(path: Path, dataset: str) -> Artifact:
+    """Return the record of a file that others are made from, or one that only says the name of its data set.
+
+    Args:
+        path: such as a checkpoint.
+        dataset: the name that it states itself.
+    """
+    return find_record(path) or Artifact(absolute(path), "checkpoint", dataset, None)
+
+
+def _find(wanted: Path, manifests: Iterable[Path]) -> Artifact | None:
+    for manifest in manifests:
+        with suppress(DataError):
+            for artifact in reversed(read(manifest)):
+                if artifact.path == wanted:
+                    return artifact
+    return None
+
+
 def recorded_data_path(checkpoint: Path) -> Path | None:
     """Return the ``data_path`` that a checkpoint was trained with, if this user trained it; None if that is unknown.
 
     A checkpoint itself does not say it: a file must not name what else is read.
     """
-    path = absolute(checkpoint)
-    for manifest in known_manifests():
-        with suppress(DataError):
-            for artifact in reversed(read(manifest)):
-                if artifact.path == path and artifact.data_path is not None:
-                    return artifact.data_path.parent
-    return None
+    found = _find(absolute(checkpoint), known_manifests())
+    return None if found is None or found.data_path is None else found.data_path.parent
 
 
 def _line(artifact: Artifact) -> bytes:
@@ -208,11 +264,7 @@ def _append(path: Path, lines: Iterable[bytes]) -> None:
         if os.write(handle, data) < len(data):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         os.fsync(handle)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sync_folder(path.parent)
 
 
 @contextmanager

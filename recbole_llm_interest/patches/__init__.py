@@ -22,6 +22,7 @@ PATCHES = (
     data.load_configured_columns,
     data.replace_atomic_file_reader,
     data.log_filtered_interactions,
+    data.record_saved_data_sets,
     training.disable_unused_negative_sampling,
     training.fix_pop_counts,
     data.sort_by_float64_timestamps,

@@ -10,6 +10,7 @@ import pandas as pd
 
 from recbole_llm_interest.errors import DataError
 from recbole_llm_interest.io.atomic_files import AtomicFormat, read_atomic_file, read_header
+from recbole_llm_interest.io.manifest import record_run
 
 
 def load_configured_columns() -> None:
@@ -108,6 +109,32 @@ def _register_field(dataset: Any, frame: pd.DataFrame, field: str, kind: str, so
         at_most = (dataset.config["seq_len"] or {}).get(field, longest)
         frame[field] = [values[:at_most] for values in frame[field]]
         dataset.field2seqlen[field] = min(longest, at_most)
+
+
+def record_saved_data_sets() -> None:
+    """Record the data sets and data loaders that RecBole saves with all ids, before it does (no upstream issue).
+
+    Only with ``save_dataset`` or ``save_dataloaders``. Not needed where nobody has to find them again.
+    """
+    import recbole.data
+    from recbole.data.dataset import Dataset
+
+    save, save_loaders = Dataset.save, recbole.data.utils.save_split_dataloaders
+
+    def save_data_set(self: Any) -> None:
+        record_run(self.config, "saved data set", [_saved(self.config, type(self).__name__)])
+        save(self)
+
+    def save_split_dataloaders(config: Any, dataloaders: Any) -> None:
+        record_run(config, "saved data set", [_saved(config, f"for-{config['model']}-dataloader")])
+        save_loaders(config, dataloaders)
+
+    Dataset.save = save_data_set
+    recbole.data.save_split_dataloaders = recbole.data.utils.save_split_dataloaders = save_split_dataloaders
+
+
+def _saved(config: Any, what: str) -> Path:
+    return Path(config["checkpoint_dir"]) / f"{config['dataset']}-{what}.pth"
 
 
 def log_filtered_interactions() -> None:

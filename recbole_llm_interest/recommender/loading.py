@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +18,8 @@ from recbole_llm_interest.content.event_times import time_unit
 from recbole_llm_interest.content.text_template import text_writer
 from recbole_llm_interest.data.dataset_files import catalogue_from_config, read_histories
 from recbole_llm_interest.errors import CheckpointError
+from recbole_llm_interest.io.files import data_set_in_use
+from recbole_llm_interest.io.manifest import Artifact, Kind, absolute, record_made_from
 from recbole_llm_interest.model.entity_encoder import EntityEncoder
 from recbole_llm_interest.model.llm_interest import LLMInterest
 from recbole_llm_interest.recommender.encoding import ContentReader
@@ -65,6 +67,7 @@ class Trained:
         user_reader: encodes the content of new users; None if the model has no content of users.
         recorded: gives items and times of the recorded events of each of several users.
         origin: of the model; None if it is unknown.
+        source: the file that it was loaded from, as manifests record it; None if it was not loaded.
 
     Example:
         >>> load_trained(checkpoint, {}).origin.counts
@@ -81,11 +84,17 @@ class Trained:
     user_reader: ContentReader | None
     recorded: Callable[[Sequence[str]], list[tuple[list[str], list[float]]]]
     origin: Origin | None = None
+    source: Artifact | None = None
 
     @property
     def time_unit(self) -> Literal["s", "ms"] | None:
         """Unit of event times since 1970; None if they are on another scale, or unknown."""
         return None if self.origin is None else self.origin.time_unit
+
+    def record(self, kind: Kind, paths: Sequence[Path]) -> None:
+        """Record files that are about to be made from it; none if it was not loaded from a file."""
+        if self.source is not None:
+            record_made_from(self.source, kind, paths)
 
 
 def load_trained(checkpoint: Path, settings: dict[str, Any]) -> Trained:
@@ -115,7 +124,25 @@ def load_trained(checkpoint: Path, settings: dict[str, Any]) -> Trained:
         )
     restore_model(model, saved)
     counts = {"users": len(users) - 1, "items": len(items) - 1, "events": events}
-    return _trained(config, model, items, users, counts, unit)
+    source = Artifact(absolute(checkpoint), "checkpoint", config["dataset"], absolute(Path(config["data_path"])))
+    return replace(_trained(config, model, items, users, counts, unit), source=source)
+
+
+@contextmanager
+def checkpoint_in_use(checkpoint: Path, settings: dict[str, Any]) -> Iterator[None]:
+    """Hold the data set of a checkpoint while files are made from it; see ``data_set_in_use``.
+
+    Args:
+        checkpoint: as for ``load_trained``.
+        settings: as for ``load_trained``.
+
+    Raises:
+        LLMInterestError: as ``read_configuration``.
+        StorageError: users or items are being removed from the data set.
+    """
+    _, config = read_configuration(checkpoint, settings)
+    with data_set_in_use(Path(config["data_path"])):
+        yield
 
 
 def _trained(

@@ -10,6 +10,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from torch import Tensor
 
 from recbole_llm_interest.content.features import Conditioning, Content, Features
 from recbole_llm_interest.errors import CheckpointError, LLMInterestError, SettingsError
+from recbole_llm_interest.io.manifest import Artifact, source_of
 from recbole_llm_interest.model.build import SavedTables
 from recbole_llm_interest.model.former_names import current_name
 from recbole_llm_interest.model.llm_interest import LLMInterest
@@ -83,8 +85,14 @@ def read_pretrained(
         item_reader=content_reader("item", fields["item"], content, model.item_encoder, fingerprints["item"]),
         user_reader=content_reader("user", fields["user"], content, model.user_encoder, fingerprints["user"]),
         recorded=lambda users: [([], []) for _ in users],
+        source=_source(folder, config["dataset"]),
         origin=Origin(config["dataset"], config["counts"], fields, config["settings"], config.get("time_unit")),
     )
+
+
+def _source(folder: Path, dataset: str) -> Artifact:
+    """The record of a folder that this user exported; of others, only the name of the data set is known."""
+    return replace(source_of(folder / CONFIG, dataset), kind="export")
 
 
 def _read_vocabulary(folder: Path, hashes: Mapping[str, Any]) -> list[str]:

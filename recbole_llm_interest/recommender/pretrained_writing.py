@@ -12,9 +12,11 @@ from torch import Tensor
 
 import recbole_llm_interest
 from recbole_llm_interest.errors import RequestError
+from recbole_llm_interest.evaluation.results import RunResult
 from recbole_llm_interest.io.files import write_atomically
 from recbole_llm_interest.model.entity_encoder import EntityEncoder
 from recbole_llm_interest.model.llm_interest import LLMInterest
+from recbole_llm_interest.recommender.card import model_card
 from recbole_llm_interest.recommender.folder_format import (
     CARD,
     CONFIG,
@@ -28,13 +30,14 @@ from recbole_llm_interest.recommender.folder_format import (
 from recbole_llm_interest.recommender.loading import Origin, Trained
 
 
-def write_pretrained(trained: Trained, folder: Path, card: str) -> list[Path]:
+def write_pretrained(trained: Trained, folder: Path, result: RunResult | None, license: str) -> list[Path]:  # noqa: A002
     """Write a trained model and what serving it needs, and return the files.
 
     Args:
         trained: from ``load_trained`` or ``read_pretrained``.
         folder: is created if it does not exist; other files in it stay.
-        card: the model card, Markdown with YAML front matter.
+        result: of the training run, for the model card.
+        license: for the model card.
 
     Raises:
         RequestError: it is unknown what the model was trained on.
@@ -49,11 +52,12 @@ def write_pretrained(trained: Trained, folder: Path, card: str) -> list[Path]:
         FEATURES: save(_features_of(trained.model)),
         VOCABULARY: json.dumps(trained.tokens, ensure_ascii=False).encode(),
         TEXTS: json.dumps(texts, ensure_ascii=False).encode(),
-        CARD: card.encode(),
+        CARD: model_card(trained, result, license).encode(),
     }
     hashes = {name: hashlib.sha256(data).hexdigest() for name, data in parts.items() if name != CARD}
     config = {**_describe(trained, trained.origin), "sha256": hashes}
     parts[CONFIG] = json.dumps(config, indent=1, ensure_ascii=False).encode()
+    trained.record("export", [folder / name for name in parts])
     for name, data in parts.items():
         write_atomically(folder / name, lambda file, data=data: file.write(data), "name another folder")  # type: ignore[misc]
     return [folder / name for name in parts]

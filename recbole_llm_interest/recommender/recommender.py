@@ -11,7 +11,6 @@ import torch
 
 from recbole_llm_interest.evaluation.results import RunResult
 from recbole_llm_interest.recommender import inputs
-from recbole_llm_interest.recommender.card import model_card
 from recbole_llm_interest.recommender.catalog_updates import CatalogUpdates
 from recbole_llm_interest.recommender.explanation import Explanation, explain
 from recbole_llm_interest.recommender.forecast import Forecast, forecast
@@ -122,7 +121,7 @@ class Recommender:
             Recommender(items=8, users=0, dataset='tiny')
         """
         self._changes.refuse_unless_unchanged()
-        return write_pretrained(self._trained, Path(folder), model_card(self._trained, result, license))
+        return write_pretrained(self._trained, Path(folder), result, license)
 
     def start(
         self, user: Id | Ids | None = None, *, profile: Profiles = None, history: Histories = None, at: Times = None
@@ -174,6 +173,7 @@ class Recommender:
             StorageError: the file cannot be written; a former file of that name stays intact.
         """
         inputs.check_state(state, self.version, "save")
+        self._trained.record("user state", [Path(path)])
         save_state(state, Path(path), self.items.tokens, users)
 
     def restore(self, path: str | Path) -> UserState:

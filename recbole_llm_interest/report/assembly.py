@@ -10,6 +10,7 @@ from typing import Any
 from recbole_llm_interest.data.dataset_files import read_item_column
 from recbole_llm_interest.errors import DataError, RequestError
 from recbole_llm_interest.evaluation.results import RunResult, fingerprint, read_results
+from recbole_llm_interest.io.manifest import Artifact
 from recbole_llm_interest.recommender import Recommender
 from recbole_llm_interest.recommender.loading import Trained, load_trained, read_configuration
 from recbole_llm_interest.report import sections
@@ -25,11 +26,13 @@ class Report:
         facts: what it is about, by name.
         sections: in the order of the page.
         absent: for each part that it lacks, one line on how to get it.
+        source: the checkpoint that it is on, as manifests record it; None for a report without a model.
     """
 
     facts: dict[str, str] = field(default_factory=dict)
     sections: list[Section] = field(default_factory=list)
     absent: list[str] = field(default_factory=list)
+    source: Artifact | None = None
 
     def add(self, section: Section | None, otherwise: str) -> None:
         """Add a section, or where it is None the line ``otherwise`` on how to get it."""
@@ -132,6 +135,7 @@ def _add_model(report: Report, checkpoint: Path, overrides: dict[str, Any], opti
     titles = {} if options.titles is None else read_item_column(config, options.titles)
     categories = None if options.category is None else read_item_column(config, options.category)
     trained = load_trained(checkpoint, overrides)
+    report.source = trained.source
     if options.user is not None and options.user not in trained.users:
         raise RequestError(
             f"unknown user {options.user!r}: it is not among the {len(trained.users)} users of the data set"

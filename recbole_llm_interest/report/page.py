@@ -39,21 +39,25 @@ def write_report(
     Raises:
         StorageError: a file cannot be written.
     """
-    page = folder / "report.html"
-    shown, pictures = [], []
-    for section in tqdm(sections, desc="figures", unit="figure", leave=False):
+    page, *pictures = files = report_files(folder, sections)
+    shown = []
+    drawn = tqdm(zip(sections, pictures, strict=True), total=len(pictures), desc="figures", unit="figure", leave=False)
+    for section, picture in drawn:
         with plots.style():
             wide, narrow = section.draw(plots.WIDE), section.draw(plots.NARROW)
-            picture = folder / f"{section.name}.png"
             write_atomically(picture, partial(wide.savefig, format="png", dpi=150), _OTHER_FOLDER)
-            pictures.append(picture)
             shown.append({**vars(section), "wide": _data_url(wide), "narrow": _data_url(narrow)})
     environment = Environment(
         loader=PackageLoader(__package__, "."), autoescape=True, finalize=several_lines, undefined=StrictUndefined
     )
     template = environment.get_template("report.html.j2")
     write_text(page, template.render(title=title, facts=facts, sections=shown, absent=absent), _OTHER_FOLDER)
-    return [page, *pictures]
+    return files
+
+
+def report_files(folder: Path, sections: Sequence[Section]) -> list[Path]:
+    """Return the paths of a report's files: the page, then one picture for each section."""
+    return [folder / "report.html", *(folder / f"{section.name}.png" for section in sections)]
 
 
 def _data_url(figure: Figure) -> str:

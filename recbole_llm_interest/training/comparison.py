@@ -16,7 +16,7 @@ from recbole_llm_interest.distributed import run_in_processes
 from recbole_llm_interest.errors import SettingsError
 from recbole_llm_interest.evaluation.results import RunResult, changed_file
 from recbole_llm_interest.evaluation.variants import Variant
-from recbole_llm_interest.io.files import exclusive_lock
+from recbole_llm_interest.io.files import data_set_in_use, exclusive_lock
 from recbole_llm_interest.training.checkpoint import check_checkpoint_settings, resume_path
 from recbole_llm_interest.training.config import configure, models_and_dataset
 from recbole_llm_interest.training.experiment import run_experiment, supports_distributed_training
@@ -220,7 +220,10 @@ def _execute(
             planned.check_known(result, hashes[key])
     results = []
     resumed = next((planned.state_file for planned in plan if planned.resume is not None), None)
-    with exclusive_lock(resumed, "start a run of its own, without --resume") if resumed else nullcontext():
+    with (
+        data_set_in_use(Path(plan[0].config["data_path"])) if plan else nullcontext(),
+        exclusive_lock(resumed, "start a run of its own, without --resume") if resumed else nullcontext(),
+    ):
         for planned in plan:
             result = finished.get((planned.variant.name, planned.config["seed"]))
             if result is None:

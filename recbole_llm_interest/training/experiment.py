@@ -33,6 +33,8 @@ from recbole_llm_interest.distributed import (
 from recbole_llm_interest.errors import DivergedError, SettingsError
 from recbole_llm_interest.evaluation.results import RunResult
 from recbole_llm_interest.evaluation.variants import Variant
+from recbole_llm_interest.io.files import data_set_in_use
+from recbole_llm_interest.io.manifest import record_run
 from recbole_llm_interest.training.checkpoint import (
     load_matching_checkpoint,
     reserve_checkpoint_path,
@@ -160,9 +162,15 @@ class _Experiment:
                 file = self.trainer.saved_model_file
                 reserved = stack.enter_context(reserve_checkpoint_path(file)) if is_main_process() else file
                 self.trainer.saved_model_file = on_main_process(lambda: reserved)
+                if is_main_process():
+                    self._record(Path(reserved), state_file)
             stack.enter_context(FailureMessages(self.trainer, self.monitor, state_file, saved).explain())
             best = self._fit(state_file, saved)
         return float(best) if best is not None and math.isfinite(best) else None
+
+    def _record(self, checkpoint: Path, state_file: Path | None) -> None:
+        record_run(self.config, "checkpoint", [checkpoint])
+        record_run(self.config, "resume state", [state_file or resume_path(checkpoint)])
 
     def _fit(self, state_file: Path | None, saved: bool) -> float | None:
         if not saved or not ResumableTraining.is_resumable(self.trainer):
@@ -189,7 +197,12 @@ class _Experiment:
 @contextlib.contextmanager
 def _prepare(title: str, config: Config) -> Iterator[_Experiment]:
     """Read the data and build the model. Errors here and in the ``with`` block become one-line errors."""
-    with as_user_error("the settings"), log_to_file(config) as log, as_user_error("the data or the settings", log):
+    with (
+        data_set_in_use(Path(config["data_path"])),
+        as_user_error("the settings"),
+        log_to_file(config) as log,
+        as_user_error("the data or the settings", log),
+    ):
         logger = logging.getLogger()
         config["device"] = process_device(config["device"])
         config["log_wandb"] = config["log_wandb"] and is_main_process()

@@ -6,7 +6,7 @@ import contextlib
 import functools
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from recbole.config import Config
@@ -15,6 +15,7 @@ from recbole.utils import init_logger
 from recbole_llm_interest.distributed import is_main_process
 from recbole_llm_interest.io.escaping import LogFormatter
 from recbole_llm_interest.io.files import is_write_error
+from recbole_llm_interest.io.manifest import record_run
 
 
 @contextlib.contextmanager
@@ -40,6 +41,7 @@ def log_to_file(config: Config) -> Iterator[str]:
         for handler in root.handlers:
             _set_up(handler, is_quiet="state" not in config.external_config_dict)
         files = [handler.baseFilename for handler in root.handlers if isinstance(handler, logging.FileHandler)]
+        _record(config, files)
         yield str(Path(files[0]).relative_to(Path.cwd())) if files else ""
     finally:
         for handler in root.handlers:
@@ -57,6 +59,11 @@ def _set_up(handler: logging.Handler, is_quiet: bool) -> None:
         handler.handleError = _raise_logging_error  # type: ignore[method-assign]
     elif is_quiet:
         handler.setLevel(logging.WARNING)
+
+
+def _record(config: Config, files: Sequence[str]) -> None:
+    for file in map(Path, files):
+        record_run(config, "log", [file, file.with_suffix("")])  # TensorBoard's events are beside the log
 
 
 def _raise_logging_error(record: logging.LogRecord) -> None:

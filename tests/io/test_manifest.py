@@ -17,6 +17,11 @@ from recbole_llm_interest.io.files import data_set_alone, data_set_in_use
 from recbole_llm_interest.io.manifest import MANIFEST, Artifact, drop, known_manifests, read, record, recorded_data_path
 
 
+@pytest.fixture(autouse=True)
+def _own_index(tmp_path_factory, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+
+
 def artifact(folder: Path, name: str, dataset: str = "daily") -> Artifact:
     return Artifact(folder / name, "checkpoint", dataset, folder / "data" / dataset, "Pop")
 
