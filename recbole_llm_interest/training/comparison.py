@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -219,11 +219,7 @@ def _execute(
                 hashes[key] = file_digests(planned.config)
             planned.check_known(result, hashes[key])
     results = []
-    resumed = next((planned.state_file for planned in plan if planned.resume is not None), None)
-    with (
-        data_set_in_use(Path(plan[0].config["data_path"])) if plan else nullcontext(),
-        exclusive_lock(resumed, "start a run of its own, without --resume") if resumed else nullcontext(),
-    ):
+    with _reserved(plan):
         for planned in plan:
             result = finished.get((planned.variant.name, planned.config["seed"]))
             if result is None:
@@ -232,3 +228,15 @@ def _execute(
             on_result(result)
             planned.remove_state(result)
     return results
+
+
+@contextmanager
+def _reserved(plan: Sequence[_Run]) -> Iterator[None]:
+    """Hold the data sets of all runs, and the state of one that is resumed."""
+    with ExitStack() as held:
+        for folder in {Path(planned.config["data_path"]) for planned in plan}:
+            held.enter_context(data_set_in_use(folder))
+        for planned in plan:
+            if planned.resume is not None and planned.state_file is not None:
+                held.enter_context(exclusive_lock(planned.state_file, "start a run of its own, without --resume"))
+        yield
