@@ -71,7 +71,6 @@ READS = {
     ("training.erasure", "torch.load"): "with weights_only",
     ("training.erasure", "path.open"): "a log of this package",
     ("recommender.pretrained", "path.read_bytes"): "a part of an exported folder",
-    ("recommender.state_file", "safe_open"): "a state",
     ("content.media.images", "Image.open"): "an open file of MediaFile",
     ("content.media.audio", "av.open"): "an open file of MediaFile",
     ("content.media.audio", "soundfile.SoundFile"): "an open file of MediaFile",

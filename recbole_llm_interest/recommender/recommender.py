@@ -187,7 +187,7 @@ class Recommender:
             >>> recommender.restore(folder / "state")
             UserState(user='u1', events=1)
         """
-        return load_state(Path(path), self.version, self.items.all_rows, self._live.device)
+        return load_state(Path(path), self.version, self.items.all_rows, self._live.model.tracker)
 
     @torch.no_grad()
     def recommend(

@@ -1,4 +1,8 @@
-"""States on disk: safetensors, with a description as JSON in the file's metadata."""
+"""States on disk: safetensors, with a description as JSON in the file's metadata.
+
+A file is believed only as far as the model goes: each tensor must have the type and the shape that the model's own
+states have, each number be finite and each item one that the file names.
+"""
 
 from __future__ import annotations
 
@@ -6,21 +10,42 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors.torch import save
 from torch import Tensor
 
 from recbole_llm_interest.errors import RequestError, StateError
 from recbole_llm_interest.io.files import write_atomically
-from recbole_llm_interest.model.interest_tracker import InterestState
+from recbole_llm_interest.io.opening import FileKind, parse_json, read_bytes, shown_path
+from recbole_llm_interest.io.tensor_files import parse_tensors
+from recbole_llm_interest.model.interest_tracker import InterestState, InterestTracker
 from recbole_llm_interest.recommender.event_log import EventLog
 from recbole_llm_interest.recommender.user_state import UserState
 
 #: version of the file format; another one is not read
 _FORMAT = 1
+#: a million users of a small model take 2 GB
+_FILE = FileKind("state", StateError, 4 * 2**30, "start from the user's history")
+_REAL = torch.float32
+#: types of a state's tensors
+_DTYPES = {
+    **{"carried": _REAL, "past": _REAL, "interest": _REAL, "user": _REAL},
+    **{"length": torch.int64, "latest": torch.float64, "items": torch.int32, "times": torch.float64},
+}
+
+
+class _Description(BaseModel):
+    """What a file says beside its tensors."""
+
+    model_config = ConfigDict(strict=True)
+
+    format: int
+    model: str
+    users: list[str] = Field(min_length=1)
+    items: list[str | None]
+    is_single: bool | None = None  # files of version 0.1.0 don't say
 
 
 def save_state(state: UserState, path: Path, tokens: Sequence[str], users: Sequence[str | int] | None = None) -> None:
@@ -64,28 +89,30 @@ def save_state(state: UserState, path: Path, tokens: Sequence[str], users: Seque
     write_atomically(path, lambda file: file.write(data), "name another file for the state")
 
 
-def load_state(path: Path, model: str, rows: Mapping[str, int], device: torch.device) -> UserState:
+def load_state(path: Path, model: str, rows: Mapping[str, int], tracker: InterestTracker) -> UserState:
     """Read a state that ``save_state`` wrote.
 
     Args:
         path: of the file.
         model: hash of the model that is to use the state.
         rows: rows of the items in the catalog, by id.
-        device: of the model.
+        tracker: of the model.
 
     Raises:
         StateError: the file is missing, damaged or of another model, or it has items that the catalog lacks.
     """
-    described, tensors = _read(path)
-    if described["format"] != _FORMAT:
-        raise StateError(f"state {path} has format {described['format']}, and this version reads {_FORMAT}")
-    if described["model"] != model:
-        raise StateError(
-            f"state {path} is of another model ({str(described['model'])[:12]}, not {model[:12]}): load the checkpoint "
-            "that made it, or start from the user's history"
-        )
-    row_of = _rows_of(described["items"], rows, path)
-    length, profile = tensors["length"], tensors.get("user")
+    data = read_bytes(path, _FILE)
+    try:
+        described, tensors = _parse(data, model)
+        _check_tensors(tensors, described, tracker)
+    except ValueError as error:
+        raise _FILE.refusal(path, error) from error
+    row_of = _rows_of(described.items, rows, path)
+    items, length, profile = row_of[tensors["items"].long()], tensors["length"], tensors.get("user")
+    is_padding = torch.arange(items.shape[1]) >= length[:, None]
+    if not torch.equal(items == 0, is_padding):
+        raise _FILE.refusal(path, "is damaged: its events are not as many as it says")
+    device = tracker.output.weight.device
     return UserState(
         InterestState(
             tensors["carried"].to(device),
@@ -93,13 +120,100 @@ def load_state(path: Path, model: str, rows: Mapping[str, int], device: torch.de
             None if profile is None else profile.to(device),
         ),
         tensors["interest"].to(device),
-        EventLog.of(row_of[tensors["items"].long()], tensors["times"], length),
+        EventLog.of(items, tensors["times"], length),
         length,
         tensors["latest"],
         model,
-        tuple(described["users"]),
-        described.get("is_single", len(length) == 1),  # files of version 0.1.0 don't say
+        tuple(described.users),
+        len(length) == 1 if described.is_single is None else described.is_single,
     )
+
+
+def _parse(data: bytes, model: str) -> tuple[_Description, dict[str, Tensor]]:
+    """Parse a file. Only what its checksum is of is believed.
+
+    Raises:
+        ValueError: it is damaged, or of another version or model.
+    """
+    tensors, metadata = parse_tensors(data)
+    if "state" not in metadata or "sha256" not in metadata:
+        raise ValueError("is damaged, or this package did not write it")
+    if metadata["sha256"] != _digest(metadata["state"], tensors):
+        raise ValueError("is damaged: its checksum does not match")
+    try:
+        described = parse_json(metadata["state"])
+    except ValueError as error:
+        raise ValueError(f"is damaged: its description is not JSON: {error}") from error
+    if not isinstance(described, dict):
+        raise ValueError("is damaged: it does not describe a state")  # noqa: TRY004  (damage, whatever its type)
+    if described.get("format") != _FORMAT:
+        raise ValueError(f"has format {str(described.get('format'))[:20]}, and this version reads {_FORMAT}")
+    if described.get("model") != model:
+        raise ValueError(f"is of another model ({str(described.get('model'))[:12]}, not {model[:12]})")
+    try:
+        return _Description.model_validate(described), tensors
+    except ValidationError as error:
+        fault = error.errors()[0]
+        place = ".".join(map(str, fault["loc"]))
+        raise ValueError(f"is damaged: {place[:80]}: {fault['msg']}") from error
+
+
+def _check_tensors(tensors: Mapping[str, Tensor], described: _Description, tracker: InterestTracker) -> None:
+    """Check that tensors are those of a state of a model.
+
+    Raises:
+        ValueError: they are not.
+    """
+    users, width = len(described.users), tracker.hidden_size
+    shapes: dict[str, tuple[int | None, ...]] = {
+        **{"carried": (None, users, width), "past": (users, None, width), "items": (users, None)},
+        **{"interest": (users, tracker.output.out_features), "length": (users,), "latest": (users,)},
+    }
+    shapes["times"] = tuple(tensors["items"].shape) if "items" in tensors else ()
+    if tracker.user_to_state is not None:
+        shapes["user"] = (users, tracker.user_to_state.in_features)
+    if tensors.keys() != shapes.keys():
+        raise ValueError(f"is damaged: it has the tensors {', '.join(sorted(tensors))[:200]}")
+    for name, shape in shapes.items():
+        found = tensors[name]
+        is_shape = found.ndim == len(shape) and all(n in (None, m) for n, m in zip(shape, found.shape, strict=True))
+        if found.dtype != _DTYPES[name] or not is_shape:
+            raise ValueError(f"does not fit the model: {name} is {found.dtype} {list(found.shape)}")
+    _check_growth(tensors, tracker)
+    _check_events(tensors, described)
+
+
+def _check_growth(tensors: Mapping[str, Tensor], tracker: InterestTracker) -> None:
+    """Check that the tracker can carry on from the tensors.
+
+    Raises:
+        ValueError: it cannot.
+    """
+    grown, attended = len(tensors["carried"]) - tracker.encoder.initial_size, tensors["past"].shape[1]
+    may_grow = tracker.max_length if tracker.encoder.has_attention else 0
+    may_attend = tracker.max_length if tracker.readout is not None else 0
+    if not 0 <= grown <= may_grow or attended > may_attend:
+        raise ValueError("does not fit the model: it remembers another number of events")
+    for name, values in tensors.items():
+        if _DTYPES[name] == _REAL and not values.isfinite().all():
+            raise ValueError(f"is damaged: {name} has NaN or Inf")
+
+
+def _check_events(tensors: Mapping[str, Tensor], described: _Description) -> None:
+    """Check the items, times and number of events.
+
+    Raises:
+        ValueError: they contradict each other, or are no events.
+    """
+    items, length, times, latest = (tensors[name] for name in ("items", "length", "times", "latest"))
+    if int(length.min()) < 0 or int(length.max()) != items.shape[1]:
+        raise ValueError("is damaged: its events are not as many as it says")
+    if items.numel() and not 0 <= int(items.min()) <= int(items.max()) < len(described.items):
+        raise ValueError("is damaged: it has events of items that it does not name")
+    if len(set(described.items)) < len(described.items):
+        raise ValueError("is damaged: it names an item twice")
+    if times.isinf().any() or latest.isnan().any() or latest.isposinf().any():
+        raise ValueError("is damaged: it has times that are not numbers")
 
 
 def _rows_of(tokens: Sequence[str | None], rows: Mapping[str, int], path: Path) -> Tensor:
@@ -107,29 +221,14 @@ def _rows_of(tokens: Sequence[str | None], rows: Mapping[str, int], path: Path) 
     unknown = [token for token in tokens if token is not None and token not in rows]
     if unknown:
         raise StateError(
-            f"state {path} has item {unknown[0]!r}, which the catalog lacks: add the item, then load again"
+            f"state {shown_path(path)} has item {unknown[0][:80]!r}, which the catalog lacks: add the item, then load "
+            "again"
         )
     return torch.tensor([0 if token is None else rows[token] for token in tokens], dtype=torch.long)
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    if not path.is_file():
-        raise StateError(f"state {path} does not exist")
-    try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
-        is_intact = metadata.get("sha256") == _digest(metadata["state"], tensors)
-        described: dict[str, Any] = json.loads(metadata["state"])
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
-        raise StateError(f"state {path} is damaged, or this package did not write it") from error
-    if not is_intact:
-        raise StateError(f"state {path} is damaged: its checksum does not match")
-    return described, tensors
-
-
 def _digest(description: str, tensors: Mapping[str, Tensor]) -> str:
-    hashed = hashlib.sha256(description.encode())
+    hashed = hashlib.sha256(description.encode("utf-8", "surrogatepass"))
     for _, values in sorted(tensors.items()):
-        hashed.update(values.numpy().tobytes())
+        hashed.update(values.reshape(-1).view(torch.uint8).numpy().tobytes())
     return hashed.hexdigest()
