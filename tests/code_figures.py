@@ -70,7 +70,6 @@ READS = {
     ("training.checkpoint", "zipfile.ZipFile"): "the archive of a checkpoint",
     ("training.erasure", "torch.load"): "with weights_only",
     ("training.erasure", "path.open"): "a log of this package",
-    ("recommender.pretrained", "path.read_bytes"): "a part of an exported folder",
     ("content.media.images", "Image.open"): "an open file of MediaFile",
     ("content.media.audio", "av.open"): "an open file of MediaFile",
     ("content.media.audio", "soundfile.SoundFile"): "an open file of MediaFile",

@@ -15,7 +15,7 @@ from tabulate import tabulate
 from recbole_llm_interest.cli.common import bare_parser, exit_code, parse_arguments, show
 from recbole_llm_interest.errors import RequestError, SettingsError
 from recbole_llm_interest.io.escaping import json_text, markdown_cell, one_line
-from recbole_llm_interest.io.opening import FileKind, parse_json, read_lines
+from recbole_llm_interest.io.opening import FileKind, is_folder, parse_json, read_lines
 from recbole_llm_interest.recommender import Recommender, UserState
 from recbole_llm_interest.recommender.loading import checkpoint_in_use
 
@@ -48,14 +48,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _data_in_use(options: argparse.Namespace, overrides: dict[str, Any]) -> AbstractContextManager[None]:
     """Hold the data set while a state is made from it and written."""
-    if options.save_state and not Path(options.checkpoint).is_dir():
+    if options.save_state and not is_folder(Path(options.checkpoint)):
         return checkpoint_in_use(Path(options.checkpoint), overrides)
     return nullcontext()
 
 
 def _recommend(options: argparse.Namespace, overrides: dict[str, Any]) -> dict[str, Any]:
     """What the command prints, as plain values. The state is saved if that is asked for."""
-    load = Recommender.from_pretrained if Path(options.checkpoint).is_dir() else Recommender.load
+    load = Recommender.from_pretrained if is_folder(Path(options.checkpoint)) else Recommender.load
     recommender = load(options.checkpoint, **overrides)
     if options.pool:
         recommender.add_pool(options.pool, _read_pool(Path(options.pool)))

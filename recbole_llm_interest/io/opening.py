@@ -102,6 +102,11 @@ def is_there(path: Path) -> bool:
     return os.path.lexists(path)
 
 
+def is_folder(path: Path) -> bool:
+    """Return whether this is the name of a folder. Any name is taken, as by ``is_there``."""
+    return os.path.isdir(path)
+
+
 def open_file(path: Path, max_bytes: int | None = None, inside: Path | None = None) -> BufferedReader:
     """Open a regular file for reading bytes.
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from recbole_llm_interest.errors import CheckpointError
+from recbole_llm_interest.io.opening import is_folder, shown_path
 
 #: seconds to wait for the Hub's first response
 _TIMEOUT = 2
@@ -23,25 +24,26 @@ def find_folder(name: str, revision: str | None, files: Sequence[str], download:
     Raises:
         CheckpointError: there is no such folder or model, or the Hub did not give it.
     """
-    if Path(name).is_dir():
+    if is_folder(Path(name)):
         return Path(name)
+    shown = shown_path(Path(name))
     try:
         from huggingface_hub import HfApi, snapshot_download
         from huggingface_hub.utils import HFValidationError, validate_repo_id
     except ImportError as error:
         raise CheckpointError(
-            f"there is no folder {name}, and the Hub needs huggingface_hub: pip install 'recbole_llm_interest[export]'"
+            f"there is no folder {shown}, and the Hub needs huggingface_hub: pip install 'recbole_llm_interest[export]'"
         ) from error
     try:
         validate_repo_id(name)
-    except HFValidationError as error:
-        raise CheckpointError(f"there is no folder {name}, and it is not the name of a model on the Hub") from error
+    except (HFValidationError, UnicodeError) as error:
+        raise CheckpointError(f"there is no folder {shown}, and it is not the name of a model on the Hub") from error
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=files, local_files_only=True))
     except Exception as error:  # not in the cache
         if not download:
             raise CheckpointError(
-                f"there is no folder {name}, the Hub's cache has no such model, and the Hub is not asked unless "
+                f"there is no folder {shown}, the Hub's cache has no such model, and the Hub is not asked unless "
                 "download_weights=True"
             ) from error
     try:

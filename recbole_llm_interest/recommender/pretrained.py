@@ -7,24 +7,25 @@ hash of each file except the card, and is written last.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, TypeVar
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError
 from torch import Tensor
 
 from recbole_llm_interest.content.features import Conditioning, Content, Features
 from recbole_llm_interest.errors import CheckpointError, LLMInterestError, SettingsError
 from recbole_llm_interest.io.manifest import Artifact, source_of
+from recbole_llm_interest.io.opening import MEMORY_BYTES, FileKind, is_there, parse_json, read_bytes
+from recbole_llm_interest.io.tensor_files import parse_tensors
 from recbole_llm_interest.model.build import SavedTables
 from recbole_llm_interest.model.former_names import current_name
 from recbole_llm_interest.model.llm_interest import LLMInterest
+from recbole_llm_interest.recommender.allowance import Allowance
 from recbole_llm_interest.recommender.folder_format import (
     CARD,
     CONFIG,
@@ -40,12 +41,54 @@ from recbole_llm_interest.recommender.folder_format import (
 )
 from recbole_llm_interest.recommender.hub import find_folder
 from recbole_llm_interest.recommender.loading import Origin, Trained, content_reader
-from recbole_llm_interest.settings import ContentSettings, ModelSettings, read_settings
+from recbole_llm_interest.settings import MODALITIES, ContentSettings, ModelSettings, read_settings
 
 #: errors of building a model from settings and weights that do not fit
 _BUILD_ERRORS = (AssertionError, AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError)
 
 _Tensors = dict[str, Tensor]
+_Model = TypeVar("_Model", bound=BaseModel)
+
+_REMEDY = "export the model again, or fetch it again"
+#: numbers that building a model may make in memory for each number in its files, and those that no file has
+_ALLOWANCE, _FIXED_NUMBERS = 8, 10**7
+_KINDS = {
+    CONFIG: FileKind("exported model", CheckpointError, 1_000_000, _REMEDY),
+    VOCABULARY: FileKind("exported model", CheckpointError, 1_000_000_000, _REMEDY),
+    TEXTS: FileKind("exported model", CheckpointError, 4_000_000_000, _REMEDY),
+    WEIGHTS: FileKind("exported model", CheckpointError, MEMORY_BYTES // 2, _REMEDY),
+    FEATURES: FileKind("exported model", CheckpointError, MEMORY_BYTES // 2, _REMEDY),
+}
+
+
+def _check_kinds(values: dict[str, Any]) -> dict[str, Any]:
+    if values.keys() != {"item", "user"}:
+        raise ValueError("it has to have item and user")
+    return values
+
+
+class _FolderConfig(BaseModel):
+    """What ``config.json`` says of a model."""
+
+    model_config = ConfigDict(strict=True)
+
+    dataset: str
+    counts: dict[str, NonNegativeInt]
+    id_fields: Annotated[dict[str, str], AfterValidator(_check_kinds)]
+    time_unit: Literal["s", "ms"] | None = None
+    max_length: int = Field(ge=1, lt=2**31)
+    encoders: Annotated[dict[str, dict[str, str]], AfterValidator(_check_kinds)]
+    settings: dict[str, Any]
+    sha256: dict[str, str]
+
+
+class _Texts(BaseModel):
+    """Texts and titles of items, by their ids."""
+
+    model_config = ConfigDict(strict=True)
+
+    texts: dict[str, str] = {}
+    labels: dict[str, str] = {}
 
 
 def read_pretrained(
@@ -69,24 +112,24 @@ def read_pretrained(
     files = [CONFIG, WEIGHTS, FEATURES, VOCABULARY, TEXTS, CARD]
     folder = find_folder(name, revision, files, content.download_weights)
     config = _read_config(folder)
-    tokens = _read_vocabulary(folder, config["sha256"])
-    texts = _read_texts(folder, config["sha256"])
-    content = read_settings(ContentSettings, {**_encoder_settings(folder, config["settings"], given), **given})
+    tokens = _read_vocabulary(folder, config.sha256)
+    texts = _read_texts(folder, config.sha256)
+    content = read_settings(ContentSettings, {**_encoder_settings(folder, config.settings, given), **given})
     model = _read_model(folder, config, len(tokens))
     model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
-    fields, fingerprints = config["id_fields"], config["encoders"]
+    fields, fingerprints = config.id_fields, config.encoders
     return Trained(
         model=model,
         tokens=tokens,
         users={},
-        max_length=config["max_length"],
-        texts=texts["texts"],
-        labels=texts["labels"],
+        max_length=config.max_length,
+        texts=texts.texts,
+        labels=texts.labels,
         item_reader=content_reader("item", fields["item"], content, model.item_encoder, fingerprints["item"]),
         user_reader=content_reader("user", fields["user"], content, model.user_encoder, fingerprints["user"]),
         recorded=lambda users: [([], []) for _ in users],
-        source=_source(folder, config["dataset"]),
-        origin=Origin(config["dataset"], config["counts"], fields, config["settings"], config.get("time_unit")),
+        source=_source(folder, config.dataset),
+        origin=Origin(config.dataset, config.counts, fields, config.settings, config.time_unit),
     )
 
 
@@ -95,64 +138,56 @@ def _source(folder: Path, dataset: str) -> Artifact:
     return replace(source_of(folder / CONFIG, dataset), kind="export")
 
 
-def _read_vocabulary(folder: Path, hashes: Mapping[str, Any]) -> list[str]:
-    tokens = _parse_json(folder / VOCABULARY, _read_part(folder, VOCABULARY, hashes))
+def _read_vocabulary(folder: Path, hashes: Mapping[str, str]) -> list[str]:
+    tokens = _parse_json(folder, VOCABULARY, _read_part(folder, VOCABULARY, hashes))
     if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
-        raise CheckpointError(f"{folder / VOCABULARY} is not a list of items")
+        raise _refusal(folder, VOCABULARY, "is not a list of items")
+    if len(set(tokens)) < len(tokens):
+        raise _refusal(folder, VOCABULARY, "names an item twice")
     return tokens
 
 
-def _read_model(folder: Path, config: Mapping[str, Any], items: int) -> LLMInterest:
-    parts = {part: _read_part(folder, part, config["sha256"]) for part in (WEIGHTS, FEATURES)}
-    try:
-        weights, features = load(parts[WEIGHTS]), load(parts[FEATURES])
-    except SafetensorError as error:
-        raise CheckpointError(f"{folder} is damaged: {' '.join(str(error).split())}") from error
+def _read_model(folder: Path, config: _FolderConfig, items: int) -> LLMInterest:
+    weights, features = (_read_tensors(folder, part, config.sha256) for part in (WEIGHTS, FEATURES))
     try:
         return _build(config, weights, features, items)
     except LLMInterestError:
         raise
     except _BUILD_ERRORS as error:
         reason = " ".join(str(error).split())[:200]
-        raise CheckpointError(f"{folder} is damaged: its settings and its weights do not fit: {reason}") from error
+        raise _refusal(folder, WEIGHTS, f"is damaged: its settings and its weights do not fit: {reason}") from error
 
 
-def _read_config(folder: Path) -> dict[str, Any]:
+def _read_tensors(folder: Path, name: str, hashes: Mapping[str, str]) -> _Tensors:
+    """Tensors of any shape, ``[...]``, whose numbers are finite."""
+    try:
+        tensors = parse_tensors(_read_part(folder, name, hashes)).tensors
+    except ValueError as error:
+        raise _refusal(folder, name, error) from error
+    for tensor, values in tensors.items():
+        if values.is_floating_point() and not values.isfinite().all():
+            raise _refusal(folder, name, f"is damaged: {tensor[:80]} has NaN or Inf")
+    return tensors
+
+
+def _read_config(folder: Path) -> _FolderConfig:
     """``config.json``, with every key that reading the folder needs.
 
     Raises:
         CheckpointError: the file is missing, damaged or of another model, or has a setting that a folder may not have.
     """
-    path = folder / CONFIG
-    if not path.is_file():
+    if not is_there(folder / CONFIG):
         raise CheckpointError(f"{folder} has no {CONFIG}: name a folder that save_pretrained wrote")
-    config = _parse_json(path, path.read_bytes())
+    config = _parse_json(folder, CONFIG, _read_file(folder, CONFIG))
     if not isinstance(config, dict) or config.get("model_type") != "llm_interest":
-        raise CheckpointError(f"{path} is not of LLMInterest")
-    if config.get("format") != FORMAT:
-        raise CheckpointError(f"{folder} has format {str(config.get('format'))[:20]}, and this version reads {FORMAT}")
-    if not _is_complete(config):
-        raise CheckpointError(f"{path} is damaged: it lacks what the model is built from")
-    for key in config["settings"].keys() - FOLDER_SETTINGS:
-        raise CheckpointError(f"{path} sets {key[:80]!r}, which a folder may not set")
-    return config
-
-
-def _is_complete(config: Mapping[str, Any]) -> bool:
-    """Whether the keys that reading depends on are there, and their values of the right types."""
-    types: dict[str, type] = {
-        **dict.fromkeys(("sha256", "settings", "id_fields", "encoders", "counts"), dict),
-        "dataset": str,
-        "max_length": int,
-    }
-    return (
-        all(type(config.get(key)) is kind for key, kind in types.items())
-        and all(isinstance(config["id_fields"].get(kind), str) for kind in ("item", "user"))
-        and all(isinstance(config["encoders"].get(kind), dict) for kind in ("item", "user"))
-        and all(type(count) is int for count in config["counts"].values())
-        and config.get("time_unit") in (None, "s", "ms")
-        and config["max_length"] >= 1
-    )
+        raise _refusal(folder, CONFIG, "is not of LLMInterest")
+    if config.get("format") != FORMAT or isinstance(config["format"], bool):
+        found = str(config.get("format"))[:20]
+        raise _refusal(folder, CONFIG, f"has format {found}, and this version reads {FORMAT}")
+    described = _validate(folder, CONFIG, _FolderConfig, config)
+    for key in described.settings.keys() - FOLDER_SETTINGS:
+        raise _refusal(folder, CONFIG, f"sets {key[:80]!r}, which a folder may not set")
+    return described
 
 
 def _encoder_settings(folder: Path, settings: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
@@ -163,60 +198,75 @@ def _encoder_settings(folder: Path, settings: Mapping[str, Any], given: Mapping[
     return {key: value for key, value in settings.items() if key in CONTENT_KEYS}
 
 
-def _read_part(folder: Path, name: str, hashes: Mapping[str, Any]) -> bytes:
-    path = folder / name
-    if not path.is_file():
+def _read_part(folder: Path, name: str, hashes: Mapping[str, str]) -> bytes:
+    if not is_there(folder / name):
         raise CheckpointError(f"{folder} has no {name}; weights in pickles, as in pytorch_model.bin, are not read")
-    data = path.read_bytes()
+    data = _read_file(folder, name)
     if hashlib.sha256(data).hexdigest() != hashes.get(name):
-        raise CheckpointError(f"{path} is damaged, or of another model than {CONFIG}: its checksum does not match")
+        raise _refusal(folder, name, f"is damaged, or of another model than {CONFIG}: its checksum does not match")
     return data
 
 
-def _read_texts(folder: Path, hashes: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+def _read_file(folder: Path, name: str) -> bytes:
+    """Read one of the folder's files. The Hub's cache has links to files beside its folders of snapshots."""
+    is_cached = folder.parent.name == "snapshots"
+    return read_bytes(folder / name, _KINDS[name], inside=folder.parent.parent if is_cached else folder)
+
+
+def _read_texts(folder: Path, hashes: Mapping[str, str]) -> _Texts:
     """Texts and titles of items; none if the file was deleted."""
-    if not (folder / TEXTS).is_file():
-        return {"texts": {}, "labels": {}}
-    texts = _parse_json(folder / TEXTS, _read_part(folder, TEXTS, hashes))
-    if not isinstance(texts, dict) or not all(
-        isinstance(texts.get(key), dict) and all(isinstance(value, str) for value in texts[key].values())
-        for key in ("texts", "labels")
-    ):
-        raise CheckpointError(f"{folder / TEXTS} does not have texts and labels of items")
-    return texts
+    if not is_there(folder / TEXTS):
+        return _Texts()
+    return _validate(folder, TEXTS, _Texts, _parse_json(folder, TEXTS, _read_part(folder, TEXTS, hashes)))
 
 
-def _parse_json(path: Path, data: bytes) -> Any:
+def _parse_json(folder: Path, name: str, data: bytes) -> Any:
     try:
-        return json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is damaged: it is not JSON") from error
+        return parse_json(data.decode())
+    except ValueError as error:
+        raise _refusal(folder, name, f"is damaged: it is not JSON: {error}") from error
 
 
-def _build(described: Mapping[str, Any], weights: _Tensors, features: _Tensors, items: int) -> LLMInterest:
+def _validate(folder: Path, name: str, model: type[_Model], value: Any) -> _Model:
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        place = ".".join(map(str, fault["loc"]))[:80]
+        raise _refusal(folder, name, f"is damaged: {place}: {fault['msg']}") from error
+
+
+def _refusal(folder: Path, name: str, reason: object) -> LLMInterestError:
+    return _KINDS[name].refusal(folder / name, reason)
+
+
+def _build(described: _FolderConfig, weights: _Tensors, features: _Tensors, items: int) -> LLMInterest:
     """Build the model and load its weights.
 
     Raises:
         ValueError: settings, weights and features do not fit.
     """
     config = {
-        **described["settings"],
-        "MAX_ITEM_LIST_LENGTH": described["max_length"],
-        "ITEM_ID_FIELD": described["id_fields"]["item"],
-        "USER_ID_FIELD": described["id_fields"]["user"],
+        **described.settings,
+        "MAX_ITEM_LIST_LENGTH": described.max_length,
+        "ITEM_ID_FIELD": described.id_fields["item"],
+        "USER_ID_FIELD": described.id_fields["user"],
         "LIST_SUFFIX": "_list",
         "ITEM_LIST_LENGTH_FIELD": "item_length",
         "NEG_PREFIX": "neg_",
         "device": torch.device("cpu"),
     }
     weights = {current_name(name): values for name, values in weights.items()}
-    _check_sizes(read_settings(ModelSettings, config), described["max_length"], weights)
-    neighbours = features["item_neighbours"]
-    if len(neighbours) != items or not _are_rows(neighbours, items):
-        raise ValueError("the neighbours are not of these items")
+    _check_sizes(read_settings(ModelSettings, config), described.max_length, weights)
+    _check_features(features, items)
     once = torch.ones(items, dtype=torch.long).index_fill_(0, torch.tensor([0]), 0)  # as if each item occurred once
     content = {kind: _content(kind, weights, features) for kind in ("item", "user")}
-    model = LLMInterest(config, SavedTables(content["item"], content["user"], once, neighbours))
+    numbers = sum(values.numel() for values in (*weights.values(), *features.values()))
+    with Allowance(_ALLOWANCE * numbers + _FIXED_NUMBERS):
+        model = LLMInterest(config, SavedTables(content["item"], content["user"], once, features["item_neighbours"]))
+    for name, values in model.state_dict().items():
+        if name in weights and weights[name].dtype != values.dtype:
+            raise ValueError(f"{name[:80]} is {weights[name].dtype} in {WEIGHTS}, and the model's is {values.dtype}")
     model.load_state_dict(weights)
     model.item_encoder.get_buffer("present").copy_(features["item_present"])  # also which items have an ID
     return model
@@ -235,6 +285,21 @@ def _check_sizes(settings: ModelSettings, max_length: int, weights: _Tensors) ->
     for name, (stated, actual) in sizes.items():
         if stated != actual:
             raise ValueError(f"{name} is {stated} in {CONFIG} and {actual} in {WEIGHTS}")
+
+
+def _check_features(features: _Tensors, items: int) -> None:
+    """Refuse tables of features that are not of the items of the vocabulary."""
+    neighbours = features["item_neighbours"]
+    if len(neighbours) != items or neighbours.ndim != 3 or not _are_rows(neighbours, items):
+        raise ValueError("the neighbours are not of these items")
+    for name, values in features.items():
+        kind, _, part = name.partition("_")
+        rows = {"item": items, "user": 1}.get(kind)
+        if rows is None or part not in ("present", "neighbours", *MODALITIES):
+            raise ValueError(f"{name[:80]} is no part of {FEATURES}")
+        dtype = {"present": torch.bool, "neighbours": torch.int32}.get(part, torch.float32)
+        if len(values.shape) < 2 or len(values) != rows or values.dtype != dtype:
+            raise ValueError(f"{name} is {values.dtype} {list(values.shape)} in {FEATURES}")
 
 
 def _content(kind: str, weights: _Tensors, features: _Tensors) -> Content:

@@ -362,15 +362,15 @@ HOSTILE = {
     "bit flipped": (flip, "is damaged, or of another model"),
     "cut off": (lambda f: (f / "features.safetensors").write_bytes(b"12345"), "is damaged, or of another model"),
     "no safetensors": (
-        lambda f: change_part(f, "model.safetensors", lambda path: path.write_bytes(b"\x80\x04N.")), "is damaged"
+        lambda f: change_part(f, "model.safetensors", lambda path: path.write_bytes(b"\x80\x04N.")), "is no safetensors"
     ),
     "weights in a pickle": (only_a_pickle, "weights in pickles, as in pytorch_model.bin, are not read"),
     "no config": (lambda f: (f / "config.json").unlink(), "has no config.json"),
     "config is no JSON": (lambda f: (f / "config.json").write_text("[" * 100_000), "is not JSON"),
     "of another kind": (lambda f: change_config(f, model_type="bert"), "is not of LLMInterest"),
     "of another format": (lambda f: change_config(f, format=99), "has format 99, and this version reads 1"),
-    "config lacks parts": (lambda f: change_config(f, id_fields={}), "it lacks what the model is built from"),
-    "counts that are none": (lambda f: change_config(f, counts={"users": "x"}), "it lacks what the model"),
+    "config lacks parts": (lambda f: change_config(f, id_fields={}), "it has to have item and user"),
+    "counts that are none": (lambda f: change_config(f, counts={"users": "x"}), "is damaged: counts.users: Input"),
     "opens the network": (lambda f: change_settings(f, download_weights=True), "sets 'download_weights', which a"),
     "allows pickles": (lambda f: change_settings(f, allow_pickle=True), "sets 'allow_pickle', which a"),
     "unknown setting": (lambda f: change_settings(f, trust_remote_code=True), "sets 'trust_remote_code', which a"),
@@ -388,7 +388,7 @@ HOSTILE = {
     ),
     "texts of another form": (
         lambda f: change_part(f, "texts.json", lambda path: path.write_text('{"texts": [], "labels": {}}')),
-        "does not have texts",
+        "is damaged: texts: Input should be a valid dictionary",
     ),
     "neighbours outside": (
         lambda f: change_tensors(f, "features.safetensors", lambda t: t["item_neighbours"].fill_(999)), "not of these"

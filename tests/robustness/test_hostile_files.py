@@ -22,7 +22,7 @@ from recbole_llm_interest.errors import LLMInterestError
 from recbole_llm_interest.evaluation.results import read_results
 from recbole_llm_interest.evaluation.variants import read_variants
 from recbole_llm_interest.io.atomic_files import AtomicFormat, read_atomic_file
-from recbole_llm_interest.training.config import keys_of_files
+from recbole_llm_interest.io.config_files import read_config_files
 from recbole_llm_interest.training.search import TrialLog, _space_lines
 
 
@@ -62,7 +62,7 @@ def _features_with_ids(path: Path) -> object:
 
 #: readers by the name of the file, below the folder that they get
 READERS: dict[str, Callable[[Path], object]] = {
-    "settings.yaml": lambda path: keys_of_files([str(path)]),
+    "settings.yaml": lambda path: read_config_files([str(path)]),
     "rows.yaml": read_variants,
     "table.json": read_results,
     "trials.json": lambda path: TrialLog(path, {}),
