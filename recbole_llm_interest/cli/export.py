@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from tabulate import tabulate
@@ -12,11 +13,13 @@ from tabulate import tabulate
 from recbole_llm_interest.cli.common import bare_parser, exit_code, parse_arguments, show
 from recbole_llm_interest.errors import DataError, SettingsError
 from recbole_llm_interest.evaluation.results import RunResult, read_results
-from recbole_llm_interest.export.saving import Written, write_programs
+from recbole_llm_interest.export.saving import DESCRIPTION, Written, write_programs
 from recbole_llm_interest.io.escaping import one_line
-from recbole_llm_interest.recommender import Recommender
+from recbole_llm_interest.io.folders import replace_files
 from recbole_llm_interest.recommender.loading import Trained, checkpoint_in_use, load_trained
+from recbole_llm_interest.recommender.pretrained_writing import model_files, write_parts
 
+_PROGRAMS = "programs"
 _DESCRIPTION = """
 Write a trained model to a folder in the layout of the Hugging Face Hub, with its model card, and as programs that run
 without encoders and without Python. Settings that differ from those of training, such as data_path, are given as
@@ -37,22 +40,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = {"use_gpu": False, **overrides}  # programs are exported for the CPU
         with checkpoint_in_use(checkpoint, settings):
             trained = load_trained(checkpoint, settings)
-            programs = _write_programs(trained, folder / "programs", options)
-            files = Recommender(trained).save_pretrained(folder, result=result, license=options.license)
+            programs, files = _write(trained, folder, result, options)
         if result is None:
             show("the card has no test result: give the comparison's JSON file by --table", sys.stderr)
         show(_table(programs))
         size = sum(file.stat().st_size for file in files) / 2**20
         shown = one_line(folder)
-        show(f"\nmodel: {shown} ({size:.1f} MB), card: {shown}/README.md | programs: {shown}/programs")
+        show(f"\nmodel: {shown} ({size:.1f} MB), card: {shown}/README.md | programs: {shown}/{_PROGRAMS}")
 
-    return exit_code(job, kept="each file is complete, the previous or the new one; the same command writes them all")
+    return exit_code(job, kept="all files are those of before, or all are the new ones")
 
 
-def _write_programs(trained: Trained, folder: Path, options: argparse.Namespace) -> list[Written]:
+def _write(
+    trained: Trained, folder: Path, result: RunResult | None, options: argparse.Namespace
+) -> tuple[list[Written], list[Path]]:
+    """Write the model's files and its programs, which replace former ones all at once."""
     targets = ["torch", "onnx"] if options.onnx else ["torch"]
-    model, source = trained.model, trained.source
-    return write_programs(model, trained.max_length, folder, k=options.k, targets=targets, source=source)
+    parts = model_files(trained, result, options.license)
+    files = [folder / name for name in parts]
+    trained.record("export", files)
+    with replace_files(folder) as new:
+        written = write_programs(trained.model, trained.max_length, new / _PROGRAMS, k=options.k, targets=targets)
+        write_parts(parts, new)
+        programs = [replace(one, file=folder / _PROGRAMS / one.file.name) for one in written]
+        trained.record("export", [*(one.file for one in programs), folder / _PROGRAMS / DESCRIPTION])
+    return programs, files
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -19,13 +19,12 @@ from recbole_llm_interest.export.programs import Program, programs_of
 from recbole_llm_interest.export.targets import EXPORT_TARGETS, ExportTarget, Run
 from recbole_llm_interest.export.tracing import trace
 from recbole_llm_interest.io.files import write_atomically
-from recbole_llm_interest.io.manifest import Artifact, record_made_from
 from recbole_llm_interest.model.llm_interest import LLMInterest
 from recbole_llm_interest.training.environment_info import environment_info
 
 #: largest difference between a program and the model that rounding explains
 _TOLERANCE = 1e-5
-_DESCRIPTION = "programs.json"
+DESCRIPTION = "programs.json"
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,6 @@ def write_programs(
     *,
     k: int | None = None,
     targets: Sequence[str] = ("torch",),
-    source: Artifact | None = None,
 ) -> list[Written]:
     """Write every program of a model, and ``programs.json``, which describes their inputs and outputs.
 
@@ -60,7 +58,6 @@ def write_programs(
         folder: is created if it does not exist.
         k: number of best items that a program scores; None for all items.
         targets: names of ``EXPORT_TARGETS``.
-        source: checkpoint of the model, beside which the files are recorded.
 
     Returns:
         The programs of the first target, then those of the next.
@@ -74,13 +71,10 @@ def write_programs(
     formats = [EXPORT_TARGETS[name]() for name in targets]
     _check_packages(formats)
     programs = programs_of(model, k)
-    if source is not None:
-        files = [_path(folder, name, target) for target in formats for name in programs]
-        record_made_from(source, "export", [*files, folder / _DESCRIPTION])
     runs = _write_all(programs, formats, max_length, folder)
     written = _compare(formats, runs, model, max_length, folder)
     description = json.dumps(_describe(programs, model, max_length, written), indent=1, ensure_ascii=False) + "\n"
-    write_atomically(folder / _DESCRIPTION, lambda file: file.write(description.encode()))
+    write_atomically(folder / DESCRIPTION, lambda file: file.write(description.encode()))
     return written
 
 

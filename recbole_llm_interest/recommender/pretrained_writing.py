@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import recbole_llm_interest
 from recbole_llm_interest.errors import RequestError
 from recbole_llm_interest.evaluation.results import RunResult
 from recbole_llm_interest.io.files import write_atomically
+from recbole_llm_interest.io.folders import replace_files
 from recbole_llm_interest.model.entity_encoder import EntityEncoder
 from recbole_llm_interest.model.llm_interest import LLMInterest
 from recbole_llm_interest.recommender.card import model_card
@@ -33,6 +35,8 @@ from recbole_llm_interest.recommender.loading import Origin, Trained
 def write_pretrained(trained: Trained, folder: Path, result: RunResult | None, license: str) -> list[Path]:  # noqa: A002
     """Write a trained model and what serving it needs, and return the files.
 
+    A former model of the folder is replaced as a whole: after a kill, the folder has one of the two.
+
     Args:
         trained: from ``load_trained`` or ``read_pretrained``.
         folder: is created if it does not exist; other files in it stay.
@@ -41,7 +45,26 @@ def write_pretrained(trained: Trained, folder: Path, result: RunResult | None, l
 
     Raises:
         RequestError: it is unknown what the model was trained on.
-        StorageError: a file cannot be written.
+        StorageError: a file cannot be written, or another process is writing to the folder.
+    """
+    parts = model_files(trained, result, license)
+    trained.record("export", [folder / name for name in parts])
+    with replace_files(folder) as new:
+        write_parts(parts, new)
+    return [folder / name for name in parts]
+
+
+def write_parts(parts: Mapping[str, bytes], folder: Path) -> None:
+    """Write files by their names."""
+    for name, data in parts.items():
+        write_atomically(folder / name, lambda file, data=data: file.write(data), "name another folder")  # type: ignore[misc]
+
+
+def model_files(trained: Trained, result: RunResult | None, license: str) -> dict[str, bytes]:  # noqa: A002
+    """Return the content of an exported folder's files by their names; the arguments are those of ``write_pretrained``.
+
+    Raises:
+        RequestError: it is unknown what the model was trained on.
     """
     if trained.origin is None:
         raise RequestError("only a model that was loaded from a checkpoint or a folder can be saved")
@@ -57,10 +80,7 @@ def write_pretrained(trained: Trained, folder: Path, result: RunResult | None, l
     hashes = {name: hashlib.sha256(data).hexdigest() for name, data in parts.items() if name != CARD}
     config = {**_describe(trained, trained.origin), "sha256": hashes}
     parts[CONFIG] = json.dumps(config, indent=1, ensure_ascii=False).encode()
-    trained.record("export", [folder / name for name in parts])
-    for name, data in parts.items():
-        write_atomically(folder / name, lambda file, data=data: file.write(data), "name another folder")  # type: ignore[misc]
-    return [folder / name for name in parts]
+    return parts
 
 
 def _describe(trained: Trained, origin: Origin) -> dict[str, Any]:

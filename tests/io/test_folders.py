@@ -1,0 +1,80 @@
+"""Files of a folder are replaced together, whenever the process is killed."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from recbole_llm_interest.errors import StorageError
+from recbole_llm_interest.io import folders
+from recbole_llm_interest.io.folders import current_file, finish_replacing, replace_files
+
+NAMES = ["config.json", "weights", "programs/score"]
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing of the package handles it."""
+
+
+def write(folder, content):
+    with replace_files(folder) as new:
+        for name in NAMES:
+            (new / name).parent.mkdir(exist_ok=True)
+            (new / name).write_text(content)
+
+
+def seen(folder):
+    """What a reader gets."""
+    return {current_file(folder, name).read_text() for name in NAMES}
+
+
+@pytest.mark.parametrize("moment", range(8))
+def test_kill_leaves_the_old_files_or_the_new_ones(tmp_path, monkeypatch, moment):
+    write(tmp_path, "old")
+    (tmp_path / "own").write_text("somebody's")
+    calls = []
+
+    def die(original):
+        def call(*arguments):
+            calls.append(arguments)
+            if len(calls) > moment:
+                raise Killed
+            return original(*arguments)
+
+        return call
+
+    monkeypatch.setattr(folders, "sync_folder", die(folders.sync_folder))
+    monkeypatch.setattr(os, "rename", die(os.rename))
+    monkeypatch.setattr(os, "replace", die(os.replace))
+    with pytest.raises(Killed):
+        write(tmp_path, "new")
+    monkeypatch.undo()
+    assert len(calls) == moment + 1
+    before = seen(tmp_path)
+    assert before in ({"old"}, {"new"})
+    finish_replacing(tmp_path)
+    assert seen(tmp_path) == before
+    assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()} == {*NAMES, "own"}
+    write(tmp_path, "newer")
+    assert seen(tmp_path) == {"newer"}
+    assert (tmp_path / "own").read_text() == "somebody's"
+
+
+def test_error_while_writing_leaves_the_old_files(tmp_path):
+    write(tmp_path, "old")
+
+    def fail():
+        with replace_files(tmp_path) as new:
+            (new / "config.json").write_text("half")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert seen(tmp_path) == {"old"}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "programs", "weights"]
+
+
+def test_one_process_writes_at_a_time(tmp_path):
+    with replace_files(tmp_path), pytest.raises(StorageError, match="in use by another run"), replace_files(tmp_path):
+        pass
