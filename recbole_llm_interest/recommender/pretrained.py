@@ -19,6 +19,7 @@ from torch import Tensor
 
 from recbole_llm_interest.content.features import Conditioning, Content, Features
 from recbole_llm_interest.errors import CheckpointError, LLMInterestError, SettingsError
+from recbole_llm_interest.io.folders import current_file
 from recbole_llm_interest.io.manifest import Artifact, source_of
 from recbole_llm_interest.io.opening import MEMORY_BYTES, FileKind, is_there, parse_json, read_bytes
 from recbole_llm_interest.io.tensor_files import parse_tensors
@@ -176,7 +177,7 @@ def _read_config(folder: Path) -> _FolderConfig:
     Raises:
         CheckpointError: the file is missing, damaged or of another model, or has a setting that a folder may not have.
     """
-    if not is_there(folder / CONFIG):
+    if not is_there(current_file(folder, CONFIG)):
         raise CheckpointError(f"{folder} has no {CONFIG}: name a folder that save_pretrained wrote")
     config = _parse_json(folder, CONFIG, _read_file(folder, CONFIG))
     if not isinstance(config, dict) or config.get("model_type") != "llm_interest":
@@ -199,7 +200,7 @@ def _encoder_settings(folder: Path, settings: Mapping[str, Any], given: Mapping[
 
 
 def _read_part(folder: Path, name: str, hashes: Mapping[str, str]) -> bytes:
-    if not is_there(folder / name):
+    if not is_there(current_file(folder, name)):
         raise CheckpointError(f"{folder} has no {name}; weights in pickles, as in pytorch_model.bin, are not read")
     data = _read_file(folder, name)
     if hashlib.sha256(data).hexdigest() != hashes.get(name):
@@ -210,12 +211,12 @@ def _read_part(folder: Path, name: str, hashes: Mapping[str, str]) -> bytes:
 def _read_file(folder: Path, name: str) -> bytes:
     """Read one of the folder's files. The Hub's cache has links to files beside its folders of snapshots."""
     is_cached = folder.parent.name == "snapshots"
-    return read_bytes(folder / name, _KINDS[name], inside=folder.parent.parent if is_cached else folder)
+    return read_bytes(current_file(folder, name), _KINDS[name], inside=folder.parent.parent if is_cached else folder)
 
 
 def _read_texts(folder: Path, hashes: Mapping[str, str]) -> _Texts:
     """Texts and titles of items; none if the file was deleted."""
-    if not is_there(folder / TEXTS):
+    if not is_there(current_file(folder, TEXTS)):
         return _Texts()
     return _validate(folder, TEXTS, _Texts, _parse_json(folder, TEXTS, _read_part(folder, TEXTS, hashes)))
 
