@@ -22,12 +22,8 @@ from recbole_llm_interest.cli.common import exit_code, parse_arguments, settings
 from recbole_llm_interest.content.encoding_job import Partition
 from recbole_llm_interest.content.pipeline import collect_features
 from recbole_llm_interest.content.summary import EncodingSummary
-from recbole_llm_interest.data.dataset_files import (
-    catalogue_from_config,
-    feature_cache,
-    read_interaction_tokens,
-    record_features,
-)
+from recbole_llm_interest.data.dataset_files import catalogue_from_config, feature_cache, record_features
+from recbole_llm_interest.data.interaction_files import read_interaction_tokens
 from recbole_llm_interest.errors import DataError
 from recbole_llm_interest.io.config_files import named_models, read_config_files
 from recbole_llm_interest.io.escaping import json_text, markdown_cell, one_line

@@ -42,11 +42,7 @@ class HistoryDataLoader(AbstractDataLoader):
     """
 
     def __init__(self, config: Config, dataset: LLMInterestDataset, sampler: Any, shuffle: bool = False) -> None:
-        self.user, self.start, self.end = cut_windows(
-            dataset.inter_feat[dataset.uid_field],
-            dataset.inter_feat[dataset.HISTORY_END],
-            config["MAX_ITEM_LIST_LENGTH"],
-        )
+        self.user, self.start, self.end = cut_windows(*dataset.training_targets(), config["MAX_ITEM_LIST_LENGTH"])
         if config["train_batch_size"] < 1:
             raise SettingsError(f"train_batch_size={config['train_batch_size']}: a batch needs at least one target")
         # a window is never split, so a batch must hold the longest

@@ -17,13 +17,10 @@ from torch import Tensor
 from recbole_llm_interest.content.event_times import time_feature
 from recbole_llm_interest.content.features import Content, control
 from recbole_llm_interest.content.pipeline import collect_content
-from recbole_llm_interest.data.dataset_files import (
-    catalogue_from_config,
-    check_interaction_file,
-    feature_cache,
-    record_features,
-)
+from recbole_llm_interest.data.benchmark_splits import EventTable, split_tables
+from recbole_llm_interest.data.dataset_files import catalogue_from_config, feature_cache, record_features
 from recbole_llm_interest.data.event_counts import count_training_events
+from recbole_llm_interest.data.interaction_files import check_interaction_file
 from recbole_llm_interest.errors import DataError, SettingsError
 from recbole_llm_interest.settings import ContentSettings, ModelSettings, read_settings
 
@@ -37,7 +34,8 @@ class LLMInterestDataset(SequentialDataset):
 
     RecBole's augmentation copies the history of each event. Here the chronological event table is kept once, and each
     row stores only where its history starts and ends in it. The rows and their order are RecBole's, so its splits and
-    its evaluation apply, at a fraction of the time and memory.
+    its evaluation apply, at a fraction of the time and memory. Data that ``benchmark_filename`` splits has the same
+    form: ``benchmark_splits`` makes the table and the rows.
 
     Attributes:
         item_list_field: the field of histories.
@@ -57,6 +55,7 @@ class LLMInterestDataset(SequentialDataset):
     HISTORY_START = "history_start"
     HISTORY_END = "history_end"
     item_neighbours: Tensor | None = None
+    _tables: list[EventTable] | None = None  # of training, validation and test data that is split already
 
     def __init__(self, config: Config) -> None:
         settings = read_settings(ContentSettings, config)
@@ -90,11 +89,25 @@ class LLMInterestDataset(SequentialDataset):
 
     @property
     def item_counts(self) -> Tensor:
-        """Number of events of each item in this split, ``[N]``."""
+        """Number of events of each item in this split, or in training data that is split already, ``[N]``."""
+        if self._tables is not None:
+            return torch.bincount(torch.from_numpy(self._tables[0].items), minlength=self.item_num)
         return count_training_events(self)[0]
+
+    def training_targets(self) -> tuple[Tensor, Tensor]:
+        """Return the user of each training target and its index in the event table, ``[T]`` each."""
+        if self._tables is not None:
+            train = self._tables[0]
+            targets = torch.from_numpy(train.is_first).logical_not().nonzero().squeeze(1)
+            return torch.from_numpy(train.users)[targets], targets
+        return self.inter_feat[self.uid_field], self.inter_feat[self.HISTORY_END]
 
     def _normalize(self) -> None:
         """Compute features of timestamps before RecBole scales them to [0, 1] and casts them to float32."""
+        if self.benchmark_filename_list is not None:
+            self._read_tables()
+            super()._normalize()
+            return
         users = self.inter_feat[self.uid_field].to_numpy()
         features = {}
         for field, name in self._time_fields.items():
@@ -107,6 +120,36 @@ class LLMInterestDataset(SequentialDataset):
             self.inter_feat[field] = values
             self.set_field_property(field, FeatureType.FLOAT, FeatureSource.INTERACTION, 1)
 
+    def _read_tables(self) -> None:
+        """Make the event tables of data that is split already, and remove the columns of lists."""
+        fields = (self.uid_field, self.iid_field, self.time_field)
+        suffix = self.config["LIST_SUFFIX"]
+        self._tables = split_tables(self.inter_feat, self.file_size_list, self.benchmark_filename_list, fields, suffix)
+        for field in [field for field in self.inter_feat if field.endswith(suffix)]:
+            self._del_col(self.inter_feat, field)
+
+    def _benchmark_presets(self) -> None:
+        """Do nothing: RecBole's method needs lists in memory."""
+
+    def _change_feat_format(self) -> None:
+        super()._change_feat_format()
+        if self._tables is None:
+            return
+        table = EventTable.joined(self._tables)
+        if self._time_fields and table.times is None:
+            raise DataError(f"time_features needs a timestamp for each event: {self.dataset_name!r} has none")
+        self._event_items: Tensor = torch.from_numpy(table.items)
+        self._event_times = {
+            field: torch.from_numpy(time_feature(name, table.times, table.groups))
+            for field, name in self._time_fields.items()
+            if table.times is not None
+        }
+        rows = {field: values[table.rows] for field, values in self.inter_feat.interaction.items()}
+        rows[self.HISTORY_START] = torch.from_numpy(table.start)
+        rows[self.HISTORY_END] = torch.from_numpy(table.end)
+        self.inter_feat = Interaction(rows)
+        self.file_size_list = [len(part.rows) for part in self._tables]
+
     def data_augmentation(self) -> None:
         """Make one row of each event that has a history, without copying the history. Replaces RecBole's method.
 
@@ -115,7 +158,7 @@ class LLMInterestDataset(SequentialDataset):
         """
         self._aug_presets()
         self.sort(by=[self.uid_field, self.time_field])
-        self._event_items: Tensor = self.inter_feat[self.iid_field]
+        self._event_items = self.inter_feat[self.iid_field]
         users = self.inter_feat[self.uid_field]
         position = torch.arange(len(users))
         is_first = torch.ones_like(users, dtype=torch.bool)
@@ -176,12 +219,14 @@ class LLMInterestDataset(SequentialDataset):
     def histories(self, start: Tensor, end: Tensor) -> Interaction:
         """Return ranges of the event table: items and time features ``[B, L]``, padded with 0, and lengths ``[B]``.
 
+        An empty range is one event of padding, as in live use. Only data that is split already has such rows.
+
         Args:
             start: the first event of each history, ``[B]``.
             end: the event after the last one, ``[B]``.
         """
         length = end - start
-        offset = torch.arange(int(length.max()))
+        offset = torch.arange(max(int(length.max()), 1))
         is_event = offset < length[:, None]  # [B, L]
         events = (start[:, None] + offset).where(is_event, 0)
         times = {
@@ -189,15 +234,10 @@ class LLMInterestDataset(SequentialDataset):
             for field, values in self._event_times.items()
         }
         items = self._event_items[events].where(is_event, 0)
-        return Interaction({self.item_list_field: items, self.item_list_length_field: length, **times})
+        return Interaction({self.item_list_field: items, self.item_list_length_field: length.clamp(min=1), **times})
 
 
 def _check_supported(config: Config) -> None:
-    if config["benchmark_filename"]:
-        raise DataError(
-            "benchmark_filename is not supported by LLMInterest, which needs complete histories: provide one .inter "
-            "file and split it by eval_args"
-        )
     if config["save_dataset"] or config["dataset_save_path"]:
         raise SettingsError(
             "save_dataset and dataset_save_path are not supported by LLMInterest: RecBole would load the saved data "

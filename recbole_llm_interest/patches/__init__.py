@@ -20,6 +20,7 @@ PATCHES = (
     security.disallow_pickles_in_ldiffrec,
     security.refuse_downloads,
     data.load_configured_columns,
+    data.number_listed_items_as_items,
     data.replace_atomic_file_reader,
     data.log_filtered_interactions,
     data.record_saved_data_sets,

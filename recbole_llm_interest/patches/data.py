@@ -17,8 +17,8 @@ def load_configured_columns() -> None:
     """Load the user, item and time columns of a data set that RecBole has no settings file for (no upstream issue).
 
     RecBole's default ``load_col`` has only ``user_id`` and ``item_id``, whatever names the settings give them, and no
-    time, so every sequential model fails on a data set of one's own. Skipped if ``load_col`` is set by the user or by
-    RecBole's own file for the data set.
+    time, so every sequential model fails on a data set of one's own. Of data that is split already, the lists of items
+    and times are loaded, too. Skipped if ``load_col`` is set by the user or by RecBole's own file for the data set.
     """
     from recbole.config import Config
 
@@ -29,10 +29,32 @@ def load_configured_columns() -> None:
         if os.path.basename(file) == "sample.yaml":
             settings = {**self.internal_config_dict, **self.external_config_dict}
             fields = [settings[key] for key in ("USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD")]
+            if settings["benchmark_filename"]:
+                fields += [f"{field}{settings['LIST_SUFFIX']}" for field in fields[1:]]
             self.internal_config_dict["load_col"]["inter"] = fields
         return config_dict
 
     Config._update_internal_config_dict = _update_internal_config_dict
+
+
+def number_listed_items_as_items() -> None:
+    """Give the items of the histories in ``benchmark_filename`` the numbers of items (no upstream issue).
+
+    RecBole does so only if ``alias_of_item_id`` names their column. Without it, a sequential model reads other items
+    than those in the file, without a message. Skipped if the column is an alias already.
+    """
+    from recbole.data.dataset import Dataset
+
+    original = Dataset._init_alias
+
+    def _init_alias(self: Any) -> None:
+        listed = f"{self.iid_field}{self.config['LIST_SUFFIX']}"
+        aliases = self.config["alias_of_item_id"] or []
+        if self.benchmark_filename_list is not None and listed in self.field2type and listed not in aliases:
+            self.config["alias_of_item_id"] = [*aliases, listed]
+        original(self)
+
+    Dataset._init_alias = _init_alias
 
 
 def replace_atomic_file_reader() -> None:

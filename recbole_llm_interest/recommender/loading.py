@@ -16,7 +16,8 @@ from recbole.utils import init_seed
 from recbole_llm_interest.content.blobs import Text
 from recbole_llm_interest.content.event_times import time_unit
 from recbole_llm_interest.content.text_template import text_writer
-from recbole_llm_interest.data.dataset_files import catalogue_from_config, read_histories
+from recbole_llm_interest.data.dataset_files import catalogue_from_config
+from recbole_llm_interest.data.interaction_files import read_histories
 from recbole_llm_interest.errors import CheckpointError
 from recbole_llm_interest.io.files import data_set_in_use
 from recbole_llm_interest.io.manifest import Artifact, Kind, absolute, record_made_from

@@ -12,6 +12,7 @@ from typing import Any
 import torch.distributed
 from recbole.config import Config
 
+from recbole_llm_interest.data.unread_columns import warn_of_unread_columns
 from recbole_llm_interest.distributed import run_in_processes
 from recbole_llm_interest.errors import SettingsError
 from recbole_llm_interest.evaluation.results import RunResult, changed_file
@@ -201,6 +202,7 @@ def _configurations(
             (variant, configure(variant.model, dataset, files, {**given, "seed": seed}))
             for seed in range(first["seed"] + 1, first["seed"] + seeds)
         ]
+    warn_of_unread_columns([config for _, config in configs])
     return configs
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import recbole
 from recbole.config import Config
 
-from recbole_llm_interest.data.dataset_files import check_interaction_file
+from recbole_llm_interest.data.interaction_files import check_interaction_file
 from recbole_llm_interest.errors import DataError, SettingsError, TrainingError, is_out_of_memory
 from recbole_llm_interest.io.config_files import named_dataset, named_models, read_config_files
 from recbole_llm_interest.io.files import is_write_error, storage_error

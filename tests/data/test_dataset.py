@@ -173,15 +173,6 @@ def test_field_separator_applies_to_content(built, here):
     assert data.item_content["text"].present.sum() == 8
 
 
-def test_presplit_data_is_an_error(built, here):
-    write_dataset(here / "data", "split", cycle_events())
-    path = here / "data" / "split" / "split.inter"
-    for part in ("train", "valid", "test"):
-        path.with_name(f"split.{part}.inter").write_text(path.read_text())
-    with pytest.raises(DataError, match="benchmark_filename is not supported by LLMInterest"):
-        built("LLMInterest", "split", benchmark_filename=["train", "valid", "test"])
-
-
 def test_data_without_content_trains_on_ids(built, here):
     write_dataset(here / "data", "bare", cycle_events())
     _, model, *_ = built("LLMInterest", "bare")

@@ -1,0 +1,204 @@
+"""The interaction files of a data set: one, or those of ``benchmark_filename``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from recbole.config import Config
+
+from recbole_llm_interest.errors import DataError, SettingsError
+from recbole_llm_interest.io.atomic_files import AtomicFormat, format_columns, read_atomic_file, read_header
+
+#: the parts of data that is split already: training, validation, test
+_PARTS = 3
+
+
+def interaction_files(config: Config) -> list[Path]:
+    """Return the files of a data set's interactions, each once.
+
+    Raises:
+        SettingsError: ``benchmark_filename`` does not name the files of training, validation and test data.
+    """
+    folder, name, parts = Path(config["data_path"]), config["dataset"], config["benchmark_filename"]
+    if parts is None:
+        return [folder / f"{name}.inter"]
+    if not isinstance(parts, list | tuple) or len(parts) != _PARTS or not all(map(_is_part_name, parts)):
+        raise SettingsError(
+            f"benchmark_filename={parts!r} has to name three parts, such as [train, valid, test] for "
+            f"{name}.train.inter, {name}.valid.inter and {name}.test.inter"
+        )
+    return [folder / f"{name}.{part}.inter" for part in dict.fromkeys(parts)]
+
+
+def _is_part_name(part: object) -> bool:
+    return isinstance(part, str) and bool(part) and Path(part).name == part
+
+
+def check_interaction_file(config: Config) -> None:
+    """Check that the interaction files have the columns that every model of a comparison needs.
+
+    Raises:
+        DataError: a file does not exist, has an invalid header, or lacks the user, item or time column; or ``load_col``
+            or ``unload_col`` leave one of them out.
+        SettingsError: ``benchmark_filename`` does not name three parts.
+    """
+    files = interaction_files(config)
+    headers = {path: _header(config, path) for path in files}
+    for path, header in headers.items():
+        kinds = {config["USER_ID_FIELD"]: "token", config["ITEM_ID_FIELD"]: "token"}
+        if _has_lists(config, headers[files[0]]):
+            kinds[list_field(config, config["ITEM_ID_FIELD"])] = "token_seq"
+        elif _is_ordered_by_time(config):
+            kinds[config["TIME_FIELD"]] = "float"
+        _check_columns(config, path, header, kinds)
+
+
+def _header(config: Config, path: Path) -> dict[str, str]:
+    if not path.is_file():
+        raise DataError(f"data set {config['dataset']!r}: {path} does not exist")
+    return read_header(path, AtomicFormat.from_config(config))
+
+
+def _check_columns(config: Config, path: Path, header: dict[str, str], kinds: dict[str, str]) -> None:
+    for column, kind in kinds.items():
+        if column not in header:
+            raise DataError(
+                f"{path} has no column {column!r}; it has {format_columns(header)}. Add it, or name the column of "
+                "users, items or times by USER_ID_FIELD, ITEM_ID_FIELD or TIME_FIELD"
+            )
+        if header[column] != kind:
+            raise DataError(f"{path}: {column!r} has type {header[column]} in the first line, but must be {kind}")
+        if not is_loaded(config, "inter", column):
+            raise DataError(f"load_col or unload_col leaves out {column!r} of {path}, which every model needs: load it")
+
+
+def is_loaded(config: Config, suffix: str, column: str) -> bool:
+    """Return whether ``load_col`` and ``unload_col`` make RecBole load a column of a data set's file.
+
+    Args:
+        config: RecBole's settings of the data set.
+        suffix: of the file: ``inter``, ``item`` or ``user``.
+        column: its name.
+
+    Raises:
+        SettingsError: one of the settings is no dictionary.
+    """
+    load, unload = config["load_col"], config["unload_col"] or {}
+    if not isinstance(load, dict | None) or not isinstance(unload, dict):
+        raise SettingsError(
+            f"load_col={load!r} and unload_col={unload!r} have to be dictionaries, or ~ for all columns"
+        )
+    if column in (unload.get(suffix) or ()):
+        return False
+    return load is None or load.get(suffix, []) == "*" or column in (load.get(suffix) or ())
+
+
+def list_field(config: Config, field: str) -> str:
+    """Return the name of the column of a history's values of ``field``."""
+    return f"{field}{config['LIST_SUFFIX']}"
+
+
+def read_interaction_tokens(config: Config, kind: str) -> list[str]:
+    """Read the tokens of all items or users in the interaction files.
+
+    Raises:
+        DataError: a file cannot be read or lacks a column.
+        SettingsError: ``benchmark_filename`` does not name three parts.
+    """
+    field = config["ITEM_ID_FIELD"] if kind == "item" else config["USER_ID_FIELD"]
+    tokens: dict[str, None] = {}
+    for path in interaction_files(config):
+        listed = list_field(config, field)
+        columns = [field, *([listed] if kind == "item" and _has_lists(config, _header(config, path)) else [])]
+        frame = _read_columns(config, path, columns)
+        for column in columns:
+            tokens.update(dict.fromkeys(map(str, _flat(frame[column]))))
+    return list(tokens)
+
+
+def _flat(values: pd.Series) -> Iterable[str]:
+    """Return distinct tokens of a column of tokens or of lists of them."""
+    return values.explode().dropna().unique() if values.dtype == object else values.unique()
+
+
+def read_histories(config: Config, users: Sequence[str]) -> list[tuple[list[str], list[float]]]:
+    """Read the events of users from the interaction files, in chronological order.
+
+    Where rows list their histories, a user's events are those of the longest row of the last file that has the user.
+
+    Args:
+        config: RecBole's settings of the data set.
+        users: user tokens. A user without events has an empty history.
+
+    Returns:
+        For each user, the item tokens and the timestamps in double precision, or NaN if the data set is not ordered by
+        time, or has no times.
+
+    Raises:
+        DataError: a file cannot be read or lacks a column.
+        SettingsError: ``benchmark_filename`` does not name three parts.
+    """
+    files = interaction_files(config)
+    if _has_lists(config, _header(config, files[0])):
+        found = _listed_histories(config, files, users)
+    else:
+        found = _plain_histories(config, files, users)
+    return [found.get(user, ([], [])) for user in users]
+
+
+def _plain_histories(
+    config: Config, files: Sequence[Path], users: Sequence[str]
+) -> dict[str, tuple[list[str], list[float]]]:
+    user_field, item_field, time_field = (config[f"{name}_FIELD"] for name in ("USER_ID", "ITEM_ID", "TIME"))
+    columns = [user_field, item_field, *([time_field] if _is_ordered_by_time(config) else [])]
+    frames = [_read_columns(config, path, columns) for path in files]
+    events = pd.concat([frame[frame[user_field].isin(users)] for frame in frames], ignore_index=True)
+    times = events[time_field].astype(float) if time_field in events else pd.Series(np.nan, events.index)
+    times = times.sort_values(kind="stable")
+    events = events.loc[times.index]
+    return {
+        str(user): (list(events[item_field][rows.index]), list(times[rows.index]))
+        for user, rows in events.groupby(user_field, sort=False, observed=True)
+    }
+
+
+def _listed_histories(
+    config: Config, files: Sequence[Path], users: Sequence[str]
+) -> dict[str, tuple[list[str], list[float]]]:
+    user_field, item_field, time_field = (config[f"{name}_FIELD"] for name in ("USER_ID", "ITEM_ID", "TIME"))
+    items_field, times_field = list_field(config, item_field), list_field(config, time_field)
+    found = {}
+    for path in files:
+        header = _header(config, path)
+        has_times = {time_field, times_field} <= header.keys()
+        names = [user_field, item_field, items_field, *([time_field, times_field] if has_times else [])]
+        frame = _read_columns(config, path, names)
+        frame = frame[frame[user_field].isin(users)]
+        frame = frame.loc[frame[items_field].map(len).sort_values(kind="stable").index]
+        for row in frame.to_dict("records"):
+            items = [*map(str, row[items_field]), row[item_field]]
+            times = [*row[times_field], row[time_field]] if has_times else [np.nan] * len(items)
+            found[str(row[user_field])] = (items, [*map(float, times)])
+    return found
+
+
+def _has_lists(config: Config, header: dict[str, str]) -> bool:
+    """Return whether rows with this header list their histories."""
+    return config["benchmark_filename"] is not None and list_field(config, config["ITEM_ID_FIELD"]) in header
+
+
+def _is_ordered_by_time(config: Config) -> bool:
+    return config["eval_args"]["order"] == "TO"
+
+
+def _read_columns(config: Config, path: Path, fields: Sequence[str]) -> pd.DataFrame:
+    """Read columns of an interaction file as they are, before RecBole filters or splits them."""
+    numbers = {config["TIME_FIELD"]: "float", list_field(config, config["TIME_FIELD"]): "float_seq"}
+    kinds = numbers | {list_field(config, config["ITEM_ID_FIELD"]): "token_seq"}
+    columns = {field: kinds.get(field, "token") for field in fields}
+    ids = [field for field, kind in columns.items() if kind == "token"]
+    layout = AtomicFormat.from_config(config)
+    return read_atomic_file(path, layout, columns, ids=ids, strict=bool(config["strict_data"]))
