@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import ast
 import importlib
+import io
 import json
+import logging
 import os
 import re
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -16,7 +19,9 @@ import yaml
 from conftest import REPOSITORY, SUBJECTS, cycle_events, write_dataset
 
 from llm_interest import SUBCOMMANDS
+from recbole_llm_interest.cli.common import exit_code, show
 from recbole_llm_interest.cli.compare import main
+from recbole_llm_interest.cli.recommend import main as recommend
 from recbole_llm_interest.evaluation.results import read_results
 
 CONTROLS = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u200e\u200f\u061c\u2028-\u202e\u2066-\u2069]")
@@ -142,6 +147,53 @@ def test_message_forges_no_log_line(words, here, capsys):
     logs = [path.read_text() for path in here.rglob("*.log")]
     assert not CONTROLS.search("".join([captured.out, captured.err, *logs]))
     assert not re.search("^28 Nov 17:00 ERROR  forged", "\n".join([captured.out, captured.err, *logs]), re.MULTILINE)
+
+
+@pytest.mark.slow
+def test_hostile_titles_keep_the_tables_of_recommendations(words, here, capsys):
+    content = here / "data" / "cycle" / "content"
+    content.mkdir()
+    items = [{"item_id": f"i{n}", "title": f"{n}{HOSTILE}\nsecond line"} for n in range(len(SUBJECTS))]
+    (content / "items.jsonl").write_text("\n".join(map(json.dumps, items)))
+    words.remove("--model=Pop")
+    assert main([*words, "--text_encoder=hashing", "--modalities=[text]", "--table=films"]) == 0
+    (run,) = read_results(here / "films.json")
+    capsys.readouterr()
+    command = [f"--checkpoint={run.checkpoint}", f"--data_path={here / 'data'}", "--history=i1,i2", "--explain=i3"]
+    assert recommend([*command, "--k=3", "--forecast=2"]) == 0
+    shown = capsys.readouterr()
+    assert not CONTROLS.search(shown.out + shown.err)
+    recommendations = shown.out.split("\n\n")[1].splitlines()
+    assert len(recommendations) == 5
+    assert all(len(re.findall(r"(?<!\\)\|", line)) == 4 for line in recommendations)
+    assert recommend([*command, "--k=3", "--json"]) == 0
+    shown = capsys.readouterr()
+    assert not CONTROLS.search(shown.out + shown.err)
+    titles = {one["title"] for one in json.loads(shown.out)["recommendations"]}
+    assert titles <= {" ".join(item["title"].split()) for item in items}
+
+
+def test_warnings_and_logs_reach_the_terminal_escaped(monkeypatch, capsys):
+    """Where no log is set up, Python's last resort prints warnings."""
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+
+    def job():
+        logging.getLogger("somebody").warning("file %s", HOSTILE + "\nforged")
+        print_warning = warnings.formatwarning(UserWarning(HOSTILE + "\nforged"), UserWarning, "a.py", 1)
+        sys.stderr.write(print_warning)
+
+    assert exit_code(job, kept="") == 0
+    shown = capsys.readouterr().err
+    assert shown.startswith("file \\x1b[31m")
+    assert not CONTROLS.search(shown)
+    assert not re.search("^forged", shown, re.MULTILINE)
+
+
+def test_terminal_without_unicode_gets_escapes(monkeypatch):
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    show("0.5 ± 0.1\n日本", stream)
+    stream.flush()
+    assert stream.buffer.getvalue() == b"0.5 \\xb1 0.1\n\\u65e5\\u672c\n"
 
 
 # --- results and their data

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 from html.parser import HTMLParser
 from xml.etree import ElementTree
 
@@ -26,7 +27,7 @@ from recbole_llm_interest.content.catalogue import read_column
 from recbole_llm_interest.errors import DataError
 from recbole_llm_interest.evaluation.comparison import estimate
 from recbole_llm_interest.evaluation.metrics import event_gains
-from recbole_llm_interest.evaluation.results import RunResult, read_results
+from recbole_llm_interest.evaluation.results import RunResult, fingerprint, read_results
 from recbole_llm_interest.evaluation.table import write_comparison
 from recbole_llm_interest.recommender import Recommender
 from recbole_llm_interest.report import plots
@@ -162,6 +163,32 @@ def test_words_are_escaped(results, at_home):
     assert "&lt;b&gt;$a_$ &amp; b&lt;/b&gt;" in page
 
 
+def test_control_characters_and_formulas_are_shown(results, at_home):
+    """A table is a file like any other: names of rows, losses and metrics, and notes, may be anything."""
+    odd = "\x1b[31m\x07 \u202e $\\frac$ $x_$ \ufffe\n"
+    runs = [
+        replace(run, variant=f"{odd}{run.variant}", note=odd, dataset=odd, losses={odd: [1.0]}, valid_metric="NDCG@3")
+        for run in results
+    ]
+    write_comparison(runs, at_home / "controls.json")
+    with warnings.catch_warnings(action="error"):
+        assert main(["--table=controls.json", "--output=controls"]) == 0
+    page = (at_home / "controls" / "report.html").read_text()
+    assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufffe]", page)
+    assert "\\x1b[31m\\x07" in page
+    for drawing in Page(page).drawings():
+        ElementTree.fromstring(drawing)
+
+
+@pytest.mark.slow
+def test_report_identifies_the_data(results, at_home):
+    write_comparison([*results[:1], replace(results[1], data={"cycle.inter": "0"})], at_home / "two.json")
+    assert main(["--table=two.json", "--output=two"]) == 0
+    page = (at_home / "two" / "report.html").read_text()
+    assert f"<dt>data</dt><dd>{fingerprint(results[0].data)}, {fingerprint({'cycle.inter': '0'})}</dd>" in page
+    assert "NOT on the same data" in page
+
+
 @pytest.mark.slow
 def test_report_of_a_table_alone_lists_what_is_absent(results, at_home):
     for folder in ("alone", "again"):
@@ -195,7 +222,7 @@ def test_table_of_a_former_version_gives_the_sections_it_can(results, at_home):
         ([], "there is nothing to show"),
         (["--checkpoint=saved/none.pth"], "saved/none.pth does not exist"),
         (["--checkpoint=table.json"], "is damaged"),
-        (["--table=none.json"], "there are no results in none.json"),
+        (["--table=none.json"], "table none.json does not exist"),
         (["--table=table.json", "--user=u3"], "--user needs a model"),
         (["--table=table.json", "--data_path=data"], "--data_path needs a model"),
         (["--checkpoint=CHECKPOINT", "--user=nobody"], "unknown user 'nobody': it is not among the 24 users"),
