@@ -36,7 +36,7 @@ PACKAGE = REPOSITORY / "recbole_llm_interest"
 #: from top to bottom: a module imports from its own room or from a level below
 LEVELS = [
     {"__init__", "cli"},
-    {"report"},
+    {"report", "erasure"},
     {"registration", "recommender", "export"},
     {"training"},
     {"model", "data", "evaluation"},
@@ -68,8 +68,6 @@ READS = {
     ("patches.security", "pickle.load"): "a file that RecBole opened, only if allow_pickle is set",
     ("training.checkpoint", "torch.load"): "with weights_only",
     ("training.checkpoint", "zipfile.ZipFile"): "the archive of a checkpoint",
-    ("training.erasure", "torch.load"): "with weights_only",
-    ("training.erasure", "path.open"): "a log of this package",
     ("content.media.images", "Image.open"): "an open file of MediaFile",
     ("content.media.audio", "av.open"): "an open file of MediaFile",
     ("content.media.audio", "soundfile.SoundFile"): "an open file of MediaFile",

@@ -6,41 +6,60 @@ import sys
 from collections.abc import Sequence
 
 from recbole_llm_interest.cli.common import exit_code, parse_arguments, settings_parser, show
+from recbole_llm_interest.erasure import Erasure, erase
 from recbole_llm_interest.errors import SettingsError
 from recbole_llm_interest.io.escaping import one_line
 from recbole_llm_interest.training.config import configure
-from recbole_llm_interest.training.erasure import Erasure, erase
 
 _DESCRIPTION = """
-Delete users or items from the data set's files, with images and audio, from encoded features, RecBole's saved data sets
-and logs. Trained models are listed, or deleted with --checkpoints. After an interrupt, the same command continues.
+Delete users or items from the data set's files, with images and audio, and from all that was made from it: encoded
+features, saved data sets, states, reports, texts of exported models and logs. What is left is named, with why and what
+to do, such as trained models without --checkpoints. After an interrupt, the same command continues.
 """
+#: exit code if anything is left
+LEFT = 3
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line. Returns the exit code: 0, 2 for a mistake, 130 when interrupted, 143 when terminated."""
+    """The command line.
+
+    Returns:
+        The exit code: 0 if nothing of them is left, 3 if something is, 2 for a mistake, 130 when interrupted, 143 when
+        terminated.
+    """
     parser = settings_parser("python -m recbole_llm_interest.forget", _DESCRIPTION)
     parser.add_argument("--user", action="append", default=[], help="id of a user; may be given several times")
     parser.add_argument("--item", action="append", default=[], help="id of an item; may be given several times")
-    parser.add_argument("--checkpoints", action="store_true", help="delete the data set's trained models, too")
+    parser.add_argument("--checkpoints", action="store_true", help="delete models trained on the data set, too")
+    parser.add_argument("--results", action="store_true", help="delete tables, results of tuning and reports, too")
+    erasures: list[Erasure] = []
 
     def job() -> None:
         options, overrides = parse_arguments(parser, arguments)
         if not options.user and not options.item:
             raise SettingsError("command line: nothing to forget: give --user or --item")
+        for option in ("user", "item"):
+            if "" in getattr(options, option):
+                raise SettingsError(f"command line: --{option} is empty: give an id")
         config = configure("LLMInterest", options.dataset, options.config_files, overrides)
-        for kind, tokens in (("user", options.user), ("item", options.item)):
-            if tokens:
-                _print(erase(config, kind, tokens, checkpoints=options.checkpoints))
+        wanted = {"checkpoints": options.checkpoints, "results": options.results}
+        erasures.append(erase(config, options.user, options.item, **wanted))
+        _print(erasures[0])
 
-    return exit_code(job, kept="each file is complete, with or without them; the same command continues from there")
+    code = exit_code(job, kept="each file is complete, with or without them; the same command continues from there")
+    return code or (LEFT if any(erasure.left for erasure in erasures) else 0)
 
 
 def _print(erasure: Erasure) -> None:
+    for unknown in erasure.unknown:
+        show(f"unknown: {one_line(unknown)}")
     for action, paths in (("rewritten", erasure.rewritten), ("deleted", erasure.deleted)):
-        show(f"{action}: {', '.join(map(one_line, paths)) or 'nothing'}")
-    for path, advice in erasure.remaining.items():
-        show(f"left: {one_line(path)} {one_line(advice)}")
+        for path in paths:
+            show(f"{action}: {one_line(path)}")
+    for path, why in erasure.left.items():
+        show(f"left: {one_line(path)}: {one_line(why)}")
+    if not (erasure.rewritten or erasure.deleted or erasure.left):
+        show("nothing of them is stored")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -84,9 +85,19 @@ def save_state(state: UserState, path: Path, tokens: Sequence[str], users: Seque
     if state.tracker.user is not None:
         tensors["user"] = state.tracker.user
     tensors = {name: values.cpu().contiguous() for name, values in tensors.items()}
-    description = json.dumps(described)
-    data = save(tensors, {"state": description, "sha256": _digest(description, tensors)})
+    data = pack_state(described, tensors)
     write_atomically(path, lambda file: file.write(data), "name another file for the state")
+
+
+def pack_state(described: Mapping[str, Any], tensors: dict[str, Tensor]) -> bytes:
+    """Return the bytes of a state's file.
+
+    Args:
+        described: what it says beside its tensors.
+        tensors: of any shape, ``[...]``, by name.
+    """
+    description = json.dumps(described)
+    return save(tensors, {"state": description, "sha256": _digest(description, tensors)})
 
 
 def load_state(path: Path, model: str, rows: Mapping[str, int], tracker: InterestTracker) -> UserState:

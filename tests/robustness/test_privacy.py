@@ -16,6 +16,7 @@ from recbole_llm_interest.cli.compare import main as train
 from recbole_llm_interest.cli.encode import main as encode
 from recbole_llm_interest.cli.forget import main as forget
 from recbole_llm_interest.content.blobs import MediaFile, Text
+from recbole_llm_interest.io.manifest import MANIFEST, read
 
 #: words that stand nowhere but in the data
 SECRETS = ["zanzibar", "quetzal", "xylophone"]
@@ -46,6 +47,10 @@ def words(here):
 
 def files(*folders):
     return {path: path.read_bytes() for folder in folders for path in Path(folder).rglob("*") if path.is_file()}
+
+
+def of_kind(kind):
+    return [it.path for it in read(Path("saved") / MANIFEST) if it.kind == kind and it.path.exists()]
 
 
 def keys_in(cache):
@@ -81,14 +86,18 @@ def test_users_are_named_by_salted_hashes_or_on_request_by_ids(words, here, caps
 @pytest.mark.slow
 def test_erased_user_is_in_no_file(words, here, capsys):
     assert train([*words, "--model=LLMInterest"]) == 0
-    (here / "saved" / "people-Dataset.pth").write_bytes(b"person-0 and all others, pickled")
-    (here / "log" / "own.log").write_text("1 user has no text ('person-0')\n1 user has no text ('person-01')\n")
+    assert train([*words, "--model=Pop", "--save_dataset=True"]) == 0
+    (log,) = (here / "log" / "Pop").glob("*.log")
+    with log.open("a") as file:
+        file.write("1 user has no text ('person-0')\n1 user has no text ('person-01')\n")
+    saved = here / "saved" / "people-Dataset.pth"
+    assert "person-0".encode("utf-32-le") in saved.read_bytes()
     content = here / "data" / "people" / "content"
     before = keys_in("cache")
     theirs = Text("bio: zanzibar of 0").key()
     assert theirs in before
     capsys.readouterr()
-    assert forget([*words, "--user=person-0"]) == 0
+    assert forget([*words, "--user=person-0"]) == 3
     out = capsys.readouterr().out
     assert {
         path
@@ -98,13 +107,14 @@ def test_erased_user_is_in_no_file(words, here, capsys):
     assert "person-0" not in (content / "users.jsonl").read_text()
     after = keys_in("cache")
     assert before - after == {theirs}
-    assert f"left: {content / 'faces' / '0.png'} is also another's image" in out  # person-7 shows it, too
-    assert not (here / "saved" / "people-Dataset.pth").exists()
-    assert "person-01" in (here / "log" / "own.log").read_text()
-    (checkpoint,) = (here / "saved").glob("*.pth")
-    assert f"left: saved/{checkpoint.name} was trained on them" in out
-    for name in ("people.inter", "users.jsonl", "own.log", "people-Dataset.pth", "safetensors", "manifest.json"):
-        assert name in out
+    assert f"left: {content / 'faces' / '0.png'}: is also another's image" in out  # person-7 shows it, too
+    assert not saved.exists()
+    assert "person-01" in log.read_text()
+    assert len(of_kind("checkpoint")) == 2
+    for checkpoint in of_kind("checkpoint"):
+        assert f"left: {checkpoint}: may have been trained on them" in out
+    for name in ("people.inter", "users.jsonl", log.name, saved.name, "safetensors", "manifest.json"):
+        assert re.search(rf"^(rewritten|deleted): .*{re.escape(name)}$", out, re.MULTILINE), name
     assert (here / "data" / "people" / "people.inter").read_text().count("\n") == 1 + 7 * 9
     assert train([*words, "--model=LLMInterest"]) == 0  # what is left is whole
 
@@ -121,7 +131,8 @@ def test_image_of_one_user_is_erased_with_its_features(words, here, capsys):
     again = files("data", "cache")
     capsys.readouterr()
     assert forget([*words, "--user=person-3"]) == 0  # said again, it finds nothing more
-    assert capsys.readouterr().out == "rewritten: nothing\ndeleted: nothing\n"
+    out = capsys.readouterr().out
+    assert out == "unknown: user 'person-3' is in no file of the data set 'people'\nnothing of them is stored\n"
     assert files("data", "cache") == again
 
 
@@ -141,12 +152,13 @@ def test_erased_item_is_in_no_file_and_checkpoints_are_deleted_on_request(words,
     np.save(here / "data" / "people" / "f.npy", np.ones((8, 3), np.float32))
     (here / "data" / "people" / "f.ids.txt").write_text("\n".join(f"i{n}" for n in range(8)))
     capsys.readouterr()
-    assert forget([*words, "--item=i3", "--checkpoints", "--item_text_features=f.npy"]) == 0
+    assert len(of_kind("checkpoint")) == 1
+    assert forget([*words, "--item=i3", "--checkpoints", "--results", "--item_text_features=f.npy"]) == 3
     out = capsys.readouterr().out
-    assert list((here / "saved").glob("*.pth")) == []
+    assert [*of_kind("checkpoint"), *of_kind("resume state"), *of_kind("table")] == []
     for suffix in ("inter", "item"):
         assert "i3" not in (here / "data" / "people" / f"people.{suffix}").read_text()
-    assert f"left: {here / 'data' / 'people' / 'f.npy'} holds precomputed features of them" in out
+    assert f"left: {here / 'data' / 'people' / 'f.npy'}: holds precomputed features of them" in out
 
 
 def test_forget_without_ids_is_an_error(words, capsys):

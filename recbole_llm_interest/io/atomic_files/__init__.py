@@ -15,14 +15,16 @@ from recbole_llm_interest.io.atomic_files.file_format import (
     format_columns,
     read_header,
 )
-from recbole_llm_interest.io.atomic_files.reading import drop_rows, read_atomic_file
+from recbole_llm_interest.io.atomic_files.reading import drop_rows, find_tokens, read_atomic_file, read_rows
 
 __all__ = [
     "ATOMIC_FILE",
     "MAX_TOKEN_CHARACTERS",
     "AtomicFormat",
     "drop_rows",
+    "find_tokens",
     "format_columns",
     "read_atomic_file",
     "read_header",
+    "read_rows",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import csv
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +70,7 @@ def read_atomic_file(
     return table.frame
 
 
-def drop_rows(path: Path, atomic_format: AtomicFormat, column: str, tokens: Sequence[str]) -> Iterator[bytes]:
+def drop_rows(path: Path, atomic_format: AtomicFormat, column: str, tokens: Collection[str]) -> Iterator[bytes]:
     """Yield the file in blocks of whole lines, without the rows whose ``column`` is one of ``tokens``.
 
     All other lines stay byte for byte the same.
@@ -78,18 +78,57 @@ def drop_rows(path: Path, atomic_format: AtomicFormat, column: str, tokens: Sequ
     Raises:
         DataError: as ``read_header``.
     """
-    index = list(read_header(path, atomic_format)).index(column)
-    separator = re.escape(atomic_format.separator.encode())
-    cell = b"[^%b\n]*%b" % (separator, separator)
-    alternatives = b"|".join(re.escape(token.encode()) for token in tokens)
-    row = re.compile(b"^(?:%b){%d}(?:%b)(?:%b[^\n]*|\r?)\n" % (cell, index, alternatives, separator), re.MULTILINE)
+    row = _row_pattern(path, atomic_format, column, tokens)
     encoder = codecs.getincrementalencoder(atomic_format.encoding)()
     with open_regular(path, ATOMIC_FILE) as file:
         has_mark = file.read(3) == codecs.BOM_UTF8 and atomic_format.codec == "utf-8-sig"
     mark = codecs.BOM_UTF8 if has_mark else b""
-    for block in read_line_blocks(path, atomic_format):
-        yield mark + encoder.encode(row.sub(b"", block).decode())
+    for header, block in _blocks_below_header(path, atomic_format):
+        yield mark + encoder.encode((header + row.sub(b"", block)).decode())
         mark = b""
+
+
+def find_tokens(path: Path, atomic_format: AtomicFormat, column: str, tokens: Collection[str]) -> set[str]:
+    """Return those of ``tokens`` that are in a column.
+
+    Raises:
+        DataError: as ``read_header``.
+    """
+    row = _row_pattern(path, atomic_format, column, tokens)
+    blocks = _blocks_below_header(path, atomic_format)
+    return {match[1].decode() for _, block in blocks for match in row.finditer(block)}
+
+
+def read_rows(path: Path, atomic_format: AtomicFormat) -> Iterator[list[str]]:
+    """Yield the cells of every line below the header as they are, also of lines that are no rows.
+
+    It is for small files, and for what the other functions skip.
+
+    Raises:
+        DataError: as ``read_header``.
+    """
+    for _, block in _blocks_below_header(path, atomic_format):
+        for line in block.decode().split("\n")[:-1]:
+            yield line.removesuffix("\r").split(atomic_format.separator)
+
+
+def _row_pattern(path: Path, atomic_format: AtomicFormat, column: str, tokens: Collection[str]) -> re.Pattern[bytes]:
+    """A pattern of a whole line whose column is one of the tokens, which is its first group."""
+    index = list(read_header(path, atomic_format)).index(column)
+    separator = re.escape(atomic_format.separator.encode())
+    cell = b"[^%b\n]*%b" % (separator, separator)
+    cells = [token for token in tokens if atomic_format.separator not in token and "\n" not in token]
+    alternatives = b"|".join(re.escape(token.encode("utf-8", "surrogatepass")) for token in cells) or b"(?!)"
+    return re.compile(b"^(?:%b){%d}(%b)(?:%b[^\n]*|\r?)\n" % (cell, index, alternatives, separator), re.MULTILINE)
+
+
+def _blocks_below_header(path: Path, atomic_format: AtomicFormat) -> Iterator[tuple[bytes, bytes]]:
+    """Yield blocks of whole lines, the first with the header apart."""
+    is_first = True
+    for block in read_line_blocks(path, atomic_format):
+        end = block.index(b"\n") + 1 if is_first else 0
+        yield block[:end], block[end:]
+        is_first = False
 
 
 def _check_columns(path: Path, header: Mapping[str, str], names: Sequence[str]) -> None:

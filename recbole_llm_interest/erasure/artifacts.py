@@ -1,0 +1,165 @@
+"""What happens to each kind of file that was made from a data set.
+
+| kind | what is done |
+|---|---|
+| log | lines with a quoted id are removed |
+| features | those of content that is gone are deleted |
+| saved data set | deleted: it has every event |
+| user state | deleted, or written again without the user |
+| report | deleted if it names one of them; otherwise left, or deleted on request |
+| table, tuning | left, or deleted on request: figures over events that are gone |
+| export | texts of an item are removed; the rest is left, or deleted on request |
+| checkpoint, resume state | left, or deleted on request: weights cannot unlearn |
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from recbole_llm_interest.erasure.request import ANY_FILE, Erasure, Forgotten
+from recbole_llm_interest.erasure.states import erase_from_state
+from recbole_llm_interest.errors import StorageError
+from recbole_llm_interest.io.files import remove_unfinished, write_atomically
+from recbole_llm_interest.io.folders import finish_replacing, replace_files
+from recbole_llm_interest.io.manifest import Artifact, Kind
+from recbole_llm_interest.io.opening import FileReadError, open_file, parse_json, read_bytes
+from recbole_llm_interest.recommender.folder_format import CONFIG, TEXTS
+
+_DATA_URL = re.compile(rb"base64,([A-Za-z0-9+/]+=*)")
+_PAGE = "report.html"
+_MODELS, _RESULTS = "give --checkpoints to delete it", "give --results to delete it"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is deleted on request.
+
+    Attributes:
+        checkpoints: trained models: checkpoints, resume states, exported folders and programs.
+        results: tables, results of tuning, and reports.
+    """
+
+    checkpoints: bool = False
+    results: bool = False
+
+
+def erase_artifacts(artifacts: Sequence[Artifact], request: Forgotten, wanted: Wanted, erasure: Erasure) -> None:
+    """Erase from every file that was made from a data set, except from features.
+
+    Args:
+        artifacts: of this data set.
+        request: the erased.
+        wanted: what is deleted on request.
+        erasure: of all files.
+    """
+    by_kind: dict[Kind, list[Path]] = defaultdict(list)
+    for artifact in artifacts:
+        by_kind[artifact.kind].append(artifact.path)
+    for paths in by_kind.values():
+        for path in paths:
+            remove_unfinished(path)
+    for path in filter(Path.is_file, by_kind["log"]):
+        erasure.rewrite_lines(path, lambda line: request.quoted.search(line) is not None)
+    for path in by_kind["saved data set"]:
+        erasure.delete(path)
+    for path in filter(Path.is_file, by_kind["user state"]):
+        erase_from_state(path, request, erasure)
+    _erase_reports(by_kind["report"], request, wanted, erasure)
+    _erase_exports(by_kind["export"], request, wanted, erasure)
+    for kind, is_wanted, why in (
+        ("table", wanted.results, f"has figures over events that may be theirs: {_RESULTS}"),
+        ("tuning", wanted.results, f"was chosen by events that may be theirs: {_RESULTS}"),
+        ("checkpoint", wanted.checkpoints, f"may have been trained on them: train again, and {_MODELS}"),
+        ("resume state", wanted.checkpoints, f"may have been trained on them: {_MODELS}"),
+    ):
+        _delete_or_leave(by_kind[kind], is_wanted, why, erasure)  # type: ignore[index]
+
+
+def _delete_or_leave(paths: Iterable[Path], is_wanted: bool, why: str, erasure: Erasure) -> None:
+    for path in filter(Path.exists, paths):
+        if is_wanted:
+            erasure.delete(path)
+        else:
+            erasure.leave(path, why)
+
+
+def _erase_reports(paths: Sequence[Path], request: Forgotten, wanted: Wanted, erasure: Erasure) -> None:
+    """A report is its page and the pictures beside it, which show what the page names; the page goes last."""
+    folders: dict[Path, list[Path]] = defaultdict(list)
+    for path in paths:
+        folders[path.parent].append(path)
+    why = f"is drawn from events that may be theirs: {_RESULTS}"
+    for folder, files in folders.items():
+        page = folder / _PAGE
+        is_named = page.exists() and has_trace(page, request.in_report, erasure)
+        in_order = sorted(files, key=lambda path: path == page)
+        _delete_or_leave(in_order, wanted.results or is_named or not page.exists(), why, erasure)
+
+
+def has_trace(path: Path, pattern: re.Pattern[bytes], erasure: Erasure) -> bool:
+    """Return whether a file has an id, also inside the drawings of a page. A file that cannot be read is left."""
+    try:
+        return any(pattern.search(block) for block in _blocks(path))
+    except FileReadError as error:
+        erasure.leave(path, f"{error.reason}: look for them in it")
+        return False
+
+
+def _blocks(path: Path) -> Iterator[bytes]:
+    """Blocks of a file, each with the end of the one before; the header alone of tensors; the drawings of a page."""
+    with open_file(path) as file:
+        if path.suffix == ".safetensors":
+            size = int.from_bytes(file.read(8), "little")
+            yield file.read(min(size, 2**30))
+        elif path.suffix == ".html":
+            page = file.read()
+            yield page
+            for encoded in _DATA_URL.findall(page):
+                try:
+                    yield base64.b64decode(encoded)
+                except binascii.Error:
+                    continue
+        else:
+            end = b""
+            while block := file.read(2**24):
+                yield end + block
+                end = block[-4096:]
+
+
+def _erase_exports(paths: Sequence[Path], request: Forgotten, wanted: Wanted, erasure: Erasure) -> None:
+    """Exported folders and their programs."""
+    folders = [path.parent for path in paths if path.name == CONFIG]
+    for folder in filter(Path.is_dir, folders):
+        finish_replacing(folder)
+        if request.kind == "item" and not wanted.checkpoints:
+            _erase_texts(folder, request, erasure)
+    why = f"is a model that may have been trained on them: {_MODELS}"
+    _delete_or_leave(paths, wanted.checkpoints, why, erasure)
+
+
+def _erase_texts(folder: Path, request: Forgotten, erasure: Erasure) -> None:
+    """Remove texts and titles of items from an exported folder, with the hash of the new file."""
+    try:
+        texts, config = (parse_json(read_bytes(folder / name, ANY_FILE).decode()) for name in (TEXTS, CONFIG))
+        kept = {key: {item: text for item, text in texts[key].items() if item not in request.tokens} for key in texts}
+        is_intact = config["sha256"][TEXTS] == hashlib.sha256(read_bytes(folder / TEXTS, ANY_FILE)).hexdigest()
+    except (StorageError, ValueError, KeyError, TypeError, AttributeError):
+        return  # deleted, or no longer what was exported: the check at the end reads it
+    if kept == texts or not is_intact:
+        return
+    data = json.dumps(kept, ensure_ascii=False).encode()
+    config["sha256"][TEXTS] = hashlib.sha256(data).hexdigest()
+    parts: dict[str, Any] = {TEXTS: data, CONFIG: json.dumps(config, indent=1, ensure_ascii=False).encode()}
+    with replace_files(folder) as new:
+        for name, content in parts.items():
+            write_atomically(new / name, lambda file, content=content: file.write(content))  # type: ignore[misc]
+    erasure.rewritten += [folder / TEXTS, folder / CONFIG]

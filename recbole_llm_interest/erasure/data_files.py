@@ -1,0 +1,178 @@
+"""Erases from a data set's own files: atomic files, content lines, images and audio."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from recbole.config import Config
+
+from recbole_llm_interest.content.catalogue import MEDIA_COLUMNS
+from recbole_llm_interest.content.content_files import as_token
+from recbole_llm_interest.content.precomputed import read_features
+from recbole_llm_interest.erasure.request import ANY_FILE, Erasure, Forgotten
+from recbole_llm_interest.errors import DataError
+from recbole_llm_interest.io.atomic_files import AtomicFormat, drop_rows, find_tokens, read_header, read_rows
+from recbole_llm_interest.io.opening import open_regular, parse_json
+from recbole_llm_interest.settings import MODALITIES, ContentSettings
+
+_MEDIA = re.compile(
+    b'"(?:%b)"\\s*:\\s*("(?:[^"\\\\]|\\\\.)*")' % b"|".join(column.encode() for column in MEDIA_COLUMNS.values())
+)
+
+
+@dataclass(frozen=True)
+class DataFiles:
+    """The files of a data set.
+
+    Attributes:
+        folder: of the data set.
+        dataset: its name.
+        layout: of its atomic files.
+        id_fields: names of the id columns, by kind.
+    """
+
+    folder: Path
+    dataset: str
+    layout: AtomicFormat
+    id_fields: dict[str, str]
+
+    @classmethod
+    def of(cls, config: Config) -> DataFiles:
+        """The files that a configuration names."""
+        fields = {"user": config["USER_ID_FIELD"], "item": config["ITEM_ID_FIELD"]}
+        return cls(Path(config["data_path"]), config["dataset"], AtomicFormat.from_config(config), fields)
+
+    @property
+    def content(self) -> Path:
+        """The folder of content lines, images and audio."""
+        return self.folder / "content"
+
+    def content_lines(self, kind: str) -> Path:
+        """The file of content lines."""
+        return self.content / f"{kind}s.jsonl"
+
+    def atomic_files(self, column: str) -> list[Path]:
+        """The files of the data set, also parts of it, that have a column."""
+        found = []
+        for path in sorted(self.folder.iterdir()):
+            if path.name.startswith(f"{self.dataset}.") and path.is_file():
+                with suppress(DataError):  # not an atomic file
+                    if column in read_header(path, self.layout):
+                        found.append(path)
+        return found
+
+
+def erase_media(files: DataFiles, requests: Iterable[Forgotten], erasure: Erasure) -> None:
+    """Delete images and audio of all rows of the erased that no other row names."""
+    erased, kept = _media(files, {request.kind: request for request in requests})
+    root = files.content.resolve()
+    in_use = {(root / name).resolve() for name in kept}
+    for name in erased:
+        for target in dict.fromkeys((Path(os.path.normpath(root / name)), (root / name).resolve())):
+            if os.path.islink(target) or target.is_file():
+                _erase_medium(target, root, in_use, erasure)
+
+
+def _erase_medium(path: Path, root: Path, in_use: set[Path], erasure: Erasure) -> None:
+    if not path.is_relative_to(root):
+        erasure.leave(path, "lies outside of the content folder: delete it if it is theirs alone")
+    elif path.resolve() in in_use:
+        erasure.leave(path, "is also another's image or audio: give the other one a file of its own")
+    else:
+        erasure.delete(path)
+
+
+def _media(files: DataFiles, requests: dict[str, Forgotten]) -> tuple[dict[str, None], set[str]]:
+    """Names of images and audio in rows of the erased, and in all other rows, duplicates included."""
+    erased: dict[str, None] = {}
+    kept: set[str] = set()
+    for kind in ("user", "item"):
+        request = requests.get(kind) or Forgotten(kind, files.id_fields[kind], frozenset())
+        for is_erased, names in (*_media_of_lines(files, request), *_media_of_atomic_file(files, request)):
+            usable = [name for name in names if name and "\0" not in name]
+            if is_erased:
+                erased.update(dict.fromkeys(usable))
+            else:
+                kept.update(usable)
+    return erased, kept
+
+
+def _media_of_lines(files: DataFiles, request: Forgotten) -> Iterator[tuple[bool, list[str]]]:
+    path = files.content_lines(request.kind)
+    if path.is_file():
+        with open_regular(path, ANY_FILE) as file:
+            for line in file:
+                names = []
+                for quoted in _MEDIA.findall(line):
+                    with suppress(ValueError):
+                        names.append(str(json.loads(quoted)))
+                yield bool(tokens_of_line(request, line)), names
+
+
+def _media_of_atomic_file(files: DataFiles, request: Forgotten) -> Iterator[tuple[bool, list[str]]]:
+    path = files.folder / f"{files.dataset}.{request.kind}"
+    try:
+        header = list(read_header(path, files.layout))
+    except DataError:  # there is none
+        return
+    columns = [header.index(name) for name in MEDIA_COLUMNS.values() if name in header]
+    if columns and request.id_field in header:
+        own = header.index(request.id_field)
+        for cells in read_rows(path, files.layout):
+            padded = [*cells, *[""] * len(header)]  # a line that is no row may lack columns
+            yield padded[own] in request.tokens, [padded[at] for at in columns]
+
+
+def tokens_of_line(request: Forgotten, line: bytes) -> set[str]:
+    """Return which of the erased a content line is of. One that is not JSON is of all whose ids it has."""
+    try:
+        row = parse_json(line.decode("utf-8-sig"), long_integers=True)
+    except ValueError:
+        if request.json_member.search(line) is None:
+            return set()
+        alone = (Forgotten(request.kind, request.id_field, frozenset([token])) for token in request.tokens)
+        return {token for one in alone if one.json_member.search(line) for token in one.tokens}
+    return {as_token(row.get(request.id_field))} & request.tokens if isinstance(row, dict) else set()
+
+
+def erase_rows(files: DataFiles, request: Forgotten, erasure: Erasure) -> None:
+    """Remove the rows of the erased from content lines and from every atomic file with their id column."""
+    found: set[str] = set()
+
+    def is_theirs(line: bytes) -> bool:
+        tokens = tokens_of_line(request, line)
+        found.update(tokens)
+        return bool(tokens)
+
+    if files.content_lines(request.kind).is_file():
+        erasure.rewrite_lines(files.content_lines(request.kind), is_theirs)
+    for path in files.atomic_files(request.id_field):
+        try:
+            in_file = find_tokens(path, files.layout, request.id_field, request.tokens)
+            if in_file:
+                erasure.rewrite(path, drop_rows(path, files.layout, request.id_field, sorted(request.tokens)))
+            found |= in_file
+        except DataError as error:
+            erasure.leave(path, f"cannot be read as an atomic file ({error}): remove their rows")
+    for token in sorted(request.tokens - found):
+        erasure.unknown.append(f"{request.kind} {token!r} is in no file of the data set {files.dataset!r}")
+
+
+def leave_precomputed_features(
+    files: DataFiles, settings: ContentSettings, request: Forgotten, erasure: Erasure
+) -> None:
+    """Say which precomputed features have the erased: their formats are too many to write."""
+    for modality in MODALITIES:
+        name = getattr(settings, f"{request.kind}_{modality}_features")
+        if name is not None:
+            with suppress(DataError):  # it has none of them
+                read_features(files.folder / name, sorted(request.tokens), request.kind, request.id_field)
+                erasure.leave(
+                    files.folder / name, "holds precomputed features of them: make the file again without them"
+                )

@@ -1,0 +1,64 @@
+"""Erases encoded features of content that is gone. They are named by hashes of the content, not by ids."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from recbole.config import Config
+
+from recbole_llm_interest.content.blobs import Blob
+from recbole_llm_interest.content.feature_store import FeatureStore
+from recbole_llm_interest.data.dataset_files import catalogue_from_config
+from recbole_llm_interest.erasure.request import Erasure
+from recbole_llm_interest.errors import ContentError, LLMInterestError
+from recbole_llm_interest.settings import MODALITIES, ContentSettings
+
+
+def erase_features(config: Config, settings: ContentSettings, folders: Iterable[Path], erasure: Erasure) -> None:
+    """Delete features of all content that the data set does not have any more, and lists of nearest items.
+
+    Args:
+        config: of the data set, from which the rows of the erased are removed already.
+        settings: those of training.
+        folders: of encoded features of this data set alone.
+        erasure: of all files.
+    """
+    folders = [folder for folder in folders if folder.is_dir()]
+    if not folders:
+        return
+    try:
+        kept = _keys(config, settings)
+    except LLMInterestError as error:
+        for folder in folders:
+            erasure.leave(folder, f"has encoded features, and the content cannot be read ({error}): delete it")
+        return
+    for folder in folders:
+        _erase_from(folder, kept, erasure)
+
+
+def _erase_from(folder: Path, kept: Mapping[str, set[bytes]], erasure: Erasure) -> None:
+    for modality in MODALITIES:
+        for store in FeatureStore.all_below(folder, modality):
+            store.remove_unfinished()
+            for path in store.keep_only(kept[modality]):
+                (erasure.rewritten if path.exists() else erasure.deleted).append(path)
+    neighbours = folder / "neighbours"
+    for path in sorted(neighbours.iterdir()) if neighbours.is_dir() else ():
+        erasure.delete(path)
+
+
+def _keys(config: Config, settings: ContentSettings) -> dict[str, set[bytes]]:
+    """Hashes of all content of the data set, by modality."""
+    keys: dict[str, set[bytes]] = {modality: set() for modality in MODALITIES}
+    for kind in ("item", "user"):
+        for modality, blobs in catalogue_from_config(config, kind, settings).blobs.items():
+            keys[modality].update(key for blob in blobs.values() if (key := _key_of(blob)) is not None)
+    return keys
+
+
+def _key_of(blob: Blob) -> bytes | None:
+    try:
+        return blob.key()
+    except ContentError:  # it cannot be read, so that nothing is stored of it
+        return None

@@ -1,0 +1,84 @@
+"""The order in which everything is erased."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from recbole.config import Config
+
+from recbole_llm_interest.data.dataset_files import feature_cache
+from recbole_llm_interest.erasure.artifacts import Wanted, erase_artifacts
+from recbole_llm_interest.erasure.data_files import DataFiles, erase_media, erase_rows, leave_precomputed_features
+from recbole_llm_interest.erasure.features import erase_features
+from recbole_llm_interest.erasure.inventory import Inventory
+from recbole_llm_interest.erasure.request import Erasure, Forgotten
+from recbole_llm_interest.erasure.traces import leave_traces
+from recbole_llm_interest.errors import RequestError, StorageError
+from recbole_llm_interest.io.files import data_set_alone
+from recbole_llm_interest.io.manifest import absolute
+from recbole_llm_interest.settings import ContentSettings, read_settings
+
+
+def erase(
+    config: Config,
+    users: Sequence[str] = (),
+    items: Sequence[str] = (),
+    *,
+    checkpoints: bool = False,
+    results: bool = False,
+) -> Erasure:
+    """Delete users or items from everything that is stored about a data set.
+
+    Each file is replaced or deleted as a whole. After an interrupt, the same call continues.
+
+    Args:
+        config: of the data set. Its content settings have to be those of training.
+        users: their ids.
+        items: their ids.
+        checkpoints: whether to delete the models that were trained on the data set.
+        results: whether to delete tables, results of tuning, and reports.
+
+    Raises:
+        RequestError: an id is empty.
+        StorageError: the data set is in use, or a file cannot be written; it is unchanged.
+    """
+    fields = {"user": config["USER_ID_FIELD"], "item": config["ITEM_ID_FIELD"]}
+    named = {"user": frozenset(users), "item": frozenset(items)}
+    requests = [Forgotten(kind, fields[kind], tokens) for kind, tokens in named.items() if tokens]
+    if any("" in request.tokens for request in requests):
+        raise RequestError("an id is empty: name a user or an item")
+    erasure = Erasure()
+    with data_set_alone(Path(config["data_path"])):
+        try:
+            _erase(config, requests, Wanted(checkpoints, results), erasure)
+        except OSError as error:
+            raise StorageError(f"{error.filename}: {error.strerror}; run the same command once that works") from error
+    return erasure
+
+
+def _erase(config: Config, requests: Sequence[Forgotten], wanted: Wanted, erasure: Erasure) -> None:
+    files, settings = DataFiles.of(config), read_settings(ContentSettings, config)
+    checkpoint_dir = Path(config["checkpoint_dir"])
+    inventory = Inventory.take(files.folder, files.dataset, checkpoint_dir)
+    erase_media(files, requests, erasure)  # rows say which are theirs
+    for request in requests:
+        erase_rows(files, request, erasure)
+        erase_artifacts(inventory.own, request, wanted, erasure)
+        leave_precomputed_features(files, settings, request, erasure)
+    erase_features(config, settings, _feature_folders(config, settings, inventory, erasure), erasure)
+    inventory.leave_uncertain(erasure)
+    inventory.leave_unrecorded(checkpoint_dir, erasure)
+    for request in requests:
+        leave_traces(files, inventory, checkpoint_dir, request, erasure)
+    inventory.forget_deleted()
+
+
+def _feature_folders(config: Config, settings: ContentSettings, inventory: Inventory, erasure: Erasure) -> list[Path]:
+    """Folders of encoded features of this data set alone. That of the settings is left if no manifest has it."""
+    own = [artifact.path for artifact in inventory.own if artifact.kind == "features"]
+    configured = absolute(feature_cache(config, settings))
+    known = {artifact.path for artifact in (*inventory.own, *inventory.shared, *inventory.doubtful)}
+    if configured.is_dir() and configured not in known | inventory.foreign:
+        erasure.leave(configured, "has encoded features, and is in no manifest: delete it if they are of this data set")
+    return own

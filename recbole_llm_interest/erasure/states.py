@@ -1,0 +1,75 @@
+"""Erases users from saved states, which are of one user or of several."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from recbole_llm_interest.erasure.request import ANY_FILE, Erasure, Forgotten
+from recbole_llm_interest.errors import StorageError
+from recbole_llm_interest.io.opening import parse_json, read_bytes
+from recbole_llm_interest.io.tensor_files import parse_tensors
+from recbole_llm_interest.recommender.state_file import pack_state
+
+#: dimension of the users in each tensor of a state; 0 in the others
+_DIMENSIONS = {"carried": 1}
+#: tensors with a column for each event
+_EVENTS = ("items", "times")
+
+
+def erase_from_state(path: Path, request: Forgotten, erasure: Erasure) -> None:
+    """Delete a state of erased users alone, write one of several again without them, or say why it is left.
+
+    Args:
+        path: of the state.
+        request: the erased.
+        erasure: of all files.
+    """
+    state = _read(path)
+    if state is None:
+        erasure.leave(path, "is not a readable state: delete it if it is theirs")
+        return
+    described, tensors = state
+    users = described["users"]
+    if request.kind == "item":
+        if request.tokens.intersection(described["items"]):
+            erasure.leave(path, "is a state after events with it: delete it, and start from the user's history")
+    elif users == [str(row) for row in range(len(users))]:
+        erasure.leave(path, "does not say whose state it is: delete it if it is theirs")
+    elif kept := [row for row, user in enumerate(users) if user not in request.tokens]:
+        if len(kept) < len(users):
+            erasure.rewrite(path, [pack_state(*_without(described, tensors, kept))])
+    else:
+        erasure.delete(path)
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
+    """What a state says, and its tensors; None if it cannot be read."""
+    try:
+        tensors, metadata = parse_tensors(read_bytes(path, ANY_FILE))
+        described = parse_json(metadata["state"])
+        is_whole = len(described["users"]) == len(tensors["length"]) and isinstance(described["items"], list)
+    except (StorageError, ValueError, KeyError, TypeError):
+        return None
+    return (described, tensors) if is_whole else None
+
+
+def _without(
+    described: dict[str, Any], tensors: dict[str, Tensor], kept: list[int]
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The state of the users in the rows ``kept``, with the items of their events alone."""
+    rows = torch.tensor(kept)
+    tensors = {name: values.index_select(_DIMENSIONS.get(name, 0), rows) for name, values in tensors.items()}
+    longest = int(tensors["length"].max())
+    tensors |= {name: tensors[name][:, :longest] for name in _EVENTS}
+    named, renumbered = torch.unique(tensors["items"], return_inverse=True)
+    tensors["items"] = renumbered.view(len(kept), -1).int()
+    description = {
+        **described,
+        "users": [described["users"][row] for row in kept],
+        "items": [described["items"][row] for row in named.tolist()],
+    }
+    return description, {name: values.contiguous() for name, values in tensors.items()}
