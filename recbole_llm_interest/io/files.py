@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from recbole_llm_interest.errors import StorageError
+from recbole_llm_interest.io.opening import name_fault, shown_path
 
 #: what a user can do about an error of writing
 _REMEDIES = {
@@ -52,6 +53,7 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object], hint: str 
         >>> [path.name for path in folder.iterdir()]
         ['scores.bin']
     """
+    _check_name(path, hint)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         remove_unfinished(path)
@@ -70,6 +72,16 @@ def write_text(path: Path, text: str, hint: str = "") -> None:
     write_atomically(path, lambda file: file.write(text.encode()), hint)
 
 
+def _check_name(path: Path, hint: str = "") -> None:
+    """Check that there can be a file of this name.
+
+    Raises:
+        StorageError: there cannot.
+    """
+    if fault := name_fault(path):
+        raise StorageError(f"{shown_path(path)} cannot be written: its name {fault}: {hint or 'give another name'}")
+
+
 def is_write_error(error: OSError) -> bool:
     """Return whether an error means that a file cannot be written: no space, read-only, or its name is taken."""
     return error.errno in {*_REMEDIES, errno.EROFS}
@@ -86,7 +98,7 @@ def storage_error(path: Path, error: OSError, hint: str = "") -> StorageError:
     remedy = _REMEDIES.get(error.errno or 0, f"allow this user to write in {path.parent}")
     alternative = f", or {hint}" if hint else ""
     return StorageError(
-        f"{path} cannot be written ({error.strerror}): {remedy}{alternative}; a previous file is unchanged"
+        f"{shown_path(path)} cannot be written ({error.strerror}): {remedy}{alternative}; a previous file is unchanged"
     )
 
 
@@ -196,6 +208,7 @@ def try_lock(path: Path) -> Iterator[bool]:
     Raises:
         StorageError: the folder of ``path`` cannot be written to.
     """
+    _check_name(path)
     lock = path.with_name(f".{path.name}.lock")
     try:
         lock.parent.mkdir(parents=True, exist_ok=True)

@@ -33,6 +33,8 @@ _LEAST_RATE = 2**20
 _CHUNK_BYTES = 2**20
 #: characters of a path at each end that a message shows
 _SHOWN_CHARACTERS = 120
+#: bytes of a path, and of each of its parts, that file systems take at most
+_MAX_PATH_BYTES, _MAX_NAME_BYTES = 4095, 255
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
 #: digits that may be more than 64 bits, in or outside of strings
 _LONG_DIGITS = re.compile(r"\d{19}")
@@ -95,6 +97,25 @@ def shown_path(path: Path) -> str:
     if len(text) > 2 * _SHOWN_CHARACTERS:
         text = f"{text[:_SHOWN_CHARACTERS]}…{text[-_SHOWN_CHARACTERS:]}"
     return one_line(text)
+
+
+def name_fault(name: object) -> str:
+    r"""Return why no file can have a name; empty if one can.
+
+    Example:
+        >>> name_fault("saved"), name_fault("a\0b"), name_fault(5)
+        ('', 'has a NUL', 'is no text')
+    """
+    if not isinstance(name, str | Path):
+        return "is no text"
+    try:
+        encoded = os.fsencode(name)
+    except UnicodeEncodeError:
+        return "has half of a surrogate pair"
+    if b"\0" in encoded:
+        return "has a NUL"
+    is_long = len(encoded) > _MAX_PATH_BYTES or max(map(len, encoded.split(b"/"))) > _MAX_NAME_BYTES
+    return "is too long" if is_long else ""
 
 
 def is_there(path: Path) -> bool:

@@ -17,6 +17,7 @@ from recbole_llm_interest.data.interaction_files import check_interaction_file
 from recbole_llm_interest.errors import DataError, SettingsError, TrainingError, is_out_of_memory
 from recbole_llm_interest.io.config_files import named_dataset, named_models, read_config_files
 from recbole_llm_interest.io.files import is_write_error, storage_error
+from recbole_llm_interest.io.opening import is_folder, name_fault
 from recbole_llm_interest.model.llm_interest import LLMInterest
 from recbole_llm_interest.settings import ALL_SETTINGS, PROPERTIES, check_keys, read_settings
 
@@ -28,6 +29,8 @@ RECBOLE_ERRORS = (
 
 #: RecBole's settings for several processes; here the option ``nproc`` sets them
 _DISTRIBUTED_KEYS = {"nproc", "world_size", "local_rank", "ip", "port", "offset"}
+#: settings that name folders
+_PATHS = ("data_path", "checkpoint_dir", "feature_cache")
 #: options of the commands, which are no settings
 _OPTIONS = {"checkpoint", "config_files", "resume", "rows", "seeds", "strict", "table"}
 #: what is trained, and on which data, if nothing names them
@@ -90,11 +93,7 @@ def configure(
         config = Config(models[0], dataset, [protocol, *files], overrides)
     for key in ("model", "dataset"):  # what files name: other models of a comparison, or another data set
         config.external_config_dict.pop(key, None)
-    if not Path(config["data_path"]).is_dir():
-        raise DataError(
-            f"data set {dataset!r}: there is no folder {config['data_path']}; set --data_path to the folder that "
-            f"holds {dataset}/{dataset}.inter (RecBole's ml-100k needs none)"
-        )
+    _check_folders(config)
     check_interaction_file(config)
     for settings in ALL_SETTINGS:
         read_settings(settings, config)
@@ -130,6 +129,18 @@ def as_user_error(what: str, log: str | None = None) -> Iterator[None]:
         details = f" (the traceback is in {log})" if log else ""
         message = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise SettingsError(f"RecBole cannot use {what}: {message}{details}") from error
+
+
+def _check_folders(config: Config) -> None:
+    for key in _PATHS:
+        if config[key] is not None and (fault := name_fault(config[key])):
+            raise SettingsError(f"{key}={str(config[key])[:80]!r} {fault}: give the name of a folder")
+    if not is_folder(Path(config["data_path"])):
+        dataset = config["dataset"]
+        raise DataError(
+            f"data set {dataset!r}: there is no folder {config['data_path']}; set --data_path to the folder that "
+            f"holds {dataset}/{dataset}.inter (RecBole's ml-100k needs none)"
+        )
 
 
 def _check_valid_metric(config: Config) -> None:

@@ -9,20 +9,25 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from recbole_llm_interest.cli.recommend import _read_pool
+from recbole_llm_interest.content import feature_formats
 from recbole_llm_interest.content.blobs import MediaFile
 from recbole_llm_interest.content.catalogue import read_catalogue
+from recbole_llm_interest.content.encoders import weights
 from recbole_llm_interest.content.encoders.weights import folder_fingerprint
 from recbole_llm_interest.content.feature_store import FeatureStore
 from recbole_llm_interest.content.neighbours import _read as read_neighbours
 from recbole_llm_interest.content.precomputed import read_features
-from recbole_llm_interest.errors import LLMInterestError
+from recbole_llm_interest.errors import DataError, EncoderError, LLMInterestError, SettingsError, StorageError
 from recbole_llm_interest.evaluation.results import read_results
 from recbole_llm_interest.evaluation.variants import read_variants
 from recbole_llm_interest.io.atomic_files import AtomicFormat, read_atomic_file
 from recbole_llm_interest.io.config_files import read_config_files
+from recbole_llm_interest.io.files import try_lock, write_text
+from recbole_llm_interest.training.config import configure
 from recbole_llm_interest.training.search import TrialLog, _space_lines
 
 
@@ -125,3 +130,53 @@ def test_damaged_caches_are_passed_over(tmp_path, hostile):
     assert store.read_rejections({"name": "x"}) == {}
     assert read_neighbours(tmp_path / "neighbours", 10, 2) is None
     assert time.process_time() - start < 2
+
+
+@pytest.mark.parametrize("impossible", IMPOSSIBLE)
+@pytest.mark.parametrize("key", ["data_path", "checkpoint_dir", "feature_cache"])
+def test_settings_of_impossible_folders_are_one_line(settings, key, impossible):
+    with pytest.raises(SettingsError) as caught:
+        configure("Pop", "cycle", overrides={**settings, key: IMPOSSIBLE[impossible]})
+    assert str(caught.value).isprintable()
+    for other in (5, 1.5, [1], {"a": 1}, True):
+        with pytest.raises(LLMInterestError):
+            configure("Pop", "cycle", overrides={**settings, key: other})
+
+
+@pytest.mark.parametrize("impossible", IMPOSSIBLE)
+def test_files_of_impossible_names_are_not_written(tmp_path, impossible):
+    path = tmp_path / IMPOSSIBLE[impossible]
+    for write in (lambda: write_text(path, "x"), lambda: try_lock(path).__enter__()):
+        with pytest.raises(StorageError) as caught:
+            write()
+        assert str(caught.value).isprintable()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_of_everything_is_no_model(tmp_path, monkeypatch):
+    monkeypatch.setattr(weights, "_MAX_FILES", 3)
+    for number in range(4):
+        (tmp_path / f"{number}.json").write_text("{}")
+    with pytest.raises(EncoderError, match="has more than 3 files: name the folder of one model"):
+        folder_fingerprint(tmp_path)
+
+
+@pytest.mark.parametrize("value", [1, 1.5, "rot13", "zip", "klingon", "a\0b", [], "\ud800"])
+def test_what_is_no_encoding_is_one_line(value):
+    with pytest.raises(DataError, match="is not an encoding of text"):
+        AtomicFormat.from_config({"field_separator": "\t", "seq_separator": " ", "encoding": value})
+
+
+@pytest.mark.parametrize("key", ["field_separator", "seq_separator"])
+@pytest.mark.parametrize("value", ["", 5, None, []])
+def test_what_is_no_separator_is_one_line(key, value):
+    config = {"field_separator": "\t", "seq_separator": " ", "encoding": None, key: value}
+    with pytest.raises(DataError, match="a separator is a text that is not empty"):
+        AtomicFormat.from_config(config)
+
+
+def test_parquet_that_states_more_than_memory_holds_is_refused(tmp_path, monkeypatch):
+    pd.DataFrame({"item_id": ["a"] * 5000, "f0": [1.0] * 5000}).to_parquet(tmp_path / "f.parquet")
+    monkeypatch.setattr(feature_formats, "MEMORY_BYTES", 50_000)
+    with pytest.raises(DataError, match="states 10,000 values, more than this machine's memory holds"):
+        _features(tmp_path / "f.parquet")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib.util
+import itertools
 import logging
 import os
 import re
@@ -15,7 +16,7 @@ from typing import Any
 
 from recbole_llm_interest.content.encoders import weights_free_encoders
 from recbole_llm_interest.errors import EncoderError
-from recbole_llm_interest.io.opening import FileKind, open_regular
+from recbole_llm_interest.io.opening import FileKind, is_folder, open_regular, shown_path
 from recbole_llm_interest.settings import Modality
 
 #: seconds to wait for the hub's first answer
@@ -27,6 +28,8 @@ _PATTERNS = ["*.safetensors", "*.json", "*.txt", "*.model"]
 #: weights that checkpoints often lack and that features do not depend on: the mask of pretraining, and the pooler of
 #: text models, whose tokens are pooled by sentence-transformers
 _UNUSED_WEIGHTS: dict[Modality, tuple[str, ...]] = {"text": ("pooler.",), "audio": ("masked_spec_embed",)}
+#: the largest models have a few hundred files
+_MAX_FILES = 10_000
 _MODEL_FILE = FileKind("model file", EncoderError, None, "fetch the model again")
 #: the description of a model in its folder
 MODEL_CONFIG = FileKind("model file", EncoderError, 10_000_000, "fetch the model again")
@@ -65,7 +68,7 @@ def find_model(modality: Modality, name: str, download: bool = False) -> Path:
         EncoderError: the weights are not found.
     """
     local = Path(name).expanduser()
-    if name and local.is_dir():
+    if name and is_folder(local):
         return local
     require_packages(modality, name, "huggingface_hub")
     from huggingface_hub import HfApi, snapshot_download
@@ -166,8 +169,15 @@ def _has_weights(folder: Path) -> bool:
 
 
 def folder_fingerprint(folder: Path) -> str:
-    """Return a hash of a model's files: other weights, tokenizer or pooling make another encoder."""
-    files = sorted(path for path in folder.rglob("*") if path.suffix in _FINGERPRINTED_SUFFIXES)
+    """Return a hash of a model's files: other weights, tokenizer or pooling make another encoder.
+
+    Raises:
+        EncoderError: a file cannot be read, or the folder has so many that it is not one of a model.
+    """
+    paths = list(itertools.islice(folder.rglob("*"), _MAX_FILES + 1))
+    if len(paths) > _MAX_FILES:
+        raise EncoderError(f"{shown_path(folder)} has more than {_MAX_FILES:,} files: name the folder of one model")
+    files = sorted(path for path in paths if path.suffix in _FINGERPRINTED_SUFFIXES)
     return combined_fingerprint(f"{path.relative_to(folder).as_posix()}\0{file_sha256(path)}" for path in files)
 
 

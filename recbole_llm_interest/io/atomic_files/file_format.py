@@ -137,24 +137,26 @@ def read_line_blocks(path: Path, atomic_format: AtomicFormat) -> Iterator[bytes]
     Raises:
         DataError: the file is not in its encoding, or a line is longer than ``MAX_LINE_BYTES``.
     """
-    rest, line_count = b"", 1
+    rest: list[bytes] = []  # the beginning of a line, in parts
+    line_count = 1
     try:
         for decoded in _decode(path, atomic_format):
-            block = rest + decoded
-            end = block.rfind(b"\n") + 1
-            rest = block[end:]
-            if len(rest) > MAX_LINE_BYTES:
-                raise DataError(f"{path}: a line after line {line_count} is longer than {MAX_LINE_BYTES} bytes")
+            end = decoded.rfind(b"\n") + 1
             if end:
-                yield block[:end]
-                line_count += block.count(b"\n", 0, end)
+                block = b"".join([*rest, decoded[:end]])
+                rest = []
+                yield block
+                line_count += block.count(b"\n")
+            rest.append(decoded[end:])
+            if sum(map(len, rest)) > MAX_LINE_BYTES:
+                raise DataError(f"{path}: a line after line {line_count} is longer than {MAX_LINE_BYTES} bytes")
     except UnicodeError as error:
         raise DataError(
             f"{path} is not {atomic_format.encoding} (after line {line_count}): save it as UTF-8, or set encoding to "
             "the file's"
         ) from error
-    if rest:
-        yield rest + b"\n"
+    if any(rest):
+        yield b"".join([*rest, b"\n"])
 
 
 def _decode(path: Path, atomic_format: AtomicFormat) -> Iterator[bytes]:
