@@ -29,6 +29,9 @@ RECBOLE_ERRORS = (
 
 #: RecBole's settings for several processes; here the option ``nproc`` sets them
 _DISTRIBUTED_KEYS = {"nproc", "world_size", "local_rank", "ip", "port", "offset"}
+#: settings that name columns, and what seeds of numpy and integers of torch can be
+_COLUMNS = ("USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD")
+_SEEDS, _INTEGERS = range(2**32), range(-(2**63), 2**63)
 #: settings that name folders
 _PATHS = ("data_path", "checkpoint_dir", "feature_cache")
 #: options of the commands, which are no settings
@@ -93,6 +96,7 @@ def configure(
         config = Config(models[0], dataset, [protocol, *files], overrides)
     for key in ("model", "dataset"):  # what files name: other models of a comparison, or another data set
         config.external_config_dict.pop(key, None)
+    _check_values(config)
     _check_folders(config)
     check_interaction_file(config)
     for settings in ALL_SETTINGS:
@@ -129,6 +133,26 @@ def as_user_error(what: str, log: str | None = None) -> Iterator[None]:
         details = f" (the traceback is in {log})" if log else ""
         message = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise SettingsError(f"RecBole cannot use {what}: {message}{details}") from error
+
+
+def _check_values(config: Config) -> None:
+    """Check RecBole's settings of which a wrong type would be noticed late, or by nobody."""
+    for key in _COLUMNS:
+        if not isinstance(config[key], str | None):
+            raise SettingsError(f"{key}={config[key]!r:.80} is not the name of a column")
+    if type(config["seed"]) is not int or config["seed"] not in _SEEDS:
+        raise SettingsError(f"seed={config['seed']!r:.80} is not an integer from 0 to {_SEEDS.stop - 1}")
+    for key, value in config.external_config_dict.items():
+        if any(isinstance(part, int) and part not in _INTEGERS for part in _parts(value)):
+            raise SettingsError(f"{key} has an integer of more than 64 bits")
+
+
+def _parts(value: Any) -> Iterator[Any]:
+    """A value, and what is in it."""
+    yield value
+    if isinstance(value, dict | list | tuple):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _parts(part)
 
 
 def _check_folders(config: Config) -> None:

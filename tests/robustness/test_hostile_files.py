@@ -180,3 +180,19 @@ def test_parquet_that_states_more_than_memory_holds_is_refused(tmp_path, monkeyp
     monkeypatch.setattr(feature_formats, "MEMORY_BYTES", 50_000)
     with pytest.raises(DataError, match="states 10,000 values, more than this machine's memory holds"):
         _features(tmp_path / "f.parquet")
+
+
+@pytest.mark.parametrize("key", ["seed", "USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD", "hidden_size"])
+@pytest.mark.parametrize("value", [[], [1, 2], {"a": 1}, 10**399, -(10**399), 5.5])
+def test_values_of_another_type_are_one_line(settings, key, value):
+    with pytest.raises(LLMInterestError) as caught:
+        configure("LLMInterest", "cycle", overrides={**settings, key: value})
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 700
+
+
+@pytest.mark.parametrize("value", [10**399, [1, 2**63], {"a": -(2**63) - 1}])
+@pytest.mark.parametrize("key", ["learning_rate", "eval_args", "topk"])
+def test_settings_have_no_integers_beyond_64_bits(settings, key, value):
+    with pytest.raises(SettingsError):
+        configure("Pop", "cycle", overrides={**settings, key: value})
