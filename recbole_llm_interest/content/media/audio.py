@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from recbole_llm_interest.content.media.reasons import unreadable
 from recbole_llm_interest.errors import ContentError
 
 #: modules that ``read_audio`` needs
@@ -37,13 +39,7 @@ def read_audio(file: BinaryIO, sampling_rate: int, seconds: float) -> NDArray[np
     Raises:
         ContentError: the file is not readable audio, or has no samples or samples that are not finite.
     """
-    import soundfile
-
-    try:
-        samples, rate = _read_by_soundfile(file, seconds)
-    except soundfile.LibsndfileError as error:
-        file.seek(0)
-        samples, rate = _read_by_pyav(file, seconds, str(error))
+    samples, rate = _read_samples(file, seconds)
     if not np.isfinite(samples).all() or np.abs(samples).max(initial=0) > MAX_LEVEL:
         raise ContentError("has samples that are no sound level (not finite, or far beyond -1 to 1)")
     if rate != sampling_rate and len(samples):
@@ -53,6 +49,43 @@ def read_audio(file: BinaryIO, sampling_rate: int, seconds: float) -> NDArray[np
     if not len(samples):
         raise ContentError("has no samples")
     return np.ascontiguousarray(samples, dtype=np.float32)
+
+
+class _QuietFile:
+    """A file whose failed seeks are no exceptions: libsndfile calls them from C, where one is printed, not raised.
+
+    Args:
+        file: opened for reading bytes.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.read, self.tell = file.read, file.tell
+        self._seek = file.seek
+
+    def seek(self, offset: int, whence: int = 0) -> None:
+        """Move to a position. A position that does not exist, such as one before the start, is ignored."""
+        with suppress(OSError, ValueError, OverflowError):
+            self._seek(offset, whence)
+
+    def __repr__(self) -> str:
+        return "the file"
+
+
+def _read_samples(file: BinaryIO, seconds: float) -> tuple[NDArray[np.float32], int]:
+    """Return samples and their rate. PyAV is asked where libsndfile cannot read the file, or finds nothing in it."""
+    import soundfile
+
+    try:
+        samples, rate = _read_by_soundfile(file, seconds)
+    except soundfile.LibsndfileError as error:
+        file.seek(0)
+        return _read_by_pyav(file, seconds, str(error))
+    if len(samples):
+        return samples, rate
+    file.seek(0)
+    with suppress(ContentError):  # such as an MP3 shorter than the delay of its encoder
+        return _read_by_pyav(file, seconds, "no samples")
+    return samples, rate
 
 
 def _check_rate(rate: int) -> int:
@@ -66,7 +99,7 @@ def _read_by_soundfile(file: BinaryIO, seconds: float) -> tuple[NDArray[np.float
     import soundfile
 
     try:
-        with soundfile.SoundFile(file) as audio:
+        with soundfile.SoundFile(_QuietFile(file)) as audio:
             rate = _check_rate(audio.samplerate)
             frames, blocks = round(seconds * rate), []
             # Blocks keep the memory for many channels as low as for one.
@@ -76,7 +109,7 @@ def _read_by_soundfile(file: BinaryIO, seconds: float) -> tuple[NDArray[np.float
     except (ContentError, soundfile.LibsndfileError):
         raise
     except Exception as error:
-        raise _unreadable(error) from error
+        raise unreadable("audio", error, is_lasting=not isinstance(error, MemoryError)) from error
     return np.concatenate(blocks) if blocks else np.zeros(0, dtype=np.float32), rate
 
 
@@ -103,10 +136,5 @@ def _read_by_pyav(file: BinaryIO, seconds: float, reason: str) -> tuple[NDArray[
     except ContentError:
         raise
     except Exception as error:  # FFmpeg has an exception class for each error code
-        raise _unreadable(error) from error
+        raise unreadable("audio", error, is_lasting=not isinstance(error, MemoryError)) from error
     return np.concatenate(blocks) if blocks else np.zeros(0, dtype=np.float32), rate
-
-
-def _unreadable(error: Exception) -> ContentError:
-    reason = f"is not readable audio: {type(error).__name__}: {error}"
-    return ContentError(reason, is_lasting=not isinstance(error, MemoryError))

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from recbole_llm_interest.content.media.bit_fields import open_bit_fields, too_many_pixels
+from recbole_llm_interest.content.media.reasons import unreadable
 from recbole_llm_interest.errors import ContentError
 
 if TYPE_CHECKING:
@@ -46,17 +48,17 @@ def read_image(file: BinaryIO) -> Image:
     """
     _prepare_pillow()
     try:
-        image = _open_image(file)
+        image = open_bit_fields(file, MAX_PIXELS) or _open_image(file)
+        covered = _covered(image)
         with _large_image_lock if _pixels(image) > _LARGE_IMAGE_PIXELS else nullcontext():
             image.load()
-            return _pad_strip(_in_rgb(_upright(image)))
+            return _pad_strip(_in_rgb(_upright(_uncovered_as_transparent(image, covered))))
     except ContentError:
         raise
     except Exception as error:  # Pillow's formats raise many exception types, from SyntaxError to struct.error
         # Lack of memory and disk errors, which have an errno, are not the image's fault.
         is_lasting = not (isinstance(error, MemoryError) or getattr(error, "errno", None))
-        reason = f"is not a readable image: {type(error).__name__}: {error}"
-        raise ContentError(reason, is_lasting=is_lasting) from error
+        raise unreadable("image", error, is_lasting=is_lasting) from error
 
 
 def _open_image(file: BinaryIO) -> Image:
@@ -71,7 +73,7 @@ def _open_image(file: BinaryIO) -> Image:
     if _pixels(image) > MAX_PIXELS:
         image.draft("RGB", (1024, 1024))  # a JPEG can be decoded at an eighth of its size
     if _pixels(image) > MAX_PIXELS:
-        raise ContentError(f"has {image.width} x {image.height} pixels, more than {MAX_PIXELS // 10**6} million")
+        raise too_many_pixels(image.width, image.height, MAX_PIXELS)
     if image.format in ("JPEG", "MPO") and _scans(file) * _pixels(image) > MAX_SCANNED_PIXELS:
         raise ContentError("is a JPEG with so many scans that decoding would take minutes")
     return image
@@ -100,6 +102,26 @@ def _scans(file: BinaryIO) -> int:
         end = chunk[-1:]
     file.seek(position)
     return scans
+
+
+def _covered(image: Image) -> tuple[int, int, int, int]:
+    """Return the box that the first frame of a GIF covers, which may be less than its canvas; else the whole image."""
+    tiles = getattr(image, "tile", [])
+    if image.format == "GIF" and tiles:
+        left, top, right, bottom = tiles[0].extents
+        return left, top, right, bottom
+    return 0, 0, image.width, image.height
+
+
+def _uncovered_as_transparent(image: Image, covered: tuple[int, int, int, int]) -> Image:
+    """Return the canvas with nothing outside the box, as browsers show it; Pillow fills it with the first color."""
+    from PIL import Image
+
+    if covered == (0, 0, image.width, image.height):
+        return image
+    canvas = Image.new("RGBA", image.size)
+    canvas.paste(image.convert("RGBA").crop(covered), covered)
+    return canvas
 
 
 def _upright(image: Image) -> Image:
