@@ -12,7 +12,6 @@ from typing import Any
 import torch.distributed
 from recbole.config import Config
 
-from recbole_llm_interest.data.unread_columns import warn_of_unread_columns
 from recbole_llm_interest.distributed import run_in_processes
 from recbole_llm_interest.errors import SettingsError
 from recbole_llm_interest.evaluation.results import RunResult, changed_file
@@ -23,6 +22,7 @@ from recbole_llm_interest.training.config import configure, models_and_dataset
 from recbole_llm_interest.training.experiment import run_experiment, supports_distributed_training
 from recbole_llm_interest.training.resume import check_resume_state, load_resume_state
 from recbole_llm_interest.training.run_metadata import changed_setting, digest, file_digests, run_identity
+from recbole_llm_interest.training.unused import warn_of_unused
 
 #: bytes of a table's name in the names of resume states, so that these are shorter than the 255 of a file system
 _MAX_STEM_BYTES = 120
@@ -202,7 +202,7 @@ def _configurations(
             (variant, configure(variant.model, dataset, files, {**given, "seed": seed}))
             for seed in range(first["seed"] + 1, first["seed"] + seeds)
         ]
-    warn_of_unread_columns([config for _, config in configs])
+    warn_of_unused([config for _, config in configs])
     return configs
 
 

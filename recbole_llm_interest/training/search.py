@@ -23,7 +23,6 @@ from recbole.config import Config
 from tqdm import tqdm
 from typing_extensions import TypedDict  # pydantic does not accept the one of typing before Python 3.12
 
-from recbole_llm_interest.data.unread_columns import warn_of_unread_columns
 from recbole_llm_interest.errors import SettingsError
 from recbole_llm_interest.evaluation.variants import Variant
 from recbole_llm_interest.io.config_files import read_config_files
@@ -35,6 +34,7 @@ from recbole_llm_interest.settings import check_keys
 from recbole_llm_interest.training.config import configure
 from recbole_llm_interest.training.experiment import best_validation_score
 from recbole_llm_interest.training.run_metadata import explicit_settings, json_values
+from recbole_llm_interest.training.unused import warn_of_unused
 
 #: search algorithms of RecBole's ``HyperTuning``
 ALGORITHMS = ("random", "bayes", "exhaustive")
@@ -158,7 +158,7 @@ def tune(
     shared = dict(config_dict or {})
     config = configure(model, dataset, config_file_list, shared)
     model, dataset = config["model"], config["dataset"]
-    warn_of_unread_columns([config])
+    warn_of_unused([config])
     lines = _space_lines(space)
     key = {"model": model, "dataset": dataset, "space": lines, "algorithm": algorithm, "seed": config["seed"]}
     log = TrialLog(trials_path(output), explicit_settings(config) | key)

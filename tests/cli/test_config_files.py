@@ -13,6 +13,7 @@ from recbole_llm_interest.cli import compare, encode, forget, tune
 from recbole_llm_interest.errors import SettingsError
 from recbole_llm_interest.training.comparison import run
 from recbole_llm_interest.training.config import configure
+from recbole_llm_interest.training.unused import warn_of_unused
 
 
 @pytest.fixture
@@ -123,3 +124,26 @@ def test_user_of_the_data_set_that_files_name_is_forgotten(files):
     events = Path("data/other/other.inter"), Path("data/cycle/cycle.inter")
     assert forget.main(["--config_files=pop.yaml other.yaml", "--user=u3"]) == 0
     assert ["u3\t" in path.read_text() for path in events] == [False, True]
+
+
+def test_settings_that_recbole_does_not_use_are_said_once(files, caplog):
+    Path("unused.yaml").write_text("device: cuda:1\nvalid_metric_bigger: false\n")
+    assert trained("--config_files=pop.yaml unused.yaml", "--model=Pop,ItemKNN") == [
+        ("Pop", "cycle"),
+        ("ItemKNN", "cycle"),
+    ]
+    assert caplog.text.count("the setting device has no effect: gpu_id and use_gpu decide it") == 1
+    assert "the setting valid_metric_bigger has no effect" in caplog.text
+
+
+def test_filters_of_split_data_and_the_path_of_ml_100k_are_said(files, caplog):
+    path = Path("data/other/other.inter")
+    for part in ("train", "valid", "test"):
+        path.with_name(f"other.{part}.inter").write_text(path.read_text())
+    split = {"benchmark_filename": ["train", "valid", "test"], "user_inter_num_interval": "[5,inf)"}
+    warn_of_unused([configure("Pop", "other", ["pop.yaml"], split)])
+    assert "user_inter_num_interval has no effect: benchmark_filename takes the files as they are" in caplog.text
+    assert "data_path" not in caplog.text
+    Path("data/ml-100k").mkdir()
+    warn_of_unused([configure("Pop", "ml-100k", ["pop.yaml"])])
+    assert "data_path has no effect: RecBole reads its own ml-100k" in caplog.text

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
-from conftest import cycle_events, write_dataset
+from conftest import REPOSITORY, cycle_events, write_dataset
 
 from recbole_llm_interest.data.unread_columns import warn_of_unread_columns
 from recbole_llm_interest.training.comparison import run
@@ -54,9 +56,15 @@ def test_usual_columns_are_silent(folder, unread):
     assert unread("LLMInterest", item_text_fields=["title"]) == []
 
 
-@pytest.mark.parametrize("dataset", ["ml-100k"])
-def test_data_set_of_recbole_is_silent(here, caplog, dataset):
-    warn_of_unread_columns([configure("LLMInterest", dataset), configure("Pop", dataset)])
+def test_data_set_of_recbole_is_silent(here, caplog):
+    warn_of_unread_columns([configure("LLMInterest", "ml-100k"), configure("Pop", "ml-100k")])
+    assert caplog.text == ""
+
+
+@pytest.mark.slow
+def test_own_data_set_is_silent(here, caplog):
+    subprocess.run([sys.executable, str(REPOSITORY / "data" / "make_daily.py"), str(here)], check=True)
+    warn_of_unread_columns([configure("LLMInterest", "daily", overrides={"data_path": str(here)})])
     assert caplog.text == ""
 
 
