@@ -114,7 +114,7 @@ def _are_comparable(first: Sequence[RunResult], other: Sequence[RunResult]) -> b
 
 def _has_event_gains(runs: Sequence[RunResult], metric: str, group: str = "") -> bool:
     """Return whether the gain of each event, or of each event in a group, is known."""
-    if metric not in EVENT_METRICS or not all(run.ranks for run in runs):
+    if metric not in EVENT_METRICS or not all(run.ranks for run in runs) or len({len(run.ranks) for run in runs}) > 1:
         return False
     return not group or (EVENT_GROUPS[group].counts == ITEM_COUNTS and all(run.item_counts for run in runs))
 

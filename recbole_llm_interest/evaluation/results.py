@@ -6,9 +6,9 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import TypeAdapter
+from pydantic import ConfigDict, Field, TypeAdapter
 
 from recbole_llm_interest.errors import DataError
 from recbole_llm_interest.io.opening import FileKind, read_json
@@ -23,6 +23,10 @@ _FORMER_NAMES = {
 }
 #: a run of a million tested events takes 20 MB
 _FILE = FileKind("table", DataError, 500_000_000, "name the JSON file of a comparison")
+
+
+#: what a table may hold where something is counted: integers of JSON have no bound
+_Count = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 @dataclass(frozen=True)
@@ -58,29 +62,31 @@ class RunResult:
             an earlier version ran it.
     """
 
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
     variant: str
     model: str
     dataset: str
     seed: int
     test: dict[str, float]
-    valid_metric: str
+    valid_metric: Annotated[str, Field(pattern=r"^[^@]+(@\d{1,9})?$")]
     best_valid: float | None
-    epochs: int
+    epochs: _Count
     seconds_per_epoch: float | None
-    parameters: int
-    test_events: int
+    parameters: _Count
+    test_events: _Count
     candidates: str
     test_digest: str
     checkpoint: str
     log: str
     settings: dict[str, Any] = field(default_factory=dict)
     note: str = ""
-    ranks: list[int] = field(default_factory=list)
-    item_counts: list[int] = field(default_factory=list)
-    losses: dict[str, list[float]] = field(default_factory=dict)
-    valid_scores: list[list[float]] = field(default_factory=list)
+    ranks: list[_Count] = field(default_factory=list)
+    item_counts: list[_Count] = field(default_factory=list)
+    losses: dict[str, Annotated[list[float], Field(min_length=1)]] = field(default_factory=dict)
+    valid_scores: list[Annotated[list[int | float], Field(min_length=2, max_length=2)]] = field(default_factory=list)
     effective_settings: dict[str, Any] = field(default_factory=dict)
-    environment_info: dict[str, Any] = field(default_factory=dict)
+    environment_info: dict[str, str | int | float | None] = field(default_factory=dict)
     data: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -114,7 +120,7 @@ def fingerprint(data: Mapping[str, str]) -> str:
         'f853afb32343'
     """
     files = "\n".join(f"{name} {digest}" for name, digest in sorted(files_of(data).items()))
-    return hashlib.sha256(files.encode()).hexdigest()[:12] if files else "unknown"
+    return hashlib.sha256(files.encode(errors="surrogatepass")).hexdigest()[:12] if files else "unknown"
 
 
 def read_results(path: Path) -> list[RunResult]:
@@ -128,9 +134,18 @@ def read_results(path: Path) -> list[RunResult]:
         runs: list[dict[str, Any]] = [
             {_FORMER_NAMES.get(name, name): value for name, value in run.items()} for run in read_json(path, _FILE)
         ]
-        TypeAdapter(list[RunResult]).validate_python(runs)
-        return [RunResult(**run) for run in runs]
+        return _checked_lengths(TypeAdapter(list[RunResult]).validate_python(runs))
     except (ValueError, TypeError, AttributeError) as error:
         raise _FILE.refusal(
             path, f"does not hold results of this version, a JSON list of runs with {', '.join(sorted(names))}"
         ) from error
+
+
+def _checked_lengths(results: list[RunResult]) -> list[RunResult]:
+    """Check that ranks and counts are those of the tested events, of which runs with the same digest have as many."""
+    events: dict[str, int] = {}
+    for result in results:
+        count = events.setdefault(result.test_digest, result.test_events)
+        if result.test_events != count or not {len(result.ranks), len(result.item_counts)} <= {0, count}:
+            raise ValueError(f"{result.variant!r}: the number of ranks is not that of the tested events")
+    return results

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import warnings
 from collections.abc import Sequence
@@ -154,7 +155,8 @@ def _mean_and_deviation(values: Sequence[float]) -> str:
     if not values:
         return "-"
     mean = f"{statistics.fmean(values):.4f}"
-    return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.4f}"
+    deviation = statistics.stdev(values) if len(values) > 1 and all(map(math.isfinite, values)) else math.nan
+    return mean if len(values) == 1 else f"{mean} ± {deviation:.4f}"
 
 
 def _mean(values: Sequence[float], style: str) -> str:
@@ -198,7 +200,7 @@ def _changed_data(results: Sequence[RunResult]) -> list[str]:
 
 
 def _commits(results: Sequence[RunResult]) -> str:
-    commits = list(dict.fromkeys(result.environment_info.get("commit") or "unknown" for result in results))
+    commits = list(dict.fromkeys(str(result.environment_info.get("commit") or "unknown") for result in results))
     if commits == ["unknown"]:
         return ""
     return f"; {'commit' if len(commits) == 1 else 'commits'} {', '.join(commits)}"

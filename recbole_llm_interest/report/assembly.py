@@ -102,12 +102,12 @@ def _add_table(report: Report, results: Sequence[RunResult], checkpoint: Path | 
     of_checkpoint = [run for run in results if checkpoint and Path(run.checkpoint).name == checkpoint.name]
     run = [*of_checkpoint, *results][0]
     report.add(sections.training(run), "training curves: the table has none of this run; that of a new run has")
-    report.sections.append(sections.comparison(results))
+    report.add(sections.comparison(results), "metrics: the table's first run has none of all events")
     report.add(
         sections.popularity(results),
         "cold and warm items: the table lacks the items' training events; that of a new run has them",
     )
-    commits = dict.fromkeys(run.environment_info.get("commit") or "unknown" for run in results)
+    commits = dict.fromkeys(str(run.environment_info.get("commit") or "unknown") for run in results)
     report.facts |= {
         "data set": run.dataset,
         "data": ", ".join(dict.fromkeys(fingerprint(result.data) for result in results)),

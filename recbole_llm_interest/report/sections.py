@@ -65,10 +65,12 @@ def training(run: RunResult) -> Section | None:
     return Section("training", f"Training of {run.variant}, seed {run.seed}", draw, "; ".join(ends), caption)
 
 
-def comparison(results: Sequence[RunResult]) -> Section:
-    """Test metrics of every variant of the table."""
+def comparison(results: Sequence[RunResult]) -> Section | None:
+    """Test metrics of every variant of the table; None where the first has none of all events."""
     variants = summarize(results)
     metrics = [metric for metric in results[0].test if not _is_of_group(metric)]
+    if not metrics:
+        return None
     panels = {
         _title(metric): {variant.name: estimate(variant.runs, metric) for variant in variants} for metric in metrics
     }
