@@ -81,9 +81,10 @@ class FileKind:
 
         Args:
             path: of the file.
-            reason: follows the path, such as "is not a regular file". Line feeds in it become spaces.
+            reason: follows the path, such as "is not a regular file". It may have words of the file.
         """
-        return self.error(f"{self.what} {shown_path(path)} {' '.join(str(reason).split())}: {self.remedy}")
+        words = one_line(" ".join(str(reason).split()))
+        return self.error(f"{self.what} {shown_path(path)} {words}: {self.remedy}")
 
 
 def shown_path(path: Path) -> str:

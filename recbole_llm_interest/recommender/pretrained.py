@@ -7,6 +7,7 @@ hash of each file except the card, and is written last.
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -223,9 +224,13 @@ def _read_texts(folder: Path, hashes: Mapping[str, str]) -> _Texts:
 
 def _parse_json(folder: Path, name: str, data: bytes) -> Any:
     try:
-        return parse_json(data.decode())
+        value = parse_json(data.decode())
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise _refusal(folder, name, "is damaged: it has half of a surrogate pair") from error
     except ValueError as error:
         raise _refusal(folder, name, f"is damaged: it is not JSON: {error}") from error
+    return value
 
 
 def _validate(folder: Path, name: str, model: type[_Model], value: Any) -> _Model:

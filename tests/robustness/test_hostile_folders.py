@@ -214,6 +214,8 @@ def test_tensors_of_no_model_are_one_line(folder, name):
         ("vocabulary.json", "[" * 10**5, "nested more than 64 times"),
         ("vocabulary.json", json.dumps(["[PAD]"] + ["i1"] * 8), "names an item twice"),
         ("vocabulary.json", "[]", "not of these items"),
+        ("vocabulary.json", json.dumps(["[PAD]", "\ud800"]), "has half of a surrogate pair"),
+        ("texts.json", json.dumps({"texts": {"i1": "\udfff"}}), "has half of a surrogate pair"),
         ("texts.json", '{"texts": {"i1": 5}}', "texts.i1"),
         ("texts.json", "[]", "is damaged"),
         ("texts.json", '{"texts": ' + '{"a":' * 100 + "1" + "}" * 101, "nested more than 64 times"),

@@ -148,6 +148,7 @@ DESCRIPTIONS = {
     "format is true": ({"format": True}, "format"),
     "no format": ({"format": ...}, "has format None"),
     "another model": ({"model": "b" * 64}, "of another model (bbbbbbbbbbbb, not aaaaaaaaaaaa)"),
+    "model of controls": ({"model": "\x1b[31m\ud800\u202e"}, r"(\x1b[31m\ud800\u202e"),
     "model is a number": ({"model": 5}, "of another model (5, not"),
     "half a pair": ({"users": ["\ud800", "u"], "items": [5]}, "items"),
 }
