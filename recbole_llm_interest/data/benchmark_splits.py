@@ -168,15 +168,12 @@ def plain_events(
 
 
 def listed_histories(
-    users: Numbers,
-    items: Sequence[Numbers],
-    times: Sequence[NDArray[np.float64]] | None,
-    first_row: int = 0,
+    users: Numbers, items: Sequence[Numbers], times: Sequence[NDArray[np.float64]] | None, first_row: int = 0
 ) -> EventTable:
     """Return the table of one part whose rows have their histories.
 
     Files have many rows of one sequence, such as ``a → b``, ``a b → c``, ``b c → d``. A row whose history is the end of
-    the same user's row before it, shorter lists first, shares its events.
+    the same user's row before it shares its events; shorter lists come first, then earlier times.
 
     Args:
         users: of the rows, ``[R]``.
@@ -191,22 +188,21 @@ def listed_histories(
         ([1, 2, 3], [0, 0], [1, 2])
     """
     lengths = np.array([len(row) for row in items], dtype=np.int64)
-    order = np.lexsort((lengths, users))
+    own_times = np.zeros(len(items)) if times is None else np.array([row_times[-1] for row_times in times])
+    order = np.lexsort((own_times, lengths, users))
     is_new = _starts_sequence(users[order], [items[row] for row in order])
     added = np.where(is_new, lengths[order], 1)
     end = np.empty_like(order)
     end[order] = added.cumsum() - 1
-    is_first = np.zeros(added.sum(), dtype=bool)
-    is_first[(added.cumsum() - added)[is_new]] = True
+    is_first = np.isin(np.arange(added.sum()), (added.cumsum() - added)[is_new])
 
     def events(values: Sequence[NDArray[Any]]) -> NDArray[Any]:
         return np.concatenate([values[row][-count:] for row, count in zip(order, added, strict=True)])
 
     rows = np.arange(first_row, first_row + len(items))
     listed_times = None if times is None else events(times)
-    return EventTable(
-        events(items), np.repeat(users[order], added), listed_times, is_first, rows, end - lengths + 1, end
-    )
+    users_of_events = np.repeat(users[order], added)
+    return EventTable(events(items), users_of_events, listed_times, is_first, rows, end - lengths + 1, end)
 
 
 def _starts_sequence(users: Numbers, items: Sequence[Numbers]) -> NDArray[np.bool_]:

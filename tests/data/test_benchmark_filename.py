@@ -232,6 +232,27 @@ def test_event_table_shares_the_events_of_rows_that_continue_each_other():
     assert both.groups.max() == 2 * table.groups.max()
 
 
+def test_cut_lists_in_any_order_share_their_events_if_they_have_times():
+    sequence = np.arange(1, 13)
+    windows = [sequence[max(0, n - 3) : n + 1] for n in range(1, 12)]
+    random.Random(2).shuffle(windows)
+    table = listed_histories(np.ones(len(windows), dtype=int), windows, [window * 10.0 for window in windows])
+    assert table.items.tolist() == sequence.tolist()
+    assert [table.items[start : end + 1].tolist() for start, end in zip(table.start, table.end, strict=True)] == [
+        window.tolist() for window in windows
+    ]
+
+
+def test_whole_sequences_are_trained_on_at_every_position(built, here):
+    rows = {part: [(f"u{n}", [(item, 0.0) for item in "abcd"]) for n in range(3)] for part in PARTS}
+    write_lists(here / "data", "whole", rows, with_times=False)
+    _, _, data, train, *_ = built("LLMInterest", "whole", benchmark_filename=PARTS)
+    number = data.field2token_id["item_id"]
+    expected = [tuple(number[item] for item in "abcd"[:n]) for n in (1, 2, 3)] * 3
+    assert sorted(inputs for _, _, inputs in targets_of(data, train)) == sorted(expected)
+    assert data.item_counts[number["a"]] == 3
+
+
 def test_events_of_the_same_time_are_in_the_order_of_the_files():
     same = np.zeros(4)
     tables = list(plain_events(np.ones(4, dtype=int), np.array([4, 3, 2, 1]), same, [2, 1, 1], PARTS))
