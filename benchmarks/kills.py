@@ -1,12 +1,14 @@
 """Kills jobs at random moments, lets them finish, and compares what they end in with jobs that nobody disturbed.
 
     python benchmarks/kills.py --what=all --kills=50
+    python benchmarks/kills.py --what=export --kills=50
 
-Four kinds: ``encoding``; ``training`` of a model into a table; ``checkpointing``, the same with every kill in a moment
-in which a file is being written; and ``reporting``, tables and a report written over those of another run. Of the other
-kinds, every second kill comes in such a moment. Each is killed (SIGKILL) and started again until it ends by itself,
-then from the beginning, until there were enough kills. Data is the set that data/make_daily.py makes, with encoders
-that need no weights.
+Six kinds: ``encoding``; ``training`` of a model into a table; ``checkpointing``, the same with every kill in a moment
+in which a file is being written; ``reporting``, tables and a report written over those of another run; ``export``, a
+model written over another one; and ``forget``, a user removed from a data set and from what was made of it. Of the
+other kinds, every second kill comes in such a moment. Each is killed (SIGKILL) and started again until it ends by
+itself, then from the beginning, until there were enough kills. Data is the set that data/make_daily.py makes, with
+encoders that need no weights.
 
 A job is forked from this process, which has imported everything and computed nothing, so that no thread and no state of
 a library goes along: that takes no time, where a process of its own imports for six seconds. Every twentieth is such a
@@ -34,6 +36,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import kills_of_folders as folders
 import numpy as np
 import torch
 from safetensors.numpy import load
@@ -66,6 +69,8 @@ _TRAINING = [
     *("--table=table", "--modalities=[text]", "--feature_cache=../features", "--feature_conditioning=none"),
     *("--learning_rate_schedule=cosine", "--stopping_step=100", "--embedding_size=16"),
 ]
+_FORGOTTEN = ["--dataset=daily", "--data_path=data", "--feature_cache=features", "--text_encoder=hashing",
+              "--modalities=[text]"]  # fmt: skip
 #: trained in turn
 MODELS = ["LLMInterest", "GRU4Rec"]
 #: a kind's command line
@@ -75,6 +80,15 @@ WORDS = {
     # small steps, and states of some megabytes
     "checkpointing": [*_DATA, *_TRAINING, "--epochs=4", "--hidden_size=300", "--MAX_ITEM_LIST_LENGTH=3"],
     "reporting": [],
+    "export": [],
+    "forget": [
+        "--dataset=daily",
+        "--data_path=data",
+        "--text_encoder=hashing",
+        "--modalities=[text]",
+        "--feature_cache=features",
+        f"--user={folders.USER}",
+    ],
 }
 
 
@@ -102,6 +116,8 @@ JOBS: dict[str, Callable[[list[str]], int]] = {
     "training": train,
     "checkpointing": train,
     "reporting": report,
+    "export": folders.export,
+    "forget": folders.forget,
 }
 
 
@@ -147,6 +163,7 @@ def main() -> None:
     outcomes = {}
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
+        os.environ["XDG_STATE_HOME"] = str(place / "state")
         subprocess.run([sys.executable, str(REPOSITORY / "data" / "make_daily.py"), str(place / "data")], check=True)
         for what in JOBS if options.what == "all" else [options.what]:
             outcomes[what] = Killing(what, place, random.Random(f"{options.seed} {what}")).go(options.kills)
@@ -181,11 +198,15 @@ class Killing:
         self.versions: list[list[str]] = [self.words]
         if what == "reporting":
             self.versions = [[str(path)] for path in self._tables()]
-        elif what != "encoding":
+        elif what == "export":
+            self.versions = list(self._checkpoints())
+        elif what == "forget":
+            self._prepare()
+        elif what in ("training", "checkpointing"):
             self.versions = [[*self.words, f"--model={model}"] for model in MODELS]
         self.expected, self.seconds = [], 0.0
         for number, words in enumerate(self.versions):
-            folder = self._new_folder(f"{what}-undisturbed-{number}")
+            folder = self._new_folder(what if what == "forget" else f"{what}-undisturbed-{number}")
             before = time.monotonic()
             if self.start(folder, words, apart=False).join() != 0:
                 sys.exit(f"error: the undisturbed job of {what} did not end well: {_log(folder)}")
@@ -215,7 +236,7 @@ class Killing:
             if self.outcome.kills == kills:
                 break
             kept = set()
-            if self.what != "reporting":  # reports are written over those that are there
+            if self.what not in ("reporting", "export"):  # these are written over those that are there
                 folder = self._new_folder(self.what)
         self.outcome.seconds = time.monotonic() - before
         return replace(self.outcome, seconds=round(self.outcome.seconds))
@@ -239,8 +260,28 @@ class Killing:
     def _new_folder(self, name: str) -> Path:
         folder = self.place / name
         shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
+        if (self.place / "before").exists():  # at the same path as it was made, because manifests name it
+            shutil.copytree(self.place / "before", folder)
+        else:
+            folder.mkdir()
         return folder
+
+    def _prepare(self) -> None:
+        """Make what a user is forgotten from, and keep a copy."""
+        folder = self._new_folder("forget")
+        if Fork("preparing", folder, [str(self.place / "data" / "daily"), *_FORGOTTEN]).join() != 0:
+            sys.exit(f"error: what is forgotten from cannot be made: {_log(folder)}")
+        shutil.copytree(folder, self.place / "before")
+
+    def _checkpoints(self) -> Iterator[list[str]]:
+        """Two models of different seeds."""
+        for seed in (1, 2):
+            folder = self._new_folder(f"exported-{seed}")
+            words = [*WORDS["checkpointing"], "--model=LLMInterest", f"--seed={seed}"]
+            if Fork("training", folder, words).join() != 0:
+                sys.exit(f"error: the run that is exported did not end well: {_log(folder)}")
+            (run,) = read_results(folder / "table.json")
+            yield [str(folder / run.checkpoint), str(self.place / "data"), str(self.place / "features")]
 
     def _tables(self) -> Iterator[Path]:
         """Two tables of the same runs, which differ."""
@@ -255,6 +296,8 @@ class Killing:
 
     def _check(self, folder: Path) -> set[Any]:
         """Look at every file after a kill, and return what is kept so far: rows by their keys, or epochs."""
+        if self.what in ("export", "forget"):
+            return self._check_folder(folder)
         kept: set[Any] = set()
         for path in sorted(folder.rglob("*")):
             if not path.is_file() or path in _unfinished(folder):
@@ -265,8 +308,23 @@ class Killing:
                 self.outcome.corrupt_files.append(f"{path.name}: {error}")
         return kept
 
+    def _check_folder(self, folder: Path) -> set[Any]:
+        """Look at an exported model, or at the rows of those who are not forgotten."""
+        if self.what == "forget":
+            kept = folders.rows(folder)
+            self.outcome.rows_lost += len(folders.rows(self.place / "before") - kept)
+            return kept
+        try:
+            found = folders.exported(folder)
+        except (OSError, ValueError) as error:
+            self.outcome.corrupt_files.append(str(error))
+            return set()
+        if found not in ({}, *self.expected):
+            self.outcome.corrupt_files.append("the model is neither the old one nor the new one")
+        return {"model"} if found else set()
+
     def _read(self, path: Path) -> set[Any]:
-        if self.what == "reporting" and path.suffix != ".log":
+        if self.what == "reporting" and path.name != "job.log":
             versions = [files.get(str(path.relative_to(self.place / self.what))) for files in self.expected]
             if _digest(path) not in versions:
                 raise ValueError("is neither the old one nor the new one")
@@ -305,8 +363,10 @@ class Killing:
             if len(set(keys)) < len(keys):
                 raise ValueError(f"{len(keys) - len(set(keys))} rows are stored twice")
             return dict(zip(keys, (row for _, shard in shards for row in shard["features"]), strict=True))
-        if self.what == "reporting":
-            files = [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".log"]
+        if self.what == "export":
+            return folders.exported(folder)
+        if self.what in ("reporting", "forget"):
+            files = [path for path in folder.rglob("*") if path.is_file() and path.name != "job.log"]
             return {str(path.relative_to(folder)): _digest(path) for path in files if not path.name.startswith(".")}
         found: dict[Any, Any] = {}
         for run in read_results(folder / "table.json"):
@@ -338,7 +398,8 @@ def _digest(path: Path) -> str:
 
 def _unfinished(folder: Path, locks: bool = False) -> list[Path]:
     """Files that are being written, or were when their process was killed; with ``locks``, lock files as well."""
-    return [path for path in folder.rglob(".*") if path.is_file() and (locks or path.suffix != ".lock")]
+    hidden = (path for path in folder.rglob("*") if any(part[0] == "." for part in path.relative_to(folder).parts))
+    return [path for path in hidden if path.is_file() and (locks or path.suffix != ".lock")]
 
 
 def _log(folder: Path) -> str:
@@ -399,7 +460,9 @@ def _work(what: str, folder: Path, words: list[str]) -> None:
     os.chdir(folder)
     sys.argv = ["job"]
     with _into(folder / "job.log"):
-        code = JOBS[what](words)
+        if what == "preparing":
+            folders.prepare(folder, Path(words[0]), words[1:])
+        code = 0 if what == "preparing" else JOBS[what](words)
     sys.exit(code)
 
 
