@@ -55,12 +55,24 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object], hint: str 
     """
     _check_name(path, hint)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         remove_unfinished(path)
         with _postponed_interrupts():
             _write_and_rename(path, write)
     except OSError as error:
         raise storage_error(path, error, hint) from error
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those around it, where they are missing.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except RecursionError as error:  # pathlib calls itself for each of a thousand folders
+        raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), str(folder)) from error
 
 
 def write_text(path: Path, text: str, hint: str = "") -> None:
@@ -211,7 +223,7 @@ def try_lock(path: Path) -> Iterator[bool]:
     _check_name(path)
     lock = path.with_name(f".{path.name}.lock")
     try:
-        lock.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(lock.parent)
         handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
     except OSError as error:
         raise storage_error(lock, error) from error

@@ -21,7 +21,7 @@ from typing import Any, Literal
 from pydantic import TypeAdapter
 
 from recbole_llm_interest.errors import DataError, StorageError
-from recbole_llm_interest.io.files import storage_error, sync_folder, write_atomically
+from recbole_llm_interest.io.files import make_folder, storage_error, sync_folder, write_atomically
 from recbole_llm_interest.io.opening import FileKind, parse_json, read_bytes
 
 #: name of a manifest in ``checkpoint_dir``
@@ -252,7 +252,7 @@ def _lines_of(path: Path) -> list[bytes]:
 
 def _append(path: Path, lines: Iterable[bytes]) -> None:
     """Append those lines that the file does not have, in one write. An unfinished last line is ended first."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     with _locked(path) as handle:
         present = os.pread(handle, os.fstat(handle).st_size, 0)
         known = set(present.splitlines())

@@ -199,8 +199,8 @@ def read_bytes(path: Path, kind: FileKind, inside: Path | None = None) -> bytes:
         inside: as for ``open_file``.
 
     Raises:
-        LLMInterestError: the kind's: as ``open_regular``; or the file grows beyond its bound while it is read, or the
-            medium is too slow.
+        LLMInterestError: the kind's: as ``open_regular``; or the file grows beyond its bound while it is read, memory
+            runs out, or the medium is too slow.
     """
     try:
         with open_file(path, kind.max_bytes or MEMORY_BYTES, inside) as file:
@@ -209,6 +209,8 @@ def read_bytes(path: Path, kind: FileKind, inside: Path | None = None) -> bytes:
         raise kind.refusal(path, error.reason) from error
     except OSError as error:
         raise kind.refusal(path, f"cannot be read: {error.strerror}") from error
+    except MemoryError as error:
+        raise kind.refusal(path, "is larger than the memory that this process may use") from error
 
 
 def _read_bounded(file: BufferedReader, max_bytes: int) -> bytes:

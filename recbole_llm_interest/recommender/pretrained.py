@@ -20,6 +20,7 @@ from torch import Tensor
 
 from recbole_llm_interest.content.features import Conditioning, Content, Features
 from recbole_llm_interest.errors import CheckpointError, LLMInterestError, SettingsError
+from recbole_llm_interest.io.atomic_files import MAX_TOKEN_CHARACTERS
 from recbole_llm_interest.io.folders import current_file
 from recbole_llm_interest.io.manifest import Artifact, source_of
 from recbole_llm_interest.io.opening import MEMORY_BYTES, FileKind, is_there, parse_json, read_bytes
@@ -146,6 +147,8 @@ def _read_vocabulary(folder: Path, hashes: Mapping[str, str]) -> list[str]:
         raise _refusal(folder, VOCABULARY, "is not a list of items")
     if len(set(tokens)) < len(tokens):
         raise _refusal(folder, VOCABULARY, "names an item twice")
+    if any(len(token) > MAX_TOKEN_CHARACTERS for token in tokens):
+        raise _refusal(folder, VOCABULARY, f"has an id of more than {MAX_TOKEN_CHARACTERS} characters")
     return tokens
 
 

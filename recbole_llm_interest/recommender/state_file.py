@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from safetensors.torch import save
 from torch import Tensor
 
@@ -47,6 +47,13 @@ class _Description(BaseModel):
     users: list[str] = Field(min_length=1)
     items: list[str | None]
     is_single: bool | None = None  # files of version 0.1.0 don't say
+
+    @field_validator("is_single")
+    @classmethod
+    def _check_single(cls, value: bool | None, info: ValidationInfo) -> bool | None:
+        if value and len(info.data.get("users", ())) != 1:
+            raise ValueError("it has not one user")
+        return value
 
 
 def save_state(state: UserState, path: Path, tokens: Sequence[str], users: Sequence[str | int] | None = None) -> None:

@@ -98,10 +98,11 @@ def configure(
         config.external_config_dict.pop(key, None)
     _check_values(config)
     _check_folders(config)
-    check_interaction_file(config)
+    with as_user_error("the settings"):  # RecBole's own may have values of any type
+        check_interaction_file(config)
+        _check_valid_metric(config)
     for settings in ALL_SETTINGS:
         read_settings(settings, config)
-    _check_valid_metric(config)
     return config
 
 

@@ -104,3 +104,10 @@ def test_interrupts_while_torch_writes_neither_abort_the_process_nor_spoil_the_f
     count, names = done.stdout.split(" ", 1)
     assert int(count) > 20
     assert names.strip() == "['weights.pth']"
+
+
+def test_folders_in_a_thousand_folders_are_one_line(tmp_path):
+    path = tmp_path / ("x/" * 1900) / "file"
+    for write in (lambda: write_text(path, "a"), lambda: try_lock(path).__enter__()):
+        with pytest.raises(StorageError, match="File name too long"):
+            write()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import socket
 import threading
 import time
@@ -97,6 +98,20 @@ def test_a_file_that_grows_while_it_is_read_is_refused(tmp_path):
         path.write_bytes(b"x" * 1100)
         with pytest.raises(opening.FileReadError, match="has grown to more than 1,000 bytes"):
             opening._read_bounded(file, 1000)
+
+
+def test_a_file_larger_than_the_memory_that_is_left_is_refused(tmp_path):
+    path = tmp_path / "file"
+    with path.open("wb") as file:
+        file.truncate(2**28)
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + 2**26, hard))
+    try:
+        with pytest.raises(DataError, match="larger than the memory"):
+            read_bytes(path, FileKind("some file", DataError, None, "name another"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
 def test_a_slow_medium_ends(tmp_path, monkeypatch):

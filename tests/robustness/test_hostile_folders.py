@@ -216,6 +216,7 @@ def test_tensors_of_no_model_are_one_line(folder, name):
         ("vocabulary.json", "[]", "not of these items"),
         ("vocabulary.json", json.dumps(["[PAD]", "\ud800"]), "has half of a surrogate pair"),
         ("texts.json", json.dumps({"texts": {"i1": "\udfff"}}), "has half of a surrogate pair"),
+        ("vocabulary.json", json.dumps(["x" * 256]), "more than 255 characters"),
         ("texts.json", '{"texts": {"i1": 5}}', "texts.i1"),
         ("texts.json", "[]", "is damaged"),
         ("texts.json", '{"texts": ' + '{"a":' * 100 + "1" + "}" * 101, "nested more than 64 times"),

@@ -144,6 +144,7 @@ DESCRIPTIONS = {
     "unknown item": ({"items": [None, "i1", "i2", "x" * 999]}, "which the catalog lacks"),
     "padding's name": ({"items": ["[PAD]", "i1", "i2", "i3"]}, "which the catalog lacks"),
     "single is text": ({"is_single": "yes"}, "is_single"),
+    "several are single": ({"is_single": True}, "is_single"),
     "another format": ({"format": 10**300}, "is damaged|not JSON"),
     "format is true": ({"format": True}, "format"),
     "no format": ({"format": ...}, "has format None"),
