@@ -1,0 +1,185 @@
+"""The kinds of files that are mutated: valid ones, their mutations by number, and how they are read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from conftest import SUBJECTS, cycle_events, write_dataset
+from mutations import (
+    Container,
+    dump_json,
+    mutate_bytes,
+    mutate_container,
+    mutate_header_bytes,
+    mutate_value,
+    replace_file,
+)
+
+from recbole_llm_interest.errors import LLMInterestError
+from recbole_llm_interest.recommender import Recommender
+
+#: kinds of files; each is a method of ``Workshop``
+KINDS = ["state", "hub_folder"]
+FORMER = Path(__file__).parent.parent / "fixtures" / "former_version"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of file.
+
+    Attributes:
+        seeds: valid files, or folders.
+        mutate: writes the mutation of a seed, which the random numbers choose, in place.
+        read: reads it and uses what is read.
+    """
+
+    seeds: list[Path]
+    mutate: Callable[[Random, Path], None]
+    read: Callable[[Path], None]
+
+
+def attempt(kind: Kind, name: str, seed: int, case: int, work: Path) -> str:
+    """Write the mutation of a number and read it.
+
+    Raises:
+        AssertionError: the refusal is not one line of less than 2,000 characters.
+    """
+    random = Random(f"{name} {seed} {case}")
+    path = write_case(kind, random, work)
+    try:
+        kind.read(path)
+    except LLMInterestError as error:
+        message = str(error)
+        assert "\n" not in message, message
+        assert len(message) < 2000, message
+        return "refused"
+    return "loaded"
+
+
+def write_case(kind: Kind, random: Random, work: Path) -> Path:
+    """Copy a seed into the folder ``work``, which becomes empty before, and mutate the copy."""
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir()
+    seed = random.choice(kind.seeds)
+    path = work / seed.name
+    (shutil.copytree if seed.is_dir() else shutil.copy)(seed, path)
+    kind.mutate(random, path)
+    return path
+
+
+# --- the kinds
+
+
+class Workshop:
+    """Valid files, made in a folder, and the model that they are of.
+
+    Args:
+        folder: an empty one.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        titles = {f"i{n}": f"A film about {subject}" for n, subject in enumerate(SUBJECTS)}
+        users = {f"u{n}": "librarian" if n % 2 else "farmer" for n in range(24)}
+        write_dataset(folder / "data", "cycle", cycle_events(), titles, users)
+        self.folder = folder
+        self.settings = {"data_path": str(folder / "data"), "feature_cache": str(folder / "features"), "use_gpu": False}
+        shutil.copy(FORMER / "checkpoint.pth", folder)  # what is made of a checkpoint is recorded beside it
+        self.recommender = Recommender.load(folder / "checkpoint.pth", **self.settings)
+
+    def files_by_name(self) -> dict[str, Path]:
+        """The valid files that command lines name."""
+        self.recommender.save_pretrained(self.folder / "exported")
+        paths = [self.folder / "checkpoint.pth", FORMER / "state.safetensors", self.folder / "exported"]
+        return {path.stem: path for path in paths}
+
+    def state(self) -> Kind:
+        recommender = self.recommender
+        single = recommender.start("u1", history=["i0", "i1", "i2"], at=[1.0, 2.0, 3.5])
+        batch = recommender.start(history=[["i4", "i5"], ["i3"]])
+        for state, name in ((single, "single"), (batch, "batch")):
+            recommender.save(state, self.folder / f"{name}.safetensors")
+        seeds = [FORMER / "state.safetensors", *(self.folder / f"{name}.safetensors" for name in ("single", "batch"))]
+
+        def read(path: Path) -> None:
+            state = recommender.restore(path)
+            recommender.recommend(state, 3)
+            if state.is_single:
+                recommender.recommend(recommender.update(state, "i3"), 3)
+
+        return Kind(seeds, lambda random, path: mutate_tensor_file(random, path, _seal_state), read)
+
+    def hub_folder(self) -> Kind:
+        self.recommender.save_pretrained(self.folder / "exported")
+
+        def read(path: Path) -> None:
+            recommender = Recommender.from_pretrained(path, device="cpu")
+            recommender.recommend(recommender.start(history=["i4", "i5"]), 3)
+
+        return Kind([self.folder / "exported", FORMER / "folder"], _mutate_folder, read)
+
+
+def mutate_tensor_file(random: Random, path: Path, seal: Callable[[Container], None]) -> None:
+    """Mutate a safetensors file; its checksum is valid in half of the cases."""
+    data, kind = path.read_bytes(), random.random()
+    if kind < 0.03:
+        replace_file(random, path)
+    elif kind < 0.13:
+        path.write_bytes(mutate_bytes(random, data))
+    elif kind < 0.2:
+        path.write_bytes(mutate_header_bytes(random, data))
+    else:
+        container = mutate_container(random, Container.parse(data))
+        if random.random() < 0.6:
+            seal(container)
+        path.write_bytes(container.dump())
+
+
+def _seal_state(container: Container) -> None:
+    hashed = hashlib.sha256(str(container.metadata.get("state")).encode(errors="replace"))
+    for _, part in sorted(container.parts.items()):
+        hashed.update(part.data)
+    container.metadata["sha256"] = hashed.hexdigest()
+
+
+def _mutate_folder(random: Random, path: Path) -> None:
+    """Mutate one or two files of an exported folder; the checksums are valid in half of the cases."""
+    files = [path / "config.json", *sorted(path.glob("[!c]*"))]
+    for file in random.sample(files, random.choice([1, 1, 2])):
+        kind = random.random()
+        if kind < 0.03:
+            replace_file(random, file)
+        elif kind < 0.06:
+            file.unlink()
+        elif kind < 0.15:
+            file.write_bytes(mutate_bytes(random, file.read_bytes()))
+        elif file.suffix == ".json":
+            file.write_text(dump_json(mutate_value(random, json.loads(file.read_bytes()))))
+        elif file.suffix == ".safetensors":
+            file.write_bytes(mutate_container(random, Container.parse(file.read_bytes())).dump())
+    if random.random() < 0.7:
+        _seal_folder(path)
+
+
+def _seal_folder(path: Path) -> None:
+    """Write the files' true hashes into ``config.json``, if that can still be parsed."""
+    config = path / "config.json"
+    try:
+        described = json.loads(config.read_bytes()) if config.is_file() and config.stat().st_size < 10**8 else None
+    except (ValueError, RecursionError):
+        return
+    if not isinstance(described, dict) or not isinstance(described.get("sha256"), dict):
+        return
+    for name in described["sha256"]:
+        file = path / str(name)
+        if "/" not in name and "\0" not in name and len(name) < 200 and file.is_file() and file.stat().st_size < 10**8:
+            described["sha256"][name] = hashlib.sha256(file.read_bytes()).hexdigest()
+    config.write_text(json.dumps(described))
