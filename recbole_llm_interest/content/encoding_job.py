@@ -18,6 +18,7 @@ from tqdm import tqdm
 from recbole_llm_interest.content.blobs import Blob
 from recbole_llm_interest.content.encoders import Encoder
 from recbole_llm_interest.content.feature_store import FeatureStore
+from recbole_llm_interest.content.media import READER_VERSION
 from recbole_llm_interest.content.summary import EncodingSummary
 from recbole_llm_interest.errors import ContentError, EncoderError, is_out_of_memory
 
@@ -214,9 +215,9 @@ class EncodingJob:
 
 
 def _versions(packages: Sequence[str]) -> dict[str, str]:
-    """Return the versions of installed packages that features depend on."""
+    """Return the versions of installed packages, and of this one's reader of media, that features depend on."""
     versions = {name: installed_version(name) for name in (*_LIBRARIES, *packages)}
-    return {name: version for name, version in versions.items() if version is not None}
+    return {name: version for name, version in versions.items() if version is not None} | {"media": READER_VERSION}
 
 
 @functools.cache

@@ -124,6 +124,15 @@ def test_refused_content_is_tried_again_by_a_new_version_of_a_library(store, mon
     assert encoder.encoded == ["nan"]
 
 
+def test_refused_content_is_tried_again_by_a_new_reader_of_media(store, monkeypatch):
+    with monkeypatch.context() as former:
+        former.setattr(encoding_job, "READER_VERSION", "1")
+        encode({"a": "nan"}, CountingEncoder(), store)
+    encoder = CountingEncoder()
+    encode({"a": "nan"}, encoder, store)
+    assert encoder.encoded == ["nan"]
+
+
 def test_what_may_work_another_time_is_tried_again(store):
     for _ in range(2):
         rows, summary = encode({"a": "busy", "b": "one"}, CountingEncoder(), store)
