@@ -32,7 +32,11 @@ def warn_of_unread_columns(configs: Sequence[Config]) -> None:
     unread = _unread_events(configs)
     for config in [config for config in configs if config["modalities"] is not None][:1]:
         unread |= _unread_content(configs, config)
-    parts = [f"{', '.join(columns)} of {name} ({advice})" for (name, advice), columns in unread.items() if columns]
+    files: dict[tuple[str, str], list[str]] = {}
+    for (name, advice), columns in unread.items():
+        if columns:
+            files.setdefault((", ".join(columns), advice), []).append(name)
+    parts = [f"{columns} of {', '.join(names)} ({advice})" for (columns, advice), names in files.items()]
     if parts:
         _logger.warning("no model reads the columns %s", "; ".join(parts))
 

@@ -99,7 +99,8 @@ def test_parts_of_split_data_are_looked_at(here, settings, caplog):
     path = here / "data" / "parts" / "parts.inter"
     for part in ("train", "valid", "test"):
         path.with_name(f"parts.{part}.inter").write_text(path.read_text())
-    add_column(path.with_name("parts.valid.inter"), "device:token", "phone")
+    for part in ("train", "test"):
+        add_column(path.with_name(f"parts.{part}.inter"), "device:token", "phone")
     split = settings | {"benchmark_filename": ["train", "valid", "test"]}
     warn_of_unread_columns([configure("LLMInterest", "parts", overrides=split)])
-    assert "device of parts.valid.inter" in caplog.text
+    assert "device of parts.train.inter, parts.test.inter (" in caplog.text
