@@ -107,7 +107,7 @@ class MediaFile:
 
     def _open(self) -> BufferedReader:
         try:
-            file = open_file(Path(self.name), MAX_BYTES, inside=self.root)
+            file = open_file(self.root / self.name, MAX_BYTES, inside=self.root)
         except FileReadError as error:
             raise ContentError(error.reason, is_lasting=error.is_lasting) from error
         if not os.fstat(file.fileno()).st_size:

@@ -156,7 +156,7 @@ def open_file(path: Path, max_bytes: int | None = None, inside: Path | None = No
 
 def _path_inside(path: Path, folder: Path) -> Path:
     root = folder.resolve()
-    resolved = (root / path).resolve(strict=True)
+    resolved = path.resolve(strict=True)
     if not resolved.is_relative_to(root):
         raise FileReadError(f"leads out of the folder {shown_path(Path(folder.name))}")
     return resolved

@@ -122,7 +122,7 @@ def test_a_slow_medium_ends(tmp_path, monkeypatch):
         read_bytes(path, KIND)
 
 
-def test_files_stay_inside_a_folder(tmp_path):
+def test_files_stay_inside_a_folder(tmp_path, monkeypatch):
     inside = tmp_path / "inside"
     (inside / "deep").mkdir(parents=True)
     (tmp_path / "secret").write_text("no")
@@ -132,9 +132,11 @@ def test_files_stay_inside_a_folder(tmp_path):
     (inside / "up").symlink_to(tmp_path)
     for name in ("out", "../secret", str(tmp_path / "secret"), "up/secret"):
         with pytest.raises(DataError, match="leads out of the folder inside"):
-            read_bytes(Path(name), KIND, inside)
+            read_bytes(inside / name, KIND, inside)
     for name in ("file", "in", "deep/../file", str(inside / "file")):
-        assert read_bytes(Path(name), KIND, inside) == b"yes"
+        assert read_bytes(inside / name, KIND, inside) == b"yes"
+    monkeypatch.chdir(tmp_path)
+    assert read_bytes(Path("inside/in"), KIND, Path("inside")) == b"yes"
 
 
 def test_a_pipe_that_replaces_a_file_does_not_block(tmp_path):

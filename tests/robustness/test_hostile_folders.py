@@ -64,8 +64,13 @@ def write_part(folder: Path, name: str, text: str) -> None:
     change(folder)
 
 
-def test_the_folder_itself_is_read(folder):
+def test_the_folder_itself_is_read_under_any_name(folder, monkeypatch):
     assert read_pretrained(str(folder), device="cpu").max_length == 6
+    monkeypatch.chdir(folder.parent)
+    for name in ("model", "./model/", "model/../model"):
+        assert read_pretrained(name, device="cpu").max_length == 6
+    monkeypatch.chdir(folder)
+    assert read_pretrained(".", device="cpu").max_length == 6
 
 
 @pytest.mark.parametrize("hostile", NO_FILES)
