@@ -47,7 +47,7 @@ import recbole_llm_interest.cli.report
 from recbole_llm_interest.content import encoding_job
 from recbole_llm_interest.evaluation.results import RunResult, read_results
 from recbole_llm_interest.evaluation.table import draw_comparison, write_comparison
-from recbole_llm_interest.training.checkpoint import load_checkpoint
+from recbole_llm_interest.io.checkpoints.reading import load_checkpoint
 from recbole_llm_interest.training.environment_info import environment_info
 
 REPOSITORY = Path(__file__).parent.parent
@@ -334,7 +334,7 @@ class Killing:
             return {(path.parent.name, key.tobytes()) for key in load(path.read_bytes())["keys"]}
         elif path.name == "manifest.json":
             json.loads(path.read_text())["refused"]
-        elif path.name.endswith(".resume.pth"):
+        elif path.name.endswith(".resume.safetensors"):
             state = load_checkpoint(path)
             return {(state["config"]["model"], epoch) for epoch in range(state["epoch"] + 1)}
         elif path.suffix == ".pth":
@@ -349,7 +349,7 @@ class Killing:
         expected = self.expected[self.outcome.resumed_to_the_end % len(self.versions)]
         self.outcome.resumed_to_the_end += 1
         self.outcome.left_over += [path.name for path in _unfinished(folder, locks=True)]
-        self.outcome.left_over += [path.name for path in folder.rglob("*.resume.pth")]
+        self.outcome.left_over += [path.name for path in folder.rglob("*.resume.safetensors")]
         self.outcome.rows_lost += len(expected.keys() - found.keys())
         for name in expected.keys() & found.keys():
             difference = _difference(expected[name], found[name])

@@ -7,7 +7,7 @@ LLMInterest.
 
 from __future__ import annotations
 
-from recbole_llm_interest.patches import data, environment, security, training
+from recbole_llm_interest.patches import checkpoints, data, environment, security, training
 
 #: in the order in which they are applied; the first three must run before RecBole is imported
 PATCHES = (
@@ -27,7 +27,8 @@ PATCHES = (
     training.disable_unused_negative_sampling,
     training.fix_pop_counts,
     data.sort_by_float64_timestamps,
-    training.save_weights_only_checkpoints,
+    checkpoints.save_checkpoints_without_pickles,
+    checkpoints.read_checkpoints_without_pickles,
     training.write_tensorboard_beside_log,
     training.fix_early_stopping_on_plateaus,
     training.fix_folder_creation_race,

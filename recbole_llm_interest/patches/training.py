@@ -1,16 +1,13 @@
-"""Patches for RecBole's training: negative sampling, checkpoints, early stopping, TensorBoard and metrics."""
+"""Patches for RecBole's training: negative sampling, early stopping, TensorBoard and metrics."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import scipy.sparse
 import torch
 
 from recbole_llm_interest.distributed import is_main_process
-from recbole_llm_interest.io.files import write_atomically
 
 
 def disable_unused_negative_sampling() -> None:
@@ -57,86 +54,6 @@ def fix_pop_counts() -> None:
         return loss
 
     Pop.calculate_loss = calculate_loss
-
-
-def save_weights_only_checkpoints() -> None:
-    """Save checkpoints that ``torch.load(weights_only=True)`` reads, and save them atomically (#2212).
-
-    RecBole's checkpoints use a pickle protocol that ``weights_only`` loading does not support, and contain a model
-    class and a YAML loader, so every run fails when it loads its best model. RecBole also saves a checkpoint of epoch
-    -1 over that of a resumed run if no epoch is left to train. Not needed once RecBole saves plain values.
-    """
-    from recbole.config import Config
-    from recbole.trainer import Trainer
-    from recbole.utils import EvaluatorType, InputType, ModelType, set_color
-
-    def _save_checkpoint(self: Any, epoch: int, verbose: bool = True, **kwargs: Any) -> None:
-        if not self.config["single_spec"] and self.config["local_rank"] != 0:
-            return
-        path = kwargs.pop("saved_model_file", self.saved_model_file)
-        if epoch < 0 and Path(path).exists():
-            self.logger.warning(f"{path} is unchanged: its run is finished and no epoch is left to train")
-            return
-        write_checkpoint(Path(path), checkpoint_state(self, epoch))
-        if verbose:
-            self.logger.info(set_color("Saving current", "blue") + f": {path}")
-
-    Config.__getstate__, Config.__setstate__ = _config_state, _restore_config
-    Trainer._save_checkpoint = _save_checkpoint
-    torch.serialization.add_safe_globals([Config, EvaluatorType, InputType, ModelType, *_array_globals()])
-
-
-def _config_state(config: Any) -> dict[str, Any]:
-    """Return what is pickled of a ``Config``: everything but its classes."""
-    return {key: value for key, value in config.__dict__.items() if key not in ("model_class", "yaml_loader")}
-
-
-def _restore_config(config: Any, state: dict[str, Any]) -> None:
-    """Restore an unpickled ``Config``. A file must not allow pickles, whatever its author set."""
-    config.__dict__.update(state)
-    config.__dict__.setdefault("final_config_dict", {})["allow_pickle"] = False
-    config.yaml_loader = config._build_yaml_loader()
-
-
-def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write a checkpoint that ``torch.load(weights_only=True)`` reads.
-
-    Raises:
-        StorageError: the file cannot be written. A previous file is unchanged.
-    """
-    hint = "set checkpoint_dir to another folder"
-    write_atomically(path, lambda file: torch.save(state, file, pickle_protocol=2), hint)
-
-
-def checkpoint_state(trainer: Any, epoch: int) -> dict[str, Any]:
-    """Return what RecBole saves of a trainer, as values that ``torch.load(weights_only=True)`` reads."""
-    return {
-        "config": trainer.config,
-        "epoch": epoch,
-        "cur_step": trainer.cur_step,
-        "best_valid_score": float(trainer.best_valid_score),
-        "state_dict": trainer.model.state_dict(),
-        "other_parameter": {
-            name: value
-            for name, value in trainer.model.other_parameter().items()
-            if not isinstance(value, torch.nn.Module)  # its weights are in the state_dict; it holds the data set
-        },
-        "optimizer": trainer.optimizer.state_dict(),
-    }
-
-
-def _array_globals() -> list[Any]:
-    """Return the classes and functions in pickles of numpy and scipy arrays, which ItemKNN, EASE and others save."""
-    matrices = [
-        np.matrix,
-        scipy.sparse.csr_matrix,
-        scipy.sparse.csc_matrix,
-        scipy.sparse.coo_matrix,
-        scipy.sparse.lil_matrix,
-    ]
-    dtypes = [type(np.dtype(kind)) for kind in (np.float32, np.float64, np.int32, np.int64, np.bool_, np.object_)]
-    reconstruct: list[Any] = [np.zeros(1).__reduce__()[0], np.float64(0).__reduce__()[0]]
-    return [*reconstruct, np.ndarray, np.dtype, *dtypes, *matrices]
 
 
 def write_tensorboard_beside_log() -> None:

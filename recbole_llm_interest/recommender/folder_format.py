@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from recbole_llm_interest.settings import MODALITIES, ContentSettings, ModelSettings
+from recbole_llm_interest.settings.portable import ENCODER_NAMES, is_path_outside
 from recbole_llm_interest.training.run_metadata import RESULT_NEUTRAL_SETTINGS
 
 CONFIG, WEIGHTS, FEATURES = "config.json", "model.safetensors", "features.safetensors"
 VOCABULARY, TEXTS, CARD = "vocabulary.json", "texts.json", "README.md"
 #: version of the folder's format; another one is not read
 FORMAT = 1
-#: settings that name an encoder, or the weights of one
-ENCODER_NAMES = ("text_encoder", "image_encoder", "image_weights", "audio_encoder")
 #: suffixes of settings that name files of features
 _FEATURE_FILES = tuple(f"_{modality}_features" for modality in MODALITIES)
 CONTENT_KEYS = {field.name for field in dataclasses.fields(ContentSettings)}
@@ -33,9 +32,3 @@ def published(settings: Mapping[str, Any]) -> dict[str, Any]:
             if Path(path).expanduser().exists() or is_path_outside(path):
                 kept[name] = kind + colon + Path(path).name
     return kept
-
-
-def is_path_outside(name: str) -> bool:
-    """Return whether a name is an absolute path, or one that leaves its folder."""
-    path = name.rpartition(":")[2].replace("\\", "/")
-    return path.startswith(("/", "~")) or ".." in path.split("/")

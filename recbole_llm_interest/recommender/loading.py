@@ -2,32 +2,39 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
 from recbole.utils import init_seed
+from torch import Tensor
 
 from recbole_llm_interest.content.blobs import Text
 from recbole_llm_interest.content.event_times import time_unit
 from recbole_llm_interest.content.text_template import text_writer
 from recbole_llm_interest.data.dataset_files import catalogue_from_config
 from recbole_llm_interest.data.interaction_files import read_histories
-from recbole_llm_interest.errors import CheckpointError
+from recbole_llm_interest.errors import CheckpointError, is_out_of_memory
+from recbole_llm_interest.io.checkpoints.reading import load_checkpoint
+from recbole_llm_interest.io.checkpoints.schema import Checkpoint
 from recbole_llm_interest.io.files import data_set_in_use
-from recbole_llm_interest.io.manifest import Artifact, Kind, absolute, record_made_from
+from recbole_llm_interest.io.manifest import Artifact, Kind, absolute, record_made_from, recorded_data_path
 from recbole_llm_interest.model.entity_encoder import EntityEncoder
+from recbole_llm_interest.model.former_names import current_name
 from recbole_llm_interest.model.llm_interest import LLMInterest
+from recbole_llm_interest.recommender.allowance import Allowance, check_sizes
 from recbole_llm_interest.recommender.encoding import ContentReader
-from recbole_llm_interest.settings import ContentSettings, read_settings, settings_keys
-from recbole_llm_interest.training.checkpoint import load_checkpoint, restore_model
+from recbole_llm_interest.settings import ContentSettings, ModelSettings, read_settings, settings_keys
+from recbole_llm_interest.settings.portable import portable_settings, withheld_content
+from recbole_llm_interest.training.checkpoint import restore_model
 from recbole_llm_interest.training.config import as_user_error, configure
-from recbole_llm_interest.training.run_metadata import digest, effective_settings
+from recbole_llm_interest.training.run_metadata import data_digests, digest, effective_settings
 
 
 @dataclass(frozen=True)
@@ -40,6 +47,7 @@ class Origin:
         id_fields: names of its id columns, by kind.
         settings: those that determine the model, as plain values.
         time_unit: unit of its event times, if they are seconds or milliseconds since 1970; None for another scale.
+        data: hashes of the data that the model was trained on, by file and content feature; empty if it is unknown.
 
     Example:
         >>> Origin("ml-100k", {"users": 943}, {"user": "user_id"}, {}).time_unit is None
@@ -51,6 +59,7 @@ class Origin:
     id_fields: dict[str, str]
     settings: dict[str, Any]
     time_unit: Literal["s", "ms"] | None = None
+    data: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -114,7 +123,7 @@ def load_trained(checkpoint: Path, settings: dict[str, Any]) -> Trained:
         dataset = create_dataset(config)
         events, unit = len(dataset.inter_feat), _time_unit(dataset)  # before RecBole splits it
         train_data, _, _ = data_preparation(config, dataset)
-        model = LLMInterest(config, train_data._dataset).to(config["device"])
+        model = _build(checkpoint, config, train_data._dataset, saved["state_dict"]).to(config["device"])
     items, users = (
         [str(token) for token in dataset.field2id_token[field]] for field in (dataset.iid_field, dataset.uid_field)
     )
@@ -124,9 +133,37 @@ def load_trained(checkpoint: Path, settings: dict[str, Any]) -> Trained:
             f"{config['dataset']} has changed since; train again"
         )
     restore_model(model, saved)
+    _compare_data(checkpoint, saved.get("data", {}), data_digests(config, dataset))
     counts = {"users": len(users) - 1, "items": len(items) - 1, "events": events}
     source = Artifact(absolute(checkpoint), "checkpoint", config["dataset"], absolute(Path(config["data_path"])))
-    return replace(_trained(config, model, items, users, counts, unit), source=source)
+    trained = _trained(config, model, items, users, counts, unit)
+    origin = trained.origin and replace(trained.origin, data=saved.get("data", {}))
+    return replace(trained, origin=origin, source=source)
+
+
+def _build(checkpoint: Path, config: Config, dataset: Any, weights: Mapping[str, Tensor]) -> LLMInterest:
+    """The model before its weights are loaded. A checkpoint cannot ask for a larger one than its weights are."""
+    features = [one.values for kind in ("item", "user") for one in getattr(dataset, f"{kind}_content", {}).values()]
+    numbers = sum(values.numel() for values in (*weights.values(), *features))
+    try:
+        named = {current_name(name): values for name, values in weights.items()}
+        check_sizes(read_settings(ModelSettings, config), config["MAX_ITEM_LIST_LENGTH"], named)
+        with Allowance.of_files(numbers + dataset.user_num + dataset.item_num):
+            return LLMInterest(config, dataset)
+    except (AssertionError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        if is_out_of_memory(error):
+            raise
+        reason = " ".join(str(error).split())[:200]
+        raise CheckpointError(f"checkpoint {checkpoint}: its settings and its weights do not fit: {reason}") from error
+
+
+def _compare_data(checkpoint: Path, then: Mapping[str, str], now: Mapping[str, str]) -> None:
+    """Say that the data are not those of training. It is no error: new events and titles are what serving is for."""
+    changed = sorted(name for name in {*then, *now} if then.get(name) != now.get(name))
+    if then and changed:
+        logging.getLogger(__name__).warning(
+            "checkpoint %s was trained on other data: %s changed since", checkpoint, ", ".join(changed)
+        )
 
 
 @contextmanager
@@ -185,7 +222,7 @@ def _time_unit(dataset: Any) -> Literal["s", "ms"] | None:
     return time_unit(float(dataset.inter_feat[dataset.time_field].min()))
 
 
-def read_configuration(checkpoint: Path, settings: dict[str, Any]) -> tuple[dict[str, Any], Config]:
+def read_configuration(checkpoint: Path, settings: dict[str, Any]) -> tuple[Checkpoint, Config]:
     """A checkpoint of this package's model, and the RecBole configuration of its training.
 
     Args:
@@ -199,11 +236,25 @@ def read_configuration(checkpoint: Path, settings: dict[str, Any]) -> tuple[dict
     trained = saved["config"]
     if trained["model"] != LLMInterest.__name__:
         raise CheckpointError(f"checkpoint {checkpoint} is of model {trained['model']!r}, not LLMInterest")
-    in_effect = {key: trained[key] for key in settings_keys() if key in trained}
-    external = {key: value for key, value in trained.external_config_dict.items() if key not in ("model", "dataset")}
-    overrides = {**external, **in_effect, **settings}
+    in_effect = {key: trained["settings"][key] for key in settings_keys() if key in trained["settings"]}
+    recorded = {**trained["given"], **in_effect}
+    for key in withheld_content(recorded):
+        if key not in settings:
+            raise CheckpointError(
+                f"checkpoint {checkpoint} was trained with {key}={recorded[key]!r}, and a checkpoint may not name "
+                f"files elsewhere: give {key}"
+            )
+    overrides = {**portable_settings(recorded), **_places(checkpoint), **settings}
     with _empty_command_line():
         return saved, configure(LLMInterest.__name__, trained["dataset"], overrides=overrides)
+
+
+def _places(checkpoint: Path) -> dict[str, Any]:
+    """Where this user's training read the data and kept the features, if this user trained the checkpoint here."""
+    data_path = recorded_data_path(checkpoint)
+    return (
+        {} if data_path is None else {"data_path": str(data_path), "checkpoint_dir": str(absolute(checkpoint).parent)}
+    )
 
 
 @contextmanager

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -28,23 +27,22 @@ from recbole_llm_interest.io.tensor_files import parse_tensors
 from recbole_llm_interest.model.build import SavedTables
 from recbole_llm_interest.model.former_names import current_name
 from recbole_llm_interest.model.llm_interest import LLMInterest
-from recbole_llm_interest.recommender.allowance import Allowance
+from recbole_llm_interest.recommender.allowance import Allowance, check_sizes
 from recbole_llm_interest.recommender.folder_format import (
     CARD,
     CONFIG,
     CONTENT_KEYS,
-    ENCODER_NAMES,
     FEATURES,
     FOLDER_SETTINGS,
     FORMAT,
     TEXTS,
     VOCABULARY,
     WEIGHTS,
-    is_path_outside,
 )
 from recbole_llm_interest.recommender.hub import find_folder
 from recbole_llm_interest.recommender.loading import Origin, Trained, content_reader
 from recbole_llm_interest.settings import MODALITIES, ContentSettings, ModelSettings, read_settings
+from recbole_llm_interest.settings.portable import ENCODER_NAMES, is_path_outside
 
 #: errors of building a model from settings and weights that do not fit
 _BUILD_ERRORS = (AssertionError, AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError)
@@ -53,8 +51,6 @@ _Tensors = dict[str, Tensor]
 _Model = TypeVar("_Model", bound=BaseModel)
 
 _REMEDY = "export the model again, or fetch it again"
-#: numbers that building a model may make in memory for each number in its files, and those that no file has
-_ALLOWANCE, _FIXED_NUMBERS = 8, 10**7
 _KINDS = {
     CONFIG: FileKind("exported model", CheckpointError, 1_000_000, _REMEDY),
     VOCABULARY: FileKind("exported model", CheckpointError, 1_000_000_000, _REMEDY),
@@ -266,12 +262,12 @@ def _build(described: _FolderConfig, weights: _Tensors, features: _Tensors, item
         "device": torch.device("cpu"),
     }
     weights = {current_name(name): values for name, values in weights.items()}
-    _check_sizes(read_settings(ModelSettings, config), described.max_length, weights)
+    check_sizes(read_settings(ModelSettings, config), described.max_length, weights)
     _check_features(features, items)
     once = torch.ones(items, dtype=torch.long).index_fill_(0, torch.tensor([0]), 0)  # as if each item occurred once
     content = {kind: _content(kind, weights, features) for kind in ("item", "user")}
     numbers = sum(values.numel() for values in (*weights.values(), *features.values()))
-    with Allowance(_ALLOWANCE * numbers + _FIXED_NUMBERS):
+    with Allowance.of_files(numbers):
         model = LLMInterest(config, SavedTables(content["item"], content["user"], once, features["item_neighbours"]))
     for name, values in model.state_dict().items():
         if name in weights and weights[name].dtype != values.dtype:
@@ -279,21 +275,6 @@ def _build(described: _FolderConfig, weights: _Tensors, features: _Tensors, item
     model.load_state_dict(weights)
     model.item_encoder.get_buffer("present").copy_(features["item_present"])  # also which items have an ID
     return model
-
-
-def _check_sizes(settings: ModelSettings, max_length: int, weights: _Tensors) -> None:
-    """Refuse sizes that the weights do not have, before anything of that size is allocated."""
-    layers = {match[1] for name in weights if (match := re.match(r"tracker\.encoder\.(?:\w+\.)?layers\.(\d+)\.", name))}
-    sizes = {
-        "embedding_size": (settings.embedding_size, weights["item_encoder.missing"].shape[1]),
-        "hidden_size": (settings.hidden_size, weights["tracker.output.weight"].shape[1]),
-        "num_layers": (settings.num_layers, len(layers)),
-    }
-    if "tracker.encoder.position.weight" in weights:
-        sizes["max_length"] = (max_length, len(weights["tracker.encoder.position.weight"]) - 1)
-    for name, (stated, actual) in sizes.items():
-        if stated != actual:
-            raise ValueError(f"{name} is {stated} in {CONFIG} and {actual} in {WEIGHTS}")
 
 
 def _check_features(features: _Tensors, items: int) -> None:

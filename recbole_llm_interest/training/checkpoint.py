@@ -1,37 +1,34 @@
-"""Checkpoints: paths, reading without executing code, and checks that a checkpoint fits the model."""
+"""Checkpoints: paths, and checks that a checkpoint fits the model."""
 
 from __future__ import annotations
 
 import contextlib
 import itertools
-import pickle
-import struct
-import zipfile
-import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 from recbole.config import Config
 
 from recbole_llm_interest.errors import CheckpointError
+from recbole_llm_interest.io.checkpoints.reading import load_checkpoint
+from recbole_llm_interest.io.checkpoints.schema import Checkpoint
 from recbole_llm_interest.io.files import remove_abandoned, try_lock
+from recbole_llm_interest.patches.checkpoints import CHECKPOINT_SUFFIX
 from recbole_llm_interest.settings import settings_keys
 from recbole_llm_interest.training.run_metadata import RESULT_NEUTRAL_SETTINGS
 
-RESUME_SUFFIX = ".resume.pth"
-
-#: exceptions of ``zipfile`` and ``torch.load`` for a file that is damaged or is no checkpoint
-_READ_ERRORS = (
-    *(zipfile.BadZipFile, zlib.error, struct.error, pickle.UnpicklingError),
-    *(NotImplementedError, ValueError, RuntimeError, EOFError, KeyError, TypeError, OSError),
-)
+RESUME_SUFFIX = ".resume.safetensors"
+#: that of former versions, whose files keep their names while they are continued
+FORMER_RESUME_SUFFIX = ".resume.pth"
 
 
 def resume_path(checkpoint: Path) -> Path:
     """Return the path of the resume state beside ``checkpoint``; the path of a resume state itself is unchanged."""
-    return checkpoint if checkpoint.name.endswith(RESUME_SUFFIX) else checkpoint.with_suffix(RESUME_SUFFIX)
+    if checkpoint.name.endswith((RESUME_SUFFIX, FORMER_RESUME_SUFFIX)):
+        return checkpoint
+    path, former = (checkpoint.with_suffix(suffix) for suffix in (RESUME_SUFFIX, FORMER_RESUME_SUFFIX))
+    return former if former.exists() and not path.exists() else path
 
 
 @contextlib.contextmanager
@@ -41,7 +38,9 @@ def reserve_checkpoint_path(file: str) -> Iterator[str]:
     RecBole names checkpoints by the second in which a run begins, so that two runs may get the same name.
     """
     path = free = Path(file)
-    remove_abandoned(path.parent.glob(".*.pth.*"))  # of runs that were killed before they wrote a resume state
+    remove_abandoned(
+        path.parent.glob(f".*{CHECKPOINT_SUFFIX}.*")
+    )  # of runs that were killed before they wrote a resume state
     for number in itertools.count(2):
         with try_lock(free) as is_locked:
             if is_locked and not free.exists() and not resume_path(free).exists():
@@ -50,28 +49,7 @@ def reserve_checkpoint_path(file: str) -> Iterator[str]:
         free = path.with_stem(f"{path.stem}-{number}")
 
 
-def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint of any model and data set without executing code from it.
-
-    Raises:
-        CheckpointError: the file does not exist or is damaged.
-    """
-    if not path.is_file():
-        raise CheckpointError(f"checkpoint {path} does not exist")
-    damaged = f"checkpoint {path} is damaged, or not one that this package wrote"
-    try:
-        with zipfile.ZipFile(path) as file:  # torch does not verify the checksums of the archive's members
-            if file.testzip() is not None:
-                raise CheckpointError(damaged)
-        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except _READ_ERRORS as error:
-        raise CheckpointError(damaged) from error
-    if not isinstance(checkpoint, dict) or "config" not in checkpoint:
-        raise CheckpointError(damaged)
-    return checkpoint
-
-
-def load_matching_checkpoint(path: Path, config: Config) -> dict[str, Any]:
+def load_matching_checkpoint(path: Path, config: Config) -> Checkpoint:
     """Read a checkpoint of the model and data set of ``config`` without executing code from it.
 
     Args:
@@ -103,7 +81,7 @@ def check_checkpoint_settings(path: Path, config: Config) -> None:
     Raises:
         CheckpointError: it was not, or it cannot be read.
     """
-    saved = load_matching_checkpoint(path, config)["config"]
+    saved = load_matching_checkpoint(path, config)["config"]["settings"]
     keys = ["MAX_ITEM_LIST_LENGTH", *settings_keys()]
     if "content_control" in saved and saved["content_control"] != "none":
         keys.append("seed")  # the seed decides which content each item gets
@@ -115,7 +93,7 @@ def check_checkpoint_settings(path: Path, config: Config) -> None:
             )
 
 
-def restore_model(model: torch.nn.Module, checkpoint: Mapping[str, Any]) -> None:
+def restore_model(model: torch.nn.Module, checkpoint: Checkpoint) -> None:
     """Load the weights of a checkpoint into ``model``.
 
     Raises:
@@ -124,6 +102,6 @@ def restore_model(model: torch.nn.Module, checkpoint: Mapping[str, Any]) -> None
     try:
         model.load_state_dict(checkpoint["state_dict"])
     except RuntimeError as error:
-        mismatch = str(error).splitlines()[1].strip()
+        mismatch = str(error).splitlines()[-1].strip()
         raise CheckpointError(f"the checkpoint was trained with other settings or other data: {mismatch}") from error
-    model.load_other_parameter(checkpoint["other_parameter"])  # type: ignore[operator]
+    model.load_other_parameter(checkpoint.get("other_parameter"))  # type: ignore[operator]

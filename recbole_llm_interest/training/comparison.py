@@ -17,6 +17,7 @@ from recbole_llm_interest.errors import SettingsError
 from recbole_llm_interest.evaluation.results import RunResult, changed_file
 from recbole_llm_interest.evaluation.variants import Variant
 from recbole_llm_interest.io.files import data_set_in_use, exclusive_lock
+from recbole_llm_interest.patches.checkpoints import CHECKPOINT_SUFFIX
 from recbole_llm_interest.training.checkpoint import check_checkpoint_settings, resume_path
 from recbole_llm_interest.training.config import configure, models_and_dataset
 from recbole_llm_interest.training.experiment import run_experiment, supports_distributed_training
@@ -94,7 +95,7 @@ class _Run:
         seed = self.config["seed"]
         key = digest([self.table.resolve(), self.variant.name, seed])[:8]
         stem = self.table.stem.encode()[:_MAX_STEM_BYTES].decode(errors="ignore")
-        name = f"{self.config['model']}-{stem}-{seed}-{key}.pth"
+        name = f"{self.config['model']}-{stem}-{seed}-{key}{CHECKPOINT_SUFFIX}"
         return resume_path(Path(self.config["checkpoint_dir"]) / name)
 
     def check(self) -> None:

@@ -33,6 +33,7 @@ from recbole_llm_interest.distributed import (
 from recbole_llm_interest.errors import DivergedError, SettingsError
 from recbole_llm_interest.evaluation.results import RunResult
 from recbole_llm_interest.evaluation.variants import Variant
+from recbole_llm_interest.io.checkpoints.schema import ResumeState
 from recbole_llm_interest.io.files import data_set_in_use
 from recbole_llm_interest.io.manifest import record_run
 from recbole_llm_interest.training.checkpoint import (
@@ -184,7 +185,7 @@ class _Experiment:
         state = self._resume(training) if path.exists() else None
         return training.fit(self.valid_data, state, saved=is_main_process())
 
-    def _resume(self, training: ResumableTraining) -> dict[str, Any]:
+    def _resume(self, training: ResumableTraining) -> ResumeState:
         state = load_resume_state(training.path)
         check_resume_state(training.path, state, self.config)
         check_resume_data(training.path, state["run"], training.run)
@@ -226,7 +227,7 @@ def _prepare(title: str, config: Config) -> Iterator[_Experiment]:
         with TrainingMonitor(
             trainer, title, config
         ) as monitor:  # after distribute_training: sees sums over all processes
-            digests = data_digests(config, dataset)
+            config["data_digests"] = digests = data_digests(config, dataset)
             yield _Experiment(dataset, train_data, valid_data, test_data, trainer, monitor, log, digests)
 
 

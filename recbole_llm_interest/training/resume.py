@@ -8,7 +8,8 @@ kept. A resumed run has the same losses, scores and test result as an uninterrup
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,40 +22,35 @@ from recbole.trainer import Trainer
 
 from recbole_llm_interest.distributed import all_gather_objects, is_main_process, on_main_process, rank
 from recbole_llm_interest.errors import CheckpointError
+from recbole_llm_interest.io.checkpoints.reading import load_checkpoint, read_resume_state
+from recbole_llm_interest.io.checkpoints.schema import RandomStates, ResumeState
+from recbole_llm_interest.io.checkpoints.writing import write_state
 from recbole_llm_interest.io.files import remove_unfinished
-from recbole_llm_interest.patches.training import checkpoint_state, write_checkpoint
-from recbole_llm_interest.training.checkpoint import RESUME_SUFFIX, load_checkpoint, restore_model
+from recbole_llm_interest.patches.checkpoints import CHECKPOINT_SUFFIX, checkpoint_state
+from recbole_llm_interest.training.checkpoint import FORMER_RESUME_SUFFIX, RESUME_SUFFIX, restore_model
 from recbole_llm_interest.training.run_metadata import changed_setting, run_identity
 from recbole_llm_interest.training.trainer import LLMInterestTrainer
 
-#: keys of resume states that former versions wrote
-_FORMER_NAMES = {"record": "progress", "draws": "random_states", "numbers": "counters"}
 
-
-def load_resume_state(path: Path) -> dict[str, Any]:
+def load_resume_state(path: Path) -> ResumeState:
     """Read the resume state of an interrupted run without executing code from it.
 
     Raises:
         CheckpointError: the file does not exist or is damaged.
     """
-    checkpoint = path.with_name(path.name.removesuffix(RESUME_SUFFIX) + ".pth")
-    if not path.exists() and checkpoint.exists():
-        raise CheckpointError(
-            f"there is nothing to resume: {path} does not exist, as after the end of a run; {checkpoint} stays as it "
-            f"is, and --checkpoint={checkpoint} evaluates it"
-        )
     if not path.exists():
+        stem = path.name.removesuffix(RESUME_SUFFIX).removesuffix(FORMER_RESUME_SUFFIX)
+        checkpoints = [path.with_name(stem + suffix) for suffix in (CHECKPOINT_SUFFIX, ".pth")]
+        for checkpoint in filter(Path.exists, checkpoints):
+            raise CheckpointError(
+                f"there is nothing to resume: {path} does not exist, as after the end of a run; {checkpoint} stays as "
+                f"it is, and --checkpoint={checkpoint} evaluates it"
+            )
         raise CheckpointError(f"there is nothing to resume: {path} does not exist; no epoch had ended, so start anew")
-    state = load_checkpoint(path)
-    if "run" not in state:
-        raise CheckpointError(f"{path} is not the resume state of an interrupted run")
-    state = {_FORMER_NAMES.get(key, key): value for key, value in state.items()}
-    if "in_effect" in state["run"]:
-        state["run"]["effective_settings"] = state["run"].pop("in_effect")
-    return state
+    return read_resume_state(path)
 
 
-def check_resume_state(path: Path, state: Mapping[str, Any], config: Config) -> None:
+def check_resume_state(path: Path, state: ResumeState, config: Config) -> None:
     """Check that a resume state is of a run with the settings of ``config``.
 
     Raises:
@@ -113,7 +109,7 @@ class ResumableTraining:
         """Return whether the trainer's ``fit`` is that of RecBole's base trainer or ours; S3Rec's is not."""
         return isinstance(trainer, Trainer) and type(trainer).fit in (Trainer.fit, LLMInterestTrainer.fit)
 
-    def restore(self, state: Mapping[str, Any]) -> None:
+    def restore(self, state: ResumeState) -> None:
         """Restore model, optimizers and counters from a resume state.
 
         Raises:
@@ -126,16 +122,24 @@ class ResumableTraining:
             remove_unfinished(self.path)
             remove_unfinished(best)
         restore_model(trainer.model, state)
-        for name, values in state["optimizers"].items():
-            getattr(trainer, name).load_state_dict(values)
-        for name, module in trainer.model.named_modules():
-            vars(module).update(state["counters"].get(name, {}))
+        with _damages_explained(self.path):
+            self._restore_trainer(state)
         trainer.saved_model_file = str(best)
-        trainer.start_epoch = state["epoch"] + 1
-        for name in ("cur_step", "best_valid_score", "best_valid_result", "train_loss_dict"):
-            setattr(trainer, name, state[name])
 
-    def fit(self, valid_data: Any, state: Mapping[str, Any] | None, *, saved: bool) -> float:
+    def _restore_trainer(self, state: ResumeState) -> None:
+        trainer, optimizers = self.trainer, self._optimizers()
+        if optimizers.keys() != state["optimizers"].keys():
+            raise KeyError("it has other optimizers")
+        for name, optimizer in optimizers.items():
+            optimizer.load_state_dict(state["optimizers"][name])
+        for name, module in trainer.model.named_modules():
+            counters = _counters(module)
+            vars(module).update({key: value for key, value in state["counters"][name].items() if key in counters})
+        trainer.start_epoch = state["epoch"] + 1
+        trainer.cur_step, trainer.best_valid_score = state["cur_step"], state["best_valid_score"]
+        trainer.best_valid_result, trainer.train_loss_dict = state["best_valid_result"], state["train_loss_dict"]
+
+    def fit(self, valid_data: Any, state: ResumeState | None, *, saved: bool) -> float:
         """Train to the end and return the best validation score.
 
         Args:
@@ -165,7 +169,7 @@ class ResumableTraining:
         random_states = all_gather_objects(self._random_states())
         on_main_process(lambda: self._write_state(epoch, is_trained, random_states))
 
-    def _write_state(self, epoch: int, is_trained: bool, random_states: list[dict[str, Any]]) -> None:
+    def _write_state(self, epoch: int, is_trained: bool, random_states: list[RandomStates]) -> None:
         trainer = self.trainer
         best_result = trainer.best_valid_result
         state = {
@@ -182,7 +186,7 @@ class ResumableTraining:
             "random_states": random_states,
         }
         del state["optimizer"]
-        write_checkpoint(self.path, state)
+        write_state(self.path, state)
 
     def _optimizers(self) -> dict[str, torch.optim.Optimizer]:
         """Return the trainer's optimizers by attribute."""
@@ -197,7 +201,7 @@ class ResumableTraining:
         loaders = [self.train_data, *vars(self.train_data).values()]
         return [loader.generator for loader in loaders if isinstance(loader, AbstractDataLoader)]
 
-    def _random_states(self) -> dict[str, Any]:
+    def _random_states(self) -> RandomStates:
         """Return the states of this process's random number generators."""
         kind, keys, *rest = np.random.get_state()
         device = self.trainer.device
@@ -209,16 +213,32 @@ class ResumableTraining:
             "loaders": [generator.get_state() for generator in self._generators()],
         }
 
-    def _restore_random_states(self, state: Mapping[str, Any]) -> None:
-        states, device = state["random_states"][rank()], self.trainer.device
+    def _restore_random_states(self, state: ResumeState) -> None:
+        with _damages_explained(self.path):
+            self._set_random_states(state["random_states"][rank()])
+
+    def _set_random_states(self, states: RandomStates) -> None:
+        device = self.trainer.device
         torch.set_rng_state(states["torch"])
         if device.type == "cuda" and states["cuda"] is not None:  # None if the run began on a CPU
             torch.cuda.set_rng_state(states["cuda"], device)
         kind, keys, *rest = states["numpy"]
-        np.random.set_state((kind, np.array(keys, dtype=np.uint32), *rest))
+        np.random.set_state((kind, np.array(keys, dtype=np.uint32), *rest))  # type: ignore[arg-type]
         random.setstate(states["python"])
         for generator, values in zip(self._generators(), states["loaders"], strict=True):
             generator.set_state(values)
+
+
+@contextmanager
+def _damages_explained(path: Path) -> Iterator[None]:
+    """Turn what a resume state of wrong values causes into an error of one line."""
+    try:
+        yield
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError, RuntimeError) as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        raise CheckpointError(
+            f"resume state {path} does not fit this training ({reason}): delete it to start anew"
+        ) from error
 
 
 def _counters(module: torch.nn.Module) -> dict[str, bool | int | float]:

@@ -144,7 +144,7 @@ def mistakes():
     yield ["--config_files=missing.yaml"], "config file missing.yaml does not exist"
     yield ["--metrics=[Sparkle]"], "There is no metric named 'Sparkle'"
     yield ["--checkpoint=missing.pth"], "checkpoint missing.pth does not exist"
-    yield ["--resume=missing.pth"], "there is nothing to resume: missing.resume.pth does not exist"
+    yield ["--resume=missing.pth"], "there is nothing to resume: missing.resume.safetensors does not exist"
     yield ["--resume=x.pth", "--model=GRU4Rec,Pop"], "several go on by the same --table"
     yield ["--checkpoint=x.pth", "--model=GRU4Rec,Pop"], "checkpoint is for one model and seed, not for 2"
 
@@ -250,8 +250,8 @@ def test_interrupt_ends_in_one_line_and_leaves_the_checkpoint(words, settings, c
     monkeypatch.setattr(LLMInterestTrainer, "_train_epoch", interrupted)
     assert main(words) == 130
     assert capsys.readouterr().err.strip().splitlines()[-1].startswith("interrupted: ")
-    checkpoint, state = sorted(Path("saved").glob("*.pth"))
-    assert state.name == f"{checkpoint.stem}.resume.pth"
+    checkpoint, state = sorted(Path("saved").glob("*.safetensors"))
+    assert state.name == f"{checkpoint.stem}.resume.safetensors"
     (loaded,) = run(["LLMInterest"], "cycle", config_dict=settings, checkpoint=str(checkpoint))
     assert loaded.test
 

@@ -127,7 +127,7 @@ def test_error_in_one_process_terminates_all_and_is_raised(settings, here, capfd
     with pytest.raises(DataError, match=r"^the second process has no more data$"):
         run_in_processes(2, fail_in_the_second_epoch, Variant("LLMInterest", "LLMInterest"), config)
     assert "Traceback" not in capfd.readouterr().err
-    checkpoint, _ = sorted(here.rglob("*.pth"))  # the second is the state for --resume
+    checkpoint, _ = sorted(here.rglob("*.safetensors"))  # the second is the state for --resume
     assert run(["LLMInterest"], "cycle", config_dict=settings, checkpoint=str(checkpoint))
 
 
@@ -200,7 +200,7 @@ def test_interrupt_terminates_all_with_one_line(settings, here, signal_sent, cod
     command = [sys.executable, str(REPOSITORY / "run_recbole.py"), *given]
     with subprocess.Popen(command, cwd=here, stderr=subprocess.PIPE, text=True, start_new_session=True) as job:
         try:
-            while not list(here.rglob("*.resume.pth")) and job.poll() is None:
+            while not list(here.rglob("*.resume.safetensors")) and job.poll() is None:
                 time.sleep(0.1)
             (os.killpg if signal_sent == signal.SIGINT else os.kill)(job.pid, signal_sent)
             _, err = job.communicate(timeout=120)

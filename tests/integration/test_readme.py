@@ -33,7 +33,7 @@ def test_ada_still_wants_technology(here, feature_cache):
     command = [sys.executable, str(REPOSITORY / "run_recbole.py"), "--dataset=daily", "--data_path=data",
                f"--feature_cache={feature_cache}"]  # fmt: skip
     subprocess.run(command, check=True, capture_output=True, cwd=here)
-    (checkpoint,) = (here / "saved").glob("*.pth")
+    (checkpoint,) = (here / "saved").glob("*.safetensors")
     ada = program_with("ada", "docs/getting_started.md")
     done = subprocess.run([sys.executable, "-c", ada, str(checkpoint)], capture_output=True, text=True, cwd=here)
     assert done.returncode == 0, done.stderr

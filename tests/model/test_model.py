@@ -6,6 +6,7 @@ import math
 import random
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from recbole_llm_interest.content.features import Features
 from recbole_llm_interest.content.neighbours import nearest_neighbours
 from recbole_llm_interest.content.whitening import fit_conditioning
 from recbole_llm_interest.data.event_counts import count_training_events
+from recbole_llm_interest.io.checkpoints.reading import load_checkpoint
 from recbole_llm_interest.model.entity_encoder import EntityEncoder
 from recbole_llm_interest.model.fusion import FUSIONS
 from recbole_llm_interest.model.history_bias import HistoryBias, ItemBias, NeighbourBias, RepeatBias
@@ -803,7 +805,7 @@ def test_checkpoint_reloads_to_the_same_scores(built):
     _, fresh, *_ = built(seed=7)
     fresh.eval()
     assert not torch.allclose(fresh.full_sort_predict(batch), before)
-    fresh.load_state_dict(torch.load(trainer.saved_model_file, weights_only=True)["state_dict"])
+    fresh.load_state_dict(load_checkpoint(Path(trainer.saved_model_file))["state_dict"])
     assert torch.equal(fresh.full_sort_predict(batch), before)
 
 

@@ -21,7 +21,8 @@ from recbole.data.interaction import Interaction
 from recbole.quick_start import load_data_and_model, run_recbole
 from recbole.utils import get_model, get_trainer
 
-from recbole_llm_interest.patches import PATCHES, data, environment, security, training
+from recbole_llm_interest.io.checkpoints.reading import load_checkpoint
+from recbole_llm_interest.patches import PATCHES, checkpoints, data, environment, security, training
 
 NEW_YEAR = 1_704_067_200.0  # of 2024, in epoch seconds
 
@@ -48,7 +49,7 @@ def test_docs_name_every_patch_with_its_issues(patch):
 def test_every_patch_is_installed_once():
     defined = [
         function
-        for module in (data, environment, security, training)
+        for module in (data, checkpoints, environment, security, training)
         for name, function in vars(module).items()
         if inspect.isfunction(function) and not name.startswith("_") and function.__module__ == module.__name__
         if not inspect.signature(function).parameters
@@ -68,8 +69,8 @@ def test_stock_quick_start_trains_reloads_and_evaluates(model, settings):
     extra["FDSA"] = {"selected_features": ["title"], **fdsa}
     result = run_recbole(model=model, dataset="cycle", config_dict={**settings, **extra.get(model, {})})
     assert 0 <= result["test_result"]["recall@3"] <= 1
-    (checkpoint,) = Path("saved").glob("*.pth")
-    assert set(torch.load(checkpoint, weights_only=True)) >= {"config", "state_dict", "optimizer"}
+    (checkpoint,) = Path("saved").glob("*.safetensors")
+    assert set(load_checkpoint(Path(checkpoint))) >= {"config", "state_dict", "optimizer"}
     config, restored, _, _, _, test_data = load_data_and_model(str(checkpoint))
     trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, restored)
     assert trainer.evaluate(test_data, load_best_model=False) == result["test_result"]

@@ -25,11 +25,12 @@ from recbole_llm_interest.cli.tune import main as tune
 from recbole_llm_interest.content.feature_store import FeatureStore
 from recbole_llm_interest.errors import CheckpointError, LLMInterestError, StorageError
 from recbole_llm_interest.evaluation.results import read_results
+from recbole_llm_interest.io.checkpoints.reading import load_checkpoint
 from recbole_llm_interest.io.files import try_lock, write_atomically
 from recbole_llm_interest.model.llm_interest import LLMInterest
 from recbole_llm_interest.report import __main__ as report
 from recbole_llm_interest.report import page
-from recbole_llm_interest.training.checkpoint import load_checkpoint, reserve_checkpoint_path
+from recbole_llm_interest.training.checkpoint import reserve_checkpoint_path
 from recbole_llm_interest.training.comparison import run
 from recbole_llm_interest.training.monitor import TrainingMonitor
 from recbole_llm_interest.training.resume import load_resume_state
@@ -238,7 +239,7 @@ def test_a_table_a_run_and_a_search_are_one_process_at_a_time(stock, here, capsy
     )
     at_epoch(2, lambda: signal.raise_signal(signal.SIGINT))
     assert main(words) == 130
-    (state,) = (here / "saved").glob("*.resume.pth")
+    (state,) = (here / "saved").glob("*.resume.safetensors")
     before = files_below(here / "saved")
     with try_lock(state):
         assert main([*words, f"--resume={state}"]) == 2
@@ -406,7 +407,7 @@ def test_a_signal_ends_training_with_where_it_was(stock, here, capsys, at_epoch,
     at_epoch(2, lambda: signal.raise_signal(number))
     assert main(words) == code
     line = closing_line(capsys)
-    (state,) = Path("saved").glob("*.resume.pth")
+    (state,) = Path("saved").glob("*.resume.safetensors")
     assert line == (
         f"{word}: GRU4Rec in epoch 3: the same command with --resume={state} goes on from {state}; "
         "encoded features and finished runs are kept"
@@ -467,7 +468,7 @@ def test_a_process_that_is_told_to_end_and_a_second_one_meanwhile(stock, here, c
     job = subprocess.Popen(
         [sys.executable, str(REPOSITORY / "run_recbole.py"), *words], stderr=subprocess.PIPE, text=True
     )
-    while not list((here / "saved").glob("*.resume.pth")) and job.poll() is None:
+    while not list((here / "saved").glob("*.resume.safetensors")) and job.poll() is None:
         time.sleep(0.1)
     assert main(words) == 2
     assert "mine.json is in use by another run" in closing_line(capsys)
@@ -476,6 +477,6 @@ def test_a_process_that_is_told_to_end_and_a_second_one_meanwhile(stock, here, c
     assert job.returncode == 143
     assert re.match(r"terminated: GRU4Rec in epoch \d+: the same command goes on from saved/", err.splitlines()[-1])
     assert "Traceback" not in err
-    (state,) = (here / "saved").glob("*.resume.pth")
+    (state,) = (here / "saved").glob("*.resume.safetensors")
     assert load_resume_state(state)["epoch"] >= 0
     assert list(here.rglob(".*")) == []

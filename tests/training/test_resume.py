@@ -18,6 +18,7 @@ from conftest import REPOSITORY
 from recbole_llm_interest.cli.compare import main
 from recbole_llm_interest.errors import CheckpointError, SettingsError
 from recbole_llm_interest.evaluation.results import read_results
+from recbole_llm_interest.io.checkpoints.reading import load_checkpoint
 from recbole_llm_interest.training.comparison import run
 from recbole_llm_interest.training.monitor import TrainingMonitor
 from recbole_llm_interest.training.resume import ResumableTraining
@@ -75,7 +76,7 @@ def forget_logs(here):
 
 
 def states(here):
-    return sorted((here / "saved").glob("*.resume.pth"))
+    return sorted((here / "saved").glob("*.resume.safetensors"))
 
 
 def interrupted(here, model, given, stop_before, epoch=2):
@@ -89,7 +90,7 @@ def interrupted(here, model, given, stop_before, epoch=2):
 
 
 def weights_of(path):
-    return torch.load(path, weights_only=True)["state_dict"]
+    return load_checkpoint(Path(path))["state_dict"]
 
 
 @pytest.mark.slow
@@ -126,7 +127,7 @@ def test_resume_state_of_an_earlier_version_is_resumed(given, here, stop_before)
     """Its keys had other names."""
     (uninterrupted,) = run(["GRU4Rec"], "cycle", config_dict=given)
     path = interrupted(here, "GRU4Rec", given, stop_before)
-    state = torch.load(path, weights_only=True)
+    state = load_checkpoint(Path(path))
     former = {"progress": "record", "random_states": "draws", "counters": "numbers"}
     state = {former.get(key, key): value for key, value in state.items()}
     state["run"]["in_effect"] = state["run"].pop("effective_settings")
@@ -244,7 +245,7 @@ def test_damaged_resume_state_is_one_line_and_exit_2(given, here, stop_before, c
     state = interrupted(here, "GRU4Rec", given, stop_before)
     whole, chance = state.read_bytes(), random.Random(0)
     words = ["--model=GRU4Rec", "--dataset=cycle", *(f"--{key}={value}" for key, value in given.items())]
-    content = torch.load(state, weights_only=True)["state_dict"]["item_embedding.weight"].numpy().tobytes()
+    content = load_checkpoint(Path(state))["state_dict"]["item_embedding.weight"].numpy().tobytes()
     in_weights = whole.index(content) + len(content) // 2
     damaged = [whole[:cut] for cut in (0, 1, len(whole) // 2, len(whole) - 1)]
     places = (in_weights, whole.index(b"best_valid_result"))
@@ -293,7 +294,7 @@ def test_run_killed_at_random_ends_in_the_same_result(given, here, model, kills)
         job.wait()
         reached.append(len(curve(here, model)))
         for path in (here / "saved").glob("[!.]*.pth"):
-            torch.load(path, weights_only=True)
+            load_checkpoint(Path(path))
     assert subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=False).returncode == 0
     assert curve(here, model) == expected
     assert reached == sorted(set(reached))

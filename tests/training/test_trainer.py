@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from recbole.trainer import Trainer
 from recbole.utils import get_trainer
 
 from recbole_llm_interest.errors import SettingsError
+from recbole_llm_interest.io.checkpoints.reading import load_checkpoint
 from recbole_llm_interest.training.optim import DenseAndSparse, clip_gradients, learning_rate_schedule
 from recbole_llm_interest.training.trainer import LLMInterestTrainer
 
@@ -173,7 +175,7 @@ def test_recbole_resumes_a_run_with_sampled_negatives(built):
     config, fresh, *_ = built(epochs=3, seed=5, **options)
     resumed = get_trainer(config["MODEL_TYPE"], config["model"])(config, fresh)
     resumed.resume_checkpoint(trainer.saved_model_file)
-    saved = torch.load(trainer.saved_model_file, weights_only=True)["optimizer"]["sparse"]["state"][0]
+    saved = load_checkpoint(Path(trainer.saved_model_file))["optimizer"]["sparse"]["state"][0]
     loaded = resumed.optimizer.state_dict()["sparse"]["state"][0]
     assert saved["exp_avg"].abs().sum() > 0
     assert all(torch.equal(torch.as_tensor(saved[name]), torch.as_tensor(loaded[name])) for name in saved)

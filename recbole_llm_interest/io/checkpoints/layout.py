@@ -1,0 +1,158 @@
+"""The layout of a checkpoint's file: nested plain values as JSON, and tensors, in the safetensors format.
+
+The process that converts former checkpoints uses it, too, so that it imports neither torch nor numpy.
+
+The JSON has values that JSON lacks as an object of one key, the tag: ``{"$tuple": [1, 2]}``. ``{"$tensor": name}``
+refers to a tensor of the file; two references to one name are one tensor. The checksum is at a fixed place, so that it
+covers every other byte.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import zlib
+from collections.abc import Callable, Mapping
+from typing import Any, BinaryIO, NamedTuple
+
+#: bytes of the numbers in a file, by the names of their types
+ITEM_BYTES = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "F16": 2, "BF16": 2, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
+#: bytes of the file's first number, the length of the header
+LENGTH_BYTES = 8
+#: bytes of the header: RippleNet keeps half a million neighbours as plain numbers
+MAX_HEADER_BYTES = 64 * 2**20
+FORMAT = "recbole_llm_interest checkpoint 1"
+#: how each file begins, after the length; the hexadecimal digits of the checksum follow. It is a CRC-32, as in former
+#: files: it is against damage, and SHA-256 would take more time than all else
+HEADER_START = b'{"__metadata__":{"checksum":"'
+_NO_CHECKSUM = b"0" * 8
+CHECKSUM_PLACE = slice(LENGTH_BYTES + len(HEADER_START), LENGTH_BYTES + len(HEADER_START) + len(_NO_CHECKSUM))
+#: containers inside each other; tags count as well
+MAX_DEPTH = 60
+#: plain values of a checkpoint
+MAX_VALUES = 4_000_000
+
+
+class StoredTensor(NamedTuple):
+    """A tensor that is about to be written.
+
+    Attributes:
+        dtype: name of its type, a key of ``ITEM_BYTES``.
+        shape: its sizes.
+        read: returns its numbers, in order. It is called once, when they are written.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+    read: Callable[[], bytes | memoryview]
+
+
+class Encoder:
+    """Turns nested values into JSON values.
+
+    Args:
+        encode_leaf: encodes a value that is neither plain nor a container, given its path in the nested values.
+    """
+
+    def __init__(self, encode_leaf: Callable[[Any, str], Any]) -> None:
+        self._encode_leaf = encode_leaf
+        self._count = 0
+
+    def encode(self, value: Any, path: str = "", depth: int = 0) -> Any:
+        """Return a value as JSON values.
+
+        Args:
+            value: of plain values, containers and leaves.
+            path: where it is, for the names of tensors.
+            depth: how many containers it is inside.
+
+        Raises:
+            ValueError: it is nested too deeply, is too large, or has an integer of more than 64 bits.
+        """
+        self._count += 1
+        if depth > MAX_DEPTH or self._count > MAX_VALUES:
+            raise ValueError("its values are nested too deeply, or too many")
+        if value is None or isinstance(value, bool | str):
+            return value
+        if isinstance(value, int | float):
+            return _encode_number(value)
+        if isinstance(value, Mapping):
+            return self._encode_mapping(value, path, depth + 1)
+        if isinstance(value, list | tuple | set | frozenset):
+            parts = [self.encode(part, f"{path}.{number}", depth + 2) for number, part in enumerate(value)]
+            tag = {list: None, tuple: "$tuple"}.get(type(value), "$tuple" if isinstance(value, tuple) else "$set")
+            return {tag: parts} if tag else parts
+        return self._encode_leaf(value, path)
+
+    def _encode_mapping(self, value: Mapping[Any, Any], path: str, depth: int) -> Any:
+        if all(isinstance(key, str) and not key.startswith("$") for key in value):
+            return {key: self.encode(part, f"{path}.{key}" if path else key, depth) for key, part in value.items()}
+        pairs = [
+            [self.encode(key, path, depth + 2), self.encode(part, f"{path}.{key}", depth + 2)]
+            for key, part in value.items()
+        ]
+        return {"$dict": pairs}
+
+
+def _encode_number(value: float) -> Any:
+    if isinstance(value, int):
+        if not -(2**63) <= value < 2**63:
+            raise ValueError("it has an integer of more than 64 bits")
+        return int(value)
+    return float(value) if math.isfinite(value) else {"$float": str(float(value))}
+
+
+def write_file(file: BinaryIO, content: Any, tensors: Mapping[str, StoredTensor]) -> None:
+    """Write a file. Nothing but one tensor is held a second time.
+
+    Args:
+        file: open for writing, at its start.
+        content: JSON values, which refer to ``tensors``.
+        tensors: by name.
+
+    Raises:
+        ValueError: the header would be too large to be read again.
+    """
+    # the widest numbers first, so that each tensor lies at a multiple of its numbers' width
+    ordered = dict(sorted(tensors.items(), key=lambda named: -ITEM_BYTES[named[1].dtype]))
+    header = _header(content, ordered)
+    if len(header) > MAX_HEADER_BYTES:
+        raise ValueError(f"its plain values take {len(header):,} bytes: at most {MAX_HEADER_BYTES:,} can be read again")
+    checksum = 0
+    start = len(header).to_bytes(LENGTH_BYTES, "little") + header
+    for part in itertools.chain([start], (tensor.read() for tensor in ordered.values())):
+        checksum = zlib.crc32(part, checksum)
+        file.write(part)
+    file.seek(CHECKSUM_PLACE.start)
+    file.write(b"%08x" % checksum)
+    file.seek(0, 2)
+
+
+def _header(content: Any, tensors: Mapping[str, StoredTensor]) -> bytes:
+    """The header with zeros as checksum, filled with spaces to a multiple of eight bytes."""
+    described: dict[str, Any] = {
+        "__metadata__": {
+            "checksum": _NO_CHECKSUM.decode(),
+            "format": FORMAT,
+            "content": json.dumps(content, separators=(",", ":"), allow_nan=False),
+        }
+    }
+    start = 0
+    for name, tensor in tensors.items():
+        end = start + ITEM_BYTES[tensor.dtype] * math.prod(tensor.shape)
+        described[name] = {"dtype": tensor.dtype, "shape": list(tensor.shape), "data_offsets": [start, end]}
+        start = end
+    text = json.dumps(described, separators=(",", ":")).encode()
+    return text + b" " * (-len(text) % 8)
+
+
+def checksum_of(header: bytes, numbers: bytearray) -> bytes:
+    """Return the digits of a file's checksum.
+
+    Args:
+        header: the file's beginning, up to the numbers.
+        numbers: the rest of it.
+    """
+    start = header[: CHECKSUM_PLACE.start] + _NO_CHECKSUM + header[CHECKSUM_PLACE.stop :]
+    return b"%08x" % zlib.crc32(numbers, zlib.crc32(start))

@@ -1,0 +1,140 @@
+"""Reads checkpoints and resume states. A file may be hostile: what reading takes is in proportion to its size."""
+
+from __future__ import annotations
+
+import math
+import os
+from io import BufferedRandom, BufferedReader
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from pydantic import TypeAdapter, ValidationError
+from torch import Tensor
+
+from recbole_llm_interest.errors import CheckpointError
+from recbole_llm_interest.io.checkpoints.decoding import Decoder
+from recbole_llm_interest.io.checkpoints.former_files import converted
+from recbole_llm_interest.io.checkpoints.layout import (
+    CHECKSUM_PLACE,
+    FORMAT,
+    HEADER_START,
+    LENGTH_BYTES,
+    MAX_HEADER_BYTES,
+    MAX_VALUES,
+    checksum_of,
+)
+from recbole_llm_interest.io.checkpoints.schema import CHECKPOINT, RESUME_STATE, Checkpoint, ResumeState
+from recbole_llm_interest.io.opening import MEMORY_BYTES, FileKind, open_regular, parse_json
+from recbole_llm_interest.io.tensor_files import DTYPES
+
+CHECKPOINT_FILE = FileKind("checkpoint", CheckpointError, MEMORY_BYTES, "name one that a training wrote")
+#: how a former file begins: it is a ZIP archive
+_FORMER_START = b"PK\x03\x04"
+#: a larger file of which less than half is on the disk is refused: no training leaves holes
+_LARGE_BYTES = 2**28
+#: what a damaged or hostile file causes
+_DAMAGES = (ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError, RuntimeError)
+
+_Kind = TypeVar("_Kind", Checkpoint, ResumeState)
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint of any model and data set, also a former one.
+
+    Args:
+        path: of the file, whatever its name: its content says which format it has.
+
+    Raises:
+        CheckpointError: it does not exist, is damaged, or is no checkpoint.
+    """
+    return _read(path, CHECKPOINT, "checkpoint")
+
+
+def read_resume_state(path: Path) -> ResumeState:
+    """Read the resume state of an interrupted training, also a former one.
+
+    Raises:
+        CheckpointError: it does not exist, is damaged, or is no resume state.
+    """
+    return _read(path, RESUME_STATE, "resume state")
+
+
+def _read(path: Path, schema: TypeAdapter[_Kind], what: str) -> _Kind:
+    with open_regular(path, CHECKPOINT_FILE) as file:
+        try:
+            if file.peek(4)[:4] != _FORMER_START:
+                return schema.validate_python(_read_values(file))
+            with converted(file) as new:
+                return schema.validate_python(_read_values(new))
+        except ValidationError as error:
+            where = ".".join(map(str, error.errors()[0]["loc"]))[:80]
+            raise CHECKPOINT_FILE.refusal(path, f"is no {what}: {where}: {error.errors()[0]['msg']}") from error
+        except _DAMAGES as error:
+            reason = str(error)[:200]
+            raise CHECKPOINT_FILE.refusal(path, f"is damaged, or not one that this package wrote ({reason})") from error
+        except (MemoryError, OSError) as error:
+            raise CHECKPOINT_FILE.refusal(path, f"cannot be read: {error}") from error
+
+
+def _read_values(file: BufferedReader | BufferedRandom) -> Any:
+    """Return the nested values of a file in this format.
+
+    Raises:
+        ValueError: it is damaged; so do the others in ``_DAMAGES``.
+    """
+    status = os.fstat(file.fileno())
+    if status.st_size > max(_LARGE_BYTES, 1024 * status.st_blocks):
+        raise ValueError("most of it is holes")
+    start = file.read(LENGTH_BYTES + len(HEADER_START))
+    length = int.from_bytes(start[:LENGTH_BYTES], "little")
+    if start[LENGTH_BYTES:] != HEADER_START or not length <= min(MAX_HEADER_BYTES, status.st_size):
+        raise ValueError("it does not begin as one")
+    header = start + file.read(length - len(HEADER_START))
+    described = _parse(header[LENGTH_BYTES:].decode())
+    metadata = described.pop("__metadata__")
+    if metadata["format"] != FORMAT:
+        raise ValueError(f"its format is {metadata['format']!r:.40}")
+    size = _bytes_described(described)
+    if len(header) + size != status.st_size:
+        raise ValueError("its size does not fit its header")
+    numbers = bytearray(size)
+    if file.readinto(numbers) != size:
+        raise ValueError("it became shorter while it was read")
+    if checksum_of(header, numbers) != header[CHECKSUM_PLACE]:
+        raise ValueError("its checksum does not match")
+    tensors = {name: _tensor(one, numbers) for name, one in described.items()}
+    return Decoder(tensors).decode(_parse(metadata["content"]))
+
+
+def _parse(text: str) -> Any:
+    """Parse JSON of a bounded number of values: a list without values takes two bytes here and 56 in memory."""
+    if sum(map(text.count, ",:[{")) > 2 * MAX_VALUES:
+        raise ValueError("it has too many values")
+    return parse_json(text)
+
+
+def _bytes_described(described: dict[str, Any]) -> int:
+    """Check that tensors follow each other without gaps, and return the bytes that they take."""
+    end = 0
+    for name, tensor in described.items():
+        shape, offsets = tensor["shape"], tensor["data_offsets"]
+        if not all(type(number) is int and 0 <= number < 2**48 for number in (*shape, *offsets)) or len(shape) > 16:
+            raise ValueError(f"tensor {name[:80]!r} has the shape {str(shape)[:80]}")
+        size = DTYPES[tensor["dtype"]].itemsize * math.prod(shape)
+        if offsets != [end, end + size] or end % DTYPES[tensor["dtype"]].itemsize:
+            raise ValueError(f"tensor {name[:80]!r} is not where it should be")
+        end += size
+    return end
+
+
+def _tensor(described: dict[str, Any], numbers: bytearray) -> Tensor:
+    """A tensor that shares the memory of ``numbers``."""
+    dtype, shape, (start, end) = DTYPES[described["dtype"]], described["shape"], described["data_offsets"]
+    if start == end:
+        if max(shape) > len(numbers):
+            raise ValueError(f"a tensor without numbers has the shape {shape}")
+        return torch.empty(shape, dtype=dtype)
+    if dtype == torch.bool and numbers[start:end].translate(None, b"\0\1"):
+        raise ValueError("a truth value is neither 0 nor 1")
+    return torch.frombuffer(numbers, dtype=dtype, count=(end - start) // dtype.itemsize, offset=start).reshape(shape)

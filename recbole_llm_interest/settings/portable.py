@@ -1,0 +1,89 @@
+"""Which settings of a checkpoint are followed when it is loaded: none that opens, fetches or occupies anything."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from recbole_llm_interest.settings.groups import MODALITIES
+
+#: settings that only the caller gives: places, devices, addresses, permissions, and what is written or shown
+CALLERS_SETTINGS = frozenset(
+    {
+        *("data_path", "checkpoint_dir", "config_file", "config_files", "feature_cache"),
+        *("dataset_save_path", "dataloaders_save_path", "save_dataset", "save_dataloaders"),
+        *("gpu_id", "use_gpu", "device", "encoder_device", "worker"),
+        *("nproc", "world_size", "local_rank", "ip", "port", "offset", "single_spec"),
+        *("allow_pickle", "download_weights", "name_users"),
+        *("log_wandb", "wandb_project", "state", "show_progress"),
+        # pretrained weights of RecBole's models, and parameters that libraries of trees read files by
+        *("pretrain_path", "pre_model_path", "mf_pretrain_path", "mlp_pretrain_path", "use_pretrain", "warm_up"),
+        *("xgb_model", "xgb_params", "lgb_model", "lgb_params"),
+        *("model", "dataset"),  # parts of a checkpoint of their own
+    }
+)
+#: whatever a model's setting is called, it is not followed if its name says that it is a place
+_PLACE = re.compile(r"(^|_)(path|dir|file|folder|url|cache)s?$")
+#: settings whose values are parts of the names of a data set's files
+_NAME_PARTS = ("benchmark_filename", "additional_feat_suffix", "load_col", "unload_col", "unused_col")
+#: settings that name an encoder or its weights, or a file of features in the data set's folder
+ENCODER_NAMES = ("text_encoder", "image_encoder", "image_weights", "audio_encoder")
+_FEATURE_FILES = tuple(f"{kind}_{modality}_features" for kind in ("item", "user") for modality in MODALITIES)
+
+
+def portable_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those settings that a file may set.
+
+    Args:
+        settings: of a checkpoint, by key.
+
+    Example:
+        >>> portable_settings({"hidden_size": 32, "download_weights": True, "text_encoder": "/etc", "ip": "1.2.3.4"})
+        {'hidden_size': 32}
+    """
+    return {key: value for key, value in settings.items() if _is_portable(key, value)}
+
+
+def withheld_content(settings: Mapping[str, Any]) -> list[str]:
+    """Return the settings of content that a file has and may not set: encoders and features elsewhere.
+
+    Without them, the content would not be that of training.
+
+    Args:
+        settings: of a checkpoint, by key.
+    """
+    return [
+        key for key in (*ENCODER_NAMES, *_FEATURE_FILES) if key in settings and not _is_portable(key, settings[key])
+    ]
+
+
+def is_path_outside(name: str) -> bool:
+    """Return whether a name is an absolute path, or one that leaves its folder."""
+    path = name.rpartition(":")[2].replace("\\", "/")
+    return path.startswith(("/", "~")) or ".." in path.split("/")
+
+
+def _is_portable(key: str, value: Any) -> bool:
+    if key in CALLERS_SETTINGS or _PLACE.search(key) or not is_plain(value):
+        return False
+    if key in ENCODER_NAMES or key in _FEATURE_FILES:
+        return value is None or (isinstance(value, str) and not is_path_outside(value))
+    return key not in _NAME_PARTS or not any("/" in text for text in _texts(value))
+
+
+def is_plain(value: Any) -> bool:
+    """Return whether a value is a number, a text, or a list or mapping of such."""
+    if isinstance(value, Mapping):
+        return all(map(is_plain, (*value, *value.values())))
+    if isinstance(value, list | tuple):
+        return all(map(is_plain, value))
+    return value is None or type(value) in (bool, int, float, str)
+
+
+def _texts(value: Any) -> list[str]:
+    if isinstance(value, Mapping):
+        return _texts([*value, *value.values()])
+    if isinstance(value, list | tuple):
+        return [text for part in value for text in _texts(part)]
+    return [value] if isinstance(value, str) else []
