@@ -28,7 +28,6 @@ PATCHES = (
     training.fix_pop_counts,
     data.sort_by_float64_timestamps,
     checkpoints.save_checkpoints_without_pickles,
-    checkpoints.read_checkpoints_without_pickles,
     training.write_tensorboard_beside_log,
     training.fix_early_stopping_on_plateaus,
     training.fix_folder_creation_race,
@@ -36,6 +35,7 @@ PATCHES = (
     environment.restore_dok_matrix_update,
     environment.ignore_recbole_deprecations,
     environment.keep_anomaly_detection_off,
+    checkpoints.read_checkpoints_without_pickles,  # imports sequential models
 )
 
 

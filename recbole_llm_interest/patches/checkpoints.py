@@ -15,7 +15,7 @@ from recbole_llm_interest.errors import CheckpointError
 from recbole_llm_interest.io.checkpoints.reading import load_checkpoint
 from recbole_llm_interest.io.checkpoints.schema import Checkpoint, RecordedConfig
 from recbole_llm_interest.io.checkpoints.writing import write_state
-from recbole_llm_interest.io.manifest import recorded_data_path
+from recbole_llm_interest.io.manifest import record_run, recorded_data_path
 from recbole_llm_interest.settings.portable import CALLERS_SETTINGS, is_plain, portable_settings, withheld_content
 
 CHECKPOINT_SUFFIX = ".safetensors"
@@ -44,7 +44,7 @@ def save_checkpoints_without_pickles() -> None:
         if epoch < 0 and Path(path).exists():
             self.logger.warning(f"{path} is unchanged: its run is finished and no epoch is left to train")
             return
-        write_state(Path(path), checkpoint_state(self, epoch))
+        _record_and_write(self.config, Path(path), checkpoint_state(self, epoch))
         if verbose:
             self.logger.info(set_color("Saving current", "blue") + f": {path}")
 
@@ -66,8 +66,8 @@ def read_checkpoints_without_pickles() -> None:
 
     for module in (recbole.trainer.trainer, convncf, nais, neumf, ract, kd_dagfm, s3rec):
         module.torch = _TorchWithoutPickles("torch")
-    for module in _quick_start():
-        module.load_data_and_model = _load_data_and_model
+    for package in _quick_start():
+        package.load_data_and_model = _load_data_and_model
 
     original = AbstractRecommender.load_other_parameter
 
@@ -79,7 +79,7 @@ def read_checkpoints_without_pickles() -> None:
     AbstractRecommender.load_other_parameter = load_other_parameter
 
 
-def _quick_start() -> tuple[types.ModuleType, types.ModuleType]:
+def _quick_start() -> tuple[Any, Any]:
     """RecBole's package and module of this name, imported without ray, which takes seconds.
 
     RecBole uses ray for one call, which imports it then.
@@ -117,9 +117,15 @@ class _TorchWithoutPickles(types.ModuleType):
     def save(state: Any, path: str | Path, **options: Any) -> None:
         """Write the state of a trainer as a checkpoint, and anything else as torch does."""
         if isinstance(state, dict) and "config" in state:
-            write_state(Path(path), {**state, "config": recorded_config(state["config"])})
+            recorded = {**state, "config": recorded_config(state["config"])}
+            _record_and_write(state["config"], Path(path), recorded)
         else:
             torch.save(state, path, **options)
+
+
+def _record_and_write(config: Any, path: Path, state: dict[str, Any]) -> None:
+    record_run(config, "checkpoint", [path])
+    write_state(path, state)
 
 
 def _moved(value: Any, device: Any) -> Any:
@@ -180,25 +186,36 @@ def _configuration(checkpoint: Checkpoint, path: Path) -> Any:
 
 
 def recorded_config(config: Any) -> RecordedConfig:
-    """Return what a checkpoint keeps of RecBole's configuration: nothing that only a caller may set.
+    """Return what a checkpoint keeps of RecBole's configuration.
 
     Args:
         config: RecBole's ``Config``.
     """
+    return without_callers_settings(
+        {
+            "model": config["model"],
+            "dataset": config["dataset"],
+            "item_digest": config["item_digest"],
+            "settings": config.final_config_dict,
+            "given": config.external_config_dict,
+        }
+    )
+
+
+def without_callers_settings(config: RecordedConfig) -> RecordedConfig:
+    """Return a recorded configuration without what only a caller may set, such as paths of this machine.
+
+    Args:
+        config: with all settings of a training.
+    """
     settings, given = (
         {key: value for key, value in values.items() if key not in {*CALLERS_SETTINGS, *_DIGESTS} and is_plain(value)}
-        for values in (config.final_config_dict, config.external_config_dict)
+        for values in (config["settings"], config["given"])
     )
-    return {
-        "model": config["model"],
-        "dataset": config["dataset"],
-        "item_digest": config["item_digest"],
-        "settings": settings,
-        "given": given,
-    }
+    return {**config, "settings": settings, "given": given}
 
 
-#: keys of a configuration that are parts of their own
+#: keys of a configuration that are parts of a checkpoint of their own
 _DIGESTS = ("item_digest", "data_digests")
 
 

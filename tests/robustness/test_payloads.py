@@ -128,12 +128,14 @@ def test_saved_data_is_unpickled_only_with_allow_pickle(model, place, settings, 
 
 
 def test_checkpoint_cannot_set_allow_pickle(built, here):
-    config, model, *_ = built("GRU4Rec", allow_pickle=True)
     plain_pickle(here / "hostile.pth")
+    config, model, *_ = built("GRU4Rec", allow_pickle=True)
     trainer = get_trainer(config["MODEL_TYPE"], "GRU4Rec")(config, model)
+    config.external_config_dict["dataset_save_path"] = "hostile.pth"
     trainer._save_checkpoint(0)
-    with pytest.raises(DataError, match=r"hostile\.pth is a pickle"):
-        load_data_and_model(trainer.saved_model_file)
+    restored, *_ = load_data_and_model(trainer.saved_model_file)
+    assert restored["allow_pickle"] is False
+    assert restored["dataset_save_path"] is None
     assert not is_executed()
 
 

@@ -6,6 +6,7 @@ that a training writes are then turned into tensors, and everything else is refu
 
 from __future__ import annotations
 
+import codecs
 import ctypes
 import math
 import os
@@ -288,8 +289,9 @@ def _bytes(value: Any) -> bytes:
 
 def _array(record: Any) -> np.ndarray[Any, Any]:
     """A pickled array."""
-    _, shape, dtype, is_fortran, data = record.state
-    return np.frombuffer(_bytes(data), _dtype(dtype)).reshape(_sizes(shape), order="F" if is_fortran else "C")
+    _, shape, described, is_fortran, data = record.state
+    dtype = _dtype(described)
+    return np.frombuffer(_bytes(data), dtype).reshape(_sizes(shape), order="F" if is_fortran else "C")
 
 
 def _compressed(state: Any, name: str) -> dict[str, np.ndarray[Any, Any]]:
@@ -312,6 +314,8 @@ def _rows_as_csr(state: Any) -> dict[str, np.ndarray[Any, Any]]:
 
 def _limit(size: int) -> None:
     """Bound what this process can take, and leave it no way to open a file or a connection."""
+    for encoding in ("cp437", "latin1", "ascii"):  # their modules are files, which could not be opened later
+        codecs.lookup(encoding)
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).unshare(0x10000000 | 0x40000000)  # a user and a network of its own, where that is allowed
     with suppress(OSError), open("/proc/self/statm") as statm:

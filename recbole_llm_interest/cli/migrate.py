@@ -1,0 +1,60 @@
+"""``llm-interest migrate``: writes former checkpoints, which are pickles, in the present format."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import cast
+
+from recbole_llm_interest.cli.common import bare_parser, exit_code, show
+from recbole_llm_interest.errors import CheckpointError
+from recbole_llm_interest.io.checkpoints.reading import load_checkpoint, read_resume_state
+from recbole_llm_interest.io.checkpoints.schema import Checkpoint
+from recbole_llm_interest.io.checkpoints.writing import write_state
+from recbole_llm_interest.io.escaping import one_line
+from recbole_llm_interest.io.manifest import record_made_from, source_of
+from recbole_llm_interest.io.opening import is_there
+from recbole_llm_interest.patches.checkpoints import CHECKPOINT_SUFFIX, without_callers_settings
+from recbole_llm_interest.training.checkpoint import FORMER_RESUME_SUFFIX
+
+_DESCRIPTION = """
+Write checkpoints and resume states of former versions, and RecBole's own checkpoints, as files without pickles, beside
+the former ones, which stay. They are read in a process of its own with limits; nothing in them is run.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line. Returns the exit code: 0, 2 for a mistake, 130 when interrupted, 143 when terminated."""
+    parser = bare_parser("python -m recbole_llm_interest.cli.migrate", _DESCRIPTION)
+    parser.add_argument("files", nargs="+", metavar="FILE.pth", help="a checkpoint or a resume state")
+
+    def job() -> None:
+        for name in parser.parse_args(arguments).files:
+            path = Path(name)
+            show(f"{one_line(path)} is now {one_line(migrated(path))}, too")
+
+    return exit_code(job, kept="files that were written are whole")
+
+
+def migrated(path: Path) -> Path:
+    """Write a former checkpoint or resume state in the present format.
+
+    Args:
+        path: of the file, which stays.
+
+    Returns:
+        The path of the new file.
+
+    Raises:
+        CheckpointError: the file cannot be read, or there is a file of the new name.
+        StorageError: the new file cannot be written.
+    """
+    new = path.with_suffix(CHECKPOINT_SUFFIX)
+    if is_there(new):
+        raise CheckpointError(f"there is a file {new} already: move it, or use it")
+    is_resume_state = path.name.endswith(FORMER_RESUME_SUFFIX)
+    state = cast(Checkpoint, read_resume_state(path)) if is_resume_state else load_checkpoint(path)
+    config = state["config"]
+    record_made_from(source_of(path, config["dataset"]), "resume state" if is_resume_state else "checkpoint", [new])
+    write_state(new, {**state, "config": without_callers_settings(config)})
+    return new
