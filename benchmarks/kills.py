@@ -328,17 +328,17 @@ class Killing:
             versions = [files.get(str(path.relative_to(self.place / self.what))) for files in self.expected]
             if _digest(path) not in versions:
                 raise ValueError("is neither the old one nor the new one")
+        elif path.name.endswith(".resume.safetensors"):
+            state = load_checkpoint(path)
+            return {(state["config"]["model"], epoch) for epoch in range(state["epoch"] + 1)}
+        elif path.suffix == ".safetensors" and path.parent.name == "saved":
+            load_checkpoint(path)
         elif path.suffix == ".safetensors":
             if _digest(path) != path.stem:
                 raise ValueError("does not match its name")
             return {(path.parent.name, key.tobytes()) for key in load(path.read_bytes())["keys"]}
         elif path.name == "manifest.json":
             json.loads(path.read_text())["refused"]
-        elif path.name.endswith(".resume.safetensors"):
-            state = load_checkpoint(path)
-            return {(state["config"]["model"], epoch) for epoch in range(state["epoch"] + 1)}
-        elif path.suffix == ".pth":
-            load_checkpoint(path)
         elif path.suffix == ".json":
             return {(run.model, epoch) for run in read_results(path) for epoch in range(run.epochs)}
         return set()

@@ -1,6 +1,6 @@
 """How much of HR@10 is left when modalities are taken away after training, for half or all of the items and users.
 
-    python benchmarks/missing_modalities.py --checkpoint=saved/LLMInterest-….pth
+    python benchmarks/missing_modalities.py --checkpoint=saved/LLMInterest-….safetensors
 
 The checkpoint is one of LLMInterest's; its data set has to lie where it was when it was trained.
 """

@@ -6,7 +6,7 @@ The baseline is the items that the other users chose most often. Profiles are re
 
     python benchmarks/hold_out.py --what=users --dataset=ml-1m-mm --data_path=… --output=data
     python run_recbole.py --model=LLMInterest --dataset=ml-1m-mm-new-users --data_path=data
-    python benchmarks/new_users.py --checkpoint=saved/LLMInterest-….pth --dataset=ml-1m-mm-new-users --data_path=data
+    python benchmarks/new_users.py --checkpoint=saved/….safetensors --dataset=ml-1m-mm-new-users --data_path=data
 """
 
 from __future__ import annotations

@@ -89,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
         "--table", help="file of the table; its finished runs are not run again, interrupted ones are resumed"
     )
     parser.add_argument("--checkpoint", help="evaluate this checkpoint instead of training")
-    parser.add_argument("--resume", help="resume the interrupted run of this checkpoint, such as saved/….pth")
+    parser.add_argument("--resume", help="resume the interrupted run of this checkpoint, such as saved/….safetensors")
     return parser
 
 

@@ -128,10 +128,8 @@ class ResumableTraining:
 
     def _restore_trainer(self, state: ResumeState) -> None:
         trainer, optimizers = self.trainer, self._optimizers()
-        if optimizers.keys() != state["optimizers"].keys():
-            raise KeyError("it has other optimizers")
-        for name, optimizer in optimizers.items():
-            optimizer.load_state_dict(state["optimizers"][name])
+        for name, values in state["optimizers"].items():
+            optimizers[name].load_state_dict(values)
         for name, module in trainer.model.named_modules():
             counters = _counters(module)
             vars(module).update({key: value for key, value in state["counters"][name].items() if key in counters})

@@ -17,6 +17,7 @@ from recbole_llm_interest.content.event_times import time_feature
 from recbole_llm_interest.content.features import Features
 from recbole_llm_interest.content.neighbours import nearest_neighbours
 from recbole_llm_interest.errors import CheckpointError, LLMInterestError, RequestError, StateError, StorageError
+from recbole_llm_interest.io.checkpoints.writing import write_state
 from recbole_llm_interest.model.fusion import FUSIONS, Fusion
 from recbole_llm_interest.recommender import Calibration, Recommender, join
 from recbole_llm_interest.recommender.event_log import EventLog
@@ -785,6 +786,7 @@ def test_what_is_no_checkpoint_of_ours_is_refused(here):
     (here / "broken.pth").write_bytes(b"no checkpoint")
     with pytest.raises(CheckpointError, match="damaged"):
         Recommender.load(here / "broken.pth")
-    torch.save({"config": {"model": "SASRec"}}, here / "other.pth")
+    config = {"model": "SASRec", "dataset": "cycle", "item_digest": None, "settings": {}, "given": {}}
+    write_state(here / "other.pth", {"config": config, "state_dict": {}})
     with pytest.raises(CheckpointError, match="of model 'SASRec'"):
         Recommender.load(here / "other.pth")

@@ -14,11 +14,12 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import REPOSITORY
+from recbole.config import Config
 
 from recbole_llm_interest.cli.compare import main
 from recbole_llm_interest.errors import CheckpointError, SettingsError
 from recbole_llm_interest.evaluation.results import read_results
-from recbole_llm_interest.io.checkpoints.reading import load_checkpoint
+from recbole_llm_interest.io.checkpoints.reading import load_checkpoint, read_resume_state
 from recbole_llm_interest.training.comparison import run
 from recbole_llm_interest.training.monitor import TrainingMonitor
 from recbole_llm_interest.training.resume import ResumableTraining
@@ -124,15 +125,21 @@ def test_resumed_run_equals_an_uninterrupted_one(given, here, stop_before, model
 
 
 def test_resume_state_of_an_earlier_version_is_resumed(given, here, stop_before):
-    """Its keys had other names."""
+    """It is a pickle, and its keys had other names."""
     (uninterrupted,) = run(["GRU4Rec"], "cycle", config_dict=given)
     path = interrupted(here, "GRU4Rec", given, stop_before)
-    state = load_checkpoint(Path(path))
+    state = read_resume_state(path)
     former = {"progress": "record", "random_states": "draws", "counters": "numbers"}
     state = {former.get(key, key): value for key, value in state.items()}
     state["run"]["in_effect"] = state["run"].pop("effective_settings")
-    torch.save(state, path)
-    (resumed,) = run(["GRU4Rec"], "cycle", config_dict=given, resume=str(path))
+    recorded, config = state["config"], Config.__new__(Config)
+    names = {key: recorded[key] for key in ("model", "dataset", "item_digest")}
+    config.__dict__.update(final_config_dict=recorded["settings"] | names, external_config_dict=recorded["given"])
+    new = Path(path).with_suffix("").with_suffix("")
+    torch.save({**state, "config": config}, new.with_suffix(".resume.pth"), pickle_protocol=2)
+    Path(path).unlink()
+    (resumed,) = run(["GRU4Rec"], "cycle", config_dict=given, resume=str(new.with_suffix(".pth")))
+    assert not new.with_suffix(".resume.pth").exists()
     assert (resumed.test, resumed.losses) == (uninterrupted.test, uninterrupted.losses)
 
 

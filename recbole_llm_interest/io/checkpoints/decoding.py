@@ -41,8 +41,8 @@ class Decoder:
         """Return a JSON value as what was encoded.
 
         Raises:
-            ValueError: it is none that ``Encoder`` gives, or refers to tensors that do not fit. KeyError, TypeError and
-                RuntimeError mean the same.
+            ValueError: it is none that ``ValueEncoder`` gives, or refers to tensors that do not fit. KeyError,
+                TypeError and RuntimeError mean the same.
         """
         if isinstance(value, list):
             return self._list(value)

@@ -20,8 +20,8 @@ package = types.ModuleType("recbole_llm_interest")
 package.__path__ = [sys.argv[1]]
 sys.modules[package.__name__] = package
 sys.path.append(sys.argv[2])
-from recbole_llm_interest.io.checkpoints.pickles import main
-main()
+from recbole_llm_interest.io.checkpoints.pickles import convert_standard_input
+convert_standard_input()
 """
 #: the conversion may take this many seconds, and one more for each ``_LEAST_RATE`` bytes
 _GRACE_SECONDS = 30

@@ -28,6 +28,8 @@ FORMAT = "recbole_llm_interest checkpoint 1"
 HEADER_START = b'{"__metadata__":{"checksum":"'
 _NO_CHECKSUM = b"0" * 8
 CHECKSUM_PLACE = slice(LENGTH_BYTES + len(HEADER_START), LENGTH_BYTES + len(HEADER_START) + len(_NO_CHECKSUM))
+#: tags of sequences; a list is one in JSON
+_SEQUENCES: dict[type[Any], str | None] = {list: None, tuple: "$tuple", set: "$set", frozenset: "$set"}
 #: containers inside each other; tags count as well
 MAX_DEPTH = 60
 #: plain values of a checkpoint
@@ -48,7 +50,7 @@ class StoredTensor(NamedTuple):
     read: Callable[[], bytes | memoryview]
 
 
-class Encoder:
+class ValueEncoder:
     """Turns nested values into JSON values.
 
     Args:
@@ -73,16 +75,16 @@ class Encoder:
         self._count += 1
         if depth > MAX_DEPTH or self._count > MAX_VALUES:
             raise ValueError("its values are nested too deeply, or too many")
-        if value is None or isinstance(value, bool | str):
+        if isinstance(value, bool | str | None):
             return value
         if isinstance(value, int | float):
             return _encode_number(value)
         if isinstance(value, Mapping):
             return self._encode_mapping(value, path, depth + 1)
-        if isinstance(value, list | tuple | set | frozenset):
-            parts = [self.encode(part, f"{path}.{number}", depth + 2) for number, part in enumerate(value)]
-            tag = {list: None, tuple: "$tuple"}.get(type(value), "$tuple" if isinstance(value, tuple) else "$set")
-            return {tag: parts} if tag else parts
+        for kind, tag in _SEQUENCES.items():
+            if isinstance(value, kind):
+                parts = [self.encode(part, f"{path}.{number}", depth + 2) for number, part in enumerate(value)]
+                return {tag: parts} if tag else parts
         return self._encode_leaf(value, path)
 
     def _encode_mapping(self, value: Mapping[Any, Any], path: str, depth: int) -> Any:

@@ -21,7 +21,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from recbole_llm_interest.io.checkpoints.layout import Encoder, StoredTensor, write_file
+from recbole_llm_interest.io.checkpoints.layout import StoredTensor, ValueEncoder, write_file
 
 #: types of torch's storages, and of numpy's arrays, by their names in a pickle
 _STORAGES = {
@@ -141,7 +141,7 @@ class _Converter:
         self.stored: dict[str, StoredTensor] = {}
         self._archive = archive
         self._names: dict[Any, str] = {}
-        self._encoder = Encoder(self.encode)
+        self._encoder = ValueEncoder(self.encode)
 
     def convert(self, state: Any) -> Any:
         """Return the JSON values of a checkpoint or resume state.
@@ -332,7 +332,7 @@ def _limit(size: int) -> None:
         resource.setrlimit(kind, (limit, limit))
 
 
-def main() -> None:
+def convert_standard_input() -> None:
     """Convert the checkpoint at the standard input to a file at the standard output."""
     source, target = sys.stdin.buffer, sys.stdout.buffer
     _limit(os.fstat(source.fileno()).st_size)

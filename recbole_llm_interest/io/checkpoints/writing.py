@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from recbole_llm_interest.errors import CheckpointError
-from recbole_llm_interest.io.checkpoints.layout import Encoder, StoredTensor, write_file
+from recbole_llm_interest.io.checkpoints.layout import StoredTensor, ValueEncoder, write_file
 from recbole_llm_interest.io.files import write_atomically
 from recbole_llm_interest.io.tensor_files import DTYPES
 
@@ -36,7 +36,7 @@ def write_state(path: Path, state: dict[str, Any]) -> None:
     """
     tensors = _Tensors()
     try:
-        content = Encoder(tensors.encode).encode(state)
+        content = ValueEncoder(tensors.encode).encode(state)
         write_atomically(
             path, lambda file: write_file(file, content, tensors.stored), "set checkpoint_dir to another folder"
         )
@@ -65,14 +65,17 @@ class _Tensors:
         if isinstance(value, Tensor):
             return self._encode_tensor(value.detach(), path)
         if isinstance(value, np.generic):
-            return Encoder(self.encode).encode(value.item(), path)
+            return ValueEncoder(self.encode).encode(value.item(), path)
         if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
             return {"$matrix" if isinstance(value, np.matrix) else "$array": self._encode_array(value, path)}
         if scipy.sparse.issparse(value) and value.format in SPARSE_PARTS:
-            matrix = value.tocsr() if value.format == "lil" else value
-            parts = {name: self._encode_array(getattr(matrix, name), path) for name in SPARSE_PARTS[value.format]}
-            return {"$sparse": {"format": value.format, "shape": [int(size) for size in value.shape], **parts}}
+            return self._encode_sparse_matrix(value, path)
         raise ValueError(f"{path} is of {type(value).__name__}, which a checkpoint cannot hold")
+
+    def _encode_sparse_matrix(self, value: Any, path: str) -> Any:
+        matrix = value.tocsr() if value.format == "lil" else value
+        parts = {name: self._encode_array(getattr(matrix, name), path) for name in SPARSE_PARTS[value.format]}
+        return {"$sparse": {"format": value.format, "shape": [int(size) for size in value.shape], **parts}}
 
     def _encode_array(self, array: Any, path: str) -> Any:
         try:
