@@ -301,6 +301,8 @@ def _is_deep(value: Any) -> bool:
     """Whether there are containers at ``MAX_JSON_DEPTH``. Without recursion, because the value may be hostile."""
     containers = [value] if isinstance(value, list | dict) else []
     for _ in range(MAX_JSON_DEPTH):
+        if not containers:
+            return False
         children = (child for outer in containers for child in (outer.values() if isinstance(outer, dict) else outer))
         containers = [child for child in children if isinstance(child, list | dict)]
     return bool(containers)
