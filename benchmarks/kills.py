@@ -249,11 +249,12 @@ class Killing:
 
     def _wait(self, job: Job, folder: Path) -> None:
         """Wait for the moment of the kill, or the end of the job."""
+        before = set(_unfinished(folder))
         deadline = time.monotonic() + self.chance.uniform(0, self.seconds)
         while job.is_alive() and time.monotonic() < deadline:
             time.sleep(0.002)
         if self.what == "checkpointing" or self.outcome.kills % 2:
-            while job.is_alive() and not _unfinished(folder):
+            while job.is_alive() and before.issuperset(_unfinished(folder)):
                 time.sleep(0.0002)
             time.sleep(self.chance.uniform(0, 0.03))
 

@@ -130,7 +130,12 @@ def record_made_from(source: Artifact, kind: Kind, paths: Sequence[Path]) -> Non
     """
     if paths:
         made = [replace(source, path=absolute(path), kind=kind, run=str(source.path)) for path in paths]
-        record_beside([source.path.parent, made[0].path.parent], made)
+        record_beside([_place(source), _place(made[0])], made)
+
+
+def _place(artifact: Artifact) -> Path:
+    """The folder of the manifest beside a file. An exported folder may be published: it is beside that folder."""
+    return artifact.path.parent.parent if artifact.kind == "export" else artifact.path.parent
 
 
 def record_beside(folders: Sequence[Path], artifacts: Sequence[Artifact]) -> None:
