@@ -6,7 +6,7 @@ INSTALLED := .venv/.installed
 # Two workers with one thread each: on two cores, more threads only wait for each other.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
-.PHONY: help install run daily examples check test lint format docs settings bench clean
+.PHONY: help install run daily examples check test lint format docs settings bench fuzz clean
 
 help:
 	@echo "make install   set up .venv"
@@ -20,6 +20,7 @@ help:
 	@echo "make docs      build the documentation into site/"
 	@echo "make settings  write the files that are generated from the settings"
 	@echo "make bench     the short benchmarks"
+	@echo "make fuzz      20,000 hostile files of each kind and 10,000 command lines: some hours"
 	@echo "make clean     remove .venv and everything that runs wrote"
 
 install: $(INSTALLED)
@@ -69,6 +70,12 @@ bench: install
 	$(BIN)/python benchmarks/step_efficiency.py --threads=1
 	$(BIN)/python benchmarks/evaluation.py
 	$(BIN)/python benchmarks/loss_memory.py --targets=256
+
+fuzz: install
+	for kind in checkpoint resume_state former_checkpoint state hub_folder; do \
+		$(BIN)/python tests/fuzz/mutate.py $$kind --cases=20000 || exit 1; \
+	done
+	$(BIN)/python tests/fuzz/mutate.py commands --cases=10000
 
 clean:
 	rm -rf .venv saved log site build *.egg-info

@@ -30,6 +30,8 @@ class _Parser(argparse.ArgumentParser):
         for word in words:
             if any("\ud800" <= character <= "\udfff" for character in word):  # how Python keeps other bytes
                 raise SettingsError(f"command line: {word!r} is not UTF-8: write it in UTF-8")
+            if word.startswith("-") and word.endswith("=--"):  # argparse would make it an empty list
+                raise SettingsError(f"command line: {word!r} has no value")
         return super().parse_known_args(words, namespace)
 
     def error(self, message: str) -> NoReturn:

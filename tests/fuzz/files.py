@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
+import io
 import json
 import shutil
 import sys
@@ -10,25 +12,37 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
+from typing import Any
+
+import pytest
+import torch
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from conftest import SUBJECTS, cycle_events, write_dataset
+from conftest import QUICK, SUBJECTS, cycle_events, write_dataset
 from mutations import (
     Container,
     dump_json,
+    mutate_archive,
     mutate_bytes,
     mutate_container,
     mutate_header_bytes,
+    mutate_pickled,
     mutate_value,
     replace_file,
 )
 
-from recbole_llm_interest.errors import LLMInterestError
-from recbole_llm_interest.recommender import Recommender
+from recbole_llm_interest.cli.migrate import migrated
+from recbole_llm_interest.errors import CheckpointError, LLMInterestError
+from recbole_llm_interest.io.checkpoints import pickles
+from recbole_llm_interest.io.checkpoints.layout import HEADER_START, LENGTH_BYTES, checksum_of, write_file
+from recbole_llm_interest.io.checkpoints.reading import load_checkpoint
+from recbole_llm_interest.recommender import Recommender, loading
+from recbole_llm_interest.training.comparison import run
+from recbole_llm_interest.training.resume import ResumableTraining, load_resume_state
 
 #: kinds of files; each is a method of ``Workshop``
-KINDS = ["state", "hub_folder"]
+KINDS = ["checkpoint", "resume_state", "former_checkpoint", "state", "hub_folder"]
 FORMER = Path(__file__).parent.parent / "fixtures" / "former_version"
 
 
@@ -101,6 +115,47 @@ class Workshop:
         paths = [self.folder / "checkpoint.pth", FORMER / "state.safetensors", self.folder / "exported"]
         return {path.stem: path for path in paths}
 
+    def checkpoint(self) -> Kind:
+        seed = migrated(shutil.copy(self.folder / "checkpoint.pth", self.folder / "migrated.pth"))
+        loading.create_dataset = _remembered(loading.create_dataset)
+        loading.data_preparation = _remembered(loading.data_preparation)
+
+        def read(path: Path) -> None:
+            recommender = Recommender.load(path, **self.settings)
+            recommender.recommend(recommender.start("u1", history=["i4", "i5"]), 3)
+
+        read(seed)
+        return Kind([seed], lambda random, path: mutate_tensor_file(random, path, _seal_checkpoint), read)
+
+    def resume_state(self) -> Kind:
+        seed = self.folder / "run.resume.safetensors"
+        write = ResumableTraining._write_state
+
+        def write_and_keep(training: ResumableTraining, *arguments: Any) -> None:
+            write(training, *arguments)
+            shutil.copy(training.path, seed)
+
+        settings = {**QUICK, **self.settings, "text_encoder": "hashing", "checkpoint_dir": str(self.folder / "saved")}
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(self.folder)
+            patch.setattr(ResumableTraining, "_write_state", write_and_keep)
+            run(["LLMInterest"], "cycle", config_dict=settings)
+        return Kind([seed], lambda random, path: mutate_tensor_file(random, path, _seal_checkpoint), load_resume_state)
+
+    def former_checkpoint(self) -> Kind:
+        seed = self.folder / "checkpoint.pth"
+        content = torch.load(seed, weights_only=False)  # the fixture's, which is ours
+
+        def mutate(random: Random, path: Path) -> None:
+            if random.random() < 0.1:
+                path.write_bytes(mutate_bytes(random, path.read_bytes()))
+            elif random.random() < 0.5:
+                path.write_bytes(mutate_archive(random, path.read_bytes()))
+            else:
+                path.write_bytes(mutate_pickled(random, content))
+
+        return Kind([seed], mutate, _convert)
+
     def state(self) -> Kind:
         recommender = self.recommender
         single = recommender.start("u1", history=["i0", "i1", "i2"], at=[1.0, 2.0, 3.5])
@@ -127,6 +182,36 @@ class Workshop:
         return Kind([self.folder / "exported", FORMER / "folder"], _mutate_folder, read)
 
 
+def _remembered(read: Callable[..., Any]) -> Callable[..., Any]:
+    """Read a data set once for each configuration: all settings are the same where their text is."""
+    known: dict[str, Any] = {}
+
+    def read_once(config: Any, *arguments: Any) -> Any:
+        settings = repr(sorted(config.final_config_dict.items()))
+        if settings not in known:
+            known[settings] = read(config, *arguments)
+            if not arguments:  # the data set, which is split after this
+                known[settings] = copy.deepcopy(known[settings])
+        return known[settings]
+
+    return read_once
+
+
+def _convert(path: Path) -> None:
+    """Do in this process what the process that reads former checkpoints does."""
+    new = io.BytesIO()
+    with path.open("rb") as file:
+        try:
+            archive = pickles._Archive(file)
+            converter = pickles._Converter(archive)
+            content = converter.convert(pickles._Unpickler(io.BytesIO(archive.read("data.pkl"))).load())
+            write_file(new, content, converter.stored)
+        except Exception as error:
+            raise CheckpointError("its conversion ended in an error") from error
+    path.write_bytes(new.getvalue())
+    load_checkpoint(path)
+
+
 def mutate_tensor_file(random: Random, path: Path, seal: Callable[[Container], None]) -> None:
     """Mutate a safetensors file; its checksum is valid in half of the cases."""
     data, kind = path.read_bytes(), random.random()
@@ -148,6 +233,15 @@ def _seal_state(container: Container) -> None:
     for _, part in sorted(container.parts.items()):
         hashed.update(part.data)
     container.metadata["sha256"] = hashed.hexdigest()
+
+
+def _seal_checkpoint(container: Container) -> None:
+    container.metadata = {"checksum": "0" * 8, **container.metadata}  # which comes first
+    container.metadata["checksum"] = "0" * 8
+    data = container.dump()
+    if data[LENGTH_BYTES : LENGTH_BYTES + len(HEADER_START)] == HEADER_START:
+        start = LENGTH_BYTES + int.from_bytes(data[:LENGTH_BYTES], "little")
+        container.metadata["checksum"] = checksum_of(data[:start], bytearray(data[start:])).decode()
 
 
 def _mutate_folder(random: Random, path: Path) -> None:

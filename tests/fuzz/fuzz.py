@@ -12,7 +12,7 @@ from pathlib import Path
 
 import atheris
 
-with atheris.instrument_imports(include=["recbole_llm_interest.io.atomic_files", "recbole_llm_interest.content"]):
+with atheris.instrument_imports(include=["recbole_llm_interest"]):
     from targets import TARGETS
 
 

@@ -117,9 +117,9 @@ def _change_at(random: Random, owner: Any, key: Any) -> None:
         owner[random.choice(WORDS + list(map(str, owner)))] = owner.pop(key) if kind < 0.9 else owner[key]
 
 
-def dump_json(value: Any) -> str:
+def dump_json(value: Any, separators: tuple[str, str] | None = None) -> str:
     """Write JSON, and what is no JSON where a value is the name of a text in ``RAW``."""
-    text = json.dumps(value)
+    text = json.dumps(value, separators=separators)
     for name, raw in RAW.items():
         text = text.replace(json.dumps(name), raw)
     return text
@@ -154,7 +154,7 @@ class Container:
     """
 
     parts: dict[str, Part]
-    metadata: dict[str, Any]
+    metadata: Any
     header_changes: list[Callable[[dict[str, Any]], None]] = field(default_factory=list)
 
     @classmethod
@@ -176,7 +176,7 @@ class Container:
             start = end
         for change in self.header_changes:
             change(header)
-        text = dump_json(header).encode()
+        text = dump_json(header, separators=(",", ":")).encode()
         text += b" " * (-len(text) % 8)
         return len(text).to_bytes(8, "little") + text + b"".join(part.data for part in self.parts.values())
 

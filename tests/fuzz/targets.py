@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import tempfile
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from recbole_llm_interest.content.catalogue import read_catalogue
 from recbole_llm_interest.content.feature_store import FeatureStore
-from recbole_llm_interest.errors import DataError
+from recbole_llm_interest.errors import DataError, LLMInterestError
+from recbole_llm_interest.evaluation.results import read_results
+from recbole_llm_interest.evaluation.table import as_table
 from recbole_llm_interest.io.atomic_files import AtomicFormat, read_atomic_file
+from recbole_llm_interest.io.checkpoints.reading import load_checkpoint
+from recbole_llm_interest.io.config_files import read_config_files
+from recbole_llm_interest.recommender import Recommender
 
 _FOLDER = Path(tempfile.mkdtemp(prefix="fuzz-"))
+_FORMER = Path(__file__).parent.parent / "fixtures" / "former_version"
 _ENCODER = {"name": "some"}
 
 
@@ -76,9 +86,61 @@ def shard(data: bytes) -> None:
         path.unlink()
 
 
-def _check_word(error: DataError) -> None:
+def checkpoint(data: bytes) -> None:
+    """A checkpoint in the present format: read as nested values, or refused."""
+    if not data.startswith(b"PK"):  # a former one starts a process
+        _read("checkpoint.safetensors", data, load_checkpoint)
+
+
+def state(data: bytes) -> None:
+    """A user state: restored and continued, or refused."""
+    restored = _read("state.safetensors", data, _recommender().restore)
+    if restored is not None:
+        _recommender().recommend(restored, 2)
+
+
+def hub_folder(data: bytes) -> None:
+    """``config.json`` of an exported folder, beside the other files: the model is built, or refused."""
+    folder = _FOLDER / "hub"
+    if not folder.exists():
+        shutil.copytree(_FORMER / "folder", folder)
+    _read("hub/config.json", data, lambda path: Recommender.from_pretrained(path.parent, device="cpu"))
+
+
+def config(data: bytes) -> None:
+    """A YAML file of settings: a mapping, or refused."""
+    settings = _read("settings.yaml", data, lambda path: read_config_files([str(path)]))
+    assert settings is None or all(isinstance(key, str) for key in settings)
+
+
+def table(data: bytes) -> None:
+    """The results of a comparison: shown as a table of as many rows, or refused."""
+    results = _read("table.json", data, read_results)
+    if results:
+        assert as_table(results)
+
+
+def _read(name: str, data: bytes, read: Callable[[Path], Any]) -> Any:
+    """What is read of a file; None if it is refused."""
+    path = _FOLDER / name
+    path.write_bytes(data)
+    try:
+        return read(path)
+    except LLMInterestError as error:
+        _check_word(error)
+        return None
+
+
+@cache
+def _recommender() -> Recommender:
+    return Recommender.from_pretrained(_FORMER / "folder", device="cpu")
+
+
+def _check_word(error: LLMInterestError) -> None:
     assert "\n" not in str(error)
     assert len(str(error)) < 2000
 
 
-TARGETS = {target.__name__: target for target in (jsonl, atomic, manifest, shard)}
+TARGETS = {
+    target.__name__: target for target in (jsonl, atomic, manifest, shard, checkpoint, state, hub_folder, config, table)
+}
