@@ -250,7 +250,7 @@ def test_interrupt_ends_in_one_line_and_leaves_the_checkpoint(words, settings, c
     monkeypatch.setattr(LLMInterestTrainer, "_train_epoch", interrupted)
     assert main(words) == 130
     assert capsys.readouterr().err.strip().splitlines()[-1].startswith("interrupted: ")
-    checkpoint, state = sorted(Path("saved").glob("*.safetensors"))
+    state, checkpoint = sorted(Path("saved").glob("*.safetensors"))
     assert state.name == f"{checkpoint.stem}.resume.safetensors"
     (loaded,) = run(["LLMInterest"], "cycle", config_dict=settings, checkpoint=str(checkpoint))
     assert loaded.test

@@ -81,7 +81,7 @@ def test_two_processes_equal_one(settings, here, capfd):
     assert "Warning" not in captured.err
     assert captured.out.count("| LLMInterest |") == 1
     new = [path.suffix for path in {*here.rglob("*")} - before if path.is_file() and "tfevents" not in path.name]
-    assert sorted(new) == [".json", ".log", ".md", ".pth", ".tex"]
+    assert sorted(new) == [".json", ".log", ".md", ".safetensors", ".tex"]
     assert len(list(Path(distributed.log).with_suffix("").glob("events*"))) == 1
 
     (loaded,) = run(["LLMInterest"], "cycle", config_dict=given, checkpoint=distributed.checkpoint)
@@ -127,7 +127,7 @@ def test_error_in_one_process_terminates_all_and_is_raised(settings, here, capfd
     with pytest.raises(DataError, match=r"^the second process has no more data$"):
         run_in_processes(2, fail_in_the_second_epoch, Variant("LLMInterest", "LLMInterest"), config)
     assert "Traceback" not in capfd.readouterr().err
-    checkpoint, _ = sorted(here.rglob("*.safetensors"))  # the second is the state for --resume
+    _, checkpoint = sorted((here / "saved").glob("*.safetensors"))  # the first is the state for --resume
     assert run(["LLMInterest"], "cycle", config_dict=settings, checkpoint=str(checkpoint))
 
 

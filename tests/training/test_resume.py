@@ -300,7 +300,7 @@ def test_run_killed_at_random_ends_in_the_same_result(given, here, model, kills)
         job.send_signal(signal.SIGKILL)
         job.wait()
         reached.append(len(curve(here, model)))
-        for path in (here / "saved").glob("[!.]*.pth"):
+        for path in (here / "saved").glob("[!.]*.safetensors"):
             load_checkpoint(Path(path))
     assert subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=False).returncode == 0
     assert curve(here, model) == expected
