@@ -49,6 +49,7 @@ EXTRAS = {
     "test": [
         "build",
         "hypothesis",
+        "markdown-it-py",
         "mypy",
         "pytest",
         "pytest-timeout",

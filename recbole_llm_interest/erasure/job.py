@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import recbole
 from recbole.config import Config
 
 from recbole_llm_interest.data.dataset_files import feature_cache
@@ -40,7 +41,7 @@ def erase(
         results: whether to delete tables, results of tuning, and reports.
 
     Raises:
-        RequestError: an id is empty.
+        RequestError: an id is empty, or the data set is part of RecBole's installation.
         StorageError: the data set is in use, or a file cannot be written; it is unchanged.
     """
     fields = {"user": config["USER_ID_FIELD"], "item": config["ITEM_ID_FIELD"]}
@@ -48,6 +49,10 @@ def erase(
     requests = [Forgotten(kind, fields[kind], tokens) for kind, tokens in named.items() if tokens]
     if any("" in request.tokens for request in requests):
         raise RequestError("an id is empty: name a user or an item")
+    if Path(config["data_path"]).resolve().is_relative_to(Path(recbole.__file__).resolve().parent):
+        raise RequestError(
+            f"{config['dataset']} is part of the installed RecBole, which stays as it is: copy it under another name"
+        )
     erasure = Erasure()
     with data_set_alone(Path(config["data_path"])):
         try:

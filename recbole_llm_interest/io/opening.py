@@ -31,6 +31,11 @@ MAX_LINE_BYTES = 64 * 2**20
 _GRACE_SECONDS = 30.0
 _LEAST_RATE = 2**20
 _CHUNK_BYTES = 2**20
+#: a file of more bytes of which less than one in ``_LEAST_SHARE`` is on the disk is refused where all is read
+_LARGE_BYTES = 2**28
+_LEAST_SHARE = 8
+#: unit of ``st_blocks``
+_BLOCK_BYTES = 512
 #: characters of a path at each end that a message shows
 _SHOWN_CHARACTERS = 120
 #: bytes of a path, and of each of its parts, that file systems take at most
@@ -148,10 +153,23 @@ def open_file(path: Path, max_bytes: int | None = None, inside: Path | None = No
     if not stat.S_ISREG(status.st_mode):
         os.close(descriptor)
         raise FileReadError("is not a regular file")
-    if max_bytes is not None and status.st_size > max_bytes:
+    if max_bytes is not None and (reason := _excess(status, max_bytes)):
         os.close(descriptor)
-        raise FileReadError(f"has {status.st_size:,} bytes: at most {max_bytes:,} are allowed")
+        raise FileReadError(reason)
     return os.fdopen(descriptor, "rb")
+
+
+def _excess(status: os.stat_result, max_bytes: int) -> str | None:
+    """Return why a file is too large to be read into memory; None if it is not.
+
+    A file with holes takes no space on the disk. A file system that compresses has fewer blocks than bytes, too: the
+    weights of a model are a third of a checkpoint, and hardly compress.
+    """
+    if status.st_size > max_bytes:
+        return f"has {status.st_size:,} bytes: at most {max_bytes:,} are allowed"
+    if status.st_size > max(_LARGE_BYTES, _LEAST_SHARE * _BLOCK_BYTES * status.st_blocks):
+        return f"has {status.st_size:,} bytes, and nearly all of them are holes"
+    return None
 
 
 def _path_inside(path: Path, folder: Path) -> Path:

@@ -110,6 +110,12 @@ def test_empty_id_is_refused(here, forget):
     assert log.read_text() == "encoding=''\n"
 
 
+def test_data_set_of_the_installed_recbole_is_refused(here, forget):
+    code, lines = forget("ml-100k", "--user=nobody")
+    assert code == 2
+    assert lines[-1].startswith("error: ml-100k is part of the installed RecBole")
+
+
 def test_every_row_of_a_user_goes_with_its_picture(here, forget):
     write_dataset(here / "data", "mine", EVENTS)
     folder = here / "data" / "mine"

@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from markdown_it import MarkdownIt
 from matplotlib.figure import Figure
 from tabulate import tabulate
 
@@ -74,8 +75,7 @@ def test_terminal_gets_no_control_characters(text):
 
 def cells_of(markdown, **kinds):
     """The text of each row's cells, by a parser of Markdown."""
-    markdown_it = pytest.importorskip("markdown_it")
-    parser = markdown_it.MarkdownIt("commonmark").enable("table").disable("emphasis")
+    parser = MarkdownIt("commonmark").enable("table").disable("emphasis")
     tokens = parser.parse(markdown)
     rows = []
     for token in tokens:
@@ -104,8 +104,7 @@ def test_markdown_table_has_the_same_cells(first, second):
 @given(texts, texts, texts)
 def test_table_of_results_keeps_its_rows_and_notes(name, note, dataset):
     table = as_table([result(f"x{name}", note, f"{dataset}y")])
-    markdown_it = pytest.importorskip("markdown_it")
-    tokens = markdown_it.MarkdownIt("commonmark").enable("table").disable("emphasis").parse(table)
+    tokens = MarkdownIt("commonmark").enable("table").disable("emphasis").parse(table)
     assert [token.type for token in tokens if token.level == 0] == [
         *("table_open", "table_close", "paragraph_open", "paragraph_close")
     ]
@@ -116,9 +115,8 @@ def test_table_of_results_keeps_its_rows_and_notes(name, note, dataset):
 @many_examples
 @given(texts)
 def test_line_of_markdown_is_a_paragraph(text):
-    markdown_it = pytest.importorskip("markdown_it")
     line = markdown_line(text) or "."
-    tokens = markdown_it.MarkdownIt("commonmark").enable("table").parse(f"before\n{line}\nafter\n")
+    tokens = MarkdownIt("commonmark").enable("table").parse(f"before\n{line}\nafter\n")
     assert [token.type for token in tokens] == ["paragraph_open", "inline", "paragraph_close"]
 
 

@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 
 import pytest
+from markdown_it import MarkdownIt
 
 from recbole_llm_interest.evaluation.results import RunResult, fingerprint
 from recbole_llm_interest.recommender.card import model_card
@@ -24,9 +25,8 @@ def result():
 
 def blocks(card):
     """Types of the blocks of a card, without its front matter."""
-    markdown_it = pytest.importorskip("markdown_it")
     body = card.partition("\n---\n")[2]
-    return [token.type for token in markdown_it.MarkdownIt("commonmark").enable("table").parse(body)]
+    return [token.type for token in MarkdownIt("commonmark").enable("table").parse(body)]
 
 
 @pytest.mark.slow

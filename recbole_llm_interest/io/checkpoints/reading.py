@@ -31,8 +31,6 @@ from recbole_llm_interest.io.tensor_files import DTYPES
 CHECKPOINT_FILE = FileKind("checkpoint", CheckpointError, MEMORY_BYTES, "name one that a training wrote")
 #: how a former file begins: it is a ZIP archive
 _FORMER_START = b"PK\x03\x04"
-#: a larger file of which less than half is on the disk is refused: no training leaves holes
-_LARGE_BYTES = 2**28
 #: what a damaged or hostile file causes
 _DAMAGES = (ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError, RuntimeError)
 
@@ -84,8 +82,6 @@ def _read_values(file: BufferedReader | BufferedRandom) -> Any:
         ValueError: it is damaged; so do the others in ``_DAMAGES``.
     """
     status = os.fstat(file.fileno())
-    if status.st_size > max(_LARGE_BYTES, 1024 * status.st_blocks):
-        raise ValueError("most of it is holes")
     start = file.read(LENGTH_BYTES + len(HEADER_START))
     length = int.from_bytes(start[:LENGTH_BYTES], "little")
     if start[LENGTH_BYTES:] != HEADER_START or not length <= min(MAX_HEADER_BYTES, status.st_size):
