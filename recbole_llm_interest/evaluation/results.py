@@ -112,6 +112,10 @@ def changed_file(then: Mapping[str, str], now: Mapping[str, str]) -> str | None:
     return next((name for name in sorted({*then, *now}) if then.get(name) != now.get(name)), None)
 
 
+#: fingerprint of data that were not recorded
+UNKNOWN_DATA = "unknown"
+
+
 def fingerprint(data: Mapping[str, str]) -> str:
     """Return twelve digits that identify a data set's files, from the hashes of a run; ``unknown`` without any.
 
@@ -120,7 +124,7 @@ def fingerprint(data: Mapping[str, str]) -> str:
         'f853afb32343'
     """
     files = "\n".join(f"{name} {digest}" for name, digest in sorted(files_of(data).items()))
-    return hashlib.sha256(files.encode(errors="surrogatepass")).hexdigest()[:12] if files else "unknown"
+    return hashlib.sha256(files.encode(errors="surrogatepass")).hexdigest()[:12] if files else UNKNOWN_DATA
 
 
 def read_results(path: Path) -> list[RunResult]:

@@ -13,10 +13,10 @@ from recbole_llm_interest.content.encoders import encoder_class
 from recbole_llm_interest.content.encoders.text import BUNDLED_NAME, bundled_model
 from recbole_llm_interest.content.encoders.weights import cached_model
 from recbole_llm_interest.errors import RequestError
-from recbole_llm_interest.evaluation.results import RunResult, fingerprint
+from recbole_llm_interest.evaluation.results import UNKNOWN_DATA, RunResult, fingerprint
 from recbole_llm_interest.io.escaping import json_text, markdown_cell, markdown_code, markdown_line
 from recbole_llm_interest.recommender.folder_format import published
-from recbole_llm_interest.recommender.loading import Trained
+from recbole_llm_interest.recommender.loading import Origin, Trained
 
 _UNKNOWN = "unknown"
 _TASK = "sequential-recommendation"
@@ -54,7 +54,7 @@ def model_card(trained: Trained, result: RunResult | None, license: str) -> str:
         "over time. Loading it needs neither the data set nor a GPU; new items and users need no training.",
         _LOADING.format(name="folder", item=json_text(trained.tokens[1])).strip(),
         "## Data",
-        f"{markdown_line(origin.dataset)}: {counts}{_data(result)}. License: {_UNKNOWN}.",
+        f"{markdown_line(origin.dataset)}: {counts}{_data(origin, result)}. License: {_UNKNOWN}.",
         "These files have no ids or content of users. `vocabulary.json` has the items' ids, `texts.json` their "
         "texts, which may be deleted: interests are then named by items. Weights may still reveal training data.",
         "## Test",
@@ -68,8 +68,9 @@ def model_card(trained: Trained, result: RunResult | None, license: str) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _data(result: RunResult | None) -> str:
-    return "" if result is None or not result.files else f"; data {fingerprint(result.data)}"
+def _data(origin: Origin, result: RunResult | None) -> str:
+    known = fingerprint(origin.data if result is None else result.data)
+    return "" if known == UNKNOWN_DATA else f"; data {known}"
 
 
 def _front_matter(trained: Trained, dataset: str, result: RunResult | None, license: str) -> str:  # noqa: A002

@@ -101,6 +101,11 @@ class Trained:
         """Unit of event times since 1970; None if they are on another scale, or unknown."""
         return None if self.origin is None else self.origin.time_unit
 
+    @property
+    def data(self) -> dict[str, str]:
+        """Hashes of the data that the model was trained on, by file and content feature; empty if it is unknown."""
+        return {} if self.origin is None else self.origin.data
+
     def record(self, kind: Kind, paths: Sequence[Path]) -> None:
         """Record files that are about to be made from it; none if it was not loaded from a file."""
         if self.source is not None:

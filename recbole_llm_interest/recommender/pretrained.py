@@ -73,6 +73,7 @@ class _FolderConfig(BaseModel):
 
     dataset: str
     counts: dict[str, NonNegativeInt]
+    data: dict[str, str] = {}  # folders of version 0.1.0 do not say
     id_fields: Annotated[dict[str, str], AfterValidator(_check_kinds)]
     time_unit: Literal["s", "ms"] | None = None
     max_length: int = Field(ge=1, lt=2**31)
@@ -128,7 +129,7 @@ def read_pretrained(
         user_reader=content_reader("user", fields["user"], content, model.user_encoder, fingerprints["user"]),
         recorded=lambda users: [([], []) for _ in users],
         source=_source(folder, config.dataset),
-        origin=Origin(config.dataset, config.counts, fields, config.settings, config.time_unit),
+        origin=Origin(config.dataset, config.counts, fields, config.settings, config.time_unit, config.data),
     )
 
 

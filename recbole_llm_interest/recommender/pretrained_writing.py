@@ -94,6 +94,7 @@ def _describe(trained: Trained, origin: Origin) -> dict[str, Any]:
         "format": FORMAT,
         "dataset": origin.dataset,
         "counts": origin.counts,
+        "data": origin.data,
         "id_fields": origin.id_fields,
         "time_unit": origin.time_unit,
         "max_length": trained.max_length,

@@ -174,7 +174,7 @@ class Recommender:
         """
         inputs.check_state(state, self.version, "save")
         self._trained.record("user state", [Path(path)])
-        save_state(state, Path(path), self.items.tokens, users)
+        save_state(state, Path(path), self.items.tokens, users, self._trained.data)
 
     def restore(self, path: str | Path) -> UserState:
         """Read a state from a file.

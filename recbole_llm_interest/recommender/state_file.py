@@ -47,6 +47,7 @@ class _Description(BaseModel):
     users: list[str] = Field(min_length=1)
     items: list[str | None]
     is_single: bool | None = None  # files of version 0.1.0 don't say
+    data: dict[str, str] = {}  # likewise
 
     @field_validator("is_single")
     @classmethod
@@ -56,7 +57,13 @@ class _Description(BaseModel):
         return value
 
 
-def save_state(state: UserState, path: Path, tokens: Sequence[str], users: Sequence[str | int] | None = None) -> None:
+def save_state(
+    state: UserState,
+    path: Path,
+    tokens: Sequence[str],
+    users: Sequence[str | int] | None = None,
+    data: Mapping[str, str] | None = None,
+) -> None:
     """Write a state to a file.
 
     Args:
@@ -64,6 +71,7 @@ def save_state(state: UserState, path: Path, tokens: Sequence[str], users: Seque
         path: of the file.
         tokens: ids of the items by row of the catalog.
         users: ids of the users that are written; None for their positions, ``0`` to ``B - 1``.
+        data: hashes of the data that the model was trained on.
 
     Raises:
         RequestError: there is not one id for each user.
@@ -79,6 +87,7 @@ def save_state(state: UserState, path: Path, tokens: Sequence[str], users: Seque
         "users": names,
         "items": [tokens[row] if row else None for row in rows.tolist()],
         "is_single": state.is_single,
+        "data": dict(data or {}),
     }
     tensors = {
         "carried": state.tracker.carried,
@@ -92,8 +101,8 @@ def save_state(state: UserState, path: Path, tokens: Sequence[str], users: Seque
     if state.tracker.user is not None:
         tensors["user"] = state.tracker.user
     tensors = {name: values.cpu().contiguous() for name, values in tensors.items()}
-    data = pack_state(described, tensors)
-    write_atomically(path, lambda file: file.write(data), "name another file for the state")
+    packed = pack_state(described, tensors)
+    write_atomically(path, lambda file: file.write(packed), "name another file for the state")
 
 
 def pack_state(described: Mapping[str, Any], tensors: dict[str, Tensor]) -> bytes:

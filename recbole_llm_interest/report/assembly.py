@@ -147,6 +147,7 @@ def _add_model(report: Report, checkpoint: Path, overrides: dict[str, Any], opti
     report.sections.append(sections.items(item_map(recommender, categories, path, options.layout), options.user))
     report.facts |= {
         "data set": config["dataset"],
+        "data": report.facts.get("data", fingerprint(trained.data)),
         "checkpoint": checkpoint.name,
         "items": f"{len(recommender.items):,}",
         "trainable parameters": f"{sum(w.numel() for w in trained.model.parameters() if w.requires_grad):,}",
