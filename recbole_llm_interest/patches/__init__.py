@@ -24,6 +24,7 @@ PATCHES = (
     data.replace_atomic_file_reader,
     data.log_filtered_interactions,
     data.record_saved_data_sets,
+    data.keep_generators_of_saved_loaders,
     training.disable_unused_negative_sampling,
     training.fix_pop_counts,
     data.sort_by_float64_timestamps,

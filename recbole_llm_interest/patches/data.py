@@ -155,6 +155,26 @@ def record_saved_data_sets() -> None:
     recbole.data.save_split_dataloaders = recbole.data.utils.save_split_dataloaders = save_split_dataloaders
 
 
+def keep_generators_of_saved_loaders() -> None:
+    """Keep the random number generators of data loaders that RecBole saves (no upstream issue).
+
+    With ``save_dataloaders``, RecBole removes them for the pickle and trains on: the order of batches is that of no
+    seed, and a resume state, which has the generators' states, cannot be written. Not needed once RecBole puts them
+    back.
+    """
+    import recbole.data
+
+    save_loaders = recbole.data.utils.save_split_dataloaders
+
+    def save_split_dataloaders(config: Any, dataloaders: Any) -> None:
+        generators = [(loader, loader.generator) for loader in dataloaders]
+        save_loaders(config, dataloaders)
+        for loader, generator in generators:
+            loader.generator = loader.sampler.generator = generator
+
+    recbole.data.save_split_dataloaders = recbole.data.utils.save_split_dataloaders = save_split_dataloaders
+
+
 def _saved(config: Any, what: str) -> Path:
     return Path(config["checkpoint_dir"]) / f"{config['dataset']}-{what}.pth"
 

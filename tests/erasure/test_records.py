@@ -25,7 +25,7 @@ def test_every_file_of_the_commands_is_recorded_with_its_data_set(settings, here
     words += ["--dataset=cycle", "--text_encoder=hashing", "--feature_cache=cache"]
     assert encode.main(words) == 0
     assert compare.main([*words, "--model=LLMInterest,Pop", "--table=results/lr0.1"]) == 0
-    assert compare.main([*words, "--model=Pop", "--save_dataset=True"]) == 0
+    assert compare.main([*words, "--model=Pop", "--save_dataset=True", "--save_dataloaders=True"]) == 0
     (here / "space.hyper").write_text("learning_rate choice [0.01,0.02]\n")
     assert tune.main([*words, "--model=GRU4Rec", "--space=space.hyper", "--trials=1"]) == 0
     (here / "space.hyper").unlink()

@@ -23,6 +23,7 @@ from recbole.utils import get_model, get_trainer
 
 from recbole_llm_interest.io.checkpoints.reading import load_checkpoint
 from recbole_llm_interest.patches import PATCHES, checkpoints, data, environment, security, training
+from recbole_llm_interest.training.comparison import run
 
 NEW_YEAR = 1_704_067_200.0  # of 2024, in epoch seconds
 
@@ -248,3 +249,11 @@ def test_tensorboard_is_written_beside_the_log(settings, here):
     (log,) = (here / "log" / "GRU4Rec").glob("*.log")
     assert list(log.with_suffix("").glob("events.out.tfevents.*"))
     assert not (here / "log_tensorboard").exists()
+
+
+@pytest.mark.slow
+def test_saved_data_loaders_keep_their_generators(settings, here):
+    epochs = {**settings, "epochs": 2}
+    (plain,) = run(["BPR"], "cycle", config_dict=epochs)
+    (saved,) = run(["BPR"], "cycle", config_dict={**epochs, "save_dataloaders": True})
+    assert (saved.losses, saved.test) == (plain.losses, plain.test)
