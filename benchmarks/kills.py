@@ -48,6 +48,7 @@ from recbole_llm_interest.content import encoding_job
 from recbole_llm_interest.evaluation.results import RunResult, read_results
 from recbole_llm_interest.evaluation.table import draw_comparison, write_comparison
 from recbole_llm_interest.io.checkpoints.reading import load_checkpoint
+from recbole_llm_interest.io.manifest import MANIFEST
 from recbole_llm_interest.training.environment_info import environment_info
 
 REPOSITORY = Path(__file__).parent.parent
@@ -325,7 +326,9 @@ class Killing:
         return {"model"} if found else set()
 
     def _read(self, path: Path) -> set[Any]:
-        if self.what == "reporting" and path.name != "job.log":
+        if path.name in (MANIFEST, "job.log"):  # lines are added to them
+            return set()
+        if self.what == "reporting":
             versions = [files.get(str(path.relative_to(self.place / self.what))) for files in self.expected]
             if _digest(path) not in versions:
                 raise ValueError("is neither the old one nor the new one")
@@ -367,7 +370,8 @@ class Killing:
         if self.what == "export":
             return folders.exported(folder)
         if self.what in ("reporting", "forget"):
-            files = [path for path in folder.rglob("*") if path.is_file() and path.name != "job.log"]
+            without = {"job.log", MANIFEST} if self.what == "reporting" else {"job.log"}
+            files = [path for path in folder.rglob("*") if path.is_file() and path.name not in without]
             return {str(path.relative_to(folder)): _digest(path) for path in files if not path.name.startswith(".")}
         found: dict[Any, Any] = {}
         for run in read_results(folder / "table.json"):

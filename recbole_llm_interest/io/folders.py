@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from recbole_llm_interest.io.files import exclusive_lock, storage_error, sync_folder
@@ -38,25 +38,38 @@ def replace_files(folder: Path) -> Iterator[Path]:
         >>> [path.name for path in folder.iterdir()]
         ['config.json']
     """
-    with exclusive_lock(folder / "files", _HINT):
-        try:
-            finish_replacing(folder)
-            (folder / _STAGING).mkdir()
-        except OSError as error:
-            raise storage_error(folder, error, _HINT) from error
-        try:
-            yield folder / _STAGING
-        except BaseException:
-            shutil.rmtree(folder / _STAGING, ignore_errors=True)
-            raise
-        try:
-            for below, _, _ in os.walk(folder / _STAGING):
-                sync_folder(Path(below))
-            os.rename(folder / _STAGING, folder / _COMMITTED)
-            sync_folder(folder)
-            finish_replacing(folder)
-        except OSError as error:
-            raise storage_error(folder, error, _HINT) from error
+    is_new = not os.path.exists(folder)
+    try:
+        with exclusive_lock(folder / "files", _HINT), _replacing(folder) as new:
+            yield new
+    except BaseException:
+        if is_new:
+            with suppress(OSError):  # others may have put something into it
+                folder.rmdir()
+        raise
+
+
+@contextmanager
+def _replacing(folder: Path) -> Iterator[Path]:
+    """The same for the only process that writes to the folder."""
+    try:
+        finish_replacing(folder)
+        (folder / _STAGING).mkdir()
+    except OSError as error:
+        raise storage_error(folder, error, _HINT) from error
+    try:
+        yield folder / _STAGING
+    except BaseException:
+        shutil.rmtree(folder / _STAGING, ignore_errors=True)
+        raise
+    try:
+        for below, _, _ in os.walk(folder / _STAGING):
+            sync_folder(Path(below))
+        os.rename(folder / _STAGING, folder / _COMMITTED)
+        sync_folder(folder)
+        finish_replacing(folder)
+    except OSError as error:
+        raise storage_error(folder, error, _HINT) from error
 
 
 def finish_replacing(folder: Path) -> None:

@@ -98,7 +98,7 @@ def record(folder: Path, artifacts: Iterable[Artifact], hint: str = "") -> None:
         _append(manifest, lines)
     except OSError as error:
         if not set(lines) <= set(_lines_of(manifest)):
-            raise storage_error(manifest, error, hint) from error
+            raise storage_error(folder / MANIFEST, error, hint) from error
     if index := index_file():
         with suppress(OSError):  # without an index, a manifest is found by its checkpoint_dir alone
             _append(index, [json.dumps(str(manifest)).encode()])
@@ -232,10 +232,14 @@ def _find(wanted: Path, manifests: Iterable[Path]) -> Artifact | None:
 def recorded_data_path(checkpoint: Path) -> Path | None:
     """Return the ``data_path`` that a checkpoint was trained with, if this user trained it; None if that is unknown.
 
-    A checkpoint itself does not say it: a file must not name what else is read.
+    A checkpoint itself does not say it: a file must not name what else is read. The path is relative inside the
+    current folder, as in its messages then.
     """
     found = _find(absolute(checkpoint), known_manifests())
-    return None if found is None or found.data_path is None else found.data_path.parent
+    if found is None or found.data_path is None:
+        return None
+    here, data_path = Path.cwd(), found.data_path.parent
+    return data_path.relative_to(here) if data_path.is_relative_to(here) else data_path
 
 
 def _line(artifact: Artifact) -> bytes:

@@ -82,13 +82,12 @@ def read_checkpoints_without_pickles() -> None:
 def _quick_start() -> tuple[Any, Any]:
     """RecBole's package and module of this name, imported without ray, which takes seconds.
 
-    RecBole uses ray for one call, which imports it then.
+    RecBole uses ray for one call, which has no effect outside of a ray session. Such a session has imported ray.
     """
 
     def report(*args: Any, **kwargs: Any) -> None:
-        from ray import tune
-
-        tune.report(*args, **kwargs)
+        if "ray" in sys.modules:
+            sys.modules["ray"].tune.report(*args, **kwargs)
 
     is_imported = "ray" in sys.modules
     stub = types.ModuleType("ray")

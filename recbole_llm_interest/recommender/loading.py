@@ -257,9 +257,7 @@ def read_configuration(checkpoint: Path, settings: dict[str, Any]) -> tuple[Chec
 def _places(checkpoint: Path) -> dict[str, Any]:
     """Where this user's training read the data and kept the features, if this user trained the checkpoint here."""
     data_path = recorded_data_path(checkpoint)
-    return (
-        {} if data_path is None else {"data_path": str(data_path), "checkpoint_dir": str(absolute(checkpoint).parent)}
-    )
+    return {} if data_path is None else {"data_path": str(data_path), "checkpoint_dir": str(checkpoint.parent)}
 
 
 @contextmanager

@@ -377,8 +377,8 @@ HOSTILE = {
     "encoder elsewhere": (lambda f: change_settings(f, text_encoder="/etc"), "text_encoder='/etc' is a path"),
     "encoder outside": (lambda f: change_settings(f, image_encoder="local-dir:../x"), "'local-dir:../x' is a path"),
     "a value out of range": (lambda f: change_settings(f, temperature=-1), "temperature=-1 is not a value"),
-    "a size of billions": (lambda f: change_settings(f, hidden_size=10**12), "hidden_size is 1000000000000 in config"),
-    "layers of billions": (lambda f: change_settings(f, num_layers=10**12), "num_layers is 1000000000000 in config"),
+    "a size of billions": (lambda f: change_settings(f, hidden_size=10**12), "hidden_size is 1000000000000 in the set"),
+    "layers of billions": (lambda f: change_settings(f, num_layers=10**12), "num_layers is 1000000000000 in the set"),
     "another tracker": (lambda f: change_settings(f, tracker="gru"), "its settings and its weights do not fit"),
     "vocabulary of numbers": (
         lambda f: change_part(f, "vocabulary.json", lambda path: path.write_text("[1, 2]")), "is not a list of items"

