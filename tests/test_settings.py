@@ -204,3 +204,9 @@ def test_external_objective_has_a_setting(objectives, built):
 def test_setting_of_an_objective_that_is_not_registered_is_unknown():
     with pytest.raises(SettingsError, match="unknown setting 'ssl_toy_weight'"):
         check_keys(["ssl_toy_weight"])
+
+
+def test_value_of_a_million_parts_is_a_short_message():
+    with pytest.raises(SettingsError) as caught:
+        read_settings(ContentSettings, {"controlled_content": ["nothing"] * 10**6})
+    assert len(str(caught.value)) < 1500

@@ -24,6 +24,9 @@ from recbole_llm_interest.settings.registry import OBJECTIVE_WEIGHT, REGISTRIES
 
 _Settings = TypeVar("_Settings", DataSettings, ContentSettings, ModelSettings, EvaluationSettings)
 
+#: characters of a value, and of what is wrong with it, that a message shows
+_SHOWN_CHARACTERS = 500
+
 
 def settings_keys() -> list[str]:
     """Return the plug-in's own keys as declared, and then the weights of SSL objectives registered from outside."""
@@ -94,7 +97,12 @@ def _invalid_value(name: str, value: Any, error: ValidationError) -> SettingsErr
     if details["type"] == "tuple_type" and value is not None:
         words = ",".join(repr(word.strip()) for word in str(value).split(","))
         reason = f'it is a list, written "--{name}=[{words}]" on the command line, {name}: [{words}] in YAML'
-    return SettingsError(f"{name}={value!r} is not a value of this setting: {reason}")
+    return SettingsError(f"{name}={_cut(repr(value))} is not a value of this setting: {_cut(reason)}")
+
+
+def _cut(text: str) -> str:
+    """Cut what a file may have filled with a million values."""
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…"
 
 
 def check_keys(keys: Iterable[str]) -> None:
