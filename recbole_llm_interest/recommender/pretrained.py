@@ -299,8 +299,11 @@ def _content(kind: str, weights: _Tensors, features: _Tensors) -> Content:
     modalities = sorted(set(names) - {"present", "neighbours"})
     content: Content = {}
     for column, name in enumerate(modalities):
-        fitted = [weights.get(f"{kind}_encoder.features.{name}.{part}") for part in ("mean", "weight")]
-        conditioning = None if fitted[0] is None or fitted[1] is None else Conditioning(fitted[0], fitted[1])
+        mean, weight = (weights.get(f"{kind}_encoder.features.{name}.{part}") for part in ("mean", "weight"))
+        conditioning = None if mean is None or weight is None else Conditioning(mean, weight)
+        for dtype in {conditioning.mean.dtype, conditioning.weight.dtype} if conditioning else ():
+            if dtype != torch.float32:
+                raise ValueError(f"the conditioning of {name[:80]} is {dtype} in {WEIGHTS}")
         present = features[f"{kind}_present"][:, column]
         content[name] = Features(features[f"{kind}_{name}"], present, conditioning)
     return content

@@ -180,6 +180,9 @@ TENSORS: dict[str, tuple[str, Callable[[dict[str, torch.Tensor]], object], str]]
     "features of 8 bits": (FEATURES, _cast(torch.float8_e5m2), "of type 'F8_E5M2'"),
     "complex weights": (WEIGHTS, _cast(torch.complex64), "of type 'C64'"),
     "weights of 16 bits": (WEIGHTS, _cast(torch.bfloat16), "torch.bfloat16"),
+    "conditioning of 16 bits": (
+        WEIGHTS, lambda t: t.update({name: v.bfloat16() for name, v in t.items() if ".features." in name}), "of text is"
+    ),
     "weights of integers": (WEIGHTS, _cast(torch.int64), "torch.int64"),
     "features of 64 bits": (FEATURES, lambda t: t.update(item_text=t["item_text"].double()), "torch.float64"),
     "NaN in weights": (WEIGHTS, lambda t: t["tracker.output.bias"].fill_(torch.nan), "has NaN or Inf"),
