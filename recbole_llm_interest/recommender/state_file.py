@@ -89,6 +89,12 @@ def save_state(
         "is_single": state.is_single,
         "data": dict(data or {}),
     }
+    packed = pack_state(described, _tensors_of(state, items))
+    write_atomically(path, lambda file: file.write(packed), "name another file for the state")
+
+
+def _tensors_of(state: UserState, items: Tensor) -> dict[str, Tensor]:
+    """The tensors of a state of ``B`` users, with the places of its ``items``, ``[B * L]``, in the description."""
     tensors = {
         "carried": state.tracker.carried,
         "past": state.tracker.past,
@@ -100,9 +106,7 @@ def save_state(
     }
     if state.tracker.user is not None:
         tensors["user"] = state.tracker.user
-    tensors = {name: values.cpu().contiguous() for name, values in tensors.items()}
-    packed = pack_state(described, tensors)
-    write_atomically(path, lambda file: file.write(packed), "name another file for the state")
+    return {name: values.cpu().contiguous() for name, values in tensors.items()}
 
 
 def pack_state(described: Mapping[str, Any], tensors: dict[str, Tensor]) -> bytes:
