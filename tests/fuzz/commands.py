@@ -72,6 +72,8 @@ OPTIONS = {
     "settings": ("json", "w"),
     "migrate": ("checkpoint", "output"),
 }
+#: options and settings that name where files are written: that is no file outside of what is named
+OUTPUTS = {"table", "output", "save_state", "checkpoint_dir", "feature_cache"}
 #: how often a subcommand occurs, where that is not 2
 WEIGHTS = {"compare": 6, "recommend": 4, "doctor": 0.1, "settings": 0.3, "encode": 3, "export": 1}
 #: RecBole's settings that a command line may have, beside those of the package
@@ -233,16 +235,28 @@ def run_call(call: Call, inside: Path, changed: list[str]) -> str:
     assert "Traceback" not in text, text[-2000:]
     assert code != 2 or text.rstrip("\n").splitlines()[-1].startswith("error: "), text[-2000:]
     assert not (inside / "executed").exists(), "code was run"
+    named = named_folders(call, inside)
     difference = before.items() ^ snapshot(inside.parent, inside).items()
+    difference = {change for change in difference if not any(Path(change[0]).is_relative_to(it) for it in named)}
     assert not difference, f"files outside of the folder have changed: {difference}"
     assert not changed, f"outside of the folder: {changed}"
     return "loaded" if code == 0 else "refused"
 
 
-def watch_changes(inside: Path) -> list[str]:
-    """Note from now on which files outside of a folder are changed; ``snapshot`` finds the temporary ones that stay."""
+def named_folders(call: Call, inside: Path) -> list[Path]:
+    """Folders outside of the one that a command line runs in which it names for what it writes."""
+    words = [word.removeprefix("--").partition("=") for word in call.words]
+    paths = [Path(os.path.normpath(inside / value)) for key, _, value in words if key in OUTPUTS and value]
+    return [path.parent for path in paths if not inside.is_relative_to(path.parent)]
+
+
+def watch_changes(inside: Path, named: list[Path]) -> list[str]:
+    """Note from now on which files outside of a folder, and of others that are named, are changed.
+
+    ``snapshot`` finds the temporary ones that stay.
+    """
     changed: list[str] = []
-    allowed = (inside, inside.parent / "tmp", Path("/dev/null"), Path("/proc"))
+    allowed = (inside, inside.parent / "tmp", Path("/dev/null"), Path("/proc"), *named)
 
     def hook(event: str, arguments: tuple) -> None:
         if event == "open" and isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
@@ -303,6 +317,6 @@ def attempt_call(seed: int, case: int, folder: Path, files: dict[str, Path]) -> 
     tempfile.tempdir = None
     torch.set_num_threads(1)
     call = hostile_call(seed, case)
-    changed = watch_changes(inside)
+    changed = watch_changes(inside, named_folders(call, inside))
     with interrupted_when_at_work():
         return run_call(call, inside, changed)
