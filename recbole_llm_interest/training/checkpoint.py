@@ -102,6 +102,6 @@ def restore_model(model: torch.nn.Module, checkpoint: Checkpoint) -> None:
     try:
         model.load_state_dict(checkpoint["state_dict"])
     except RuntimeError as error:
-        mismatch = str(error).splitlines()[-1].strip()
+        mismatch = str(error).splitlines()[-1].strip()[:500]  # names of weights come from the file
         raise CheckpointError(f"the checkpoint was trained with other settings or other data: {mismatch}") from error
     model.load_other_parameter(checkpoint.get("other_parameter"))  # type: ignore[operator]

@@ -358,3 +358,12 @@ def test_migrated_checkpoint_has_the_same_weights_and_no_paths(tmp_path, capsys)
     assert "data_path" not in now["config"]["settings"].keys() | now["config"]["given"].keys()
     assert migrate([str(former)]) == 2
     assert "already" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_long_name_of_a_weight_is_a_short_message(tiny_checkpoint, tmp_path):
+    saved = load_checkpoint(tiny_checkpoint)
+    write_state(tmp_path / "x", {**saved, "state_dict": {**saved["state_dict"], "é" * 9000: torch.zeros(1)}})
+    with pytest.raises(LLMInterestError) as caught:
+        Recommender.load(tmp_path / "x", data_path=str(tiny_checkpoint.parents[1] / "data"), use_gpu=False)
+    assert len(str(caught.value)) < 1000
