@@ -174,3 +174,31 @@ def network(monkeypatch):
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     return asked
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing of the package handles it."""
+
+
+@contextmanager
+def killed_while_replacing(moment: int) -> Iterator[list[Any]]:
+    """Kill what the block does after so many steps of replacing a folder's files; yields the steps that it took."""
+    from recbole_llm_interest.io import folders
+
+    calls: list[Any] = []
+
+    def die(original: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
+            calls.append(arguments)
+            if len(calls) > moment:
+                raise Killed
+            return original(*arguments)
+
+        return call
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(folders, "sync_folder", die(folders.sync_folder))
+        patch.setattr(os, "rename", die(os.rename))
+        patch.setattr(os, "replace", die(os.replace))
+        with pytest.raises(Killed):
+            yield calls

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
+from conftest import killed_while_replacing
 
 from recbole_llm_interest.errors import StorageError
-from recbole_llm_interest.io import folders
 from recbole_llm_interest.io.folders import current_file, finish_replacing, replace_files
 
 NAMES = ["config.json", "weights", "programs/score"]
-
-
-class Killed(BaseException):
-    """Stands for SIGKILL: nothing of the package handles it."""
 
 
 def write(folder, content):
@@ -30,26 +24,11 @@ def seen(folder):
 
 
 @pytest.mark.parametrize("moment", range(8))
-def test_kill_leaves_the_old_files_or_the_new_ones(tmp_path, monkeypatch, moment):
+def test_kill_leaves_the_old_files_or_the_new_ones(tmp_path, moment):
     write(tmp_path, "old")
     (tmp_path / "own").write_text("somebody's")
-    calls = []
-
-    def die(original):
-        def call(*arguments):
-            calls.append(arguments)
-            if len(calls) > moment:
-                raise Killed
-            return original(*arguments)
-
-        return call
-
-    monkeypatch.setattr(folders, "sync_folder", die(folders.sync_folder))
-    monkeypatch.setattr(os, "rename", die(os.rename))
-    monkeypatch.setattr(os, "replace", die(os.replace))
-    with pytest.raises(Killed):
+    with killed_while_replacing(moment) as calls:
         write(tmp_path, "new")
-    monkeypatch.undo()
     assert len(calls) == moment + 1
     before = seen(tmp_path)
     assert before in ({"old"}, {"new"})
