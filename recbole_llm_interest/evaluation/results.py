@@ -60,6 +60,13 @@ class RunResult:
         environment_info: version, commit, torch, python, device, cores and processes.
         data: SHA-256 hashes of the data set's files and of the content features, before training, by name; empty where
             an earlier version ran it.
+        filtered_ranks: the same as ``ranks`` with the user's seen items filtered out of the candidates: 0 for an item
+            that the user has seen; empty if only one of the two was evaluated.
+        protocol: facts on the split and the tested events, by name, for the lines below a table.
+        data_card: size and shape of the data set by name, such as the numbers of users and items.
+        cpu_seconds_per_epoch: mean CPU time of an epoch's training, all threads together; None without training.
+        seconds_to_best: training time until the end of the best epoch; None without training.
+        peak_memory_mb: highest memory of the process during the run, in MiB; None if unknown.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -88,6 +95,12 @@ class RunResult:
     effective_settings: dict[str, Any] = field(default_factory=dict)
     environment_info: dict[str, str | int | float | None] = field(default_factory=dict)
     data: dict[str, str] = field(default_factory=dict)
+    filtered_ranks: list[_Count] = field(default_factory=list)
+    protocol: dict[str, str | int | float | None] = field(default_factory=dict)
+    data_card: dict[str, str | int | float | None] = field(default_factory=dict)
+    cpu_seconds_per_epoch: float | None = None
+    seconds_to_best: float | None = None
+    peak_memory_mb: float | None = None
 
     @property
     def files(self) -> dict[str, str]:
@@ -150,6 +163,10 @@ def _checked_lengths(results: list[RunResult]) -> list[RunResult]:
     events: dict[str, int] = {}
     for result in results:
         count = events.setdefault(result.test_digest, result.test_events)
-        if result.test_events != count or not {len(result.ranks), len(result.item_counts)} <= {0, count}:
+        if result.test_events != count or not _lengths(result) <= {0, count}:
             raise ValueError(f"{result.variant!r}: the number of ranks is not that of the tested events")
     return results
+
+
+def _lengths(result: RunResult) -> set[int]:
+    return {len(result.ranks), len(result.filtered_ranks), len(result.item_counts)}
