@@ -24,6 +24,8 @@ from recbole_llm_interest.errors import DataError, SettingsError
 _logger = logging.getLogger(__name__)
 #: RecBole's modes of leave-one-out
 _LEAVE_ONE_MODES = ("valid_and_test", "valid_only", "test_only")
+#: the column of times in double precision, as integers of the same bits: RecBole keeps integers as they are
+_EXACT_TIME = "exact_time"
 
 
 class HistoryDataset(SequentialDataset):
@@ -41,6 +43,8 @@ class HistoryDataset(SequentialDataset):
     Attributes:
         item_list_field: the field of histories.
         next_item_list_field: the field of the item that follows each position, in training.
+        event_times: the time of each event of the table in double precision, as in the file, ``[E]``; None without
+            times. That of a row's own event is at ``HISTORY_END``.
 
     Raises:
         DataError: the interactions cannot be read, or they have no timestamps.
@@ -50,6 +54,7 @@ class HistoryDataset(SequentialDataset):
     inter_feat: Any  # RecBole turns it from a DataFrame into an Interaction
     HISTORY_START = "history_start"
     HISTORY_END = "history_end"
+    event_times: Tensor | None = None
     _tables: list[EventTable] | None = None  # of training, validation and test data that is split already
 
     def __init__(self, config: Config, time_fields: Mapping[str, str] | None = None) -> None:
@@ -81,17 +86,19 @@ class HistoryDataset(SequentialDataset):
             self._read_tables()
             super()._normalize()
             return
-        users = self.inter_feat[self.uid_field].to_numpy()
-        features = {}
-        for field, name in self._time_fields.items():
-            if self.time_field not in self.inter_feat:
+        if self.time_field not in self.inter_feat:
+            if self._time_fields:
                 raise DataError(f"time_features needs a timestamp for each event: {self.dataset_name!r} has none")
-            times = self.inter_feat[self.time_field].to_numpy(dtype=np.float64)
-            features[field] = time_feature(name, times, users)
+            super()._normalize()
+            return
+        users = self.inter_feat[self.uid_field].to_numpy()
+        times = self.inter_feat[self.time_field].to_numpy(dtype=np.float64)
         super()._normalize()
-        for field, values in features.items():
-            self.inter_feat[field] = values
+        for field, name in self._time_fields.items():
+            self.inter_feat[field] = time_feature(name, times, users)
             self.set_field_property(field, FeatureType.FLOAT, FeatureSource.INTERACTION, 1)
+        self.inter_feat[_EXACT_TIME] = times.view(np.int64)
+        self.set_field_property(_EXACT_TIME, FeatureType.TOKEN, FeatureSource.INTERACTION, 1)
 
     def _read_tables(self) -> None:
         """Make the event tables of data that is split already, and remove the columns of lists."""
@@ -112,6 +119,7 @@ class HistoryDataset(SequentialDataset):
         if self._time_fields and table.times is None:
             raise DataError(f"time_features needs a timestamp for each event: {self.dataset_name!r} has none")
         self._event_items: Tensor = torch.from_numpy(table.items)
+        self.event_times = None if table.times is None else torch.from_numpy(table.times)
         self._event_times = {
             field: torch.from_numpy(time_feature(name, table.times, table.groups))
             for field, name in self._time_fields.items()
@@ -129,8 +137,11 @@ class HistoryDataset(SequentialDataset):
         Raises:
             DataError: no user has two events.
         """
-        self._aug_presets()
         self.sort(by=[self.uid_field, self.time_field])
+        if _EXACT_TIME in self.inter_feat:
+            self.event_times = self.inter_feat[_EXACT_TIME].view(torch.float64)
+            self._del_col(self.inter_feat, _EXACT_TIME)
+        self._aug_presets()
         self._event_items = self.inter_feat[self.iid_field]
         users = self.inter_feat[self.uid_field]
         position = torch.arange(len(users))

@@ -77,6 +77,21 @@ def test_training_targets_equal_those_of_stock_recbole(built, length):
     assert sorted(seen) == expected
 
 
+def test_times_of_events_are_those_of_the_file_in_double_precision(built, here):
+    """RecBole rounds these times to 128 s, and scales them if it is told to normalize."""
+    events = [(f"u{n % 3}", f"i{n % 7}", 1.7e9 + 1.25 * n) for n in range(30)]
+    write_dataset(here / "data", "close", events)
+    _, _, data, _, valid, test = built("LLMInterest", "close", normalize_all=True, modalities=[])
+    in_order = sorted(events, key=lambda event: (int(event[0][1:]), event[2]))
+    assert data.event_times.tolist() == [time for _, _, time in in_order]
+    for part, back in ((test, 1), (valid, 2)):
+        rows = part._dataset.inter_feat
+        for user, end in zip(rows["user_id"].tolist(), rows["history_end"].tolist(), strict=True):
+            name = data.id2token("user_id", user)
+            assert data.event_times[end].item() == [event[2] for event in in_order if event[0] == name][-back]
+    assert "exact_time" not in data.field2type
+
+
 def test_inputs_precede_their_targets(built):
     _, _, data, train, *_ = built("LLMInterest")
     id_of = data.field2token_id["item_id"]
