@@ -90,11 +90,23 @@ def run_experiment(
         return on_main_process(lambda: _test(experiment, variant, checkpoint, best_valid, environment))
 
 
-def best_validation_score(config: Config) -> tuple[float | None, int]:
-    """Train a model without testing it or keeping a checkpoint.
+@dataclass(frozen=True)
+class ValidationCurve:
+    """Validation scores of a model that was trained without being tested.
 
-    Returns:
-        The best score on the validation split, None if the loss became NaN; and the number of trained epochs.
+    Attributes:
+        best: best score; None if the loss became NaN.
+        epochs: number of trained epochs.
+        scores: pairs of the number of trained epochs and the score.
+    """
+
+    best: float | None
+    epochs: int
+    scores: list[list[float]]
+
+
+def validation_curve(config: Config) -> ValidationCurve:
+    """Train a model without testing it or keeping a checkpoint.
 
     Raises:
         LLMInterestError: the settings or the data cannot be used.
@@ -102,11 +114,11 @@ def best_validation_score(config: Config) -> tuple[float | None, int]:
     with _prepare(config["model"], config) as experiment:
         try:
             score = experiment.train(saved=False)
+            if score is None:
+                raise SettingsError(f"{config['model']}: nothing was validated, so that there is nothing to choose by")
         except DivergedError:
-            return None, len(experiment.monitor.seconds)
-        if score is None:
-            raise SettingsError(f"{config['model']}: nothing was validated, so that there is nothing to choose by")
-        return score, len(experiment.monitor.seconds)
+            score = None
+        return ValidationCurve(score, len(experiment.monitor.seconds), experiment.monitor.valid_scores)
 
 
 def supports_distributed_training(config: Config) -> bool:

@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired
 
 import yaml
 from pydantic import TypeAdapter
@@ -32,7 +32,7 @@ from recbole_llm_interest.io.manifest import record_run
 from recbole_llm_interest.io.opening import FileKind, is_there, read_json, read_text
 from recbole_llm_interest.settings import check_keys
 from recbole_llm_interest.training.config import configure
-from recbole_llm_interest.training.experiment import best_validation_score
+from recbole_llm_interest.training.experiment import validation_curve
 from recbole_llm_interest.training.run_metadata import explicit_settings, json_values
 from recbole_llm_interest.training.unused import warn_of_unused
 
@@ -53,11 +53,13 @@ class Trial(TypedDict):
         drawn: the settings of this trial.
         score: best validation score; None if training diverged.
         epochs: number of trained epochs.
+        curve: pairs of the number of trained epochs and the validation score; absent in logs of earlier versions.
     """
 
     drawn: dict[str, Any]
     score: float | None
     epochs: int
+    curve: NotRequired[list[list[float]]]
 
 
 class TrialLog:
@@ -86,11 +88,11 @@ class TrialLog:
         for trial in self.trials:
             if trial["drawn"] == drawn:
                 return trial["score"]
-        score, epochs = best_validation_score(config)
-        self.trials.append({"drawn": drawn, "score": score, "epochs": epochs})
+        result = validation_curve(config)
+        self.trials.append({"drawn": drawn, "score": result.best, "epochs": result.epochs, "curve": result.scores})
         text = json.dumps({"shared": self.shared, "trials": self.trials}, indent=1) + "\n"
         write_text(self.path, text, OTHER_OUTPUT_HINT)
-        return score
+        return result.best
 
     def best(self, bigger: bool) -> Trial | None:
         """Return the first trial with the best score; None without a score.
@@ -238,16 +240,25 @@ class _Search:
                 f"{self.log.path}: give a space with lower learning rates by --space, and another --output"
             )
         drawn = best["drawn"]
-        diverged = sum(trial["score"] is None for trial in trials)
         note = (
             f"{', '.join(f'{key}={value}' for key, value in drawn.items())}: the best of {len(trials)} trials by "
             f"validation {config['valid_metric']}, {best['score']:.4f}; at most "
-            f"{drawn.get('epochs', config['epochs'])} epochs each"
-            f"{f', {diverged} of them diverged' if diverged else ''}; {method}"
+            f"{drawn.get('epochs', config['epochs'])} epochs each{self._unfinished_trials()}; {method}"
         )
         given = {*read_config_files(self.files), *self.shared} - _COMPARISON_SETTINGS
         settings = {key: value for key, value in explicit_settings(config).items() if key in given} | drawn
         return Variant(self.model, self.model, settings, note)
+
+    def _unfinished_trials(self) -> str:
+        """Say how many trials diverged, and how many the number of epochs ended before early stopping did."""
+        diverged = sum(trial["score"] is None for trial in self.log.trials)
+        cut_off = sum(
+            trial["score"] is not None and trial["epochs"] >= trial["drawn"].get("epochs", self.config["epochs"])
+            for trial in self.log.trials
+        )
+        return "".join(
+            f", {count} of them {what}" for count, what in ((diverged, "diverged"), (cut_off, "not converged")) if count
+        )
 
     def _run_trial(self, drawn: dict[str, Any], bar: tqdm[Any]) -> dict[str, Any]:
         """Return the score of a trial in the form of RecBole's ``objective_function``."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import pandas as pd
 import pytest
 import yaml
 from recbole.trainer import Trainer
@@ -49,9 +50,34 @@ def test_best_settings_are_chosen_without_the_test_split(space, quick, here, mon
     assert f"the best of {len(trials)} trials by validation NDCG@3, {best['score']:.4f}" in row.note
     assert "learning_rate choice [0.00001,0.03], hidden_size choice [8]" in row.note
     assert all(len(trial["drawn"]) == 2 and 0 < trial["epochs"] <= 8 for trial in trials)
+    assert all(trial["score"] == max(score for _, score in trial["curve"]) for trial in trials)
     assert len(evaluated) == sum(trial["epochs"] for trial in trials)
     assert all(steps == {7} for steps in evaluated)  # the last but one of a user's nine events, numbered from 0
     assert not list(here.glob("saved/*.pth"))
+
+
+@pytest.mark.slow
+def test_other_test_events_give_the_same_trials(space, quick, here):
+    """The events that are predicted at test may be any: no trial changes by them."""
+    events = here / "data" / "cycle" / "cycle.inter"
+    trials = []
+    for name in ("first", "second"):
+        tune("GRU4Rec", "cycle", config_dict=quick, space=space, output=here / f"{name}.yaml", trials=2)
+        trials.append(json.loads((here / f"{name}.json").read_text())["trials"])
+        table = pd.read_csv(events, sep="\t")
+        last = table.groupby("user_id:token")["timestamp:float"].idxmax()
+        table.loc[last, "item_id:token"] = table.loc[last, "item_id:token"].iloc[::-1].to_numpy()
+        table.to_csv(events, sep="\t", index=False)
+    assert trials[0] == trials[1]
+
+
+@pytest.mark.slow
+def test_trial_that_the_epochs_ended_is_said_to_be_not_converged(space, quick, here):
+    search = {"space": space, "output": here / "row.yaml", "trials": 1}
+    assert ", 1 of them not converged; " in tune("GRU4Rec", "cycle", config_dict={**quick, "epochs": 2}, **search).note
+    search["output"] = here / "other.yaml"
+    patience = {**quick, "epochs": 50, "stopping_step": 1}
+    assert "converged" not in tune("GRU4Rec", "cycle", config_dict=patience, **search).note
 
 
 @pytest.mark.slow
@@ -84,7 +110,7 @@ def test_tuned_variant_trains_as_in_the_search(space, quick, here, capsys):
     command = ["--model=GRU4Rec", f"--space={space}", "--trials=3", "--dataset=cycle", "--output=row.yaml"]
     assert main([*command, "--config_files=quick.yaml", *words, "--learner=adamw"]) == 0
     row = yaml.safe_load((here / "row.yaml").read_text())["GRU4Rec"]
-    assert "; at most 8 epochs each; random search over" in row["note"]
+    assert "; at most 8 epochs each, 1 of them not converged; random search over" in row["note"]
     assert (row["epochs"], row["learner"], row["loss_type"], row["train_neg_sample_args"]) == (8, "adamw", "CE", None)
     assert not {"data_path", "feature_cache", "show_progress", "metrics", "topk", "eval_args"} & row.keys()
     shown = ["--topk=[2,3]", "--metrics=[MRR,NDCG]", f"--data_path={quick['data_path']}", "--show_progress=False"]
@@ -106,7 +132,7 @@ def test_search_continues_after_diverged_trials(quick, here, monkeypatch, algori
     failed = [trial["drawn"]["learning_rate"] for trial in trials if trial["score"] is None]
     assert failed
     assert 0.03 not in failed
-    assert f", {len(failed)} of them diverged; " in row.note
+    assert f", {len(failed)} of them diverged" in row.note
     monkeypatch.setattr(Trainer, "fit", lambda *_, **__: pytest.fail("a trial was run again"))
     assert tune("GRU4Rec", "cycle", **again) == row
 
