@@ -6,10 +6,13 @@ INSTALLED := .venv/.installed
 # Two workers with one thread each: on two cores, more threads only wait for each other.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
-.PHONY: help install run daily examples check test lint format docs settings bench fuzz clean
+PEERS_INSTALLED := .venv-peers/.installed
+
+.PHONY: help install peers run daily examples check test lint format docs settings bench fuzz clean
 
 help:
 	@echo "make install   set up .venv"
+	@echo "make peers     set up .venv-peers, for the models of RecTools in a comparison"
 	@echo "make run       LLMInterest and two baselines on ml-100k"
 	@echo "make daily     the same with text, images and sound, on a data set made here"
 	@echo "make examples  a video list, ads and replies, on data sets made here"
@@ -21,7 +24,7 @@ help:
 	@echo "make settings  write the files that are generated from the settings"
 	@echo "make bench     the short benchmarks"
 	@echo "make fuzz      20,000 hostile files of each kind and 10,000 command lines: some hours"
-	@echo "make clean     remove .venv and everything that runs wrote"
+	@echo "make clean     remove .venv, .venv-peers and everything that runs wrote"
 
 install: $(INSTALLED)
 
@@ -29,6 +32,14 @@ $(INSTALLED): setup.py constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[media,parquet,index,tune,export,docs,test]'
 	@touch $(INSTALLED)
+
+# an environment of its own: RecTools needs another numpy
+peers: $(PEERS_INSTALLED)
+
+$(PEERS_INSTALLED): constraints-peers.txt
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip install --quiet -c constraints-peers.txt 'rectools[torch]'
+	@touch $(PEERS_INSTALLED)
 
 run: install
 	$(BIN)/python run_recbole.py --model=LLMInterest,FPMC,Pop --dataset=ml-100k --stopping_step=5
@@ -78,4 +89,4 @@ fuzz: install
 	$(BIN)/python tests/fuzz/mutate.py commands --cases=10000
 
 clean:
-	rm -rf .venv saved log site build *.egg-info
+	rm -rf .venv .venv-peers saved log site build *.egg-info

@@ -19,33 +19,46 @@ from recbole.config import Config
 from recbole_llm_interest.data.dataloader import HistoryDataLoader
 from recbole_llm_interest.data.dataset import LLMInterestDataset
 from recbole_llm_interest.data.event_counts import count_training_events
+from recbole_llm_interest.data.history_dataset import HistoryDataset
 from recbole_llm_interest.evaluation.batching import limit_evaluation_batches
 from recbole_llm_interest.evaluation.collector import collect_ranks
 from recbole_llm_interest.evaluation.metrics import register_metrics
 from recbole_llm_interest.model.llm_interest import LLMInterest
+from recbole_llm_interest.peers.model import PeerModel
+from recbole_llm_interest.peers.trainer import PeerTrainer
 from recbole_llm_interest.settings import PROPERTIES
+from recbole_llm_interest.settings.peers import PEERS
 from recbole_llm_interest.training.trainer import LLMInterestTrainer
 
 
 def register() -> None:
-    """Register the model, data set, trainer, dataloader and settings with RecBole. A second call has no effect."""
-    name = LLMInterest.__name__
-    module_name = f"recbole.model.sequential_recommender.{name.lower()}"
-    if module_name in sys.modules:
+    """Register models, data sets, trainers, dataloaders and settings with RecBole. A second call has no effect."""
+    if _module_name(LLMInterest.__name__) in sys.modules:
         return
-    # The class keeps its own __module__: unpickling it imports this package.
-    module = types.ModuleType(module_name)
-    module.__spec__ = ModuleSpec(module_name, loader=None)
-    setattr(module, name, LLMInterest)
-    sys.modules[module_name] = module
-    setattr(recbole.data.dataset, f"{name}Dataset", LLMInterestDataset)
-    setattr(recbole.trainer, f"{name}Trainer", LLMInterestTrainer)
+    _register_model(LLMInterest.__name__, LLMInterest, LLMInterestDataset, LLMInterestTrainer)
+    for name, reads_content in PEERS.items():
+        _register_model(name, PeerModel, LLMInterestDataset if reads_content else HistoryDataset, PeerTrainer)
     _use_history_dataloader()
     _read_settings_files()
     limit_evaluation_batches()
     collect_ranks(count_training_events)
     register_metrics()
     sys.meta_path.append(_MovedModuleFinder())
+
+
+def _register_model(name: str, model: type, dataset: type, trainer: type) -> None:
+    """Make RecBole find a model by its name, with the classes of its data set and trainer."""
+    # The class keeps its own __module__: unpickling it imports this package.
+    module = types.ModuleType(_module_name(name))
+    module.__spec__ = ModuleSpec(module.__name__, loader=None)
+    setattr(module, name, model)
+    sys.modules[module.__name__] = module
+    setattr(recbole.data.dataset, f"{name}Dataset", dataset)
+    setattr(recbole.trainer, f"{name}Trainer", trainer)
+
+
+def _module_name(model: str) -> str:
+    return f"recbole.model.sequential_recommender.{model.lower()}"
 
 
 def _use_history_dataloader() -> None:
@@ -70,10 +83,11 @@ def _read_settings_files() -> None:
     def _update_internal_config_dict(self: Any, file: str) -> Any:
         config_dict = original(self, file)
         ours = {
-            "overall.yaml": PROPERTIES / "model" / f"{self.model}.yaml",
+            "overall.yaml": PROPERTIES / "model" / f"{LLMInterest.__name__}.yaml",
             "sample.yaml": PROPERTIES / "dataset" / f"{self.dataset}.yaml",
         }.get(os.path.basename(file))
-        if ours is not None and ours.is_file() and self.model_class is LLMInterest:
+        reads_content = self.model_class is LLMInterest or PEERS.get(self.model, False)
+        if ours is not None and ours.is_file() and reads_content:
             original(self, str(ours))
         return config_dict
 

@@ -20,6 +20,7 @@ from recbole_llm_interest.settings.groups import (
     EvaluationSettings,
     ModelSettings,
 )
+from recbole_llm_interest.settings.peers import PEER_SETTING
 from recbole_llm_interest.settings.registry import OBJECTIVE_WEIGHT, REGISTRIES
 
 _Settings = TypeVar("_Settings", DataSettings, ContentSettings, ModelSettings, EvaluationSettings)
@@ -113,7 +114,7 @@ def check_keys(keys: Iterable[str]) -> None:
     """
     known = {*settings_keys(), *recbole_keys()}
     for key in keys:
-        if key not in known:
+        if key not in known and not key.startswith(PEER_SETTING):
             nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
             hint = f": did you mean {nearest[0]!r}?" if nearest else "; docs/settings.md lists the settings"
             raise SettingsError(f"unknown setting {key!r}{hint}")

@@ -20,6 +20,7 @@ from recbole_llm_interest.io.files import is_write_error, storage_error
 from recbole_llm_interest.io.opening import is_folder, name_fault
 from recbole_llm_interest.model.llm_interest import LLMInterest
 from recbole_llm_interest.settings import ALL_SETTINGS, PROPERTIES, check_keys, read_settings
+from recbole_llm_interest.settings.peers import PEERS
 
 #: exceptions that RecBole raises for settings and data that it cannot use
 RECBOLE_ERRORS = (
@@ -186,7 +187,7 @@ def _check_keys(keys: Sequence[str]) -> None:
 
 
 def _check_model(model: str) -> None:
-    known = {LLMInterest.__name__}
+    known = {LLMInterest.__name__, *PEERS}
     for path in (Path(recbole.__file__).parent / "model").glob("*_recommender/*.py"):
         classes = re.findall(r"^class (\w+)\(", path.read_text("utf-8"), re.MULTILINE)
         known.update(name for name in classes if name.lower() == path.stem)  # how RecBole finds a model's file

@@ -1,0 +1,1 @@
+"""Models of other libraries as rows of a comparison: trained by their library, in an environment of its own."""
