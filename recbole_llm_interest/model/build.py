@@ -128,6 +128,7 @@ def build_parts(
         user_size=user_encoder.output_size if user_encoder is not None else None,
         encoder=settings.tracker,
         num_heads=settings.num_heads,
+        block_dropout_prob=settings.block_dropout_prob,
         max_length=max_length,
         attention_readout=settings.attention_readout,
         last_item_skip=settings.last_item_skip,

@@ -7,7 +7,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from recbole_llm_interest.model.sequence_encoders import TRACKERS, AttentionReadout, EncoderSizes, latest
+from recbole_llm_interest.model.sequence_encoders import (
+    TRACKERS,
+    AttentionReadout,
+    EncoderSizes,
+    identity_linear,
+    latest,
+)
 
 
 class InterestState(NamedTuple):
@@ -43,7 +49,8 @@ class InterestTracker(nn.Module):
         dropout_prob: dropout between layers.
         user_size: width U of a user's representation; None without user content.
         encoder: name of one of ``TRACKERS``.
-        num_heads: attention heads of a Transformer.
+        num_heads: attention heads of a layer.
+        block_dropout_prob: dropout within the layers of encoders that are residual.
         max_length: number of most recent events that attention can see.
         attention_readout: whether the interest also attends to all hidden states so far.
         last_item_skip: whether there is a linear skip connection from the last item to the interest.
@@ -70,6 +77,7 @@ class InterestTracker(nn.Module):
         user_size: int | None,
         encoder: str = "lstm",
         num_heads: int = 2,
+        block_dropout_prob: float = 0.2,
         max_length: int = 50,
         attention_readout: bool = False,
         last_item_skip: bool = False,
@@ -77,9 +85,12 @@ class InterestTracker(nn.Module):
         super().__init__()
         self.hidden_size = hidden_size
         self.max_length = max_length
-        sizes = EncoderSizes(input_size, hidden_size, num_layers, dropout_prob, num_heads, max_length)
+        sizes = EncoderSizes(
+            *(input_size, hidden_size, num_layers, dropout_prob, block_dropout_prob, num_heads, max_length)
+        )
         self.encoder = TRACKERS[encoder](sizes)
-        self.output = nn.Linear(hidden_size, input_size)
+        linear = identity_linear if self.encoder.is_residual else nn.Linear
+        self.output = linear(hidden_size, input_size)
         self.readout = AttentionReadout(hidden_size, input_size) if attention_readout else None
         self.skip = nn.Linear(input_size, input_size, bias=False) if last_item_skip else None
         self.user_to_state = nn.Linear(user_size, self.encoder.initial_size * hidden_size) if user_size else None

@@ -13,7 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from recbole_llm_interest.errors import SettingsError
 from recbole_llm_interest.settings import Registry
+
+#: standard deviation of position embeddings at the start, as in BERT; an item's elements have one of D ** -0.5
+POSITION_STD = 0.02
 
 
 @dataclass(frozen=True)
@@ -24,7 +28,8 @@ class EncoderSizes:
         input_size: width D of an event.
         hidden_size: width H of a hidden state.
         num_layers: number of layers.
-        dropout_prob: dropout within and between layers.
+        dropout_prob: dropout between the layers of recurrent networks.
+        block_dropout_prob: dropout within the layers of encoders that are residual.
         num_heads: attention heads of a layer.
         max_length: number of most recent events that attention can see.
 
@@ -37,6 +42,7 @@ class EncoderSizes:
     hidden_size: int
     num_layers: int = 1
     dropout_prob: float = 0.0
+    block_dropout_prob: float = 0.0
     num_heads: int = 2
     max_length: int = 50
 
@@ -47,6 +53,8 @@ class SequenceEncoder(nn.Module):
     Attributes:
         initial_size: S of the state before the first event.
         has_attention: whether the state grows by a row with each event, up to ``max_length``; S is fixed otherwise.
+        is_residual: whether hidden states start as the events themselves, to which layers add. The interest then starts
+            as the last item, near which training looks for the next one.
 
     Example:
         >>> class Average(SequenceEncoder):
@@ -60,6 +68,7 @@ class SequenceEncoder(nn.Module):
 
     initial_size: int
     has_attention = False
+    is_residual = False
 
     def forward(self, events: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """Hidden states ``[B, L, H]`` after each of ``events``, ``[B, L, D]``, and the state ``[S, B, H]`` then."""
@@ -122,17 +131,23 @@ def _gru(sizes: EncoderSizes) -> RecurrentEncoder:
     return RecurrentEncoder(nn.GRU, sizes)
 
 
-@TRACKERS.register("transformer")
-class TransformerEncoder(SequenceEncoder):
-    """A causal Transformer as in SASRec (Kang and McAuley, ICDM 2018), with normalisation before each block.
+class AttentionEncoder(SequenceEncoder):
+    """The base of encoders whose state is the tokens they have read: one that stands before the history, one an event.
 
-    Its state is the tokens it has read: one that stands before the history, and one an event.
+    Events are projected to tokens by a layer that starts as the identity, and ``is_residual`` is true: blocks add to
+    the tokens. A subclass implements ``read``.
 
     Args:
-        sizes: widths, blocks, heads, dropout within blocks, and the events that are attended to.
+        sizes: widths, and the number of events that are attended to.
+
+    Raises:
+        SettingsError: the heads do not share the width equally.
 
     Example:
-        >>> encoder = TransformerEncoder(EncoderSizes(input_size=8, hidden_size=16, max_length=50))
+        >>> class Mean(AttentionEncoder):
+        ...     def read(self, tokens):
+        ...         return tokens.cumsum(dim=1) / torch.arange(1, tokens.shape[1] + 1)[:, None]
+        >>> encoder = Mean(EncoderSizes(input_size=8, hidden_size=16, max_length=50))
         >>> hidden, state = encoder(torch.randn(2, 5, 8), torch.zeros(encoder.initial_size, 2, 16))
         >>> hidden.shape, state.shape  # the state has grown by five events
         (torch.Size([2, 5, 16]), torch.Size([6, 2, 16]))
@@ -140,16 +155,47 @@ class TransformerEncoder(SequenceEncoder):
 
     initial_size = 1
     has_attention = True
+    is_residual = True
 
     def __init__(self, sizes: EncoderSizes) -> None:
         super().__init__()
-        hidden_size = sizes.hidden_size
+        if sizes.hidden_size % sizes.num_heads:
+            raise SettingsError(
+                f"num_heads={sizes.num_heads} does not divide hidden_size={sizes.hidden_size}: heads are equally wide"
+            )
         self.max_length = sizes.max_length
-        self.input = nn.Linear(sizes.input_size, hidden_size)
-        self.position = nn.Embedding(sizes.max_length + 1, hidden_size)
-        nn.init.normal_(self.position.weight, std=hidden_size**-0.5)
+        self.input = identity_linear(sizes.input_size, sizes.hidden_size)
+
+    def forward(self, events: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """Hidden states ``[B, L, H]`` after each of ``events``, ``[B, L, D]``, and the state ``[S, B, H]`` then."""
+        tokens = torch.cat([state.transpose(0, 1), self.input(events)], dim=1)
+        tokens = torch.cat([tokens[:, :1], latest(tokens[:, 1:], self.max_length)], dim=1)
+        return latest(self.read(tokens), events.shape[1]), tokens.transpose(0, 1)
+
+    def read(self, tokens: Tensor) -> Tensor:
+        """The hidden state at each of ``tokens``, from it and those before it, ``[B, 1 + L, H]`` both."""
+        raise NotImplementedError
+
+
+@TRACKERS.register("transformer")
+class TransformerEncoder(AttentionEncoder):
+    """A causal Transformer as in SASRec (Kang and McAuley, ICDM 2018), with normalisation before each block.
+
+    Args:
+        sizes: widths, blocks, heads, dropout within blocks, and the events that are attended to.
+
+    Example:
+        >>> encoder = TransformerEncoder(EncoderSizes(input_size=8, hidden_size=16, max_length=50))
+        >>> encoder(torch.randn(2, 5, 8), torch.zeros(encoder.initial_size, 2, 16))[0].shape
+        torch.Size([2, 5, 16])
+    """
+
+    def __init__(self, sizes: EncoderSizes) -> None:
+        super().__init__(sizes)
+        hidden_size = sizes.hidden_size
+        self.position = positions(sizes)
         block = nn.TransformerEncoderLayer(
-            *(hidden_size, sizes.num_heads, 4 * hidden_size, sizes.dropout_prob, "gelu"),
+            *(hidden_size, sizes.num_heads, 4 * hidden_size, sizes.block_dropout_prob, "gelu"),
             batch_first=True,
             norm_first=True,
         )
@@ -157,15 +203,17 @@ class TransformerEncoder(SequenceEncoder):
             block, sizes.num_layers, norm=nn.LayerNorm(hidden_size), enable_nested_tensor=False
         )
 
-    def forward(self, events: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """Hidden states ``[B, L, H]`` after each of ``events``, ``[B, L, D]``, and the state ``[S, B, H]`` then."""
-        tokens = torch.cat([state.transpose(0, 1), self.input(events)], dim=1)
-        tokens = torch.cat([tokens[:, :1], latest(tokens[:, 1:], self.max_length)], dim=1)
+    def read(self, tokens: Tensor) -> Tensor:
+        """The hidden state at each of ``tokens``, from it and those before it, ``[B, 1 + L, H]`` both."""
         length = tokens.shape[1]
-        positions = self.position.weight[:length]
         mask = nn.Transformer.generate_square_subsequent_mask(length, device=tokens.device, dtype=tokens.dtype)
-        hidden = self.blocks(tokens + positions, mask=mask, is_causal=True)
-        return latest(hidden, events.shape[1]), tokens.transpose(0, 1)
+        hidden: Tensor = self.blocks(tokens + self.position.weight[:length], mask=mask, is_causal=True)
+        return hidden
+
+
+TRACKERS.register_lazy("lru", "recbole_llm_interest.model.linear_recurrence:LinearRecurrentEncoder")
+TRACKERS.register_lazy("hstu", "recbole_llm_interest.model.hstu:HSTUEncoder")
+TRACKERS.register_lazy("ligr", "recbole_llm_interest.model.ligr:GatedTransformerEncoder")
 
 
 class AttentionReadout(nn.Module):
@@ -194,6 +242,26 @@ class AttentionReadout(nn.Module):
         is_past = torch.arange(total, device=hidden.device) <= now[:, None]
         query, key, value = (of[:, None] for of in (self.query(hidden), self.key(past), self.value(past)))  # one head
         return F.scaled_dot_product_attention(query, key, value, is_past)[:, 0]
+
+
+def identity_linear(input_size: int, output_size: int) -> nn.Linear:
+    """A linear map ``[..., D] -> [..., H]`` that starts as the identity, cut or padded with zeros."""
+    layer = nn.Linear(input_size, output_size)
+    nn.init.eye_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+def positions(sizes: EncoderSizes) -> nn.Embedding:
+    """What tells a token's place to attention, by its number from the oldest; small beside the tokens at first."""
+    embedding = nn.Embedding(sizes.max_length + 1, sizes.hidden_size)
+    nn.init.normal_(embedding.weight, std=POSITION_STD)
+    return embedding
+
+
+def in_heads(tokens: Tensor, num_heads: int) -> Tensor:
+    """Tokens ``[B, T, H]`` cut into heads, ``[B, num_heads, T, H / num_heads]``."""
+    return tokens.reshape(*tokens.shape[:2], num_heads, -1).transpose(1, 2)
 
 
 def latest(events: Tensor, count: int) -> Tensor:

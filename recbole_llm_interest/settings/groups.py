@@ -145,7 +145,10 @@ class ModelSettings:
     hidden_size: PositiveInt = _setting(128, "size of the tracker's hidden state")
     tracker: RegisteredName = _setting("lstm", "sequence encoder of the history")
     num_layers: PositiveInt = _setting(1, "layers of the tracker; layers after the first are residual")
-    num_heads: PositiveInt = _setting(2, "attention heads of the tracker `transformer`")
+    num_heads: PositiveInt = _setting(2, "attention heads of the trackers `transformer`, `hstu` and `ligr`")
+    block_dropout_prob: float = _setting(
+        0.2, "dropout rate within the layers of every tracker but `lstm` and `gru`", ge=0, lt=1
+    )
     attention_readout: bool = _setting(False, "whether the interest attends to all hidden states so far")
     last_item_skip: bool = _setting(False, "linear skip connection from the last item")
     repeat_bias: bool = _setting(True, "learned score bias of items in the history, by the number of events since then")

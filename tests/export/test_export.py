@@ -94,10 +94,13 @@ def traced(model, k=None):
         ({"time_features": TIMES}, None),
         ({"tracker": "gru", "num_layers": 2, "score": "dot"}, 4),
         ({"tracker": "transformer", "num_layers": 2, "time_features": ["gap"]}, None),
+        ({"tracker": "lru", "num_layers": 2}, None),
+        ({"tracker": "hstu"}, None),
+        ({"tracker": "ligr"}, None),
         ({"attention_readout": True, "last_item_skip": True, "fusion": "late"}, None),
         ({"use_item_id": False, **BARE}, None),
     ],
-    ids=["lstm", "gru", "transformer", "readout", "bare"],
+    ids=["lstm", "gru", "transformer", "lru", "hstu", "ligr", "readout", "bare"],
 )
 @torch.no_grad()
 def test_programs_equal_the_model(model, changes, k):
@@ -138,9 +141,11 @@ def test_comparison_finds_another_model(model):
     [
         {"time_features": TIMES},
         {"tracker": "transformer", **BARE},
+        {"tracker": "lru", **BARE},
+        {"tracker": "hstu", **BARE},
         {"tracker": "gru", "attention_readout": True, **BARE},
     ],
-    ids=["lstm", "transformer", "gru with readout"],
+    ids=["lstm", "transformer", "lru", "hstu", "gru with readout"],
 )
 def test_onnx_programs_equal_the_model(model, changes, here):
     """``write_programs`` raises where one differs; the limits of its own check are those of the test above."""

@@ -325,6 +325,9 @@ def test_there_must_be_something_to_fuse():
         {"encoder": "gru", "num_layers": 2, "last_item_skip": True},
         {"encoder": "transformer", "num_layers": 2},
         {"encoder": "transformer", "attention_readout": True, "last_item_skip": True},
+        {"encoder": "lru", "num_layers": 2},
+        {"encoder": "hstu", "num_layers": 2},
+        {"encoder": "ligr", "num_layers": 2},
     ],
     ids=lambda options: " ".join(map(str, options.values())),
 )

@@ -93,7 +93,10 @@ def test_an_objective_of_ones_own_is_a_part_of_the_loss(built, registered):
 
 @pytest.mark.parametrize(
     ("overrides", "known"),
-    [({"fusion": "gatd"}, "gated, attention, concat, late"), ({"tracker": "rnn"}, "lstm, gru, transformer")],
+    [
+        ({"fusion": "gatd"}, "gated, attention, concat, late"),
+        ({"tracker": "rnn"}, "lstm, gru, transformer, lru, hstu, ligr"),
+    ],
 )
 def test_an_unknown_name_is_an_error_that_lists_the_known_ones(built, overrides, known):
     with pytest.raises(SettingsError, match=known):

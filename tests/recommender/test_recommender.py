@@ -121,6 +121,9 @@ TIMES = ["gap", "hour", "weekday"]
         ({"time_features": ["gap"], "tracker": "gru", "num_layers": 2, "score": "dot"}, 5, 20),
         ({"attention_readout": True, "last_item_skip": True, "fusion": "late"}, 5, LENGTH),
         ({"tracker": "transformer", "num_layers": 2, "time_features": ["gap"]}, 5, LENGTH),
+        ({"tracker": "lru", "num_layers": 2}, 5, 20),
+        ({"tracker": "hstu"}, 5, LENGTH),
+        ({"tracker": "ligr"}, 5, LENGTH),
         ({"use_item_id": False, "repeat_bias": False, "content_neighbours": 0, "use_user_content": False}, 5, 20),
     ],
     ids=lambda value: " ".join(map(str, value)) if isinstance(value, dict) else None,
@@ -140,7 +143,7 @@ def test_updates_equal_a_full_pass(serve, changes, each, longest):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("changes", [{"tracker": "transformer"}, {"attention_readout": True}])
+@pytest.mark.parametrize("changes", [{"tracker": "transformer"}, {"tracker": "hstu"}, {"attention_readout": True}])
 def test_attention_reaches_back_as_far_as_in_training(serve, changes):
     recommender = serve(**changes)
     users, items, times = histories(recommender, 3, 3 * LENGTH, seed=0)

@@ -137,6 +137,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
 }
 SETTINGS: dict[str, dict[str, Any]] = {
     "heads of billions": {"tracker": "transformer", "num_heads": 10**12},
+    "uneven heads": {"tracker": "hstu", "num_heads": 3},
     "size of 2**63 - 1": {"embedding_size": 2**63 - 1},
     "no size": {"hidden_size": 0},
     "size below zero": {"hidden_size": -5},
