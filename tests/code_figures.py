@@ -39,7 +39,7 @@ LEVELS = [
     {"report", "erasure"},
     {"registration", "recommender", "export"},
     {"training", "peers"},
-    {"model", "data", "evaluation"},
+    {"model", "baselines", "data", "evaluation"},
     {"content", "patches"},
     {"settings", "io", "distributed"},
     {"errors"},

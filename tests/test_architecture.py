@@ -13,6 +13,7 @@ from conftest import REPOSITORY
 #: what a room does not import, although it lies on a level below or outside the package
 FORBIDDEN = {
     "model": {"content.encoders", "content.feature_store", "content.catalogue", "content.pipeline"},
+    "baselines": {"content.encoders", "content.feature_store", "content.catalogue", "content.pipeline"},
     "content": {"recbole"},
 }
 

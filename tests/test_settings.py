@@ -16,11 +16,13 @@ from recbole_llm_interest.errors import SettingsError
 from recbole_llm_interest.patches.security import parse_literal
 from recbole_llm_interest.settings import (
     ALL_SETTINGS,
+    BASELINE_SETTINGS,
     OBJECTIVE_WEIGHT,
     REGISTRIES,
     ContentSettings,
     ModelSettings,
     Registry,
+    baseline_keys,
     check_keys,
     read_settings,
     settings_keys,
@@ -31,6 +33,16 @@ from recbole_llm_interest.settings.rendering import settings_by_section
 YAML = yaml.safe_load((REPOSITORY / "properties" / "model" / "LLMInterest.yaml").read_text())
 #: RecBole's own keys for which this model has another default
 RECBOLE_OWN = {"learning_rate", "loss_type", "train_neg_sample_args"}
+#: of each baseline, what its file says
+BASELINE_YAML = {
+    name: yaml.safe_load((REPOSITORY / "properties" / "model" / f"{name}.yaml").read_text())
+    for name in BASELINE_SETTINGS
+}
+#: every setting and its default, in the order of the documentation
+EVERY = {
+    **YAML,
+    **{key: value for values in BASELINE_YAML.values() for key, value in values.items() if key not in YAML},
+}
 MARKDOWN = (REPOSITORY / "docs" / "settings.md").read_text()
 
 
@@ -43,6 +55,14 @@ def test_yaml_and_code_have_the_same_defaults(settings):
     assert settings(**{field.name: YAML[field.name] for field in dataclasses.fields(settings)}) == settings()
 
 
+@pytest.mark.parametrize("model", BASELINE_SETTINGS)
+def test_yaml_and_code_have_the_same_settings_of_baselines(model):
+    own = {"MAX_ITEM_LIST_LENGTH", "loss_type", "train_neg_sample_args"}
+    assert BASELINE_YAML[model].keys() == {*baseline_keys(model), *own}
+    for settings in BASELINE_SETTINGS[model]:
+        assert read_settings(settings, BASELINE_YAML[model]) == settings()
+
+
 @pytest.mark.parametrize("path", generated_files(), ids=lambda path: path.name)
 def test_generated_files_are_up_to_date(path):
     assert path.read_text() == generated_files()[path], "run: make settings"
@@ -50,11 +70,11 @@ def test_generated_files_are_up_to_date(path):
 
 def test_docs_list_every_setting_with_its_default():
     rows = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", MARKDOWN, re.MULTILINE))
-    assert list(rows) == list(YAML)
-    for settings in (group() for group in ALL_SETTINGS):
+    assert rows.keys() == EVERY.keys()
+    for settings in (group() for group in (*ALL_SETTINGS, *sum(BASELINE_SETTINGS.values(), ()))):
         for field in dataclasses.fields(settings):
             default, meaning = rows[field.name].rsplit(" | ", 2)[1:]
-            assert yaml.safe_load(default.strip("`").replace("~", "null") or "''") == YAML[field.name]
+            assert yaml.safe_load(default.strip("`").replace("~", "null") or "''") == EVERY[field.name]
             assert meaning == field.default.description
 
 
@@ -81,7 +101,9 @@ def test_enumerations_name_their_values(name):
 def test_help_lists_every_setting(capsys):
     assert main([]) == 0
     listed = capsys.readouterr().out
-    assert re.findall(r"^  --(\w+)=", listed, re.MULTILINE) == list(YAML)
+    assert re.findall(r"^  --(\w+)=", listed, re.MULTILINE) == [
+        setting.name for group in settings_by_section().values() for setting in group
+    ]
     assert max(map(len, listed.splitlines())) <= 80
     assert listed.strip() in common.settings_parser("compare", "compares").format_help()
 

@@ -15,7 +15,7 @@ from recbole_llm_interest.content.encoders.weights import cached_model
 from recbole_llm_interest.content.encoding_job import installed_version
 from recbole_llm_interest.content.media.images import FORMATS
 from recbole_llm_interest.errors import EncoderError
-from recbole_llm_interest.settings import MODALITIES, ContentSettings
+from recbole_llm_interest.settings import MODALITIES, MODELS, ContentSettings
 from recbole_llm_interest.training.environment_info import cpu_cores
 
 _AUDIO_FORMATS = ("WAV", "FLAC", "OGG", "MP3", "AIFF")
@@ -69,6 +69,7 @@ def _check_versions() -> Iterable[Check]:
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     cpu = f"no GPU; {cpu_cores()} CPU cores, {torch.get_num_threads()} threads"
     yield Check("device", ", ".join(gpus) or cpu)
+    yield Check("models", f"RecBole's, {', '.join(MODELS)}")
 
 
 def _check_torchvision() -> Iterable[Check]:

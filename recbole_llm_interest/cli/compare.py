@@ -24,6 +24,7 @@ from recbole_llm_interest.io.config_files import named_models, read_config_files
 from recbole_llm_interest.io.escaping import one_line
 from recbole_llm_interest.io.files import exclusive_lock
 from recbole_llm_interest.io.manifest import record_made_from, source_of
+from recbole_llm_interest.settings import MODELS
 from recbole_llm_interest.training.comparison import run
 
 _logger = logging.getLogger(__name__)
@@ -81,7 +82,11 @@ def _parser() -> argparse.ArgumentParser:
     parser = settings_parser(
         "run_recbole.py", "Train and compare RecBole models. Any setting of RecBole or the plug-in: --key=value."
     )
-    parser.add_argument("--model", "-m", help="name of a model or a row, or several separated by commas [LLMInterest]")
+    parser.add_argument(
+        "--model",
+        "-m",
+        help=f"names of models or rows, separated by commas: RecBole's, {', '.join(MODELS)} [{MODELS[0]}]",
+    )
     parser.add_argument("--rows", help="YAML file of rows: names, and below each its model, settings and note")
     parser.add_argument("--seeds", type=int, default=1, help="number of seeds, counted up from the setting seed [1]")
     parser.add_argument("--nproc", type=int, default=1, help="number of processes or GPUs that train a model [1]")

@@ -10,8 +10,8 @@ import recbole_llm_interest  # noqa: F401  (fills the registries, whose names ar
 from recbole_llm_interest.cli.common import bare_parser, exit_code, show
 from recbole_llm_interest.errors import SettingsError
 from recbole_llm_interest.io.files import write_text
-from recbole_llm_interest.settings import PROPERTIES
-from recbole_llm_interest.settings.rendering import settings_help, settings_markdown, settings_yaml
+from recbole_llm_interest.settings import BASELINE_SETTINGS, PROPERTIES
+from recbole_llm_interest.settings.rendering import baseline_yaml, settings_help, settings_markdown, settings_yaml
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -46,7 +46,9 @@ def generated_files() -> Mapping[Path, str]:
     docs = PROPERTIES.parent / "docs"
     if not docs.is_dir():
         raise SettingsError(f"there is no folder {docs}: --write needs a checkout of the source")
-    return {PROPERTIES / "model" / "LLMInterest.yaml": settings_yaml(), docs / "settings.md": settings_markdown()}
+    models = PROPERTIES / "model"
+    baselines = {models / f"{name}.yaml": baseline_yaml(name) for name in BASELINE_SETTINGS}
+    return {models / "LLMInterest.yaml": settings_yaml(), **baselines, docs / "settings.md": settings_markdown()}
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from recbole_llm_interest.content.event_times import time_feature
 from recbole_llm_interest.data.benchmark_splits import EventTable, split_tables
 from recbole_llm_interest.data.event_counts import count_training_events
 from recbole_llm_interest.data.interaction_files import check_interaction_file
+from recbole_llm_interest.data.training_events import TrainingEvents
 from recbole_llm_interest.errors import DataError, SettingsError
 
 _logger = logging.getLogger(__name__)
@@ -79,6 +80,13 @@ class HistoryDataset(SequentialDataset):
             targets = torch.from_numpy(train.is_first).logical_not().nonzero().squeeze(1)
             return torch.from_numpy(train.users)[targets], targets
         return self.inter_feat[self.uid_field], self.inter_feat[self.HISTORY_END]
+
+    def training_events(self) -> TrainingEvents:
+        """Return the events of this split, or of the training data that is split already."""
+        if self._tables is not None:
+            return TrainingEvents.of_table(self._tables[0])
+        users, start, end = (self.inter_feat[name] for name in (self.uid_field, self.HISTORY_START, self.HISTORY_END))
+        return TrainingEvents.of_rows(users, start, end, self._event_items, self.event_times)
 
     def _normalize(self) -> None:
         """Compute features of timestamps before RecBole scales them to [0, 1] and casts them to float32."""

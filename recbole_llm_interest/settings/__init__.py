@@ -1,12 +1,19 @@
 """The plug-in's settings, and the registries of implementations that they choose from.
 
 Settings are flat keys of RecBole's configuration: YAML files, ``config_dict`` and the command line set them.
-``groups`` declares all of them. ``properties/model/LLMInterest.yaml``, ``docs/settings.md`` and the list in ``--help``
-are generated from it by ``rendering``: ``make settings`` writes the files, and a test compares them.
+``groups`` declares all of them, and ``baselines`` those of the baselines. The files of ``properties/model``,
+``docs/settings.md`` and the list in ``--help`` are generated from them by ``rendering``: ``make settings`` writes the
+files, and a test compares them.
 """
 
 from pathlib import Path
 
+from recbole_llm_interest.settings.baselines import (
+    BASELINE_SETTINGS,
+    RecentPopSettings,
+    TransitionTextSettings,
+    VSKNNSettings,
+)
 from recbole_llm_interest.settings.groups import (
     ALL_SETTINGS,
     MODALITIES,
@@ -16,16 +23,22 @@ from recbole_llm_interest.settings.groups import (
     Modality,
     ModelSettings,
 )
-from recbole_llm_interest.settings.reading import check_keys, read_settings, settings_keys, ssl_weights
+from recbole_llm_interest.settings.peers import PEERS
+from recbole_llm_interest.settings.reading import baseline_keys, check_keys, read_settings, settings_keys, ssl_weights
 from recbole_llm_interest.settings.registry import OBJECTIVE_WEIGHT, REGISTRIES, Registry
 
 _PACKAGE = Path(__file__).parent.parent
 #: RecBole's folder of settings files for this package: inside the package in a wheel, beside it in a checkout
 PROPERTIES = next(path for path in (_PACKAGE / "properties", _PACKAGE.parent / "properties") if path.is_dir())
 
+#: names of the models that this package adds to RecBole's
+MODELS = ("LLMInterest", *BASELINE_SETTINGS, *PEERS)
+
 __all__ = [
     "ALL_SETTINGS",
+    "BASELINE_SETTINGS",
     "MODALITIES",
+    "MODELS",
     "OBJECTIVE_WEIGHT",
     "PROPERTIES",
     "REGISTRIES",
@@ -34,7 +47,11 @@ __all__ = [
     "EvaluationSettings",
     "Modality",
     "ModelSettings",
+    "RecentPopSettings",
     "Registry",
+    "TransitionTextSettings",
+    "VSKNNSettings",
+    "baseline_keys",
     "check_keys",
     "read_settings",
     "settings_keys",

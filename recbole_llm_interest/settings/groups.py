@@ -6,7 +6,6 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     AfterValidator,
-    Field,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
@@ -15,6 +14,7 @@ from pydantic import (
 )
 from pydantic.dataclasses import dataclass
 
+from recbole_llm_interest.settings.declaration import setting as _setting
 from recbole_llm_interest.settings.registry import REGISTRIES, known_names
 
 #: kinds of content, in the order of tables and reports
@@ -31,19 +31,6 @@ def _check_registered(value: str, info: ValidationInfo) -> str:
 
 #: type of a setting whose values are the names in ``REGISTRIES[setting]``
 RegisteredName = Annotated[str, AfterValidator(_check_registered)]
-
-
-def _setting(default: Any, meaning: str, *, section: str | None = None, **bounds: Any) -> Any:
-    """Declare a setting.
-
-    Args:
-        default: its value if the user gives none; None is ``~`` in YAML.
-        meaning: one line, for the YAML file, the documentation and ``--help``.
-        section: heading above this setting and the ones that follow; None continues the section.
-        bounds: ``gt``, ``ge``, ``lt`` and ``le`` of a number.
-    """
-    extra: dict[str, Any] | None = {"section": section} if section else None
-    return Field(default, description=meaning, json_schema_extra=extra, **bounds)
 
 
 @dataclass(frozen=True)

@@ -8,22 +8,20 @@ import functools
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import NonNegativeFloat, TypeAdapter, ValidationError
 
 from recbole_llm_interest.errors import SettingsError
-from recbole_llm_interest.settings.groups import (
-    ALL_SETTINGS,
-    ContentSettings,
-    DataSettings,
-    EvaluationSettings,
-    ModelSettings,
-)
+from recbole_llm_interest.settings.baselines import BASELINE_SETTINGS
+from recbole_llm_interest.settings.groups import ALL_SETTINGS, ModelSettings
 from recbole_llm_interest.settings.peers import PEER_SETTING
 from recbole_llm_interest.settings.registry import OBJECTIVE_WEIGHT, REGISTRIES
 
-_Settings = TypeVar("_Settings", DataSettings, ContentSettings, ModelSettings, EvaluationSettings)
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+_Settings = TypeVar("_Settings", bound="DataclassInstance")
 
 #: characters of a value, and of what is wrong with it, that a message shows
 _SHOWN_CHARACTERS = 500
@@ -34,6 +32,13 @@ def settings_keys() -> list[str]:
     declared = [field.name for group in ALL_SETTINGS for field in dataclasses.fields(group)]
     weights = [OBJECTIVE_WEIGHT.format(name=name) for name in REGISTRIES.get(OBJECTIVE_WEIGHT, ())]
     return list(dict.fromkeys([*declared, *weights]))
+
+
+def baseline_keys(model: str | None = None) -> list[str]:
+    """Return the keys of a baseline's own settings: none of another model, and those of all baselines for None."""
+    models = BASELINE_SETTINGS if model is None else [model]
+    groups = [group for name in models for group in BASELINE_SETTINGS.get(name, ())]
+    return [field.name for group in groups for field in dataclasses.fields(group)]
 
 
 def read_settings(settings: type[_Settings], config: Mapping[str, Any] | Any) -> _Settings:
@@ -112,7 +117,7 @@ def check_keys(keys: Iterable[str]) -> None:
     Raises:
         SettingsError: a key is unknown. The message suggests the nearest known key.
     """
-    known = {*settings_keys(), *recbole_keys()}
+    known = {*settings_keys(), *baseline_keys(), *recbole_keys()}
     for key in keys:
         if key not in known and not key.startswith(PEER_SETTING):
             nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.6)

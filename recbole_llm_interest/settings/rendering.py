@@ -7,12 +7,13 @@ package has to be imported before.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import TypeAdapter
 
+from recbole_llm_interest.settings.baselines import BASELINE_SETTINGS, BaselineRecBoleSettings
 from recbole_llm_interest.settings.groups import ALL_SETTINGS, RecBoleSettings
 from recbole_llm_interest.settings.registry import REGISTRIES
 
@@ -28,7 +29,7 @@ _TYPES = {
 #: column of the comments in the YAML file
 _COMMENT_COLUMN = 36
 _HELP_WIDTH = 80
-_YAML_HEADER = "# Generated from recbole_llm_interest/settings/groups.py by `make settings`: do not edit.\n"
+_YAML_HEADER = "# Generated from recbole_llm_interest/settings/{module}.py by `make settings`: do not edit.\n"
 _MARKDOWN_HEADER = """\
 <!-- Generated from recbole_llm_interest/settings/groups.py by `make settings`: do not edit. -->
 
@@ -71,11 +72,20 @@ class SettingDescription:
     meaning: str
 
 
-def settings_by_section() -> dict[str, list[SettingDescription]]:
-    """Return every setting by its section's heading, RecBole's own last."""
+#: the groups of LLMInterest's settings, and those of every model's
+_OWN = (*ALL_SETTINGS, RecBoleSettings)
+_EVERY = (*_OWN, *(group for groups in BASELINE_SETTINGS.values() for group in groups), BaselineRecBoleSettings)
+
+
+def settings_by_section(groups: Sequence[type[Any]] = _EVERY) -> dict[str, list[SettingDescription]]:
+    """Return settings by their section's heading, RecBole's own last.
+
+    Args:
+        groups: that declare them.
+    """
     sections: dict[str, list[SettingDescription]] = {}
     section = ""
-    for group in (*ALL_SETTINGS, RecBoleSettings):
+    for group in groups:
         for name, schema in TypeAdapter(group).json_schema()["properties"].items():
             section = schema.get("section", section)
             sections.setdefault(section, []).append(_describe(name, schema))
@@ -84,7 +94,16 @@ def settings_by_section() -> dict[str, list[SettingDescription]]:
 
 def settings_yaml() -> str:
     """Return the text of ``properties/model/LLMInterest.yaml``."""
-    return "\n".join([_YAML_HEADER, *(_yaml_section(*section) for section in settings_by_section().items())])
+    return _yaml(_OWN, "groups")
+
+
+def baseline_yaml(model: str) -> str:
+    """Return the text of a baseline's file in ``properties/model``.
+
+    Args:
+        model: its name.
+    """
+    return _yaml((*BASELINE_SETTINGS[model], BaselineRecBoleSettings), "baselines")
 
 
 def settings_markdown() -> str:
@@ -95,6 +114,11 @@ def settings_markdown() -> str:
 def settings_help() -> str:
     """Return the list of settings for ``--help``."""
     return "\n".join([_HELP_HEADER, *(_help_section(*section) for section in settings_by_section().items())])
+
+
+def _yaml(groups: Sequence[type[Any]], module: str) -> str:
+    sections = settings_by_section(groups).items()
+    return "\n".join([_YAML_HEADER.format(module=module), *(_yaml_section(*section) for section in sections)])
 
 
 def _yaml_section(section: str, settings: list[SettingDescription]) -> str:

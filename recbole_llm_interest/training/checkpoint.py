@@ -15,7 +15,7 @@ from recbole_llm_interest.io.checkpoints.reading import load_checkpoint
 from recbole_llm_interest.io.checkpoints.schema import Checkpoint
 from recbole_llm_interest.io.files import remove_abandoned, try_lock
 from recbole_llm_interest.patches.checkpoints import CHECKPOINT_SUFFIX
-from recbole_llm_interest.settings import settings_keys
+from recbole_llm_interest.settings import baseline_keys, settings_keys
 from recbole_llm_interest.training.run_metadata import RESULT_NEUTRAL_SETTINGS
 
 RESUME_SUFFIX = ".resume.safetensors"
@@ -82,7 +82,7 @@ def check_checkpoint_settings(path: Path, config: Config) -> None:
         CheckpointError: it was not, or it cannot be read.
     """
     saved = load_matching_checkpoint(path, config)["config"]["settings"]
-    keys = ["MAX_ITEM_LIST_LENGTH", *settings_keys()]
+    keys = ["MAX_ITEM_LIST_LENGTH", *settings_keys(), *baseline_keys(config["model"])]
     if "content_control" in saved and saved["content_control"] != "none":
         keys.append("seed")  # the seed decides which content each item gets
     for key in keys:

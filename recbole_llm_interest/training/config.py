@@ -19,8 +19,7 @@ from recbole_llm_interest.io.config_files import named_dataset, named_models, re
 from recbole_llm_interest.io.files import is_write_error, storage_error
 from recbole_llm_interest.io.opening import is_folder, name_fault
 from recbole_llm_interest.model.llm_interest import LLMInterest
-from recbole_llm_interest.settings import ALL_SETTINGS, PROPERTIES, check_keys, read_settings
-from recbole_llm_interest.settings.peers import PEERS
+from recbole_llm_interest.settings import ALL_SETTINGS, BASELINE_SETTINGS, MODELS, PROPERTIES, check_keys, read_settings
 
 #: exceptions that RecBole raises for settings and data that it cannot use
 RECBOLE_ERRORS = (
@@ -102,7 +101,7 @@ def configure(
     with as_user_error("the settings"):  # RecBole's own may have values of any type
         check_interaction_file(config)
         _check_valid_metric(config)
-    for settings in ALL_SETTINGS:
+    for settings in (*ALL_SETTINGS, *BASELINE_SETTINGS.get(config["model"], ())):
         read_settings(settings, config)
     return config
 
@@ -187,7 +186,7 @@ def _check_keys(keys: Sequence[str]) -> None:
 
 
 def _check_model(model: str) -> None:
-    known = {LLMInterest.__name__, *PEERS}
+    known = set(MODELS)
     for path in (Path(recbole.__file__).parent / "model").glob("*_recommender/*.py"):
         classes = re.findall(r"^class (\w+)\(", path.read_text("utf-8"), re.MULTILINE)
         known.update(name for name in classes if name.lower() == path.stem)  # how RecBole finds a model's file

@@ -15,7 +15,7 @@ from recbole.config import Config
 from recbole_llm_interest.io.atomic_files import ATOMIC_FILE
 from recbole_llm_interest.io.opening import open_regular
 from recbole_llm_interest.model.llm_interest import LLMInterest
-from recbole_llm_interest.settings import settings_keys
+from recbole_llm_interest.settings import baseline_keys, settings_keys
 
 #: settings that are not recorded: locations, output and devices; ``seed`` is recorded in a field of its own
 _UNRECORDED_SETTINGS = {
@@ -40,10 +40,9 @@ def explicit_settings(config: Config) -> dict[str, Any]:
 
 
 def effective_settings(config: Config) -> dict[str, Any]:
-    """Return all the plug-in's settings of an ``LLMInterest`` run, defaults included; none for other models."""
-    if config["model"] != LLMInterest.__name__:
-        return {}
-    keys = [key for key in ("learning_rate", *settings_keys()) if key not in _UNRECORDED_SETTINGS]
+    """Return all settings of one of the plug-in's models, defaults included; none for other models."""
+    own = ["learning_rate", *settings_keys()] if config["model"] == LLMInterest.__name__ else []
+    keys = [key for key in (*own, *baseline_keys(config["model"])) if key not in _UNRECORDED_SETTINGS]
     return json_values({key: config[key] for key in keys})
 
 

@@ -1,0 +1,1 @@
+"""Baselines that count instead of learning, as sequential models of RecBole."""
