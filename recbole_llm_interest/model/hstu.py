@@ -6,7 +6,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recbole_llm_interest.model.sequence_encoders import AttentionEncoder, EncoderSizes, in_heads
+from recbole_llm_interest.model.sequence_encoders import (
+    SMALL_STD,
+    AttentionEncoder,
+    EncoderSizes,
+    in_heads,
+    start_small,
+)
 
 
 class HSTUEncoder(AttentionEncoder):
@@ -23,7 +29,7 @@ class HSTUEncoder(AttentionEncoder):
 
     def __init__(self, sizes: EncoderSizes) -> None:
         super().__init__(sizes)
-        self.units = nn.ModuleList(TransductionUnit(sizes) for _ in range(sizes.num_layers))
+        self.units = nn.ModuleList(TransductionUnit(sizes) for _ in range(sizes.num_layers)).apply(start_small)
         self.norm = nn.LayerNorm(sizes.hidden_size)
 
     def read(self, tokens: Tensor) -> Tensor:
@@ -52,7 +58,7 @@ class TransductionUnit(nn.Module):
         self.num_heads = sizes.num_heads
         self.norm, self.attended_norm = nn.LayerNorm(hidden_size), nn.LayerNorm(hidden_size)
         self.input = nn.Linear(hidden_size, 4 * hidden_size)
-        self.bias = nn.Parameter(torch.empty(sizes.max_length + 1).normal_(std=0.02))  # by the events in between
+        self.bias = nn.Parameter(torch.empty(sizes.max_length + 1).normal_(std=SMALL_STD))  # by the events in between
         self.dropout = nn.Dropout(sizes.block_dropout_prob)
         self.output = nn.Linear(hidden_size, hidden_size)
 

@@ -6,7 +6,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recbole_llm_interest.model.sequence_encoders import AttentionEncoder, EncoderSizes, in_heads, positions
+from recbole_llm_interest.model.sequence_encoders import (
+    AttentionEncoder,
+    EncoderSizes,
+    in_heads,
+    positions,
+    start_small,
+)
 
 
 class GatedTransformerEncoder(AttentionEncoder):
@@ -24,7 +30,7 @@ class GatedTransformerEncoder(AttentionEncoder):
     def __init__(self, sizes: EncoderSizes) -> None:
         super().__init__(sizes)
         self.position = positions(sizes)
-        self.blocks = nn.ModuleList(GatedBlock(sizes) for _ in range(sizes.num_layers))
+        self.blocks = nn.ModuleList(GatedBlock(sizes) for _ in range(sizes.num_layers)).apply(start_small)
 
     def read(self, tokens: Tensor) -> Tensor:
         """The hidden state at each of ``tokens``, from it and those before it, ``[B, 1 + L, H]`` both."""

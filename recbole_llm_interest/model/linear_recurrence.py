@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recbole_llm_interest.model.sequence_encoders import EncoderSizes, SequenceEncoder, identity_linear
+from recbole_llm_interest.model.sequence_encoders import EncoderSizes, SequenceEncoder, identity_linear, start_small
 
 #: bounds of what a channel keeps of itself from one event to the next, at the start
 _KEEPS = (0.8, 0.99)
@@ -33,30 +33,46 @@ class LinearRecurrentEncoder(SequenceEncoder):
 
     def __init__(self, sizes: EncoderSizes) -> None:
         super().__init__()
-        hidden_size, dropout = sizes.hidden_size, nn.Dropout(sizes.block_dropout_prob)
-        self.input = identity_linear(sizes.input_size, hidden_size)
-        self.norm = nn.LayerNorm(hidden_size)
-        self.recurrences = nn.ModuleList(LinearRecurrence(hidden_size) for _ in range(sizes.num_layers))
-        self.feed_forwards = nn.ModuleList(
-            nn.Sequential(
-                nn.Linear(hidden_size, 4 * hidden_size), nn.GELU(), dropout, nn.Linear(4 * hidden_size, hidden_size)
-            )
-            for _ in range(sizes.num_layers)
-        )
-        self.norms = nn.ModuleList(nn.LayerNorm(hidden_size) for _ in range(2 * sizes.num_layers))
-        self.dropout = dropout
+        self.input = identity_linear(sizes.input_size, sizes.hidden_size)
+        self.norm = nn.LayerNorm(sizes.hidden_size)
+        self.blocks = nn.ModuleList(LinearRecurrentBlock(sizes) for _ in range(sizes.num_layers)).apply(start_small)
         self.initial_size = 2 * sizes.num_layers
 
     def forward(self, events: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """Hidden states ``[B, L, H]`` after each of ``events``, ``[B, L, D]``, and the state ``[S, B, H]`` then."""
         hidden = self.norm(self.input(events))
         states = []
-        for layer, before in enumerate(torch.split(state, 2)):
-            read, after = self.recurrences[layer](hidden, before)
+        for block, before in zip(self.blocks, torch.split(state, 2), strict=True):
+            hidden, after = block(hidden, before)
             states.append(after)
-            hidden = self.norms[2 * layer](hidden + self.dropout(read))
-            hidden = self.norms[2 * layer + 1](hidden + self.dropout(self.feed_forwards[layer](hidden)))
         return hidden, torch.cat(states)
+
+
+class LinearRecurrentBlock(nn.Module):
+    """A linear recurrence and a feed-forward layer, each added to its input and normalised.
+
+    Args:
+        sizes: width and dropout.
+
+    Example:
+        >>> block = LinearRecurrentBlock(EncoderSizes(input_size=16, hidden_size=16))
+        >>> block(torch.randn(2, 5, 16), torch.zeros(2, 2, 16))[0].shape
+        torch.Size([2, 5, 16])
+    """
+
+    def __init__(self, sizes: EncoderSizes) -> None:
+        super().__init__()
+        width, inner = sizes.hidden_size, 4 * sizes.hidden_size
+        self.dropout = nn.Dropout(sizes.block_dropout_prob)
+        self.recurrence = LinearRecurrence(width)
+        self.feed_forward = nn.Sequential(nn.Linear(width, inner), nn.GELU(), self.dropout, nn.Linear(inner, width))
+        self.recurrence_norm, self.feed_forward_norm = nn.LayerNorm(width), nn.LayerNorm(width)
+
+    def forward(self, events: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """What follows from ``events``, ``[B, L, H]`` both, and the state, ``[2, B, H]``, before and after."""
+        read, after = self.recurrence(events, state)
+        hidden = self.recurrence_norm(events + self.dropout(read))
+        return self.feed_forward_norm(hidden + self.dropout(self.feed_forward(hidden))), after
 
 
 class LinearRecurrence(nn.Module):

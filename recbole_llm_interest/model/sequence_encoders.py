@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from recbole_llm_interest.errors import SettingsError
 from recbole_llm_interest.settings import Registry
 
-#: standard deviation of position embeddings at the start, as in BERT; an item's elements have one of D ** -0.5
-POSITION_STD = 0.02
+#: standard deviation of weights and positions at the start, as in BERT and SASRec; an item's elements have D ** -0.5
+SMALL_STD = 0.02
 
 
 @dataclass(frozen=True)
@@ -201,7 +201,7 @@ class TransformerEncoder(AttentionEncoder):
         )
         self.blocks = nn.TransformerEncoder(
             block, sizes.num_layers, norm=nn.LayerNorm(hidden_size), enable_nested_tensor=False
-        )
+        ).apply(start_small)
 
     def read(self, tokens: Tensor) -> Tensor:
         """The hidden state at each of ``tokens``, from it and those before it, ``[B, 1 + L, H]`` both."""
@@ -252,10 +252,23 @@ def identity_linear(input_size: int, output_size: int) -> nn.Linear:
     return layer
 
 
+def start_small(layer: nn.Module) -> None:
+    """Draw small weights, and set biases to zero, of a linear or an attention layer, ``[...]``; leave others alone.
+
+    Blocks then add little to the tokens at first. With torch's own weights, they add several times as much.
+    """
+    if isinstance(layer, nn.Linear):
+        nn.init.normal_(layer.weight, std=SMALL_STD)
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
+    elif isinstance(layer, nn.MultiheadAttention):
+        nn.init.normal_(layer.in_proj_weight, std=SMALL_STD)
+
+
 def positions(sizes: EncoderSizes) -> nn.Embedding:
     """What tells a token's place to attention, by its number from the oldest; small beside the tokens at first."""
     embedding = nn.Embedding(sizes.max_length + 1, sizes.hidden_size)
-    nn.init.normal_(embedding.weight, std=POSITION_STD)
+    nn.init.normal_(embedding.weight, std=SMALL_STD)
     return embedding
 
 

@@ -75,7 +75,8 @@ def test_training_step_gives_the_same_numbers(built, name, monkeypatch):
 
     for module in (sequence_encoders, interest_tracker):
         monkeypatch.setattr(module, "identity_linear", nn.Linear)
-    monkeypatch.setattr(sequence_encoders, "POSITION_STD", 16**-0.5)
+    monkeypatch.setattr(sequence_encoders, "SMALL_STD", 16**-0.5)
+    monkeypatch.setattr(sequence_encoders, "start_small", lambda layer: None)
 
     expected = STEPS[name]
     _, model, _, train, _, test = built(**BASE, block_dropout_prob=0.3, **expected["settings"])

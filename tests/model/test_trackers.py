@@ -39,9 +39,8 @@ def test_interest_starts_near_the_last_item(encoder, hidden_size):
     made = tracker(encoder, input_size=64, hidden_size=hidden_size, num_layers=1, user_size=None)
     items = F.normalize(torch.randn(50, 6, 64), dim=-1)
     with torch.no_grad():
-        interest = F.normalize(made(items, made.neutral_state(50)), dim=-1)
-    nearest = torch.einsum("bld,bmd->blm", interest, items).argmax(dim=-1)
-    assert (nearest == torch.arange(6)).float().mean() > 0.9
+        interest = made(items, made.neutral_state(50))
+    assert F.cosine_similarity(interest, items, dim=-1).mean() > 0.85
 
 
 @pytest.mark.parametrize("length", [1, 2, 3, 8, 9])
