@@ -16,6 +16,7 @@ import recbole.data.dataset
 import recbole.data.utils
 import recbole.trainer
 from recbole.config import Config
+from recbole.data.dataloader import FullSortEvalDataLoader
 from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.trainer import Trainer
 
@@ -27,8 +28,11 @@ from recbole_llm_interest.baselines.transition_text import TransitionText
 from recbole_llm_interest.baselines.vsknn import VSKNN
 from recbole_llm_interest.data.dataloader import HistoryDataLoader
 from recbole_llm_interest.data.dataset import LLMInterestDataset
+from recbole_llm_interest.data.evaluation_loader import SEEN_ITEMS, evaluation_loader
 from recbole_llm_interest.data.event_counts import count_training_events
+from recbole_llm_interest.data.event_histories import keep_event_histories
 from recbole_llm_interest.data.history_dataset import HistoryDataset
+from recbole_llm_interest.data.splits import split_all_models_alike
 from recbole_llm_interest.data.text_dataset import TextDataset
 from recbole_llm_interest.evaluation.batching import limit_evaluation_batches
 from recbole_llm_interest.evaluation.collector import collect_ranks
@@ -83,10 +87,12 @@ def register() -> None:
         return
     for name, registered in REGISTERED.items():
         _register_model(name, registered)
-    _use_history_dataloader()
+    keep_event_histories()
+    split_all_models_alike()
+    _use_dataloaders()
     _read_settings_files()
     limit_evaluation_batches()
-    collect_ranks(count_training_events)
+    collect_ranks(count_training_events, SEEN_ITEMS)
     register_metrics()
     sys.meta_path.append(_MovedModuleFinder())
 
@@ -106,14 +112,15 @@ def _module_name(model: str) -> str:
     return f"recbole.model.sequential_recommender.{model.lower()}"
 
 
-def _use_history_dataloader() -> None:
-    """Make RecBole train ``LLMInterest`` with ``HistoryDataLoader``."""
+def _use_dataloaders() -> None:
+    """Make RecBole train ``LLMInterest`` by ``HistoryDataLoader``, and evaluate all models by ``evaluation_loader``."""
     original = recbole.data.utils.get_dataloader
 
-    def get_dataloader(config: Config, phase: str) -> type:
+    def get_dataloader(config: Config, phase: str) -> Any:
         if phase == "train" and config["model"] == LLMInterest.__name__:
             return HistoryDataLoader
-        return original(config, phase)
+        loader = original(config, phase)
+        return evaluation_loader if loader is FullSortEvalDataLoader else loader
 
     recbole.data.utils.get_dataloader = get_dataloader
 

@@ -50,7 +50,7 @@ class TimedModel(CountingModel[TimedEvents]):
         super().__init__(config, dataset)
         self.day = _day(dataset.event_times, config["model"], config["dataset"])
         self.event_times: Tensor = dataset.event_times
-        self._own_event = dataset.HISTORY_END
+        self._own_event = dataset.end_field
 
     def count(self, events: Events) -> TimedEvents:
         """Sort the training events of all users by time."""

@@ -18,6 +18,7 @@ from torch import Tensor
 from recbole_llm_interest.content.event_times import time_feature
 from recbole_llm_interest.data.benchmark_splits import EventTable, split_tables
 from recbole_llm_interest.data.event_counts import count_training_events
+from recbole_llm_interest.data.event_histories import HISTORY_END, HISTORY_START, first_events, own_events
 from recbole_llm_interest.data.interaction_files import check_interaction_file
 from recbole_llm_interest.data.training_events import TrainingEvents
 from recbole_llm_interest.errors import DataError, SettingsError
@@ -25,8 +26,6 @@ from recbole_llm_interest.errors import DataError, SettingsError
 _logger = logging.getLogger(__name__)
 #: RecBole's modes of leave-one-out
 _LEAVE_ONE_MODES = ("valid_and_test", "valid_only", "test_only")
-#: the column of times in double precision, as integers of the same bits: RecBole keeps integers as they are
-_EXACT_TIME = "exact_time"
 
 
 class HistoryDataset(SequentialDataset):
@@ -44,8 +43,10 @@ class HistoryDataset(SequentialDataset):
     Attributes:
         item_list_field: the field of histories.
         next_item_list_field: the field of the item that follows each position, in training.
-        event_times: the time of each event of the table in double precision, as in the file, ``[E]``; None without
-            times. That of a row's own event is at ``HISTORY_END``.
+        end_field: the field of the event after the last one of a row's history.
+        event_users: the user of each event of the table, ``[E]``.
+        event_items: its item, ``[E]``. That of a row's own event is at ``HISTORY_END``.
+        event_times: its time in double precision, as in the file, ``[E]``; None without times.
 
     Raises:
         DataError: the interactions cannot be read, or they have no timestamps.
@@ -53,8 +54,9 @@ class HistoryDataset(SequentialDataset):
     """
 
     inter_feat: Any  # RecBole turns it from a DataFrame into an Interaction
-    HISTORY_START = "history_start"
-    HISTORY_END = "history_end"
+    end_field = HISTORY_END
+    event_users: Tensor
+    event_items: Tensor
     event_times: Tensor | None = None
     _tables: list[EventTable] | None = None  # of training, validation and test data that is split already
 
@@ -79,14 +81,14 @@ class HistoryDataset(SequentialDataset):
             train = self._tables[0]
             targets = torch.from_numpy(train.is_first).logical_not().nonzero().squeeze(1)
             return torch.from_numpy(train.users)[targets], targets
-        return self.inter_feat[self.uid_field], self.inter_feat[self.HISTORY_END]
+        return self.inter_feat[self.uid_field], own_events(self.inter_feat)
 
     def training_events(self) -> TrainingEvents:
         """Return the events of this split, or of the training data that is split already."""
         if self._tables is not None:
             return TrainingEvents.of_table(self._tables[0])
-        users, start, end = (self.inter_feat[name] for name in (self.uid_field, self.HISTORY_START, self.HISTORY_END))
-        return TrainingEvents.of_rows(users, start, end, self._event_items, self.event_times)
+        users, start, end = (self.inter_feat[name] for name in (self.uid_field, HISTORY_START, HISTORY_END))
+        return TrainingEvents.of_rows(users, start, end, self.event_items, self.event_times)
 
     def _normalize(self) -> None:
         """Compute features of timestamps before RecBole scales them to [0, 1] and casts them to float32."""
@@ -105,8 +107,6 @@ class HistoryDataset(SequentialDataset):
         for field, name in self._time_fields.items():
             self.inter_feat[field] = time_feature(name, times, users)
             self.set_field_property(field, FeatureType.FLOAT, FeatureSource.INTERACTION, 1)
-        self.inter_feat[_EXACT_TIME] = times.view(np.int64)
-        self.set_field_property(_EXACT_TIME, FeatureType.TOKEN, FeatureSource.INTERACTION, 1)
 
     def _read_tables(self) -> None:
         """Make the event tables of data that is split already, and remove the columns of lists."""
@@ -126,16 +126,15 @@ class HistoryDataset(SequentialDataset):
         table = EventTable.joined(self._tables)
         if self._time_fields and table.times is None:
             raise DataError(f"time_features needs a timestamp for each event: {self.dataset_name!r} has none")
-        self._event_items: Tensor = torch.from_numpy(table.items)
+        self.event_users, self.event_items = torch.from_numpy(table.users), torch.from_numpy(table.items)
         self.event_times = None if table.times is None else torch.from_numpy(table.times)
-        self._event_times = {
+        self._time_features = {
             field: torch.from_numpy(time_feature(name, table.times, table.groups))
             for field, name in self._time_fields.items()
             if table.times is not None
         }
         rows = {field: values[table.rows] for field, values in self.inter_feat.interaction.items()}
-        rows[self.HISTORY_START] = torch.from_numpy(table.start)
-        rows[self.HISTORY_END] = torch.from_numpy(table.end)
+        rows |= {HISTORY_START: torch.from_numpy(table.start), HISTORY_END: torch.from_numpy(table.end)}
         self.inter_feat = Interaction(rows)
         self.file_size_list = [len(part.rows) for part in self._tables]
 
@@ -146,25 +145,17 @@ class HistoryDataset(SequentialDataset):
             DataError: no user has two events.
         """
         self.sort(by=[self.uid_field, self.time_field])
-        if _EXACT_TIME in self.inter_feat:
-            self.event_times = self.inter_feat[_EXACT_TIME].view(torch.float64)
-            self._del_col(self.inter_feat, _EXACT_TIME)
         self._aug_presets()
-        self._event_items = self.inter_feat[self.iid_field]
-        users = self.inter_feat[self.uid_field]
-        position = torch.arange(len(users))
-        is_first = torch.ones_like(users, dtype=torch.bool)
-        is_first[1:] = users[1:] != users[:-1]
-        start = torch.where(is_first, position, 0).cummax(dim=0).values
+        users = self.event_users
+        start = first_events(users)
+        is_first = start == torch.arange(len(users))
         if with_one_event := int((is_first & is_first.roll(-1)).sum()):
             _logger.warning("%d users have only one event and are ignored: there is no next item", with_one_event)
-        self._event_times = {field: self.inter_feat[field].long() for field in self._time_fields}
+        self._time_features = {field: self.inter_feat[field].long() for field in self._time_fields}
         fields = [field for field in self.inter_feat.interaction if field not in self._time_fields]
         rows = {field: self.inter_feat[field][~is_first] for field in fields}
         if not len(rows[self.uid_field]):
             raise DataError(f"no user of {self.dataset_name!r} has two events: there is no next item to learn from")
-        rows[self.HISTORY_START] = start[~is_first]
-        rows[self.HISTORY_END] = position[~is_first]
         self.inter_feat = Interaction(rows)
 
     def leave_one_out(self, group_by: str, leave_one_mode: str) -> list[Self]:
@@ -203,8 +194,8 @@ class HistoryDataset(SequentialDataset):
         # RecBole converts the index to a list and looks up each column by it, which is slow
         where = index if isinstance(index, slice) else torch.as_tensor(index)
         rows = Interaction({field: values[where] for field, values in self.inter_feat.interaction.items()})
-        end = rows[self.HISTORY_END]
-        start = torch.maximum(rows[self.HISTORY_START], end - self.max_item_list_len)
+        end = rows[HISTORY_END]
+        start = torch.maximum(rows[HISTORY_START], end - self.max_item_list_len)
         rows.update(self.histories(start, end))
         return rows
 
@@ -223,9 +214,9 @@ class HistoryDataset(SequentialDataset):
         events = (start[:, None] + offset).where(is_event, 0)
         times = {
             f"{field}{self.config['LIST_SUFFIX']}": values[events].where(is_event, 0)
-            for field, values in self._event_times.items()
+            for field, values in self._time_features.items()
         }
-        items = self._event_items[events].where(is_event, 0)
+        items = self.event_items[events].where(is_event, 0)
         return Interaction({self.item_list_field: items, self.item_list_length_field: length.clamp(min=1), **times})
 
 

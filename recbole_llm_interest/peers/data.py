@@ -11,6 +11,7 @@ from recbole.data.interaction import Interaction
 from torch import Tensor
 
 from recbole_llm_interest.content.event_times import time_unit
+from recbole_llm_interest.data.event_histories import HISTORY_END, HISTORY_START, own_events
 from recbole_llm_interest.data.history_dataset import HistoryDataset
 from recbole_llm_interest.errors import SettingsError
 
@@ -52,15 +53,15 @@ def histories(dataset: HistoryDataset, batch: Interaction, length: int) -> dict[
         ``histories``, the items ``[B, length]``, padded with 0, and ``times``, their seconds and the row's own,
         ``[B, length + 1]``.
     """
-    end = batch[dataset.HISTORY_END].cpu()
-    start = torch.maximum(batch[dataset.HISTORY_START].cpu(), end - length)
+    end, own = batch[HISTORY_END].cpu(), own_events(batch).cpu()
+    start = torch.maximum(batch[HISTORY_START].cpu(), end - length)
     items = dataset.histories(start, end)[dataset.item_list_field]
     padded = torch.zeros(len(end), length, dtype=torch.long)
     padded[:, : items.shape[1]] = items
     events = torch.minimum(start[:, None] + torch.arange(length), end[:, None])
     return {
         "histories": padded.numpy(),
-        "times": torch.cat([_seconds(dataset, events), _seconds(dataset, end)[:, None]], dim=1).numpy(),
+        "times": torch.cat([_seconds(dataset, events), _seconds(dataset, own)[:, None]], dim=1).numpy(),
     }
 
 

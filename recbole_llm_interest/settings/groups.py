@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     AfterValidator,
+    BeforeValidator,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
@@ -31,6 +33,21 @@ def _check_registered(value: str, info: ValidationInfo) -> str:
 
 #: type of a setting whose values are the names in ``REGISTRIES[setting]``
 RegisteredName = Annotated[str, AfterValidator(_check_registered)]
+
+
+def _check_moment(value: Any) -> float | str:
+    """Return a quantile as a float, or a date as text: YAML makes dates of their own type of unquoted ones."""
+    try:
+        quantile = float(value)
+    except (TypeError, ValueError):
+        return datetime.fromisoformat(str(value)).isoformat()
+    if not 0 < quantile < 1:
+        raise ValueError(f"{value} is no quantile between 0 and 1, nor an ISO date such as '2011-09-30'")
+    return quantile
+
+
+#: a quantile of event times, or an ISO date
+Moment = Annotated[float | str, BeforeValidator(_check_moment)]
 
 
 @dataclass(frozen=True)
@@ -197,6 +214,15 @@ class EvaluationSettings:
 
     eval_scores_mb: PositiveFloat = _setting(
         256, "maximum MiB of scores in an evaluation batch; larger batches are split", section="Evaluation"
+    )
+    seen_items: Literal["both", "kept", "filtered"] = _setting(
+        "both", "whether the items that a user has seen are candidates; `both` reports both kinds of figures"
+    )
+    time_split: tuple[Moment, Moment] | None = _setting(
+        None, "when validation and test begin, each a quantile of event times or an ISO date; ~ for eval_args"
+    )
+    test_targets: Literal["first", "last", "random", "successive", "all"] = _setting(
+        "last", "which events of a user in the period are predicted, with time_split"
     )
 
 

@@ -14,12 +14,22 @@ import recbole
 from recbole.config import Config
 
 from recbole_llm_interest.data.interaction_files import check_interaction_file
+from recbole_llm_interest.data.time_split import check_time_split
 from recbole_llm_interest.errors import DataError, SettingsError, TrainingError, is_out_of_memory
+from recbole_llm_interest.evaluation.collector import FILTERED
 from recbole_llm_interest.io.config_files import named_dataset, named_models, read_config_files
 from recbole_llm_interest.io.files import is_write_error, storage_error
 from recbole_llm_interest.io.opening import is_folder, name_fault
 from recbole_llm_interest.model.llm_interest import LLMInterest
-from recbole_llm_interest.settings import ALL_SETTINGS, BASELINE_SETTINGS, MODELS, PROPERTIES, check_keys, read_settings
+from recbole_llm_interest.settings import (
+    ALL_SETTINGS,
+    BASELINE_SETTINGS,
+    MODELS,
+    PROPERTIES,
+    EvaluationSettings,
+    check_keys,
+    read_settings,
+)
 
 #: exceptions that RecBole raises for settings and data that it cannot use
 RECBOLE_ERRORS = (
@@ -101,6 +111,7 @@ def configure(
     with as_user_error("the settings"):  # RecBole's own may have values of any type
         check_interaction_file(config)
         _check_valid_metric(config)
+    check_time_split(config)
     for settings in (*ALL_SETTINGS, *BASELINE_SETTINGS.get(config["model"], ())):
         read_settings(settings, config)
     return config
@@ -169,7 +180,8 @@ def _check_folders(config: Config) -> None:
 
 
 def _check_valid_metric(config: Config) -> None:
-    reported = {f"{metric}@{k}".lower() for metric in config["metrics"] for k in config["topk"]}
+    kinds = ["", FILTERED] if read_settings(EvaluationSettings, config).seen_items == "both" else [""]
+    reported = {f"{kind}{metric}@{k}".lower() for kind in kinds for metric in config["metrics"] for k in config["topk"]}
     if "@" in config["valid_metric"] and config["valid_metric"].lower() not in reported:
         raise SettingsError(
             f"valid_metric={config['valid_metric']} is not among what is computed ({', '.join(sorted(reported))}): "

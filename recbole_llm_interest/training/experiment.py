@@ -21,6 +21,7 @@ from recbole.trainer import Trainer
 from recbole.utils import ModelType, get_model, get_trainer, init_seed
 from torch import Tensor
 
+from recbole_llm_interest.data.evaluation_loader import EventDataLoader
 from recbole_llm_interest.data.event_counts import count_training_events
 from recbole_llm_interest.distributed import (
     distribute_training,
@@ -36,6 +37,7 @@ from recbole_llm_interest.evaluation.variants import Variant
 from recbole_llm_interest.io.checkpoints.schema import ResumeState
 from recbole_llm_interest.io.files import data_set_in_use
 from recbole_llm_interest.io.manifest import record_run
+from recbole_llm_interest.settings import EvaluationSettings, read_settings
 from recbole_llm_interest.training.checkpoint import (
     load_matching_checkpoint,
     reserve_checkpoint_path,
@@ -281,24 +283,31 @@ def _test(
 
 def _tested_events(experiment: _Experiment) -> dict[str, Any]:
     """Return the fields of ``RunResult`` that describe the tested events."""
-    dataset = experiment.dataset
-    candidates = _candidates(experiment.config, dataset.item_num - 1)
+    dataset, collector = experiment.dataset, experiment.trainer.eval_collector
+    candidates = _candidates(experiment)
     tested = experiment.test_data._dataset.inter_feat
     events = _event_names(dataset, tested[dataset.uid_field], tested[dataset.iid_field])
-    ranks, item_counts = _ranks(dataset, experiment.train_data, experiment.trainer.eval_collector.last_ranked_events)
+    item_counts, _ = count_training_events(experiment.train_data.dataset)
+    items, ranks = _by_name(dataset, collector.last_ranked_events)
+    _, filtered_ranks = _by_name(dataset, collector.last_filtered_events)
     return {
         "test_events": len(events),
         "candidates": candidates,
         "test_digest": digest([candidates, *sorted(events)]),
         "ranks": ranks,
-        "item_counts": item_counts,
+        "filtered_ranks": filtered_ranks,
+        "item_counts": item_counts[items].tolist(),
     }
 
 
-def _candidates(config: Config, items: int) -> str:
+def _candidates(experiment: _Experiment) -> str:
     """Describe the items that each event was ranked among."""
+    config, items = experiment.config, experiment.dataset.item_num - 1
     mode = config["eval_args"]["mode"]["test"]
     ranked = f"all {items} items" if mode == "full" else f"{mode} sampled items of {items}"
+    if isinstance(experiment.test_data, EventDataLoader):
+        kinds = {"kept": "", "filtered": " but those seen before", "both": ", those seen before kept and filtered"}
+        return f"{ranked}{kinds[read_settings(EvaluationSettings, config).seen_items]}"
     return ranked if config["repeatable"] else f"{ranked} but those seen before"
 
 
@@ -308,20 +317,15 @@ def _event_names(dataset: Any, users: Any, items: Any) -> list[str]:
     return [f"{user}\t{item}" for user, item in zip(*names, strict=True)]
 
 
-def _ranks(dataset: Any, train_data: Any, events: Tensor | None) -> tuple[list[int], list[int]]:
-    """Return the ranks of the tested events, and the numbers of training events of their items.
+def _by_name(dataset: Any, events: Tensor | None) -> tuple[list[int], list[int]]:
+    """Return items and ranks of the tested events, in the order of their names, which is the same for all models.
 
     Args:
         dataset: the data set.
-        train_data: the training data.
-        events: ``[E, 3]``, users, items and ranks; None if items were ranked among sampled ones.
-
-    Returns:
-        Both in the order of the events' names, which is the same for all models.
+        events: ``[E, 3]``, users, items and ranks; None if items were ranked among sampled ones, or not at all.
     """
     if events is None:
         return [], []
     users, items, ranks = events.unbind(dim=1)
-    counts, _ = count_training_events(train_data.dataset)
-    by_name = sorted(zip(_event_names(dataset, users, items), ranks.tolist(), counts[items].tolist(), strict=True))
-    return [rank for _, rank, _ in by_name], [count for _, _, count in by_name]
+    by_name = sorted(zip(_event_names(dataset, users, items), ranks.tolist(), items.tolist(), strict=True))
+    return [item for _, _, item in by_name], [rank for _, rank, _ in by_name]

@@ -12,6 +12,7 @@ import pytest
 from conftest import REPOSITORY, cycle_events, write_dataset
 
 from recbole_llm_interest.cli.compare import main
+from recbole_llm_interest.evaluation.variants import Variant
 from recbole_llm_interest.training.comparison import run
 
 
@@ -47,13 +48,14 @@ def test_general_models_rank_seen_items(words, settings):
     assert result.test["recall@8"] == 1.0
 
 
-def test_rows_on_different_events_are_called_incomparable(settings, here):
-    """RecBole tests users with two events only for general models, so that their rows are not comparable."""
+def test_rows_on_different_candidates_are_called_incomparable(settings):
     from recbole_llm_interest.evaluation.table import as_table
 
-    write_dataset(here / "data", "short", [*cycle_events(), ("brief", "i1", 1.0), ("brief", "i2", 2.0)])
-    results = run(["GRU4Rec", "Pop"], "short", config_dict=settings)
-    assert "NOT tested on the same events (GRU4Rec: 24 among all 8 items; Pop: 25 among" in as_table(results)
+    kinds = [Variant(kind, "Pop", {"seen_items": kind}) for kind in ("kept", "filtered")]
+    table = as_table(run(kinds, "cycle", config_dict=settings))
+    assert (
+        "NOT tested on the same events (kept: 24 among all 8 items; filtered: 24 among all 8 items but those" in table
+    )
 
 
 @pytest.mark.slow

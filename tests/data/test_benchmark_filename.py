@@ -141,7 +141,7 @@ def test_tested_events_and_candidates_are_those_of_recboles_models(listed, plain
         results = run(models, name, config_dict=settings)
         assert {result.test_events for result in results} == {len({"listed": listed, "plain": plain}[name]["test"])}
         assert len({(result.test_digest, result.candidates) for result in results}) == 1
-    assert results[0].candidates == "all 12 items"
+    assert results[0].candidates == "all 12 items, those seen before kept and filtered"
 
 
 @pytest.mark.slow

@@ -119,7 +119,7 @@ def test_training_events_are_those_before_each_users_last_two(built, popularity,
 def test_group_without_events_has_no_mean(settings):
     """Every item of this data set has training events, so that the group ``Unseen`` is empty."""
     (done,) = run(["Pop"], "cycle", config_dict={**settings, "metrics": ["Recall", "NDCG", "RecallUnseen"]})
-    assert set(done.test) == {"recall@3", "ndcg@3"}
+    assert set(done.test) == {"recall@3", "ndcg@3", "filtered_recall@3", "filtered_ndcg@3"}
 
 
 def test_group_metrics_need_full_ranking(popularity, capsys):
