@@ -8,7 +8,7 @@ from typing import cast
 
 from recbole_llm_interest.cli.common import bare_parser, exit_code, show
 from recbole_llm_interest.errors import CheckpointError
-from recbole_llm_interest.io.checkpoints.reading import load_checkpoint, read_resume_state
+from recbole_llm_interest.io.checkpoints.reading import CHECKPOINT_FILE, load_checkpoint, read_resume_state
 from recbole_llm_interest.io.checkpoints.schema import Checkpoint
 from recbole_llm_interest.io.checkpoints.writing import write_state
 from recbole_llm_interest.io.escaping import one_line
@@ -49,6 +49,8 @@ def migrated(path: Path) -> Path:
         CheckpointError: the file cannot be read, or there is a file of the new name.
         StorageError: the new file cannot be written.
     """
+    if path.name in ("", ".."):
+        raise CHECKPOINT_FILE.refusal(path, "is not a regular file")
     new = path.with_suffix(CHECKPOINT_SUFFIX)
     if is_there(new):
         raise CheckpointError(f"there is a file {new} already: move it, or use it")

@@ -74,7 +74,7 @@ def erase_media(files: DataFiles, requests: Iterable[Forgotten], erasure: Erasur
     root = files.content.resolve()
     in_use = {(root / name).resolve() for name in kept}
     for name in erased:
-        for target in dict.fromkeys((Path(os.path.normpath(root / name)), (root / name).resolve())):
+        for target in dict.fromkeys(((root / name).resolve(), Path(os.path.normpath(root / name)))):
             if os.path.islink(target) or target.is_file():
                 _erase_medium(target, root, in_use, erasure)
 

@@ -105,10 +105,12 @@ class Erasure:
     unknown: list[str] = field(default_factory=list)
 
     def rewrite(self, path: Path, parts: Iterable[bytes]) -> None:
-        """Replace a file as a whole."""
+        """Replace a file as a whole. Where it is a link, the file that it leads to is left."""
+        target = path.resolve() if path.is_symlink() else None
         write_atomically(path, lambda file: file.writelines(parts))
         if path not in self.rewritten:
             self.rewritten.append(path)
+        self._leave_target(path, target)
 
     def rewrite_lines(self, path: Path, is_erased: Callable[[bytes], bool]) -> None:
         """Remove lines from a file, if it has any of them; the others stay byte for byte."""
@@ -123,10 +125,17 @@ class Erasure:
             self.rewrite(path, kept)
 
     def delete(self, path: Path) -> None:
-        """Delete a file that exists."""
+        """Delete a file that exists. Where it is a link, the file that it leads to is left."""
         if os.path.lexists(path):
+            target = path.resolve() if path.is_symlink() else None
             path.unlink()
             self.deleted.append(path)
+            self._leave_target(path, target)
+
+    def _leave_target(self, path: Path, target: Path | None) -> None:
+        """Say that the file behind a former link is left: it may be another's, too."""
+        if target is not None and target.exists():
+            self.leave(target, f"is what {path} was a link to, with all that it had: delete it if nobody needs it")
 
     def leave(self, path: Path, why: str) -> None:
         """Say that a file is left; the first reason counts."""

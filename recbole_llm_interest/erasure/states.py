@@ -10,12 +10,9 @@ from torch import Tensor
 
 from recbole_llm_interest.erasure.request import ANY_FILE, Erasure, Forgotten
 from recbole_llm_interest.errors import StorageError
-from recbole_llm_interest.io.opening import parse_json, read_bytes
-from recbole_llm_interest.io.tensor_files import parse_tensors
-from recbole_llm_interest.recommender.state_file import pack_state
+from recbole_llm_interest.io.opening import read_bytes
+from recbole_llm_interest.recommender.state_file import USER_DIMENSIONS, pack_state, parse_state
 
-#: dimension of the users in each tensor of a state; 0 in the others
-_DIMENSIONS = {"carried": 1}
 #: tensors with a column for each event
 _EVENTS = ("items", "times")
 
@@ -49,12 +46,9 @@ def erase_from_state(path: Path, request: Forgotten, erasure: Erasure) -> None:
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
     """What a state says, and its tensors; None if it cannot be read."""
     try:
-        tensors, metadata = parse_tensors(read_bytes(path, ANY_FILE))
-        described = parse_json(metadata["state"])
-        is_whole = len(described["users"]) == len(tensors["length"]) and isinstance(described["items"], list)
-    except (StorageError, ValueError, KeyError, TypeError):
+        return parse_state(read_bytes(path, ANY_FILE))
+    except (StorageError, ValueError):
         return None
-    return (described, tensors) if is_whole else None
 
 
 def _without(
@@ -62,7 +56,7 @@ def _without(
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """The state of the users in the rows ``kept``, with the items of their events alone."""
     rows = torch.tensor(kept)
-    tensors = {name: values.index_select(_DIMENSIONS.get(name, 0), rows) for name, values in tensors.items()}
+    tensors = {name: values.index_select(USER_DIMENSIONS[name], rows) for name, values in tensors.items()}
     longest = int(tensors["length"].max())
     tensors |= {name: tensors[name][:, :longest] for name in _EVENTS}
     named, renumbered = torch.unique(tensors["items"], return_inverse=True)

@@ -224,7 +224,7 @@ def try_lock(path: Path) -> Iterator[bool]:
     lock = path.with_name(f".{path.name}.lock")
     try:
         make_folder(lock.parent)
-        handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+        handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
     except OSError as error:
         raise storage_error(lock, error) from error
     try:

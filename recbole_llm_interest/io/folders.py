@@ -74,6 +74,8 @@ def _replacing(folder: Path) -> Iterator[Path]:
 
 def finish_replacing(folder: Path) -> None:
     """Finish what a killed process has begun: complete files replace those of ``folder``, others are removed."""
+    for link in filter(Path.is_symlink, (folder / _STAGING, folder / _COMMITTED)):
+        link.unlink()  # nobody here made it, and the files behind it are not the folder's
     if (folder / _STAGING).exists():
         shutil.rmtree(folder / _STAGING)
     committed = folder / _COMMITTED

@@ -22,7 +22,7 @@ from pydantic import TypeAdapter
 
 from recbole_llm_interest.errors import DataError, StorageError
 from recbole_llm_interest.io.files import make_folder, storage_error, sync_folder, write_atomically
-from recbole_llm_interest.io.opening import FileKind, parse_json, read_bytes
+from recbole_llm_interest.io.opening import FileKind, name_fault, parse_json, read_bytes
 
 #: name of a manifest in ``checkpoint_dir``
 MANIFEST = "artifacts.jsonl"
@@ -39,6 +39,7 @@ Kind = Literal[
     "features",
     "saved data set",
 ]
+_APPENDING = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW
 _STATE_FOLDER = Path("recbole_llm_interest")
 _MANIFEST_FILE = FileKind("manifest", DataError, 2**30, "move it to another folder")
 
@@ -94,14 +95,30 @@ def record(folder: Path, artifacts: Iterable[Artifact], hint: str = "") -> None:
     """
     manifest = absolute(folder / MANIFEST)
     lines = [_line(artifact) for artifact in artifacts]
+    with suppress(OSError):  # without an index, a manifest is found by its checkpoint_dir alone
+        _record_for_user(manifest, lines)
     try:
         _append(manifest, lines)
     except OSError as error:
         if not set(lines) <= set(_lines_of(manifest)):
             raise storage_error(folder / MANIFEST, error, hint) from error
-    if index := index_file():
-        with suppress(OSError):  # without an index, a manifest is found by its checkpoint_dir alone
-            _append(index, [json.dumps(str(manifest)).encode()])
+
+
+def _record_for_user(manifest: Path, lines: Sequence[bytes]) -> None:
+    """Put a manifest that is about to be written to into this user's index.
+
+    One that is there and not in the index may have come with a folder, and to index it would be to believe what it says
+    of files elsewhere. The lines are then also written to a manifest of this user's own, which is believed instead.
+
+    Raises:
+        OSError: the index cannot be written.
+    """
+    if (index := index_file()) is None:
+        return
+    if os.path.lexists(manifest) and manifest not in known_manifests():
+        manifest = index.with_name(MANIFEST)
+        _append(manifest, lines)
+    _append(index, [json.dumps(str(manifest)).encode()])
 
 
 def record_run(config: Any, kind: Kind, paths: Iterable[Path]) -> None:
@@ -252,7 +269,8 @@ def _parse(line: bytes) -> Artifact | None:
         artifact = _ARTIFACT.validate_python(parse_json(line.decode("ascii")))
     except ValueError:  # also pydantic's
         return None
-    return artifact if artifact.path.is_absolute() and "\0" not in f"{artifact.path}{artifact.data_path}" else None
+    fault = name_fault(artifact.path) or (artifact.data_path and name_fault(artifact.data_path))
+    return artifact if artifact.path.is_absolute() and not fault else None
 
 
 def _lines_of(path: Path) -> list[bytes]:
@@ -278,9 +296,12 @@ def _append(path: Path, lines: Iterable[bytes]) -> None:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[int]:
-    """Open a file for appending, alone. It is opened again if another process has replaced it meanwhile."""
+    """Open a file for appending, alone. It is opened again if another process has replaced it meanwhile.
+
+    A link is an error: in a folder from elsewhere, it may lead to any file of this user.
+    """
     while True:
-        handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o666)
+        handle = os.open(path, _APPENDING, 0o666)
         try:
             with suppress(OSError):  # a file system without locks
                 fcntl.flock(handle, fcntl.LOCK_EX)

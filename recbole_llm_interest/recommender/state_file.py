@@ -35,6 +35,8 @@ _DTYPES = {
     **{"carried": _REAL, "past": _REAL, "interest": _REAL, "user": _REAL},
     **{"length": torch.int64, "latest": torch.float64, "items": torch.int32, "times": torch.float64},
 }
+#: dimension of the users in each tensor
+USER_DIMENSIONS = {"carried": 1, **dict.fromkeys(_DTYPES.keys() - {"carried"}, 0)}
 
 
 class _Description(BaseModel):
@@ -160,8 +162,37 @@ def load_state(path: Path, model: str, rows: Mapping[str, int], tracker: Interes
     )
 
 
-def _parse(data: bytes, model: str) -> tuple[_Description, dict[str, Tensor]]:
+def parse_state(data: bytes) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Parse the bytes of a state's file of any model, as ``pack_state`` takes its parts.
+
+    Args:
+        data: the file's bytes.
+
+    Returns:
+        What it says beside its tensors, and these, ``[..., B, ...]`` with the users at ``USER_DIMENSIONS``.
+
+    Raises:
+        ValueError: it is damaged, or of another version.
+    """
+    described, tensors = _parse(data)
+    if {*tensors, "user"} != _DTYPES.keys():
+        raise ValueError(f"is damaged: it has the tensors {', '.join(sorted(tensors))[:200]}")
+    for name, values in tensors.items():
+        rows = dict(enumerate(values.shape)).get(USER_DIMENSIONS[name])
+        if values.dtype != _DTYPES[name] or rows != len(described.users):
+            raise ValueError(f"is damaged: {name} is {values.dtype} {list(values.shape)}")
+    if tensors["items"].ndim != 2 or tensors["items"].shape != tensors["times"].shape or tensors["length"].ndim != 1:
+        raise ValueError("is damaged: its events are not as many as it says")
+    _check_events(tensors, described)
+    return described.model_dump(exclude_unset=True), tensors
+
+
+def _parse(data: bytes, model: str | None = None) -> tuple[_Description, dict[str, Tensor]]:
     """Parse a file. Only what its checksum is of is believed.
+
+    Args:
+        data: the file's bytes.
+        model: hash of the model that is to use the state; None for any.
 
     Raises:
         ValueError: it is damaged, or of another version or model.
@@ -179,7 +210,7 @@ def _parse(data: bytes, model: str) -> tuple[_Description, dict[str, Tensor]]:
         raise ValueError("is damaged: it does not describe a state")  # noqa: TRY004  (damage, whatever its type)
     if described.get("format") != _FORMAT:
         raise ValueError(f"has format {str(described.get('format'))[:20]}, and this version reads {_FORMAT}")
-    if described.get("model") != model:
+    if model is not None and described.get("model") != model:
         raise ValueError(f"is of another model ({str(described.get('model'))[:12]}, not {model[:12]})")
     try:
         return _Description.model_validate(described), tensors

@@ -325,3 +325,19 @@ def test_random_histories(here, monkeypatch):
     faults = {seed: verdict for seed, verdict in benchmark.histories(40) if verdict.unsaid or verdict.foreign}
     assert faults == {}
     assert os.getcwd() == str(here)
+
+
+def test_file_behind_a_link_is_left(here, forget):
+    write_dataset(here / "data", "mine", EVENTS)
+    events, saved = here / "data" / "mine" / "mine.inter", made("saved data set", "mine", "saved/mine-data.pth")
+    for path in (events, saved.absolute()):
+        raw = here / "raw" / path.name
+        raw.parent.mkdir(exist_ok=True)
+        path.rename(raw)
+        path.symlink_to(raw)
+    code, lines = forget("mine", "--user=u1")
+    assert code == 3
+    assert {line.partition(" is what ")[0] for line in lines if line.startswith("left: ")} == {
+        f"left: {here / 'raw' / name}:" for name in ("mine.inter", "mine-data.pth")
+    }
+    assert b"u1\t" in (here / "raw" / "mine.inter").read_bytes()

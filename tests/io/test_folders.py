@@ -57,3 +57,14 @@ def test_error_while_writing_leaves_the_old_files(tmp_path):
 def test_one_process_writes_at_a_time(tmp_path):
     with replace_files(tmp_path), pytest.raises(StorageError, match="in use by another run"), replace_files(tmp_path):
         pass
+
+
+@pytest.mark.parametrize("name", [".complete", ".incomplete"])
+def test_files_behind_a_link_are_not_the_folders(tmp_path, name):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "letter").write_text("mine")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / name).symlink_to(tmp_path / "mine")
+    finish_replacing(tmp_path / "folder")
+    assert list((tmp_path / "folder").iterdir()) == []
+    assert (tmp_path / "mine" / "letter").read_text() == "mine"

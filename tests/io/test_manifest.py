@@ -14,7 +14,16 @@ import pytest
 from recbole_llm_interest.errors import StorageError
 from recbole_llm_interest.io import manifest
 from recbole_llm_interest.io.files import data_set_alone, data_set_in_use
-from recbole_llm_interest.io.manifest import MANIFEST, Artifact, drop, known_manifests, read, record, recorded_data_path
+from recbole_llm_interest.io.manifest import (
+    MANIFEST,
+    Artifact,
+    _line,
+    drop,
+    known_manifests,
+    read,
+    record,
+    recorded_data_path,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -146,3 +155,30 @@ def test_killed_process_holds_nothing(tmp_path):
     process.wait()
     with data_set_alone(tmp_path):
         pass
+
+
+def test_recording_beside_a_downloaded_manifest_does_not_make_it_believed(tmp_path):
+    foreign, own = artifact(tmp_path / "elsewhere", "letter.txt"), artifact(tmp_path / "downloaded", "report.html")
+    manifest = tmp_path / "downloaded" / MANIFEST
+    manifest.parent.mkdir()
+    manifest.write_bytes(_line(foreign) + b"\n")
+    record(manifest.parent, [own])
+    believed = [one for known in known_manifests() for one in read(known)]
+    assert believed == [own]
+    assert read(manifest) == [foreign, own]
+
+
+def test_nothing_is_recorded_behind_a_link(tmp_path):
+    (tmp_path / "profile").write_text("mine\n")
+    (tmp_path / "downloaded").mkdir()
+    (tmp_path / "downloaded" / MANIFEST).symlink_to(tmp_path / "profile")
+    with pytest.raises(StorageError, match="cannot be written"):
+        record(tmp_path / "downloaded", [artifact(tmp_path, "a")])
+    assert (tmp_path / "profile").read_text() == "mine\n"
+
+
+@pytest.mark.parametrize("name", ["/\ud800", "/" + "a" * 256])
+def test_lines_with_names_that_no_file_can_have_are_skipped(tmp_path, name):
+    good = json.loads(_line(artifact(tmp_path, "a")))
+    (tmp_path / MANIFEST).write_text("".join(json.dumps({**good, key: name}) + "\n" for key in ("path", "data_path")))
+    assert read(tmp_path / MANIFEST) == []

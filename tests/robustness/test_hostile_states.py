@@ -19,7 +19,7 @@ from test_hostile_files import IMPOSSIBLE
 from recbole_llm_interest.errors import StateError
 from recbole_llm_interest.model.interest_tracker import InterestState, InterestTracker
 from recbole_llm_interest.recommender.event_log import EventLog
-from recbole_llm_interest.recommender.state_file import _digest, load_state, save_state
+from recbole_llm_interest.recommender.state_file import _digest, load_state, parse_state, save_state
 from recbole_llm_interest.recommender.user_state import UserState
 
 MODEL = "a" * 64
@@ -216,3 +216,21 @@ def test_mutated_states_are_read_or_refused(saved):
         saved.write_bytes(data)
         with suppress(StateError):
             load_state(saved, MODEL, ROWS, model)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"tensors": {"items": None}},
+        {"tensors": {"past": torch.zeros(1, 3, 6)}},
+        {"tensors": {"carried": torch.zeros(())}},
+        {"tensors": {"items": torch.full((2, 3), 99, dtype=torch.int32)}},
+        {"items": [[], None]},
+        {"format": 99},
+    ],
+)
+def test_damaged_state_is_not_taken_apart_by_forget(saved, changes):
+    assert parse_state(saved.read_bytes())[0]["users"] == ["u1", "u2"]
+    rewrite(saved, **changes)
+    with pytest.raises(ValueError, match=r"is damaged|has format"):
+        parse_state(saved.read_bytes())
