@@ -16,7 +16,7 @@ from recbole_llm_interest.evaluation.results import RunResult, read_results
 from recbole_llm_interest.export.saving import DESCRIPTION, Written, write_programs
 from recbole_llm_interest.io.escaping import one_line
 from recbole_llm_interest.io.folders import replace_files
-from recbole_llm_interest.recommender.loading import Trained, checkpoint_in_use, load_trained
+from recbole_llm_interest.recommender.loading import Trained, checkpoint_in_use, load_opened
 from recbole_llm_interest.recommender.pretrained_writing import model_files, write_parts
 
 _PROGRAMS = "programs"
@@ -34,13 +34,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def job() -> None:
         options, overrides = parse_arguments(parser, arguments)
         checkpoint, folder = Path(options.checkpoint), Path(options.output)
+        if not options.output:
+            raise SettingsError("command line: --output is empty: give a folder")
         if folder.exists() and not folder.is_dir():
             raise SettingsError(f"command line: --output={folder} is a file: give a folder")
         result = _find_result(checkpoint, options.table)
         settings = {"use_gpu": False, **overrides}  # programs are exported for the CPU
-        with checkpoint_in_use(checkpoint, settings):
-            trained = load_trained(checkpoint, settings)
-            programs, files = _write(trained, folder, result, options)
+        with checkpoint_in_use(checkpoint, settings) as opened:
+            programs, files = _write(load_opened(opened), folder, result, options)
         if result is None:
             show("the card has no test result: give the comparison's JSON file by --table", sys.stderr)
         show(_table(programs))

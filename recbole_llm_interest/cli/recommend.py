@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from recbole_llm_interest.errors import RequestError, SettingsError
 from recbole_llm_interest.io.escaping import json_text, markdown_cell, one_line
 from recbole_llm_interest.io.opening import FileKind, is_folder, parse_json, read_lines
 from recbole_llm_interest.recommender import Recommender, UserState
-from recbole_llm_interest.recommender.loading import checkpoint_in_use
+from recbole_llm_interest.recommender.loading import checkpoint_in_use, load_opened
 
 #: interests and parts of an explanation that are printed
 _INTERESTS = 5
@@ -37,8 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options, overrides = parse_arguments(parser, arguments)
         if options.pool and options.candidates is not None:
             raise SettingsError("command line: --pool and --candidates exclude each other: give one of them")
-        with _data_in_use(options, overrides):
-            answer = _recommend(options, overrides)
+        with _loaded(options, overrides) as recommender:
+            answer = _recommend(recommender, options)
         show(json_text(answer, ascii_only=True) if options.json else _as_text(answer))
         if options.save_state and not options.json:
             show(f"\nstate: {one_line(options.save_state)}")
@@ -46,17 +46,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return exit_code(job, kept="nothing was changed")
 
 
-def _data_in_use(options: argparse.Namespace, overrides: dict[str, Any]) -> AbstractContextManager[None]:
-    """Hold the data set while a state is made from it and written."""
-    if options.save_state and not is_folder(Path(options.checkpoint)):
-        return checkpoint_in_use(Path(options.checkpoint), overrides)
-    return nullcontext()
+@contextmanager
+def _loaded(options: argparse.Namespace, overrides: dict[str, Any]) -> Iterator[Recommender]:
+    """The recommender. Its data set is held while a state is made from it and written."""
+    if is_folder(Path(options.checkpoint)):
+        yield Recommender.from_pretrained(options.checkpoint, **overrides)
+    elif options.save_state:
+        with checkpoint_in_use(Path(options.checkpoint), overrides) as opened:
+            yield Recommender(load_opened(opened))
+    else:
+        yield Recommender.load(options.checkpoint, **overrides)
 
 
-def _recommend(options: argparse.Namespace, overrides: dict[str, Any]) -> dict[str, Any]:
+def _recommend(recommender: Recommender, options: argparse.Namespace) -> dict[str, Any]:
     """What the command prints, as plain values. The state is saved if that is asked for."""
-    load = Recommender.from_pretrained if is_folder(Path(options.checkpoint)) else Recommender.load
-    recommender = load(options.checkpoint, **overrides)
     if options.pool:
         recommender.add_pool(options.pool, _read_pool(Path(options.pool)))
     state = _read_state(recommender, options)

@@ -13,7 +13,7 @@ from recbole_llm_interest.cli.common import bare_parser, exit_code, parse_argume
 from recbole_llm_interest.errors import SettingsError
 from recbole_llm_interest.io.escaping import one_line
 from recbole_llm_interest.io.manifest import record_made_from, source_of
-from recbole_llm_interest.recommender.loading import checkpoint_in_use
+from recbole_llm_interest.recommender.loading import OpenedCheckpoint, checkpoint_in_use
 from recbole_llm_interest.report.assembly import ModelOptions, assemble
 from recbole_llm_interest.report.page import report_files, write_report
 
@@ -34,16 +34,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options, overrides = parse_arguments(parser, arguments)
         _check(options, overrides)
         checkpoint = _path(options.checkpoint)
-        with checkpoint_in_use(checkpoint, overrides) if checkpoint else nullcontext():
-            page, *pictures = _write(options, overrides)
+        with checkpoint_in_use(checkpoint, overrides) if checkpoint else nullcontext() as opened:
+            page, *pictures = _write(options, opened)
         show(f"report: {one_line(page)} | pictures: {', '.join(map(one_line, pictures))}")
 
     return exit_code(job, kept="no report was written, or the previous one is unchanged")
 
 
-def _write(options: argparse.Namespace, overrides: dict[str, Any]) -> list[Path]:
+def _write(options: argparse.Namespace, opened: OpenedCheckpoint | None) -> list[Path]:
     shown = ModelOptions(options.user, options.titles, options.category, options.events, options.map)
-    report = assemble(_path(options.checkpoint), _path(options.table), overrides, shown)
+    report = assemble(opened, _path(options.table), shown)
     source = Path(options.checkpoint or options.table)
     folder = _path(options.output) or source.with_name(f"report-{source.stem}")
     dataset = report.facts["data set"]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
@@ -25,6 +25,7 @@ from recbole_llm_interest.io.checkpoints.reading import load_checkpoint
 from recbole_llm_interest.io.checkpoints.schema import Checkpoint
 from recbole_llm_interest.io.files import data_set_in_use
 from recbole_llm_interest.io.manifest import Artifact, Kind, absolute, record_made_from, recorded_data_path
+from recbole_llm_interest.io.opening import is_there
 from recbole_llm_interest.model.entity_encoder import EntityEncoder
 from recbole_llm_interest.model.former_names import current_name
 from recbole_llm_interest.model.llm_interest import LLMInterest
@@ -112,6 +113,25 @@ class Trained:
             record_made_from(self.source, kind, paths)
 
 
+class OpenedCheckpoint(NamedTuple):
+    """A checkpoint that is read, before its model is built.
+
+    Attributes:
+        path: of the file.
+        saved: its content.
+        config: RecBole's, as ``read_configuration`` returns it.
+
+    Example:
+        >>> with checkpoint_in_use(checkpoint, {}) as opened:
+        ...     opened.config["model"]
+        'LLMInterest'
+    """
+
+    path: Path
+    saved: Checkpoint
+    config: Config
+
+
 def load_trained(checkpoint: Path, settings: dict[str, Any]) -> Trained:
     """Read a checkpoint, the data set it was trained on, and its features from the cache.
 
@@ -122,7 +142,19 @@ def load_trained(checkpoint: Path, settings: dict[str, Any]) -> Trained:
     Raises:
         LLMInterestError: the checkpoint or the data set is missing, damaged, or not that of training.
     """
-    saved, config = read_configuration(checkpoint, settings)
+    return load_opened(OpenedCheckpoint(checkpoint, *read_configuration(checkpoint, settings)))
+
+
+def load_opened(opened: OpenedCheckpoint) -> Trained:
+    """Build the model of a checkpoint that is read already; see ``load_trained``.
+
+    Args:
+        opened: from ``checkpoint_in_use``. RecBole changes its configuration.
+
+    Raises:
+        LLMInterestError: the data set is missing, damaged, or not that of training.
+    """
+    checkpoint, saved, config = opened
     with as_user_error("the data or the settings"):
         init_seed(config["seed"], config["reproducibility"])
         dataset = create_dataset(config)
@@ -172,20 +204,22 @@ def _compare_data(checkpoint: Path, then: Mapping[str, str], now: Mapping[str, s
 
 
 @contextmanager
-def checkpoint_in_use(checkpoint: Path, settings: dict[str, Any]) -> Iterator[None]:
-    """Hold the data set of a checkpoint while files are made from it; see ``data_set_in_use``.
+def checkpoint_in_use(checkpoint: Path, settings: dict[str, Any]) -> Iterator[OpenedCheckpoint]:
+    """Read a checkpoint, and hold its data set while files are made from it; see ``data_set_in_use``.
 
     Args:
         checkpoint: as for ``load_trained``.
         settings: as for ``load_trained``.
 
     Raises:
-        LLMInterestError: as ``read_configuration``.
+        LLMInterestError: as ``read_configuration``; or the checkpoint was deleted meanwhile, as by ``forget``.
         StorageError: users or items are being removed from the data set.
     """
-    _, config = read_configuration(checkpoint, settings)
-    with data_set_in_use(Path(config["data_path"])):
-        yield
+    opened = OpenedCheckpoint(checkpoint, *read_configuration(checkpoint, settings))
+    with data_set_in_use(Path(opened.config["data_path"])):
+        if not is_there(checkpoint):
+            raise CheckpointError(f"checkpoint {checkpoint} was deleted while it was read")
+        yield opened
 
 
 def _trained(

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from recbole_llm_interest.data.dataset_files import read_item_column
 from recbole_llm_interest.errors import DataError, RequestError
 from recbole_llm_interest.evaluation.results import RunResult, fingerprint, read_results
 from recbole_llm_interest.io.manifest import Artifact
 from recbole_llm_interest.recommender import Recommender
-from recbole_llm_interest.recommender.loading import Trained, load_trained, read_configuration
+from recbole_llm_interest.recommender.loading import OpenedCheckpoint, Trained, load_opened
 from recbole_llm_interest.report import sections
 from recbole_llm_interest.report.sections import Section
 from recbole_llm_interest.report.statistics import MapMethod, interest_trajectory, item_map, modality_weights
@@ -61,13 +60,12 @@ class ModelOptions:
     layout: MapMethod = "pca"
 
 
-def assemble(checkpoint: Path | None, table: Path | None, overrides: dict[str, Any], options: ModelOptions) -> Report:
+def assemble(checkpoint: OpenedCheckpoint | None, table: Path | None, options: ModelOptions) -> Report:
     """Collect the sections of a report.
 
     Args:
         checkpoint: of a trained ``LLMInterest``; None for a report without a model.
         table: JSON file of a comparison on the same data set; None for a report without one.
-        overrides: settings that differ from those of training.
         options: what is shown of the model.
 
     Raises:
@@ -78,13 +76,13 @@ def assemble(checkpoint: Path | None, table: Path | None, overrides: dict[str, A
     if table is None:
         report.absent.append("training curves, metrics, cold and warm items: give a comparison's JSON file by --table")
     else:
-        _add_table(report, _read_table(table), checkpoint)
+        _add_table(report, _read_table(table), checkpoint and checkpoint.path)
     if checkpoint is None:
         report.absent.append(
             "modality weights, interest over time, map of the items: give a checkpoint by --checkpoint"
         )
     else:
-        _add_model(report, checkpoint, overrides, options)
+        _add_model(report, checkpoint, options)
     return report
 
 
@@ -118,23 +116,23 @@ def _add_table(report: Report, results: Sequence[RunResult], checkpoint: Path | 
     }
 
 
-def _add_model(report: Report, checkpoint: Path, overrides: dict[str, Any], options: ModelOptions) -> None:
+def _add_model(report: Report, checkpoint: OpenedCheckpoint, options: ModelOptions) -> None:
     """Sections and facts of a trained model.
 
     Raises:
         DataError: the table is of another data set, or a column does not exist.
         RequestError: the user is unknown.
     """
-    _, config = read_configuration(checkpoint, overrides)
+    config = checkpoint.config
     if report.facts.get("data set", config["dataset"]) != config["dataset"]:
         raise DataError(
-            f"the table is of data set {report.facts['data set']!r}, and {checkpoint} of {config['dataset']!r}: give "
-            "those of one data set"
+            f"the table is of data set {report.facts['data set']!r}, and {checkpoint.path} of {config['dataset']!r}: "
+            "give those of one data set"
         )
     separator = config["seq_separator"]
     titles = {} if options.titles is None else read_item_column(config, options.titles)
     categories = None if options.category is None else read_item_column(config, options.category)
-    trained = load_trained(checkpoint, overrides)
+    trained = load_opened(checkpoint)
     report.source = trained.source
     if options.user is not None and options.user not in trained.users:
         raise RequestError(
@@ -148,7 +146,7 @@ def _add_model(report: Report, checkpoint: Path, overrides: dict[str, Any], opti
     report.facts |= {
         "data set": config["dataset"],
         "data": report.facts.get("data", fingerprint(trained.data)),
-        "checkpoint": checkpoint.name,
+        "checkpoint": checkpoint.path.name,
         "items": f"{len(recommender.items):,}",
         "trainable parameters": f"{sum(w.numel() for w in trained.model.parameters() if w.requires_grad):,}",
     }

@@ -67,7 +67,7 @@ def test_changed_table_works_or_is_one_line(here, monkeypatch):
             runs = read_results(path)
             write_comparison(runs, here / "again")
             assert read_results(here / "again.json") == runs
-            assemble(None, path, {}, ModelOptions())
+            assemble(None, path, ModelOptions())
         except DataError:
             outcomes.add("refused")
         else:

@@ -453,6 +453,7 @@ def test_mistake_is_one_line(trained, here, capsys):
     (here / "other.json").write_text(json.dumps([{**other[0], "checkpoint": "saved/other.pth"}]))
     for words, complaint in (
         (["--checkpoint=nothing.pth", "--output=x"], "checkpoint nothing.pth does not exist"),
+        ([f"--checkpoint={checkpoint}", "--output="], "--output is empty"),
         ([f"--checkpoint={checkpoint}", "--output=file"], "--output=file is a file"),
         ([f"--checkpoint={checkpoint}", "--output=x", "--k=31"], "k=31: the model has 30 items"),
         ([f"--checkpoint={checkpoint}", "--output=x", "--table=other.json"], "other.json has no run that wrote"),

@@ -474,3 +474,13 @@ def test_former_module_name_runs_the_command(at_home, results):
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("report: own/report.html | pictures: own/training.png")
+
+
+def test_commands_read_a_checkpoint_once(tiny_checkpoint, tmp_path, monkeypatch):
+    from recbole_llm_interest.cli import report as command
+    from recbole_llm_interest.recommender import loading
+
+    read, original = [], loading.load_checkpoint
+    monkeypatch.setattr(loading, "load_checkpoint", lambda path: read.append(path) or original(path))
+    assert command.main([f"--checkpoint={tiny_checkpoint}", f"--output={tmp_path / 'report'}"]) == 0
+    assert len(read) == 1
