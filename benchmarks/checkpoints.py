@@ -1,8 +1,8 @@
-"""Saving and loading a checkpoint: seconds, CPU seconds, bytes, and the memory that loading takes.
+"""Measures saving and loading a checkpoint: seconds, CPU seconds, bytes, and the memory to load.
 
     python benchmarks/checkpoints.py
 
-Two sizes: that of ml-100k, and 100,000 items of width 128, each with the two moments of Adam.
+There are two sizes, that of ml-100k and 100,000 items of width 128, each with the two moments of Adam.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import torch
 from figure import memory
 from recbole.config import Config
 
-import recbole_llm_interest  # noqa: F401  (RecBole runs once this is imported)
+import recbole_llm_interest  # noqa: F401  (makes RecBole work with current libraries)
 from recbole_llm_interest.io.checkpoints.reading import load_checkpoint
 from recbole_llm_interest.io.checkpoints.writing import write_state
 from recbole_llm_interest.patches.checkpoints import checkpoint_state
@@ -55,7 +55,7 @@ def _measure(name: str, trainer: Any, rounds: int) -> None:
 
 
 def _trainer(items: int, width: int) -> Any:
-    """What is saved of a trainer after its first step."""
+    """Return the parts of a trainer that are saved, after its first step."""
     model = torch.nn.ModuleDict({"embedding": torch.nn.Embedding(items, width), "tracker": torch.nn.LSTM(width, 128)})
     optimizer = torch.optim.Adam(model.parameters())
     sum(parameter.sum() for parameter in model.parameters()).backward()

@@ -1,12 +1,12 @@
-"""Forgets users and items of random histories of artefacts, and compares what is left with what each history has.
+"""Runs ``forget`` on random data sets and files made from them, and compares the result with the expected one.
 
     python benchmarks/forget.py --histories=1000
 
-A history is a few data sets, some of like names or of one name in two folders, with ids that are prefixes of others,
-numbers, or full of characters that formats escape; with duplicate and malformed rows, shared images, and files of every
-kind that the package makes, in one or two folders of checkpoints. The files have the real formats, without training.
-What a history has of each id is known from how it was made, so that the comparison does not use the code that it is
-about. The last line is the figure as JSON.
+A history is a few data sets, some with similar names or with one name in two folders. Their ids are prefixes of others,
+numbers, or contain characters that formats escape. There are duplicate and malformed rows, shared images, and files of
+every kind that the package writes, in one or two checkpoint folders. The files have the real formats, but no model is
+trained. The files that contain an id are known from how the history was generated, so the check does not depend on the
+code under test. The last line is the result as JSON.
 """
 
 from __future__ import annotations
@@ -47,20 +47,21 @@ USERS = [
     *("x\\y", "[1]", "*", "\u202eabc", "{}", "\U0001d54f", "a/b", "é", "0"),
 ]
 ITEMS = ["i1", "i10", "i", "1", "10", "0", "n'n", 'd"d', "ß", "<i>", "c&d", "NaN", "?", "a b", "u1", "🎬", "\\n"]
-#: not ml-100k: whatever data_path says, RecBole reads its own copy, which must stay as it is
+#: not ml-100k: RecBole reads its own copy for any data_path, and that copy must not change
 NAMES = ["ml", "ml-1m", "Pop", "Pop-2", "my[1]", "my1", "m*", "daily"]
 
 
 @dataclass
-class Made:
-    """One file, and what it has.
+class MadeFile:
+    """One file, and the ids that it contains.
 
     Attributes:
-        data: folder of the data set; None for a file that no manifest has.
-        users: ids that it names, if a search can find them.
-        items: the same of items.
-        must_go: whether it has to be gone, or said to be left, whoever is forgotten.
-        without: gives what it should be once an id is erased from it; None for a file that is not rewritten.
+        data: folder of the data set; None for a file that no manifest lists.
+        users: ids of users that a search can find in it.
+        items: the same for items.
+        must_go: whether it must be deleted or reported as left, whatever id is removed.
+        without: returns the expected bytes after an id is erased, given the bytes before, the kind and the id; None for
+            a file that is not rewritten.
     """
 
     data: Path | None
@@ -71,15 +72,15 @@ class Made:
 
 
 class History:
-    """Random data sets and artefacts below the current folder.
+    """Creates random data sets and files made from them below the current folder.
 
     Args:
-        seed: of everything.
+        seed: of all random numbers.
     """
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
-        self.made: dict[Path, Made] = {}
+        self.made: dict[Path, MadeFile] = {}
         names = self.random.sample(NAMES, self.random.randint(1, 3))
         self.sets = [(name, Path("data").absolute()) for name in names]
         if self.random.random() < 0.5:
@@ -92,24 +93,24 @@ class History:
         if self.random.random() < 0.3:
             path = Path("saved/note.txt").absolute()
             write_text(path, "mine")
-            self.made[path] = Made(None)
+            self.made[path] = MadeFile(None)
 
     def config(self, name: str, folder: Path, checkpoint_dir: str = "saved") -> dict[str, Any]:
-        """What recording a file needs of RecBole's configuration."""
+        """Return the part of RecBole's configuration that recording a file needs."""
         return {"dataset": name, "data_path": str(folder), "checkpoint_dir": checkpoint_dir, "model": "LLMInterest"}
 
     def _make_data(self, name: str, folder: Path) -> None:
-        chance = self.random
-        users = chance.sample(USERS, chance.randint(3, 9))
-        items = chance.sample(ITEMS, chance.randint(3, 9))
+        rng = self.random
+        users = rng.sample(USERS, rng.randint(3, 9))
+        items = rng.sample(ITEMS, rng.randint(3, 9))
         self.users, self.items = getattr(self, "users", {}), getattr(self, "items", {})
         self.users[folder], self.items[folder] = users, items
-        for part in chance.choice([[""], [".train", ".valid", ".test"]]):
-            rows = [(chance.choice(users), chance.choice(items), str(float(n))) for n in range(chance.randint(5, 30))]
+        for part in rng.choice([[""], [".train", ".valid", ".test"]]):
+            rows = [(rng.choice(users), rng.choice(items), str(float(n))) for n in range(rng.randint(5, 30))]
             lines = ["user_id:token\titem_id:token\ttimestamp:float", *map("\t".join, rows)]
-            if chance.random() < 0.3:
-                lines.insert(chance.randint(1, len(lines)), "broken")
-            end = chance.choice(["\n", "\r\n"])
+            if rng.random() < 0.3:
+                lines.insert(rng.randint(1, len(lines)), "broken")
+            end = rng.choice(["\n", "\r\n"])
             self._write(folder / f"{name}{part}.inter", end.join(lines) + end, folder, without=_table)
         if not (folder / f"{name}.inter").exists():
             self._write(
@@ -118,18 +119,18 @@ class History:
         for kind, ids in (("user", users), ("item", items)):
             lines = [f"{kind}_id:token\ttitle:token_seq", *(f"{one}\tabout {kind} {n}" for n, one in enumerate(ids))]
             self._write(folder / f"{name}.{kind}", "\n".join(lines) + "\n", folder, without=_table)
-            if chance.random() < 0.7:
+            if rng.random() < 0.7:
                 self._make_lines(folder, kind, ids)
 
     def _make_lines(self, folder: Path, kind: str, ids: list[str]) -> None:
-        chance = self.random
+        rng = self.random
         lines = []
-        for one in [*ids, *chance.sample(ids, 2)]:
-            value = int(one) if one in ("1", "10", "0", "-1") and chance.random() < 0.5 else one
-            picture = chance.choice(["a.png", "b.png", "c.png", f"{chance.randint(0, 99)}.png"])
-            row = {f"{kind}_id": value, "bio": f"text of {chance.randint(0, 99)}", "image_file_name": picture}
-            line = json.dumps(row, ensure_ascii=chance.random() < 0.5)
-            lines.append(line[:-1] if chance.random() < 0.15 else line)
+        for one in [*ids, *rng.sample(ids, 2)]:
+            value = int(one) if one in ("1", "10", "0", "-1") and rng.random() < 0.5 else one
+            picture = rng.choice(["a.png", "b.png", "c.png", f"{rng.randint(0, 99)}.png"])
+            row = {f"{kind}_id": value, "bio": f"text of {rng.randint(0, 99)}", "image_file_name": picture}
+            line = json.dumps(row, ensure_ascii=rng.random() < 0.5)
+            lines.append(line[:-1] if rng.random() < 0.15 else line)
             path = folder / "content" / picture
             self._write(path, f"picture {picture} of {folder}", folder)
         self._write(folder / "content" / f"{kind}s.jsonl", "\n".join(lines) + "\n", folder, without=_lines)
@@ -137,7 +138,7 @@ class History:
     def _write(self, path: Path, text: str | bytes, data: Path | None, **what: Any) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass"))
-        self.made[path.absolute()] = Made(data, **what)
+        self.made[path.absolute()] = MadeFile(data, **what)
 
     def _path(self, folder: str, prefix: str, suffix: str) -> Path:
         return Path(folder).absolute() / f"{prefix}-{self.random.randrange(10**9)}{suffix}"
@@ -150,7 +151,7 @@ class History:
         self._write(path, save({"weights": torch.ones(3)}), data, must_go=True)
 
     def make_unrecorded(self, name: str, data: Path, folder: str) -> None:
-        """A model of before manifests."""
+        """A model without a record, as of an earlier version."""
         self._write(self._path("saved", name, ".pth"), b"weights", None, must_go=True)
 
     def make_log(self, name: str, data: Path, folder: str) -> None:
@@ -162,7 +163,7 @@ class History:
         self._write(path, "\n".join(lines) + "\n", data, without=_log)
 
     def make_saved_data_set(self, name: str, data: Path, folder: str) -> None:
-        """What RecBole pickles of a data set."""
+        """A data set that RecBole has pickled."""
         path = Path(folder).absolute() / f"{name}-Dataset.pth"
         if path not in self.made:
             record_run(self.config(name, data, folder), "saved data set", [path])
@@ -176,7 +177,7 @@ class History:
         self._write(path, json.dumps([{"dataset": name, "ranks": [1, 2, 3]}]), data, must_go=True)
 
     def make_report(self, name: str, data: Path, folder: str) -> None:
-        """A report, on one user or nobody, with items in its drawing."""
+        """A report with or without a user, and with items in its SVG image."""
         place = self._path(folder, "report", "")
         user = self.random.choice([None, *self.users[data]])
         items = self.random.sample(self.items[data], 2)
@@ -225,10 +226,10 @@ class History:
         with replace_files(place) as new:
             write_parts(parts, new)
         for part in parts:
-            self.made[place / part] = Made(data, must_go=True, without=_export(part))
+            self.made[place / part] = MadeFile(data, must_go=True, without=_export(part))
 
     def make_features(self, name: str, data: Path, folder: str) -> None:
-        """Features of texts, of which some are gone from the data."""
+        """Features of texts, some of which are no longer in the data."""
         cache = Path(folder).absolute() / "features" / name
         if cache.exists():
             return
@@ -237,7 +238,7 @@ class History:
         store = FeatureStore(cache, "text", "0" * 16)
         store.write([text.key() for text in texts], np.random.default_rng(0).random((3, 4)).astype(np.float32))
         for path in cache.rglob("*.safetensors"):
-            self.made[path] = Made(data, without=lambda before, kind, token: None)
+            self.made[path] = MadeFile(data, without=lambda before, kind, token: None)
 
 
 def _table(before: bytes, kind: str, token: str) -> bytes:
@@ -256,7 +257,7 @@ def _lines(before: bytes, kind: str, token: str) -> bytes:
         try:
             row = json.loads(line)
         except ValueError:
-            row = json.loads(line.strip() + b"}")  # how lines of a history are broken
+            row = json.loads(line.strip() + b"}")  # malformed lines of a history lack their last character
         if str(row.get(f"{kind}_id")) != token:
             kept.append(line)
     return b"".join(kept)
@@ -285,65 +286,65 @@ def _export(part: str) -> Callable[[bytes, str, str], bytes | None]:
 
 
 @dataclass
-class Verdict:
-    """What a history shows of one act of forgetting.
+class Findings:
+    """The errors of one run of ``forget``.
 
     Attributes:
-        unsaid: files that have the id, or may have it, and were neither said to be left nor changed.
-        foreign: files, or parts of them, of others that were changed.
+        unreported: files that contain or may contain the id, and were neither changed nor reported as left.
+        foreign: files, or parts of files, of others that were changed.
     """
 
-    unsaid: list[str] = field(default_factory=list)
+    unreported: list[str] = field(default_factory=list)
     foreign: list[str] = field(default_factory=list)
 
 
-def judge(history: History, before: dict[Path, bytes], erasure: Erasure, request: tuple[Path, str, str]) -> Verdict:
-    """Compare the files of a history with what they were.
+def check(history: History, before: dict[Path, bytes], erasure: Erasure, request: tuple[Path, str, str]) -> Findings:
+    """Compare the files of a history with those before.
 
     Args:
-        history: that the files were made by.
-        before: their bytes.
-        erasure: what was said.
+        history: that created the files.
+        before: bytes of the files before ``forget``.
+        erasure: what ``forget`` reported.
         request: the data set's folder, the kind and the id.
     """
-    verdict = Verdict()
+    findings = Findings()
     folder, kind, token = request
     left = {Path(os.path.abspath(path)) for path in erasure.left}
     for path, old in before.items():
         made = history.made.get(path)
         now = path.read_bytes() if path.exists() else None
-        is_said = bool(left & {path, *path.parents})
+        is_reported = bool(left & {path, *path.parents})
         if made is None:  # manifests
             continue
         if made.data != folder:
             if now != old:
-                verdict.foreign.append(f"{path}: of {made.data}")
-            if made.data is None and made.must_go and not is_said and path.parent == Path("saved").absolute():
-                verdict.unsaid.append(f"{path}: unrecorded")
+                findings.foreign.append(f"{path}: of {made.data}")
+            if made.data is None and made.must_go and not is_reported and path.parent == Path("saved").absolute():
+                findings.unreported.append(f"{path}: unrecorded")
             continue
         if path.parent.name == "content" and path.suffix == ".png":
-            _judge_picture(verdict, path, now, before, request, is_said)
+            _check_picture(findings, path, now, before, request, is_reported)
             continue
         expected = made.without(old, kind, token) if made.without else old
         if expected is not None and now not in (expected, *([None] if made.must_go else [])):
-            verdict.foreign.append(f"{path}: rows of others")
+            findings.foreign.append(f"{path}: rows of others")
         names = made.users if kind == "user" else made.items
-        if now is not None and not is_said and (made.must_go or token in names):
-            verdict.unsaid.append(f"{path}: exists")
+        if now is not None and not is_reported and (made.must_go or token in names):
+            findings.unreported.append(f"{path}: exists")
         if made.without is _state and expected is None:
-            _judge_state(verdict, path, old, now, token)
-    return verdict
+            _check_state(findings, path, old, now, token)
+    return findings
 
 
-def _judge_picture(
-    verdict: Verdict,
+def _check_picture(
+    findings: Findings,
     path: Path,
     now: bytes | None,
     before: dict[Path, bytes],
     request: tuple[Path, str, str],
-    is_said: bool,
+    is_reported: bool,
 ) -> None:
-    """A picture stays exactly if a row of another names it."""
+    """Check that a picture is kept if and only if a row of another id uses it."""
     folder, kind, token = request
     owners = set()
     for name in ("user", "item"):
@@ -354,48 +355,48 @@ def _judge_picture(
                 row = json.loads(line + b"}")
             if row["image_file_name"] == path.name:
                 owners.add((name, str(row[f"{name}_id"])))
-    if owners == {(kind, token)} and now is not None and not is_said:
-        verdict.unsaid.append(f"{path}: their picture")
+    if owners == {(kind, token)} and now is not None and not is_reported:
+        findings.unreported.append(f"{path}: their picture")
     if owners - {(kind, token)} and now is None:
-        verdict.foreign.append(f"{path}: picture of {owners}")
+        findings.foreign.append(f"{path}: picture of {owners}")
 
 
-def _judge_state(verdict: Verdict, path: Path, old: bytes, now: bytes | None, token: str) -> None:
-    """The others of a state are as they were, with the items that they had."""
+def _check_state(findings: Findings, path: Path, old: bytes, now: bytes | None, token: str) -> None:
+    """Check that the other users of a state and their items did not change."""
     users = _description(old)["users"]
     kept = [row for row, user in enumerate(users) if user != token]
     if now is None:
         if kept:
-            verdict.foreign.append(f"{path}: users {kept}")
+            findings.foreign.append(f"{path}: users {kept}")
         return
     described, tensors, former = _description(now), load(now), load(old)
     if token in described["users"]:
-        verdict.unsaid.append(f"{path}: a state of theirs")
+        findings.unreported.append(f"{path}: a state of theirs")
     if [users[row] for row in kept] != described["users"]:
-        verdict.foreign.append(f"{path}: users {described['users']}")
+        findings.foreign.append(f"{path}: users {described['users']}")
     for name in ("past", "interest", "length", "latest"):
         if not torch.equal(tensors[name], former[name][kept]):
-            verdict.foreign.append(f"{path}: {name}")
+            findings.foreign.append(f"{path}: {name}")
     names = _description(old)["items"], described["items"]
     width = tensors["items"].shape[1]
     was = [[names[0][item] for item in row] for row in former["items"][kept][:, :width].tolist()]
     if was != [[names[1][item] for item in row] for row in tensors["items"].tolist()]:
-        verdict.foreign.append(f"{path}: items")
+        findings.foreign.append(f"{path}: items")
 
 
-def run(seed: int) -> Verdict:
-    """Make a history in the current, empty folder, forget one random user or item, and judge.
+def run(seed: int) -> Findings:
+    """Create a history in the current, empty folder, forget one random user or item, and check the result.
 
     Args:
-        seed: of the history and of who is forgotten.
+        seed: of the history and of the id to forget.
     """
     os.environ["XDG_STATE_HOME"] = str(Path("state").absolute())
     history = History(seed)
-    chance = history.random
-    name, data_path = chance.choice(history.sets)
+    rng = history.random
+    name, data_path = rng.choice(history.sets)
     folder = data_path / name
-    kind = chance.choice(["user", "item"])
-    token = chance.choice([*(history.users if kind == "user" else history.items)[folder], "nobody"])
+    kind = rng.choice(["user", "item"])
+    token = rng.choice([*(history.users if kind == "user" else history.items)[folder], "nobody"])
     before = {path: path.read_bytes() for path in Path.cwd().rglob("*") if path.is_file()}
     config = configure(
         "LLMInterest", name,
@@ -403,16 +404,16 @@ def run(seed: int) -> Verdict:
                    "modalities": ["text"], "use_gpu": False},
     )  # fmt: skip
     if Path(config["data_path"]) != folder:
-        raise RuntimeError(f"{name} is another data set than that of the history: {config['data_path']}")
-    flags = {"checkpoints": chance.random() < 0.5, "results": chance.random() < 0.5}
+        raise RuntimeError(f"{name} is not the data set of the history: {config['data_path']}")
+    flags = {"checkpoints": rng.random() < 0.5, "results": rng.random() < 0.5}
     erasure = erase(config, **{f"{kind}s": [token]}, **flags)  # type: ignore[arg-type]
-    verdict = judge(history, before, erasure, (folder, kind, token))
+    findings = check(history, before, erasure, (folder, kind, token))
     again = erase(config, **{f"{kind}s": [token]}, **flags)  # type: ignore[arg-type]
-    verdict.unsaid += [f"{path}: only at the second time" for path in (*again.rewritten, *again.deleted)]
-    return verdict
+    findings.unreported += [f"{path}: changed only by the second run" for path in (*again.rewritten, *again.deleted)]
+    return findings
 
 
-def histories(count: int) -> Iterator[tuple[int, Verdict]]:
+def histories(count: int) -> Iterator[tuple[int, Findings]]:
     """Run histories, each in a folder of its own.
 
     Args:
@@ -429,20 +430,22 @@ def histories(count: int) -> Iterator[tuple[int, Verdict]]:
 
 
 def main() -> int:
-    """Run the histories. Returns 0 if nothing was left unsaid and nothing of others was changed."""
+    """Run the histories. Returns 0 if no file was left unreported and none of others was changed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--histories", type=int, default=1000)
     options = parser.parse_args()
     sys.argv = sys.argv[:1]
-    start, unsaid, foreign = time.monotonic(), 0, 0
-    for seed, verdict in histories(options.histories):
-        unsaid += bool(verdict.unsaid)
-        foreign += bool(verdict.foreign)
-        for fault in (*verdict.unsaid, *verdict.foreign):
+    start, unreported, foreign = time.monotonic(), 0, 0
+    for seed, findings in histories(options.histories):
+        unreported += bool(findings.unreported)
+        foreign += bool(findings.foreign)
+        for fault in (*findings.unreported, *findings.foreign):
             print(f"history {seed}: {fault}", file=sys.stderr)
     seconds = round(time.monotonic() - start)
-    print(json.dumps({"histories": options.histories, "left unsaid": unsaid, "foreign": foreign, "seconds": seconds}))
-    return int(bool(unsaid or foreign))
+    print(
+        json.dumps({"histories": options.histories, "unreported": unreported, "foreign": foreign, "seconds": seconds})
+    )
+    return int(bool(unreported or foreign))
 
 
 if __name__ == "__main__":

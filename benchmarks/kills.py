@@ -1,18 +1,17 @@
-"""Kills jobs at random moments, lets them finish, and compares what they end in with jobs that nobody disturbed.
+"""Kills jobs at random moments, lets them finish, and compares their results with those of uninterrupted jobs.
 
     python benchmarks/kills.py --what=all --kills=50
     python benchmarks/kills.py --what=export --kills=50
 
-Six kinds: ``encoding``; ``training`` of a model into a table; ``checkpointing``, the same with every kill in a moment
-in which a file is being written; ``reporting``, tables and a report written over those of another run; ``export``, a
-model written over another one; and ``forget``, a user removed from a data set and from what was made of it. Of the
-other kinds, every second kill comes in such a moment. Each is killed (SIGKILL) and started again until it ends by
-itself, then from the beginning, until there were enough kills. Data is the set that data/make_daily.py makes, with
-encoders that need no weights.
+There are six kinds of job: ``encoding``; ``training`` of a model into a table; ``checkpointing``, the same with every
+kill while a file is being written; ``reporting``, which overwrites a table and a report with those of another run;
+``export``, which overwrites an exported model; and ``forget``, which removes a user from a data set and from files
+made from it. For the other kinds, every second kill happens while a file is being written. A job is killed (SIGKILL)
+and restarted until it finishes; then a new job starts, until there were enough kills. The data set is that of
+data/make_daily.py, with encoders that need no weights.
 
-A job is forked from this process, which has imported everything and computed nothing, so that no thread and no state of
-a library goes along: that takes no time, where a process of its own imports for six seconds. Every twentieth is such a
-process all the same.
+Jobs are forked from this process, which has imported all modules but started no thread: a fork takes no time, while a
+new process spends six seconds on imports. Every twentieth job runs in a new process nevertheless.
 """
 
 from __future__ import annotations
@@ -52,11 +51,11 @@ from recbole_llm_interest.io.manifest import MANIFEST
 from recbole_llm_interest.training.environment_info import environment_info
 
 REPOSITORY = Path(__file__).parent.parent
-#: one in so many jobs is a process of its own
-APART = 20
-#: so that a job has many shards to be killed in
+#: one of this many jobs runs in a new process
+SUBPROCESS_INTERVAL = 20
+#: small, so that a job writes many shards
 SHARD_ROWS = 8
-#: what jobs import when they first need it
+#: modules that jobs import late
 _LATE = (
     "librosa.feature",
     "PIL.Image",
@@ -74,11 +73,11 @@ _FORGOTTEN = ["--dataset=daily", "--data_path=data", "--feature_cache=features",
               "--modalities=[text]"]  # fmt: skip
 #: trained in turn
 MODELS = ["LLMInterest", "GRU4Rec"]
-#: a kind's command line
-WORDS = {
+#: arguments of each kind of job
+ARGUMENTS = {
     "encoding": [*_DATA, "--feature_cache=features", "--modalities=[text,image]"],
     "training": [*_DATA, *_TRAINING, "--epochs=6", "--hidden_size=16"],
-    # small steps, and states of some megabytes
+    # short epochs, and states of some megabytes
     "checkpointing": [*_DATA, *_TRAINING, "--epochs=4", "--hidden_size=300", "--MAX_ITEM_LIST_LENGTH=3"],
     "reporting": [],
     "export": [],
@@ -93,20 +92,20 @@ WORDS = {
 }
 
 
-def encode(words: list[str]) -> int:
+def encode(arguments: list[str]) -> int:
     """The job of encoding."""
     encoding_job.SHARD_ROWS = SHARD_ROWS
-    return recbole_llm_interest.cli.encode.main(words)
+    return recbole_llm_interest.cli.encode.main(arguments)
 
 
-def train(words: list[str]) -> int:
+def train(arguments: list[str]) -> int:
     """The jobs of training and checkpointing."""
-    return recbole_llm_interest.cli.compare.main(words)
+    return recbole_llm_interest.cli.compare.main(arguments)
 
 
-def report(words: list[str]) -> int:
-    """The job of reporting: a table of the runs in the file that is named, then a report on it."""
-    (version,) = words
+def report(arguments: list[str]) -> int:
+    """The job of reporting: a table of the runs in a file, then a report on it."""
+    (version,) = arguments
     results = read_results(Path(version))
     draw_comparison(results, write_comparison(results, Path("table"))[0])
     return recbole_llm_interest.cli.report.main(["--table=table.json", "--output=report"])
@@ -124,17 +123,17 @@ JOBS: dict[str, Callable[[list[str]], int]] = {
 
 @dataclass
 class Outcome:
-    """What came of the kills of one kind.
+    """The result of the kills of one kind of job.
 
     Attributes:
         kills: jobs that were killed.
         killed_in_writing: those that left an unfinished file.
-        resumed_to_the_end: times that a job then ended by itself.
-        rows_lost: stored features or trained epochs that a kill took away again, or that the end lacks.
+        resumed_to_the_end: jobs that finished after they had been killed.
+        rows_lost: stored features or trained epochs that a kill removed, or that are missing in the result.
         corrupt_files: files that could not be read after a kill, or were neither the old nor the new one.
-        left_over: unfinished files that were still there when a job had ended.
-        largest_difference: of features, losses, scores and weights from the undisturbed job's.
-        seconds: how long it took.
+        left_over: unfinished files that remained after a job had finished.
+        largest_difference: of features, losses, scores and weights from those of the uninterrupted job.
+        seconds: total time.
     """
 
     kills: int = 0
@@ -148,26 +147,26 @@ class Outcome:
 
 
 def main() -> None:
-    """Print the figure, in words and then as one line of JSON."""
+    """Print the results of each kind, then all of them as one line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--what", choices=[*JOBS, "all"], default="all")
     parser.add_argument("--kills", type=int, default=50, help="of each kind")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--job", choices=JOBS, help=argparse.SUPPRESS)  # a process of its own
-    options, words = parser.parse_known_args()
-    torch.set_num_threads(1)  # nobody here may start others before a fork
+    parser.add_argument("--job", choices=JOBS, help=argparse.SUPPRESS)  # of a new process
+    options, arguments = parser.parse_known_args()
+    torch.set_num_threads(1)  # no thread may start before a fork
     if options.job:
         print("ready", flush=True)
-        sys.exit(JOBS[options.job](words))
+        sys.exit(JOBS[options.job](arguments))
     for module in _LATE:
         importlib.import_module(module)
     outcomes = {}
     with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder)
-        os.environ["XDG_STATE_HOME"] = str(place / "state")
-        subprocess.run([sys.executable, str(REPOSITORY / "data" / "make_daily.py"), str(place / "data")], check=True)
+        root = Path(folder)
+        os.environ["XDG_STATE_HOME"] = str(root / "state")
+        subprocess.run([sys.executable, str(REPOSITORY / "data" / "make_daily.py"), str(root / "data")], check=True)
         for what in JOBS if options.what == "all" else [options.what]:
-            outcomes[what] = Killing(what, place, random.Random(f"{options.seed} {what}")).go(options.kills)
+            outcomes[what] = KillTest(what, root, random.Random(f"{options.seed} {what}")).run(options.kills)
             print(f"{what}: {outcomes[what]}", flush=True)
     figure = {
         "figure": "killed at random moments",
@@ -182,21 +181,21 @@ def main() -> None:
     print(json.dumps(figure))
 
 
-class Killing:
-    """One kind of job, killed again and again below ``place``.
+class KillTest:
+    """Kills and restarts one kind of job, in folders below ``root``.
 
     Args:
-        what: the kind.
-        place: holds ``data/``.
-        chance: says when.
+        what: the kind of job.
+        root: has the folder ``data/``.
+        rng: chooses the times of the kills.
     """
 
-    def __init__(self, what: str, place: Path, chance: random.Random) -> None:
-        self.what, self.place, self.chance = what, place, chance
+    def __init__(self, what: str, root: Path, rng: random.Random) -> None:
+        self.what, self.root, self.rng = what, root, rng
         self.outcome = Outcome()
         self.started = 0
-        self.words = WORDS[what]
-        self.versions: list[list[str]] = [self.words]
+        self.arguments = ARGUMENTS[what]
+        self.versions: list[list[str]] = [self.arguments]
         if what == "reporting":
             self.versions = [[str(path)] for path in self._tables()]
         elif what == "export":
@@ -204,18 +203,18 @@ class Killing:
         elif what == "forget":
             self._prepare()
         elif what in ("training", "checkpointing"):
-            self.versions = [[*self.words, f"--model={model}"] for model in MODELS]
+            self.versions = [[*self.arguments, f"--model={model}"] for model in MODELS]
         self.expected, self.seconds = [], 0.0
-        for number, words in enumerate(self.versions):
-            folder = self._new_folder(what if what == "forget" else f"{what}-undisturbed-{number}")
+        for number, arguments in enumerate(self.versions):
+            folder = self._new_folder(what if what == "forget" else f"{what}-uninterrupted-{number}")
             before = time.monotonic()
-            if self.start(folder, words, apart=False).join() != 0:
-                sys.exit(f"error: the undisturbed job of {what} did not end well: {_log(folder)}")
+            if self.start(folder, arguments, in_subprocess=False).join() != 0:
+                sys.exit(f"error: the uninterrupted job of {what} failed: {_log(folder)}")
             self.seconds = time.monotonic() - before
             self.expected.append(self._result(folder))
 
-    def go(self, kills: int) -> Outcome:
-        """Kill so many jobs."""
+    def run(self, kills: int) -> Outcome:
+        """Kill this many jobs, and return the result."""
         before = time.monotonic()
         folder = self._new_folder(self.what)
         kept: set[Any] = set()
@@ -232,64 +231,64 @@ class Killing:
                 self.outcome.rows_lost += len(kept_before - kept)
                 continue
             if code != 0:
-                sys.exit(f"error: a job of {self.what} that resumed did not end well: {_log(folder)}")
+                sys.exit(f"error: a job of {self.what} failed after it was resumed: {_log(folder)}")
             self._compare(folder)
             if self.outcome.kills == kills:
                 break
             kept = set()
-            if self.what not in ("reporting", "export"):  # these are written over those that are there
+            if self.what not in ("reporting", "export"):  # these overwrite the previous files
                 folder = self._new_folder(self.what)
         self.outcome.seconds = time.monotonic() - before
         return replace(self.outcome, seconds=round(self.outcome.seconds))
 
-    def start(self, folder: Path, words: list[str], apart: bool | None = None) -> Job:
+    def start(self, folder: Path, arguments: list[str], in_subprocess: bool | None = None) -> Job:
         """Start a job in a folder."""
         self.started += 1
-        is_apart = self.started % APART == 0 if apart is None else apart
-        return (Apart if is_apart else Fork)(self.what, folder, words)
+        is_subprocess = self.started % SUBPROCESS_INTERVAL == 0 if in_subprocess is None else in_subprocess
+        return (SubprocessJob if is_subprocess else ForkedJob)(self.what, folder, arguments)
 
     def _wait(self, job: Job, folder: Path) -> None:
-        """Wait for the moment of the kill, or the end of the job."""
+        """Wait until it is time to kill the job, or until it ends."""
         before = set(_unfinished(folder))
-        deadline = time.monotonic() + self.chance.uniform(0, self.seconds)
+        deadline = time.monotonic() + self.rng.uniform(0, self.seconds)
         while job.is_alive() and time.monotonic() < deadline:
             time.sleep(0.002)
         if self.what == "checkpointing" or self.outcome.kills % 2:
             while job.is_alive() and before.issuperset(_unfinished(folder)):
                 time.sleep(0.0002)
-            time.sleep(self.chance.uniform(0, 0.03))
+            time.sleep(self.rng.uniform(0, 0.03))
 
     def _new_folder(self, name: str) -> Path:
-        folder = self.place / name
+        folder = self.root / name
         shutil.rmtree(folder, ignore_errors=True)
-        if (self.place / "before").exists():  # at the same path as it was made, because manifests name it
-            shutil.copytree(self.place / "before", folder)
+        if (self.root / "before").exists():  # at its original path, because manifests contain it
+            shutil.copytree(self.root / "before", folder)
         else:
             folder.mkdir()
         return folder
 
     def _prepare(self) -> None:
-        """Make what a user is forgotten from, and keep a copy."""
+        """Create the files that a user is removed from, and keep a copy."""
         folder = self._new_folder("forget")
-        if Fork("preparing", folder, [str(self.place / "data" / "daily"), *_FORGOTTEN]).join() != 0:
-            sys.exit(f"error: what is forgotten from cannot be made: {_log(folder)}")
-        shutil.copytree(folder, self.place / "before")
+        if ForkedJob("preparing", folder, [str(self.root / "data" / "daily"), *_FORGOTTEN]).join() != 0:
+            sys.exit(f"error: the files for forget cannot be created: {_log(folder)}")
+        shutil.copytree(folder, self.root / "before")
 
     def _checkpoints(self) -> Iterator[list[str]]:
-        """Two models of different seeds."""
+        """Train two models with different seeds, and yield the arguments of their exports."""
         for seed in (1, 2):
             folder = self._new_folder(f"exported-{seed}")
-            words = [*WORDS["checkpointing"], "--model=LLMInterest", f"--seed={seed}"]
-            if Fork("training", folder, words).join() != 0:
-                sys.exit(f"error: the run that is exported did not end well: {_log(folder)}")
+            arguments = [*ARGUMENTS["checkpointing"], "--model=LLMInterest", f"--seed={seed}"]
+            if ForkedJob("training", folder, arguments).join() != 0:
+                sys.exit(f"error: the run to export failed: {_log(folder)}")
             (run,) = read_results(folder / "table.json")
-            yield [str(folder / run.checkpoint), str(self.place / "data"), str(self.place / "features")]
+            yield [str(folder / run.checkpoint), str(self.root / "data"), str(self.root / "features")]
 
     def _tables(self) -> Iterator[Path]:
-        """Two tables of the same runs, which differ."""
+        """Yield two different tables of the same runs."""
         folder = self._new_folder("reported")
-        if Fork("training", folder, [*WORDS["training"], f"--model={','.join(MODELS)}"]).join() != 0:
-            sys.exit(f"error: the run that is reported did not end well: {_log(folder)}")
+        if ForkedJob("training", folder, [*ARGUMENTS["training"], f"--model={','.join(MODELS)}"]).join() != 0:
+            sys.exit(f"error: the run to report failed: {_log(folder)}")
         runs = read_results(folder / "table.json")
         runs = [replace(run, checkpoint=str(folder / run.checkpoint), note="as it was") for run in runs]
         later = [replace(run, note="run once more", losses={}, variant=f"{run.variant} again") for run in runs]
@@ -297,7 +296,7 @@ class Killing:
             yield write_comparison(results, folder / f"version-{number}")[2]
 
     def _check(self, folder: Path) -> set[Any]:
-        """Look at every file after a kill, and return what is kept so far: rows by their keys, or epochs."""
+        """Read every file after a kill, and return what is kept so far: keys of rows, or epochs."""
         if self.what in ("export", "forget"):
             return self._check_folder(folder)
         kept: set[Any] = set()
@@ -306,15 +305,15 @@ class Killing:
                 continue
             try:
                 kept |= self._read(path)
-            except Exception as error:  # whatever it is, the file cannot be read
+            except Exception as error:  # any error means that the file cannot be read
                 self.outcome.corrupt_files.append(f"{path.name}: {error}")
         return kept
 
     def _check_folder(self, folder: Path) -> set[Any]:
-        """Look at an exported model, or at the rows of those who are not forgotten."""
+        """Read the exported model, or the rows of users who are not removed."""
         if self.what == "forget":
             kept = folders.rows(folder)
-            self.outcome.rows_lost += len(folders.rows(self.place / "before") - kept)
+            self.outcome.rows_lost += len(folders.rows(self.root / "before") - kept)
             return kept
         try:
             found = folders.exported(folder)
@@ -326,10 +325,10 @@ class Killing:
         return {"model"} if found else set()
 
     def _read(self, path: Path) -> set[Any]:
-        if path.name in (MANIFEST, "job.log"):  # lines are added to them
+        if path.name in (MANIFEST, "job.log"):  # files that are appended to
             return set()
         if self.what == "reporting":
-            versions = [files.get(str(path.relative_to(self.place / self.what))) for files in self.expected]
+            versions = [files.get(str(path.relative_to(self.root / self.what))) for files in self.expected]
             if _digest(path) not in versions:
                 raise ValueError("is neither the old one nor the new one")
         elif path.name.endswith(".resume.safetensors"):
@@ -348,7 +347,7 @@ class Killing:
         return set()
 
     def _compare(self, folder: Path) -> None:
-        """Compare what a job ended in with the undisturbed one's."""
+        """Compare the result of a job with that of the uninterrupted one."""
         found = self._result(folder)
         expected = self.expected[self.outcome.resumed_to_the_end % len(self.versions)]
         self.outcome.resumed_to_the_end += 1
@@ -360,7 +359,7 @@ class Killing:
             self.outcome.largest_difference = max(self.outcome.largest_difference, difference)
 
     def _result(self, folder: Path) -> dict[Any, Any]:
-        """What a job ended in, by name."""
+        """Return the result of a job as values by name."""
         if self.what == "encoding":
             shards = [(path, load(path.read_bytes())) for path in folder.rglob("*.safetensors")]
             keys = [(path.parent.name, key.tobytes()) for path, shard in shards for key in shard["keys"]]
@@ -382,7 +381,7 @@ class Killing:
 
 
 def _plain(run: RunResult) -> dict[str, Any]:
-    """What two runs have to share, as arrays."""
+    """Return the values that must be equal in two runs, as arrays."""
     scores = {f"test {name}": value for name, value in run.test.items()}
     curves = {f"loss {name}": values for name, values in run.losses.items()}
     rest = {"epochs": run.epochs, "ranks": run.ranks, "best": run.best_valid, "validated": run.valid_scores}
@@ -402,7 +401,7 @@ def _digest(path: Path) -> str:
 
 
 def _unfinished(folder: Path, locks: bool = False) -> list[Path]:
-    """Files that are being written, or were when their process was killed; with ``locks``, lock files as well."""
+    """Return temporary files, of running or killed processes; with ``locks``, lock files as well."""
     hidden = (path for path in folder.rglob("*") if any(part[0] == "." for part in path.relative_to(folder).parts))
     return [path for path in hidden if path.is_file() and (locks or path.suffix != ".lock")]
 
@@ -411,32 +410,32 @@ def _log(folder: Path) -> str:
     return (folder / "job.log").read_text(errors="replace")[-2000:]
 
 
-class Fork:
-    """A job in a process that is forked from this one."""
+class ForkedJob:
+    """A job in a process forked from this one."""
 
-    def __init__(self, what: str, folder: Path, words: list[str]) -> None:
-        self._process = multiprocessing.get_context("fork").Process(target=_work, args=(what, folder, words))
+    def __init__(self, what: str, folder: Path, arguments: list[str]) -> None:
+        self._process = multiprocessing.get_context("fork").Process(target=_run_forked, args=(what, folder, arguments))
         self._process.start()
 
     def is_alive(self) -> bool:
-        """Whether it has not ended."""
+        """Return whether it is running."""
         return self._process.is_alive()
 
     def kill(self) -> None:
-        """End it by SIGKILL."""
+        """Kill it by SIGKILL."""
         self._process.kill()
 
     def join(self) -> int:
-        """Wait for its end, and return its exit code."""
+        """Wait until it ends, and return its exit code."""
         self._process.join()
         return self._process.exitcode or 0
 
 
-class Apart:
-    """A job in a process of its own."""
+class SubprocessJob:
+    """A job in a new process."""
 
-    def __init__(self, what: str, folder: Path, words: list[str]) -> None:
-        command = [sys.executable, str(Path(__file__).resolve()), f"--job={what}", *words]
+    def __init__(self, what: str, folder: Path, arguments: list[str]) -> None:
+        command = [sys.executable, str(Path(__file__).resolve()), f"--job={what}", *arguments]
         environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
         with (folder / "job.log").open("ab") as log:
             self._process = subprocess.Popen(
@@ -445,34 +444,34 @@ class Apart:
         self._process.stdout.readline()  # until it has imported everything
 
     def is_alive(self) -> bool:
-        """Whether it has not ended."""
+        """Return whether it is running."""
         return self._process.poll() is None
 
     def kill(self) -> None:
-        """End it by SIGKILL."""
+        """Kill it by SIGKILL."""
         self._process.kill()
 
     def join(self) -> int:
-        """Wait for its end, and return its exit code."""
+        """Wait until it ends, and return its exit code."""
         self._process.communicate()
         return self._process.returncode
 
 
-Job = Fork | Apart
+Job = ForkedJob | SubprocessJob
 
 
-def _work(what: str, folder: Path, words: list[str]) -> None:
+def _run_forked(what: str, folder: Path, arguments: list[str]) -> None:
     os.chdir(folder)
     sys.argv = ["job"]
-    with _into(folder / "job.log"):
+    with _redirect_output(folder / "job.log"):
         if what == "preparing":
-            folders.prepare(folder, Path(words[0]), words[1:])
-        code = 0 if what == "preparing" else JOBS[what](words)
+            folders.prepare(folder, Path(arguments[0]), arguments[1:])
+        code = 0 if what == "preparing" else JOBS[what](arguments)
     sys.exit(code)
 
 
 @contextmanager
-def _into(log: Path) -> Iterator[None]:
+def _redirect_output(log: Path) -> Iterator[None]:
     with log.open("a") as file, redirect_stdout(file), redirect_stderr(file):
         yield
 

@@ -1,4 +1,4 @@
-"""The jobs of kills.py that replace an exported folder and that forget a user, and what they have to leave."""
+"""The jobs ``export`` and ``forget`` of kills.py, and how to check their results."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from recbole_llm_interest.io.folders import current_file
 from recbole_llm_interest.recommender import Recommender
 
 MODEL = Path("model")
-#: who is forgotten, of the set daily
+#: the user to remove from the data set daily
 USER = "ada"
 
 
-def export(words: list[str]) -> int:
-    """The job of exporting: writes the model of a checkpoint over the one that is there."""
-    checkpoint, data, features = words
+def export(arguments: list[str]) -> int:
+    """The job of exporting: overwrites an exported folder with the model of a checkpoint."""
+    checkpoint, data, features = arguments
     loaded = Recommender.load(checkpoint, data_path=data, feature_cache=features, checkpoint_dir="saved", use_gpu=False)
     loaded.save_pretrained(MODEL, license="mit")
     return 0
 
 
 def exported(folder: Path) -> dict[str, str]:
-    """Hashes of an exported folder's files as a reader gets them; none before the first export.
+    """Return hashes of an exported folder's files, as a reader would load them; empty before the first export.
 
     Raises:
-        ValueError: the files are not of one model.
+        ValueError: the files are of different models.
     """
     if not current_file(folder / MODEL, "config.json").exists():
         return {}
@@ -41,14 +41,14 @@ def exported(folder: Path) -> dict[str, str]:
     return found
 
 
-def forget(words: list[str]) -> int:
-    """The job of forgetting: anything may be left, if it is said."""
-    code = recbole_llm_interest.cli.forget.main(words)
+def forget(arguments: list[str]) -> int:
+    """The job of forgetting. Files may be left, if they are reported."""
+    code = recbole_llm_interest.cli.forget.main(arguments)
     return 0 if code == recbole_llm_interest.cli.forget.LEFT else code
 
 
 def prepare(folder: Path, data: Path, training: list[str]) -> None:
-    """Make what a user is forgotten from: the data set, and what two trainings leave.
+    """Create the files that a user is removed from: the data set, and the files of two trainings.
 
     Args:
         folder: of the job.
@@ -57,13 +57,13 @@ def prepare(folder: Path, data: Path, training: list[str]) -> None:
     """
     shutil.copytree(data, folder / "data" / "daily")
     for model in (["--model=LLMInterest"], ["--model=Pop", "--save_dataset=True"]):
-        words = [*training, *model, "--table=saved/table", "--data_path=data", "--feature_cache=features"]
-        if recbole_llm_interest.cli.compare.main(words) != 0:
-            raise RuntimeError(f"the training of {model} did not end well")
+        arguments = [*training, *model, "--table=saved/table", "--data_path=data", "--feature_cache=features"]
+        if recbole_llm_interest.cli.compare.main(arguments) != 0:
+            raise RuntimeError(f"the training of {model} failed")
 
 
 def rows(folder: Path) -> set[str]:
-    """The lines of the data set, without those of who is forgotten."""
+    """The lines of the data set, without those of the removed user."""
     lines = (line for path in (folder / "data").rglob("daily.*") for line in path.read_text().splitlines())
     return {line for line in lines if USER not in line.split("\t")}
 

@@ -27,7 +27,7 @@ from recbole_llm_interest.data.interaction_files import read_interaction_tokens
 from recbole_llm_interest.errors import DataError
 from recbole_llm_interest.io.config_files import named_models, read_config_files
 from recbole_llm_interest.io.escaping import json_text, markdown_cell, one_line
-from recbole_llm_interest.io.files import data_set_in_use
+from recbole_llm_interest.io.files import shared_data_set_lock
 from recbole_llm_interest.settings import ContentSettings, read_settings
 from recbole_llm_interest.training.config import configure
 
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options, overrides = parse_arguments(parser, arguments)
         config = configure("LLMInterest", options.dataset, options.config_files, overrides)
         _warn_of_other_models(options.config_files)
-        with data_set_in_use(Path(config["data_path"])):
+        with shared_data_set_lock(Path(config["data_path"])):
             summaries = encode_dataset(config)
         if summaries is None:
             return  # another process of torchrun prints the summary

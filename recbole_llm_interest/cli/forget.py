@@ -12,11 +12,12 @@ from recbole_llm_interest.io.escaping import one_line
 from recbole_llm_interest.training.config import configure
 
 _DESCRIPTION = """
-Delete users or items from the data set's files, with images and audio, and from all that was made from it: encoded
-features, saved data sets, states, reports, texts of exported models and logs. What is left is named, with why and what
-to do, such as trained models without --checkpoints. After an interrupt, the same command continues.
+Delete users or items from the data set's files, including images and audio, and from everything that was made from it:
+encoded features, saved data sets, user states, reports, texts of exported models and logs. Each file that is left is
+listed with the reason and what to do, such as trained models without --checkpoints. After an interrupt, the same
+command continues.
 """
-#: exit code if anything is left
+#: exit code if a file is left
 LEFT = 3
 
 
@@ -24,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command line.
 
     Returns:
-        The exit code: 0 if nothing of them is left, 3 if something is, 2 for a mistake, 130 when interrupted, 143 when
+        The exit code: 0 if no file is left, 3 if one is, 2 for a mistake, 130 when interrupted, 143 when
         terminated.
     """
     parser = settings_parser("python -m recbole_llm_interest.forget", _DESCRIPTION)
@@ -42,11 +43,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if "" in getattr(options, option):
                 raise SettingsError(f"command line: --{option} is empty: give an id")
         config = configure("LLMInterest", options.dataset, options.config_files, overrides)
-        wanted = {"checkpoints": options.checkpoints, "results": options.results}
-        erasures.append(erase(config, options.user, options.item, **wanted))
+        flags = {"checkpoints": options.checkpoints, "results": options.results}
+        erasures.append(erase(config, options.user, options.item, **flags))
         _print(erasures[0])
 
-    code = exit_code(job, kept="each file is complete, with or without them; the same command continues from there")
+    code = exit_code(job, kept="each file is complete, either rewritten or unchanged; the same command continues")
     return code or (LEFT if any(erasure.left for erasure in erasures) else 0)
 
 
@@ -59,7 +60,7 @@ def _print(erasure: Erasure) -> None:
     for path, why in erasure.left.items():
         show(f"left: {one_line(path)}: {one_line(why)}")
     if not (erasure.rewritten or erasure.deleted or erasure.left):
-        show("nothing of them is stored")
+        show("nothing is stored about them")
 
 
 if __name__ == "__main__":

@@ -1,14 +1,14 @@
-"""What happens to each kind of file that was made from a data set.
+"""Erases users or items from files that were made from a data set, by the kind of file.
 
-| kind | what is done |
+| kind | action |
 |---|---|
 | log | lines with a quoted id are removed |
-| features | those of content that is gone are deleted |
+| features | those of removed content are deleted |
 | saved data set | deleted: it has every event |
-| user state | deleted, or written again without the user |
+| user state | deleted, or rewritten without the user |
 | report | deleted if it names one of them; otherwise left, or deleted on request |
-| table, tuning | left, or deleted on request: figures over events that are gone |
-| export | texts of an item are removed; the rest is left, or deleted on request |
+| table, tuning | left, or deleted on request: its metrics are of events that are removed |
+| export | texts of the items are removed; the rest is left, or deleted on request |
 | checkpoint, resume state | left, or deleted on request: weights cannot unlearn |
 """
 
@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recbole_llm_interest.erasure.request import ANY_FILE, Erasure, Forgotten
+from recbole_llm_interest.erasure.request import ANY_FILE, Erasure, ErasureRequest
 from recbole_llm_interest.erasure.states import erase_from_state
 from recbole_llm_interest.errors import StorageError
 from recbole_llm_interest.io.files import remove_unfinished, write_atomically
@@ -40,8 +40,8 @@ _MODELS, _RESULTS = "give --checkpoints to delete it", "give --results to delete
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What is deleted on request.
+class DeletionOptions:
+    """Files that are deleted only on request.
 
     Attributes:
         checkpoints: trained models: checkpoints, resume states, exported folders and programs.
@@ -52,14 +52,16 @@ class Wanted:
     results: bool = False
 
 
-def erase_artifacts(artifacts: Sequence[Artifact], request: Forgotten, wanted: Wanted, erasure: Erasure) -> None:
-    """Erase from every file that was made from a data set, except from features.
+def erase_artifacts(
+    artifacts: Sequence[Artifact], request: ErasureRequest, options: DeletionOptions, erasure: Erasure
+) -> None:
+    """Erase users or items from every file that was made from a data set, except from features.
 
     Args:
         artifacts: of this data set.
-        request: the erased.
-        wanted: what is deleted on request.
-        erasure: of all files.
+        request: the users or items.
+        options: what is deleted on request.
+        erasure: records what is done.
     """
     by_kind: dict[Kind, list[Path]] = defaultdict(list)
     for artifact in artifacts:
@@ -73,49 +75,49 @@ def erase_artifacts(artifacts: Sequence[Artifact], request: Forgotten, wanted: W
         erasure.delete(path)
     for path in filter(Path.is_file, by_kind["user state"]):
         erase_from_state(path, request, erasure)
-    _erase_reports(by_kind["report"], request, wanted, erasure)
-    _erase_exports(by_kind["export"], request, wanted, erasure)
-    for kind, is_wanted, why in (
-        ("table", wanted.results, f"has figures over events that may be theirs: {_RESULTS}"),
-        ("tuning", wanted.results, f"was chosen by events that may be theirs: {_RESULTS}"),
-        ("checkpoint", wanted.checkpoints, f"may have been trained on them: train again, and {_MODELS}"),
-        ("resume state", wanted.checkpoints, f"may have been trained on them: {_MODELS}"),
+    _erase_reports(by_kind["report"], request, options, erasure)
+    _erase_exports(by_kind["export"], request, options, erasure)
+    for kind, is_requested, why in (
+        ("table", options.results, f"its metrics may include their events: {_RESULTS}"),
+        ("tuning", options.results, f"its search may have used their events: {_RESULTS}"),
+        ("checkpoint", options.checkpoints, f"may have been trained on them: train again, and {_MODELS}"),
+        ("resume state", options.checkpoints, f"may have been trained on them: {_MODELS}"),
     ):
-        _delete_or_leave(by_kind[kind], is_wanted, why, erasure)  # type: ignore[index]
+        _delete_or_leave(by_kind[kind], is_requested, why, erasure)  # type: ignore[index]
 
 
-def _delete_or_leave(paths: Iterable[Path], is_wanted: bool, why: str, erasure: Erasure) -> None:
+def _delete_or_leave(paths: Iterable[Path], is_requested: bool, why: str, erasure: Erasure) -> None:
     for path in filter(Path.exists, paths):
-        if is_wanted:
+        if is_requested:
             erasure.delete(path)
         else:
             erasure.leave(path, why)
 
 
-def _erase_reports(paths: Sequence[Path], request: Forgotten, wanted: Wanted, erasure: Erasure) -> None:
-    """A report is its page and the pictures beside it, which show what the page names; the page goes last."""
+def _erase_reports(paths: Sequence[Path], request: ErasureRequest, options: DeletionOptions, erasure: Erasure) -> None:
+    """Erase from reports. The page is deleted last: it tells whether the pictures beside it show an erased id."""
     folders: dict[Path, list[Path]] = defaultdict(list)
     for path in paths:
         folders[path.parent].append(path)
-    why = f"is drawn from events that may be theirs: {_RESULTS}"
+    why = f"its figures may include their events: {_RESULTS}"
     for folder, files in folders.items():
         page = folder / _PAGE
-        is_named = page.exists() and has_trace(page, request.in_report, erasure)
+        is_named = page.exists() and contains_id(page, request.in_report, erasure)
         in_order = sorted(files, key=lambda path: path == page)
-        _delete_or_leave(in_order, wanted.results or is_named or not page.exists(), why, erasure)
+        _delete_or_leave(in_order, options.results or is_named or not page.exists(), why, erasure)
 
 
-def has_trace(path: Path, pattern: re.Pattern[bytes], erasure: Erasure) -> bool:
-    """Return whether a file has an id, also inside the drawings of a page. A file that cannot be read is left."""
+def contains_id(path: Path, pattern: re.Pattern[bytes], erasure: Erasure) -> bool:
+    """Return whether a file contains an id, including SVG images in a page. A file that cannot be read is left."""
     try:
         return any(pattern.search(block) for block in _blocks(path))
     except FileReadError as error:
-        erasure.leave(path, f"{error.reason}: look for them in it")
+        erasure.leave(path, f"{error.reason}: search it for the id")
         return False
 
 
 def _blocks(path: Path) -> Iterator[bytes]:
-    """Blocks of a file, each with the end of the one before; the header alone of tensors; the drawings of a page."""
+    """Yield overlapping blocks of a file; of a tensor file, its header alone; of a page, its SVG images as well."""
     with open_file(path) as file:
         if path.suffix == ".safetensors":
             size = int.from_bytes(file.read(8), "little")
@@ -135,25 +137,25 @@ def _blocks(path: Path) -> Iterator[bytes]:
                 end = block[-4096:]
 
 
-def _erase_exports(paths: Sequence[Path], request: Forgotten, wanted: Wanted, erasure: Erasure) -> None:
-    """Exported folders and their programs."""
+def _erase_exports(paths: Sequence[Path], request: ErasureRequest, options: DeletionOptions, erasure: Erasure) -> None:
+    """Erase from exported folders and their programs."""
     folders = [path.parent for path in paths if path.name == CONFIG]
     for folder in filter(Path.is_dir, folders):
         finish_replacing(folder)
-        if request.kind == "item" and not wanted.checkpoints:
+        if request.kind == "item" and not options.checkpoints:
             _erase_texts(folder, request, erasure)
-    why = f"is a model that may have been trained on them: {_MODELS}"
-    _delete_or_leave(paths, wanted.checkpoints, why, erasure)
+    why = f"the model may have been trained on them: {_MODELS}"
+    _delete_or_leave(paths, options.checkpoints, why, erasure)
 
 
-def _erase_texts(folder: Path, request: Forgotten, erasure: Erasure) -> None:
-    """Remove texts and titles of items from an exported folder, with the hash of the new file."""
+def _erase_texts(folder: Path, request: ErasureRequest, erasure: Erasure) -> None:
+    """Remove texts and titles of items from an exported folder, and update its hash."""
     try:
         texts, config = (parse_json(read_bytes(folder / name, ANY_FILE).decode()) for name in (TEXTS, CONFIG))
         kept = {key: {item: text for item, text in texts[key].items() if item not in request.tokens} for key in texts}
         is_intact = config["sha256"][TEXTS] == hashlib.sha256(read_bytes(folder / TEXTS, ANY_FILE)).hexdigest()
     except (StorageError, ValueError, KeyError, TypeError, AttributeError):
-        return  # deleted, or no longer what was exported: the check at the end reads it
+        return  # deleted or changed since: the search at the end reports it
     if kept == texts or not is_intact:
         return
     data = json.dumps(kept, ensure_ascii=False).encode()

@@ -1,4 +1,4 @@
-"""Erases from a data set's own files: atomic files, content lines, images and audio."""
+"""Erases users or items from a data set's own files: atomic files, JSON lines, images and audio."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from recbole.config import Config
 from recbole_llm_interest.content.catalogue import MEDIA_COLUMNS
 from recbole_llm_interest.content.content_files import as_token
 from recbole_llm_interest.content.precomputed import read_features
-from recbole_llm_interest.erasure.request import ANY_FILE, Erasure, Forgotten
+from recbole_llm_interest.erasure.request import ANY_FILE, Erasure, ErasureRequest
 from recbole_llm_interest.errors import DataError
 from recbole_llm_interest.io.atomic_files import AtomicFormat, drop_rows, find_tokens, read_header, read_rows
 from recbole_llm_interest.io.opening import open_regular, parse_json
@@ -33,7 +33,7 @@ class DataFiles:
     Attributes:
         folder: of the data set.
         dataset: its name.
-        layout: of its atomic files.
+        layout: format of its atomic files.
         id_fields: names of the id columns, by kind.
     """
 
@@ -44,21 +44,21 @@ class DataFiles:
 
     @classmethod
     def of(cls, config: Config) -> DataFiles:
-        """The files that a configuration names."""
+        """Return the files that a configuration names."""
         fields = {"user": config["USER_ID_FIELD"], "item": config["ITEM_ID_FIELD"]}
         return cls(Path(config["data_path"]), config["dataset"], AtomicFormat.from_config(config), fields)
 
     @property
     def content(self) -> Path:
-        """The folder of content lines, images and audio."""
+        """The folder of JSON lines, images and audio."""
         return self.folder / "content"
 
     def content_lines(self, kind: str) -> Path:
-        """The file of content lines."""
+        """Return the JSON lines file of users or items."""
         return self.content / f"{kind}s.jsonl"
 
     def atomic_files(self, column: str) -> list[Path]:
-        """The files of the data set, also parts of it, that have a column."""
+        """Return the data set's atomic files that have a column, including files of splits."""
         found = []
         for path in sorted(self.folder.iterdir()):
             if path.name.startswith(f"{self.dataset}.") and path.is_file():
@@ -68,8 +68,8 @@ class DataFiles:
         return found
 
 
-def erase_media(files: DataFiles, requests: Iterable[Forgotten], erasure: Erasure) -> None:
-    """Delete images and audio of all rows of the erased that no other row names."""
+def erase_media(files: DataFiles, requests: Iterable[ErasureRequest], erasure: Erasure) -> None:
+    """Delete images and audio of the erased rows, except those that other rows also use."""
     erased, kept = _media(files, {request.kind: request for request in requests})
     root = files.content.resolve()
     in_use = {(root / name).resolve() for name in kept}
@@ -81,19 +81,19 @@ def erase_media(files: DataFiles, requests: Iterable[Forgotten], erasure: Erasur
 
 def _erase_medium(path: Path, root: Path, in_use: set[Path], erasure: Erasure) -> None:
     if not path.is_relative_to(root):
-        erasure.leave(path, "lies outside of the content folder: delete it if it is theirs alone")
+        erasure.leave(path, "is outside the content folder: delete it if only they use it")
     elif path.resolve() in in_use:
-        erasure.leave(path, "is also another's image or audio: give the other one a file of its own")
+        erasure.leave(path, "is also used by another row: give that row its own file")
     else:
         erasure.delete(path)
 
 
-def _media(files: DataFiles, requests: dict[str, Forgotten]) -> tuple[dict[str, None], set[str]]:
-    """Names of images and audio in rows of the erased, and in all other rows, duplicates included."""
+def _media(files: DataFiles, requests: dict[str, ErasureRequest]) -> tuple[dict[str, None], set[str]]:
+    """Return names of images and audio in the erased rows, and in all other rows, including duplicates."""
     erased: dict[str, None] = {}
     kept: set[str] = set()
     for kind in ("user", "item"):
-        request = requests.get(kind) or Forgotten(kind, files.id_fields[kind], frozenset())
+        request = requests.get(kind) or ErasureRequest(kind, files.id_fields[kind], frozenset())
         for is_erased, names in (*_media_of_lines(files, request), *_media_of_atomic_file(files, request)):
             usable = [name for name in names if name and "\0" not in name]
             if is_erased:
@@ -103,7 +103,7 @@ def _media(files: DataFiles, requests: dict[str, Forgotten]) -> tuple[dict[str, 
     return erased, kept
 
 
-def _media_of_lines(files: DataFiles, request: Forgotten) -> Iterator[tuple[bool, list[str]]]:
+def _media_of_lines(files: DataFiles, request: ErasureRequest) -> Iterator[tuple[bool, list[str]]]:
     path = files.content_lines(request.kind)
     if path.is_file():
         with open_regular(path, ANY_FILE) as file:
@@ -115,7 +115,7 @@ def _media_of_lines(files: DataFiles, request: Forgotten) -> Iterator[tuple[bool
                 yield bool(tokens_of_line(request, line)), names
 
 
-def _media_of_atomic_file(files: DataFiles, request: Forgotten) -> Iterator[tuple[bool, list[str]]]:
+def _media_of_atomic_file(files: DataFiles, request: ErasureRequest) -> Iterator[tuple[bool, list[str]]]:
     path = files.folder / f"{files.dataset}.{request.kind}"
     try:
         header = list(read_header(path, files.layout))
@@ -125,24 +125,24 @@ def _media_of_atomic_file(files: DataFiles, request: Forgotten) -> Iterator[tupl
     if columns and request.id_field in header:
         own = header.index(request.id_field)
         for cells in read_rows(path, files.layout):
-            padded = [*cells, *[""] * len(header)]  # a line that is no row may lack columns
+            padded = [*cells, *[""] * len(header)]  # a malformed line may lack columns
             yield padded[own] in request.tokens, [padded[at] for at in columns]
 
 
-def tokens_of_line(request: Forgotten, line: bytes) -> set[str]:
-    """Return which of the erased a content line is of. One that is not JSON is of all whose ids it has."""
+def tokens_of_line(request: ErasureRequest, line: bytes) -> set[str]:
+    """Return the erased ids that a JSON line belongs to. A malformed line belongs to every id that it contains."""
     try:
         row = parse_json(line.decode("utf-8-sig"), long_integers=True)
     except ValueError:
         if request.json_member.search(line) is None:
             return set()
-        alone = (Forgotten(request.kind, request.id_field, frozenset([token])) for token in request.tokens)
+        alone = (ErasureRequest(request.kind, request.id_field, frozenset([token])) for token in request.tokens)
         return {token for one in alone if one.json_member.search(line) for token in one.tokens}
     return {as_token(row.get(request.id_field))} & request.tokens if isinstance(row, dict) else set()
 
 
-def erase_rows(files: DataFiles, request: Forgotten, erasure: Erasure) -> None:
-    """Remove the rows of the erased from content lines and from every atomic file with their id column."""
+def erase_rows(files: DataFiles, request: ErasureRequest, erasure: Erasure) -> None:
+    """Remove rows of the erased ids from JSON lines and from every atomic file with their id column."""
     found: set[str] = set()
 
     def is_theirs(line: bytes) -> bool:
@@ -159,20 +159,20 @@ def erase_rows(files: DataFiles, request: Forgotten, erasure: Erasure) -> None:
                 erasure.rewrite(path, drop_rows(path, files.layout, request.id_field, sorted(request.tokens)))
             found |= in_file
         except DataError as error:
-            erasure.leave(path, f"cannot be read as an atomic file ({error}): remove their rows")
+            erasure.leave(path, f"cannot be read as an atomic file ({error}): remove their rows by hand")
     for token in sorted(request.tokens - found):
         erasure.unknown.append(f"{request.kind} {token!r} is in no file of the data set {files.dataset!r}")
 
 
 def leave_precomputed_features(
-    files: DataFiles, settings: ContentSettings, request: Forgotten, erasure: Erasure
+    files: DataFiles, settings: ContentSettings, request: ErasureRequest, erasure: Erasure
 ) -> None:
-    """Say which precomputed features have the erased: their formats are too many to write."""
+    """Report precomputed features of the erased ids as left: this package does not write their formats."""
     for modality in MODALITIES:
         name = getattr(settings, f"{request.kind}_{modality}_features")
         if name is not None:
-            with suppress(DataError):  # it has none of them
+            with suppress(DataError):  # no features of these ids
                 read_features(files.folder / name, sorted(request.tokens), request.kind, request.id_field)
                 erasure.leave(
-                    files.folder / name, "holds precomputed features of them: make the file again without them"
+                    files.folder / name, "has precomputed features of them: create the file again without them"
                 )

@@ -1,4 +1,4 @@
-"""Erases encoded features of content that is gone. They are named by hashes of the content, not by ids."""
+"""Deletes encoded features of removed content. They are stored under hashes of the content, not under ids."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from recbole_llm_interest.settings import MODALITIES, ContentSettings
 
 
 def erase_features(config: Config, settings: ContentSettings, folders: Iterable[Path], erasure: Erasure) -> None:
-    """Delete features of all content that the data set does not have any more, and lists of nearest items.
+    """Delete features of content that the data set no longer contains, and lists of nearest items.
 
     Args:
-        config: of the data set, from which the rows of the erased are removed already.
+        config: of the data set, whose erased rows are already removed.
         settings: those of training.
         folders: of encoded features of this data set alone.
-        erasure: of all files.
+        erasure: records what is done.
     """
     folders = [folder for folder in folders if folder.is_dir()]
     if not folders:
@@ -49,7 +49,7 @@ def _erase_from(folder: Path, kept: Mapping[str, set[bytes]], erasure: Erasure) 
 
 
 def _keys(config: Config, settings: ContentSettings) -> dict[str, set[bytes]]:
-    """Hashes of all content of the data set, by modality."""
+    """Return hashes of all content of the data set, by modality."""
     keys: dict[str, set[bytes]] = {modality: set() for modality in MODALITIES}
     for kind in ("item", "user"):
         for modality, blobs in catalogue_from_config(config, kind, settings).blobs.items():
@@ -60,5 +60,5 @@ def _keys(config: Config, settings: ContentSettings) -> dict[str, set[bytes]]:
 def _key_of(blob: Blob) -> bytes | None:
     try:
         return blob.key()
-    except ContentError:  # it cannot be read, so that nothing is stored of it
+    except ContentError:  # unreadable content has no features
         return None

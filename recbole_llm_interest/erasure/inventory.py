@@ -1,4 +1,4 @@
-"""What manifests say of the files around a data set: which were made from it, and which from others."""
+"""Finds, by the manifests, which files were made from a data set and which from others."""
 
 from __future__ import annotations
 
@@ -9,35 +9,35 @@ from pathlib import Path
 from recbole_llm_interest.erasure.request import Erasure
 from recbole_llm_interest.io.manifest import MANIFEST, Artifact, absolute, drop, known_manifests, read
 
-#: suffixes of files that may hold what was learned or stored, without an id that can be searched for
+#: suffixes of binary files in which an id cannot be searched for
 _OPAQUE = {".pth", ".pt", ".pt2", ".onnx", ".safetensors", ".bin", ".pkl", ".pickle", ".npy", ".npz", ".ckpt"}
 
 
 @dataclass(frozen=True)
 class Inventory:
-    """Files by what manifests say of them.
+    """Recorded files, grouped by their data sets.
 
     Attributes:
         folder: of the data set.
-        own: made from this data set alone.
-        shared: made from this data set and from others, one record of each path.
-        doubtful: made from a data set of this name whose folder is unknown or gone.
-        foreign: paths made from other data sets alone.
+        own: made only from this data set.
+        shared: made from this data set and from others, one record for each path.
+        ambiguous: made from a data set of this name whose folder is unknown or no longer exists.
+        foreign: made only from other data sets.
         manifests: that were read.
     """
 
     folder: Path
     own: list[Artifact]
     shared: list[Artifact]
-    doubtful: list[Artifact]
+    ambiguous: list[Artifact]
     foreign: set[Path]
     manifests: list[Path]
 
     @classmethod
-    def take(cls, folder: Path, dataset: str, checkpoint_dir: Path) -> Inventory:
+    def from_manifests(cls, folder: Path, dataset: str, checkpoint_dir: Path) -> Inventory:
         """Read the manifests of this user, and that of ``checkpoint_dir``.
 
-        The latter may have come with a downloaded folder: it is believed of files inside its folder only.
+        The latter may be part of a downloaded folder: only its records of files inside that folder are used.
 
         Args:
             folder: of the data set.
@@ -69,24 +69,26 @@ class Inventory:
             record.dataset == dataset and (record.data_path is None or not record.data_path.exists())
             for record in records
         ):
-            self.doubtful.append(records[-1])
+            self.ambiguous.append(records[-1])
         else:
             self.foreign.add(path)
 
-    def leave_uncertain(self, erasure: Erasure) -> None:
-        """Say of files that may also be another data set's that they are left."""
+    def leave_ambiguous(self, erasure: Erasure) -> None:
+        """Report files that may also belong to another data set as left."""
         for artifact in self.shared:
             if artifact.path.exists():
-                erasure.leave(artifact.path, "was made from another data set, too: delete it if nobody needs it")
-        for artifact in self.doubtful:
+                erasure.leave(artifact.path, "was also made from another data set: delete it if it is not needed")
+        for artifact in self.ambiguous:
             if artifact.path.exists():
-                place = "an unknown folder" if artifact.data_path is None else f"{artifact.data_path}, which is gone"
-                why = f"was made from a data set {artifact.dataset!r} in {place}: delete it if that was this one"
+                place = (
+                    "an unknown folder" if artifact.data_path is None else f"{artifact.data_path}, which does not exist"
+                )
+                why = f"was made from a data set {artifact.dataset!r} in {place}: delete it if it was this data set"
                 erasure.leave(artifact.path, why)
 
     def unrecorded(self, folder: Path) -> Iterator[Path]:
-        """Yield the files below a folder that no manifest has, except in folders of data sets."""
-        recorded = {artifact.path for artifact in (*self.own, *self.shared, *self.doubtful)} | self.foreign
+        """Yield files below a folder that no manifest lists, except those in folders of data sets."""
+        recorded = {artifact.path for artifact in (*self.own, *self.shared, *self.ambiguous)} | self.foreign
         for path in sorted(folder.rglob("*")):
             if not path.is_file() or path.name == MANIFEST or _is_lock(path) or self._is_data(path, folder):
                 continue
@@ -94,18 +96,18 @@ class Inventory:
                 yield path
 
     def _is_data(self, path: Path, below: Path) -> bool:
-        """Whether a file below a folder is in the data sets' folder, which is below that folder, too."""
+        """Return whether a file is in ``data_path``, where ``data_path`` is itself below the folder."""
         data_path = self.folder.resolve().parent
         return path.resolve().is_relative_to(data_path) and not below.resolve().is_relative_to(data_path)
 
     def leave_unrecorded(self, folder: Path, erasure: Erasure) -> None:
-        """Say of files in ``checkpoint_dir`` that no manifest has, and that cannot be searched, that they are left."""
+        """Report binary files in ``checkpoint_dir`` that no manifest lists as left."""
         for path in self.unrecorded(folder):
             if path.suffix in _OPAQUE:
-                erasure.leave(path, "is in no manifest: delete it if it was made from this data set")
+                erasure.leave(path, "is not in a manifest: delete it if it was made from this data set")
 
-    def forget_deleted(self) -> None:
-        """Remove the lines of files that are deleted from the manifests."""
+    def drop_deleted(self) -> None:
+        """Remove deleted files from the manifests."""
         gone = [artifact.path for artifact in self.own if not artifact.path.exists() and artifact.kind != "features"]
         if gone:
             for manifest in self.manifests:

@@ -1,4 +1,4 @@
-"""The order in which everything is erased."""
+"""Erases users or items from all files, in order."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import recbole
 from recbole.config import Config
 
 from recbole_llm_interest.data.dataset_files import feature_cache
-from recbole_llm_interest.erasure.artifacts import Wanted, erase_artifacts
+from recbole_llm_interest.erasure.artifacts import DeletionOptions, erase_artifacts
 from recbole_llm_interest.erasure.data_files import DataFiles, erase_media, erase_rows, leave_precomputed_features
 from recbole_llm_interest.erasure.features import erase_features
+from recbole_llm_interest.erasure.id_search import report_remaining_ids
 from recbole_llm_interest.erasure.inventory import Inventory
-from recbole_llm_interest.erasure.request import Erasure, Forgotten
-from recbole_llm_interest.erasure.traces import leave_traces
+from recbole_llm_interest.erasure.request import Erasure, ErasureRequest
 from recbole_llm_interest.errors import RequestError, StorageError
-from recbole_llm_interest.io.files import data_set_alone
+from recbole_llm_interest.io.files import exclusive_data_set_lock
 from recbole_llm_interest.io.manifest import absolute
 from recbole_llm_interest.settings import ContentSettings, read_settings
 
@@ -34,10 +34,10 @@ def erase(
     Each file is replaced or deleted as a whole. After an interrupt, the same call continues.
 
     Args:
-        config: of the data set. Its content settings have to be those of training.
-        users: their ids.
-        items: their ids.
-        checkpoints: whether to delete the models that were trained on the data set.
+        config: of the data set. Its content settings must be those of training.
+        users: ids of users.
+        items: ids of items.
+        checkpoints: whether to delete models that were trained on the data set.
         results: whether to delete tables, results of tuning, and reports.
 
     Raises:
@@ -46,44 +46,48 @@ def erase(
     """
     fields = {"user": config["USER_ID_FIELD"], "item": config["ITEM_ID_FIELD"]}
     named = {"user": frozenset(users), "item": frozenset(items)}
-    requests = [Forgotten(kind, fields[kind], tokens) for kind, tokens in named.items() if tokens]
+    requests = [ErasureRequest(kind, fields[kind], tokens) for kind, tokens in named.items() if tokens]
     if any("" in request.tokens for request in requests):
-        raise RequestError("an id is empty: name a user or an item")
+        raise RequestError("an id is empty: give the id of a user or an item")
     if Path(config["data_path"]).resolve().is_relative_to(Path(recbole.__file__).resolve().parent):
         raise RequestError(
-            f"{config['dataset']} is part of the installed RecBole, which stays as it is: copy it under another name"
+            f"{config['dataset']} is part of the RecBole installation, which is not changed: copy it under another name"
         )
     erasure = Erasure()
-    with data_set_alone(Path(config["data_path"])):
+    with exclusive_data_set_lock(Path(config["data_path"])):
         try:
-            _erase(config, requests, Wanted(checkpoints, results), erasure)
+            _erase(config, requests, DeletionOptions(checkpoints, results), erasure)
         except OSError as error:
-            raise StorageError(f"{error.filename}: {error.strerror}; run the same command once that works") from error
+            raise StorageError(
+                f"{error.filename}: {error.strerror}; fix this and run the same command again"
+            ) from error
     return erasure
 
 
-def _erase(config: Config, requests: Sequence[Forgotten], wanted: Wanted, erasure: Erasure) -> None:
+def _erase(config: Config, requests: Sequence[ErasureRequest], options: DeletionOptions, erasure: Erasure) -> None:
     files, settings = DataFiles.of(config), read_settings(ContentSettings, config)
     checkpoint_dir = Path(config["checkpoint_dir"])
-    inventory = Inventory.take(files.folder, files.dataset, checkpoint_dir)
-    erase_media(files, requests, erasure)  # rows say which are theirs
+    inventory = Inventory.from_manifests(files.folder, files.dataset, checkpoint_dir)
+    erase_media(files, requests, erasure)  # before rows are removed, which name the files
     for request in requests:
         erase_rows(files, request, erasure)
-        erase_artifacts(inventory.own, request, wanted, erasure)
+        erase_artifacts(inventory.own, request, options, erasure)
         leave_precomputed_features(files, settings, request, erasure)
     erase_features(config, settings, _feature_folders(config, settings, inventory, erasure), erasure)
-    inventory.leave_uncertain(erasure)
+    inventory.leave_ambiguous(erasure)
     inventory.leave_unrecorded(checkpoint_dir, erasure)
     for request in requests:
-        leave_traces(files, inventory, checkpoint_dir, request, erasure)
-    inventory.forget_deleted()
+        report_remaining_ids(files, inventory, checkpoint_dir, request, erasure)
+    inventory.drop_deleted()
 
 
 def _feature_folders(config: Config, settings: ContentSettings, inventory: Inventory, erasure: Erasure) -> list[Path]:
-    """Folders of encoded features of this data set alone. That of the settings is left if no manifest has it."""
+    """Return folders of features of this data set alone. Leave the configured folder if no manifest lists it."""
     own = [artifact.path for artifact in inventory.own if artifact.kind == "features"]
     configured = absolute(feature_cache(config, settings))
-    known = {artifact.path for artifact in (*inventory.own, *inventory.shared, *inventory.doubtful)}
+    known = {artifact.path for artifact in (*inventory.own, *inventory.shared, *inventory.ambiguous)}
     if configured.is_dir() and configured not in known | inventory.foreign:
-        erasure.leave(configured, "has encoded features, and is in no manifest: delete it if they are of this data set")
+        erasure.leave(
+            configured, "has encoded features and is not in a manifest: delete it if they are of this data set"
+        )
     return own

@@ -1,4 +1,4 @@
-"""Who is to be erased, how files write their ids, and what was done."""
+"""The ids to erase, patterns that match them in each file format, and the record of what was done."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from recbole_llm_interest.io.escaping import one_line
 from recbole_llm_interest.io.files import write_atomically
 from recbole_llm_interest.io.opening import FileKind, FileReadError, open_file
 
-#: any file that may hold an id: it is read in blocks
+#: any file that may contain an id; it is read in blocks
 ANY_FILE = FileKind("file", StorageError, None, "allow this user to read it")
 #: what is before and after an id in the formats of this package: quotes, tabs, ends of lines, tags
 _BEFORE, _AFTER = rb"(?<![^\t\r\n\"'`>])", rb"(?![^\t\r\n\"'`<\\])"
@@ -23,13 +23,13 @@ _SHORT_ESCAPES = {'"': '"', "\\": "\\", "/": "/", "\b": "b", "\f": "f", "\n": "n
 
 
 @dataclass(frozen=True)
-class Forgotten:
+class ErasureRequest:
     """Users or items to erase.
 
     Attributes:
         kind: ``user`` or ``item``.
         id_field: column of their ids.
-        tokens: their ids.
+        tokens: the ids.
     """
 
     kind: str
@@ -38,7 +38,7 @@ class Forgotten:
 
     @cached_property
     def json_member(self) -> re.Pattern[bytes]:
-        """Matches the id column with one of the ids in JSON, also in a line that is not JSON as a whole."""
+        """Matches the id column with one of the ids in JSON, including malformed lines."""
         numbers = [token for token in self.tokens if re.fullmatch(r"-?[0-9]+", token)]
         number = b"|".join(re.escape(token.encode()) for token in numbers) or b"(?!)"
         key = b'(?<!\\\\)"' + _as_json(self.id_field) + b'"'
@@ -53,7 +53,7 @@ class Forgotten:
 
     @cached_property
     def in_report(self) -> re.Pattern[bytes]:
-        """Matches one of the ids as a report names it, also in the comments of its drawings."""
+        """Matches one of the ids as a report shows it, including comments in its SVG images."""
         forms = _any_of({form for token in self.tokens for form in (token, *_in_html(one_line(token)))})
         return re.compile(b"(?:user |<!-- )(?:%b)(?![^ <,:;.)])|" % forms + self.quoted.pattern)
 
@@ -67,13 +67,13 @@ def _any_of(forms: Iterable[str]) -> bytes:
 
 
 def _in_html(text: str) -> tuple[str, str]:
-    """A text in HTML as Python and as Jinja escape it."""
+    """Escape text for HTML as Python does and as Jinja does."""
     escaped = html.escape(text)
     return escaped, escaped.replace("&quot;", "&#34;").replace("&#x27;", "&#39;")
 
 
 def _as_json(text: str) -> bytes:
-    """A pattern of a text inside a JSON string: each character as it is or escaped."""
+    """Return a pattern of text inside a JSON string, with each character literal or escaped."""
     return b"".join(map(_json_character, text))
 
 
@@ -90,13 +90,13 @@ def _json_character(character: str) -> bytes:
 
 @dataclass
 class Erasure:
-    """What was erased, and what was not.
+    """Erases from single files, and records what was done.
 
     Attributes:
-        rewritten: files that were written again without the erased users or items.
+        rewritten: files that were rewritten without the erased users or items.
         deleted: files that were deleted.
-        left: files that still hold something of them or may do so, each with why and what to do about it.
-        unknown: for each id that no file of the data set has, one line.
+        left: files that contain or may contain data about them, each with the reason and what to do.
+        unknown: one line for each id that is in no file of the data set.
     """
 
     rewritten: list[Path] = field(default_factory=list)
@@ -113,7 +113,7 @@ class Erasure:
         self._leave_target(path, target)
 
     def rewrite_lines(self, path: Path, is_erased: Callable[[bytes], bool]) -> None:
-        """Remove lines from a file, if it has any of them; the others stay byte for byte."""
+        """Remove lines from a file. Other lines stay byte for byte; a file without such lines is not written."""
         try:
             with open_file(path) as file:
                 lines = list(file)
@@ -125,7 +125,7 @@ class Erasure:
             self.rewrite(path, kept)
 
     def delete(self, path: Path) -> None:
-        """Delete a file that exists. Where it is a link, the file that it leads to is left."""
+        """Delete a file if it exists. If it is a link, the file that it leads to is left."""
         if os.path.lexists(path):
             target = path.resolve() if path.is_symlink() else None
             path.unlink()
@@ -138,5 +138,5 @@ class Erasure:
             self.leave(target, f"is what {path} was a link to, with all that it had: delete it if nobody needs it")
 
     def leave(self, path: Path, why: str) -> None:
-        """Say that a file is left; the first reason counts."""
+        """Record that a file is left. Only the first reason is kept."""
         self.left.setdefault(path, why)

@@ -1,4 +1,4 @@
-"""Erases users from saved states, which are of one user or of several."""
+"""Erases users from saved user states, each of one or several users."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recbole_llm_interest.erasure.request import ANY_FILE, Erasure, Forgotten
+from recbole_llm_interest.erasure.request import ANY_FILE, Erasure, ErasureRequest
 from recbole_llm_interest.errors import StorageError
 from recbole_llm_interest.io.opening import read_bytes
 from recbole_llm_interest.recommender.state_file import USER_DIMENSIONS, pack_state, parse_state
@@ -17,23 +17,23 @@ from recbole_llm_interest.recommender.state_file import USER_DIMENSIONS, pack_st
 _EVENTS = ("items", "times")
 
 
-def erase_from_state(path: Path, request: Forgotten, erasure: Erasure) -> None:
-    """Delete a state of erased users alone, write one of several again without them, or say why it is left.
+def erase_from_state(path: Path, request: ErasureRequest, erasure: Erasure) -> None:
+    """Delete a state of only erased users, rewrite one that has others, or record why it is left.
 
     Args:
         path: of the state.
-        request: the erased.
-        erasure: of all files.
+        request: the users or items.
+        erasure: records what is done.
     """
     state = _read(path)
     if state is None:
-        erasure.leave(path, "is not a readable state: delete it if it is theirs")
+        erasure.leave(path, "is not a readable user state: delete it if it is theirs")
         return
     described, tensors = state
     users = described["users"]
     if request.kind == "item":
         if request.tokens.intersection(described["items"]):
-            erasure.leave(path, "is a state after events with it: delete it, and start from the user's history")
+            erasure.leave(path, "its history has the item: delete it, and start again from the user's history")
     elif users == [str(row) for row in range(len(users))]:
         erasure.leave(path, "does not say whose state it is: delete it if it is theirs")
     elif kept := [row for row, user in enumerate(users) if user not in request.tokens]:
@@ -44,7 +44,7 @@ def erase_from_state(path: Path, request: Forgotten, erasure: Erasure) -> None:
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
-    """What a state says, and its tensors; None if it cannot be read."""
+    """Return the description and the tensors of a state; None if it cannot be read."""
     try:
         return parse_state(read_bytes(path, ANY_FILE))
     except (StorageError, ValueError):
@@ -54,7 +54,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
 def _without(
     described: dict[str, Any], tensors: dict[str, Tensor], kept: list[int]
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The state of the users in the rows ``kept``, with the items of their events alone."""
+    """Return the state of the users in the rows ``kept``, with only the items of their events."""
     rows = torch.tensor(kept)
     tensors = {name: values.index_select(USER_DIMENSIONS[name], rows) for name, values in tensors.items()}
     longest = int(tensors["length"].max())

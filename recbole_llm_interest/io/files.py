@@ -64,14 +64,14 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object], hint: str 
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and those around it, where they are missing.
+    """Create a folder and its parents if they do not exist.
 
     Raises:
-        OSError: it cannot be made.
+        OSError: it cannot be created.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-    except RecursionError as error:  # pathlib calls itself for each of a thousand folders
+    except RecursionError as error:  # pathlib recurses into each parent
         raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), str(folder)) from error
 
 
@@ -85,10 +85,10 @@ def write_text(path: Path, text: str, hint: str = "") -> None:
 
 
 def _check_name(path: Path, hint: str = "") -> None:
-    """Check that there can be a file of this name.
+    """Check that a file can have this name.
 
     Raises:
-        StorageError: there cannot.
+        StorageError: it cannot.
     """
     if fault := name_fault(path):
         raise StorageError(f"{shown_path(path)} cannot be written: its name {fault}: {hint or 'give another name'}")
@@ -159,7 +159,7 @@ def _write_and_rename(path: Path, write: Callable[[BinaryIO], object]) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names of new and removed files in a folder durable."""
+    """Flush the entries of a folder to the disk."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -256,16 +256,16 @@ def exclusive_lock(path: Path, hint: str) -> Iterator[None]:
 
 
 @contextmanager
-def data_set_in_use(folder: Path) -> Iterator[None]:
-    """Hold a data set while it is read and files are made from it. Others may do the same, but not forget a user.
+def shared_data_set_lock(folder: Path) -> Iterator[None]:
+    """Lock a data set while it is read and files are made from it. Other readers may lock it, too, but not ``forget``.
 
-    The folder itself is locked, so that this also works where it is read-only. Forked processes hold it, too.
+    The folder itself is locked, so that this also works where it is read-only. Forked processes share the lock.
 
     Args:
-        folder: of the data set. If there is none, nothing is held.
+        folder: of the data set. If it does not exist, nothing is locked.
 
     Raises:
-        StorageError: users or items are being removed from it.
+        StorageError: ``forget`` is removing users or items from it.
     """
     with _lock_folder(folder, fcntl.LOCK_SH) as is_locked:
         if not is_locked:
@@ -276,19 +276,19 @@ def data_set_in_use(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def data_set_alone(folder: Path) -> Iterator[None]:
-    """Hold a data set while users or items are removed from everything that was made from it.
+def exclusive_data_set_lock(folder: Path) -> Iterator[None]:
+    """Lock a data set exclusively while users or items are removed from it and from everything made from it.
 
     Args:
-        folder: of the data set. If there is none, nothing is held.
+        folder: of the data set. If it does not exist, nothing is locked.
 
     Raises:
-        StorageError: a process holds it by ``data_set_in_use``, or removes from it.
+        StorageError: another process has locked it.
     """
     with _lock_folder(folder, fcntl.LOCK_EX) as is_locked:
         if not is_locked:
             raise StorageError(
-                f"{folder} is in use by a training or another command, which would write again what is removed: "
+                f"{folder} is in use by a training or another command, which could write removed data again: "
                 "wait until it ends, or end it"
             )
         yield
@@ -299,7 +299,7 @@ def _lock_folder(folder: Path, mode: int) -> Iterator[bool]:
     """Lock a folder until the ``with`` block ends. Yields whether this process has the lock."""
     try:
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError:  # who reads the data set says what is wrong with it
+    except OSError:  # the reader of the data set reports the error
         yield True
         return
     try:
@@ -307,12 +307,12 @@ def _lock_folder(folder: Path, mode: int) -> Iterator[bool]:
             fcntl.flock(handle, mode | fcntl.LOCK_NB)
             is_locked = True
         except OSError as error:
-            # network file systems lock a folder not at all, or only one that is open for writing
+            # some network file systems cannot lock a folder, or only one that is open for writing
             if not isinstance(error, BlockingIOError) and error.errno not in {*_WITHOUT_LOCKS, errno.EBADF}:
                 raise storage_error(folder, error) from error
             is_locked = not isinstance(error, BlockingIOError)
         yield is_locked
     finally:
         with suppress(OSError):
-            fcntl.flock(handle, fcntl.LOCK_UN)  # forked processes that still run have the same lock
+            fcntl.flock(handle, fcntl.LOCK_UN)  # forked processes that still run share the lock
         os.close(handle)

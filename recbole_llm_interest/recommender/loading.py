@@ -23,7 +23,7 @@ from recbole_llm_interest.data.interaction_files import read_histories
 from recbole_llm_interest.errors import CheckpointError, is_out_of_memory
 from recbole_llm_interest.io.checkpoints.reading import load_checkpoint
 from recbole_llm_interest.io.checkpoints.schema import Checkpoint
-from recbole_llm_interest.io.files import data_set_in_use
+from recbole_llm_interest.io.files import shared_data_set_lock
 from recbole_llm_interest.io.manifest import Artifact, Kind, absolute, record_made_from, recorded_data_path
 from recbole_llm_interest.io.opening import is_there
 from recbole_llm_interest.model.entity_encoder import EntityEncoder
@@ -205,7 +205,7 @@ def _compare_data(checkpoint: Path, then: Mapping[str, str], now: Mapping[str, s
 
 @contextmanager
 def checkpoint_in_use(checkpoint: Path, settings: dict[str, Any]) -> Iterator[OpenedCheckpoint]:
-    """Read a checkpoint, and hold its data set while files are made from it; see ``data_set_in_use``.
+    """Read a checkpoint, and lock its data set while files are made from it; see ``shared_data_set_lock``.
 
     Args:
         checkpoint: as for ``load_trained``.
@@ -216,7 +216,7 @@ def checkpoint_in_use(checkpoint: Path, settings: dict[str, Any]) -> Iterator[Op
         StorageError: users or items are being removed from the data set.
     """
     opened = OpenedCheckpoint(checkpoint, *read_configuration(checkpoint, settings))
-    with data_set_in_use(Path(opened.config["data_path"])):
+    with shared_data_set_lock(Path(opened.config["data_path"])):
         if not is_there(checkpoint):
             raise CheckpointError(f"checkpoint {checkpoint} was deleted while it was read")
         yield opened

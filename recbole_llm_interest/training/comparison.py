@@ -16,7 +16,7 @@ from recbole_llm_interest.distributed import run_in_processes
 from recbole_llm_interest.errors import SettingsError
 from recbole_llm_interest.evaluation.results import RunResult, changed_file
 from recbole_llm_interest.evaluation.variants import Variant
-from recbole_llm_interest.io.files import data_set_in_use, exclusive_lock
+from recbole_llm_interest.io.files import exclusive_lock, shared_data_set_lock
 from recbole_llm_interest.patches.checkpoints import CHECKPOINT_SUFFIX
 from recbole_llm_interest.training.checkpoint import check_checkpoint_settings, resume_path
 from recbole_llm_interest.training.config import configure, models_and_dataset
@@ -238,7 +238,7 @@ def _reserved(plan: Sequence[_Run]) -> Iterator[None]:
     """Hold the data sets of all runs, and the state of one that is resumed."""
     with ExitStack() as held:
         for folder in {Path(planned.config["data_path"]) for planned in plan}:
-            held.enter_context(data_set_in_use(folder))
+            held.enter_context(shared_data_set_lock(folder))
         for planned in plan:
             if planned.resume is not None and planned.state_file is not None:
                 held.enter_context(exclusive_lock(planned.state_file, "start a run of its own, without --resume"))

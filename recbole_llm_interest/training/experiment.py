@@ -35,7 +35,7 @@ from recbole_llm_interest.errors import DivergedError, SettingsError
 from recbole_llm_interest.evaluation.results import RunResult
 from recbole_llm_interest.evaluation.variants import Variant
 from recbole_llm_interest.io.checkpoints.schema import ResumeState
-from recbole_llm_interest.io.files import data_set_in_use
+from recbole_llm_interest.io.files import shared_data_set_lock
 from recbole_llm_interest.io.manifest import record_run
 from recbole_llm_interest.settings import EvaluationSettings, read_settings
 from recbole_llm_interest.training.checkpoint import (
@@ -213,7 +213,7 @@ class _Experiment:
 def _prepare(title: str, config: Config) -> Iterator[_Experiment]:
     """Read the data and build the model. Errors here and in the ``with`` block become one-line errors."""
     with (
-        data_set_in_use(Path(config["data_path"])),
+        shared_data_set_lock(Path(config["data_path"])),
         as_user_error("the settings"),
         log_to_file(config) as log,
         as_user_error("the data or the settings", log),

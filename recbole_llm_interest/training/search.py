@@ -27,7 +27,7 @@ from recbole_llm_interest.errors import SettingsError
 from recbole_llm_interest.evaluation.variants import Variant
 from recbole_llm_interest.io.config_files import read_config_files
 from recbole_llm_interest.io.escaping import one_line
-from recbole_llm_interest.io.files import data_set_in_use, write_text
+from recbole_llm_interest.io.files import shared_data_set_lock, write_text
 from recbole_llm_interest.io.manifest import record_run
 from recbole_llm_interest.io.opening import FileKind, is_there, read_json, read_text
 from recbole_llm_interest.settings import check_keys
@@ -165,7 +165,7 @@ def tune(
     key = {"model": model, "dataset": dataset, "space": lines, "algorithm": algorithm, "seed": config["seed"]}
     log = TrialLog(trials_path(output), explicit_settings(config) | key)
     search = _Search(model, dataset, config_file_list, shared, config, log)
-    with data_set_in_use(Path(config["data_path"])):
+    with shared_data_set_lock(Path(config["data_path"])):
         record_run(config, "tuning", [output, log.path])
         search.run(space, algorithm, trials)
         return _written(output, search.best_variant(f"{algorithm} search over {', '.join(lines)}"))

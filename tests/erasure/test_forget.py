@@ -1,4 +1,4 @@
-"""What ``forget`` does with each kind of file, and that it keeps to the data set's own."""
+"""``forget``: what it does with each kind of file, and that files of other data sets do not change."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from conftest import REPOSITORY, write_dataset
 
 from recbole_llm_interest.cli.forget import main
-from recbole_llm_interest.io.files import data_set_in_use
+from recbole_llm_interest.io.files import shared_data_set_lock
 from recbole_llm_interest.io.manifest import MANIFEST, read, record_run
 
 EVENTS = [(user, item, float(n)) for n, user in enumerate(("u1", "u10", "u2")) for item in ("i1", "i2", "i10")]
@@ -24,7 +24,7 @@ def _own_index(tmp_path_factory, monkeypatch):
 
 @pytest.fixture
 def forget(here, capsys):
-    """Runs the command on a data set; gives its exit code and the lines that it printed."""
+    """Runs the command on a data set; returns its exit code and the printed lines."""
 
     def run(dataset, *words, data_path="data"):
         settings = ["--modalities=['text']", "--text_encoder=hashing", f"--data_path={here / data_path}"]
@@ -37,7 +37,7 @@ def forget(here, capsys):
 
 
 def made(kind, dataset, path, content=b"made", data_path="data", checkpoint_dir="saved"):
-    """A file as a run writes it."""
+    """Write a recorded file, as a run does."""
     config = {
         "dataset": dataset,
         "data_path": f"{data_path}/{dataset}",
@@ -58,7 +58,7 @@ def content(folder, lines, kind="users"):
 
 
 @pytest.mark.parametrize("name", ["my[1]", "m*", "Pop", "[!a]"])
-def test_names_of_data_sets_are_no_patterns(here, forget, name):
+def test_data_set_names_are_not_glob_patterns(here, forget, name):
     write_dataset(here / "data", name, EVENTS)
     code, lines = forget(name, "--user=u1")
     assert code == 0
@@ -67,7 +67,7 @@ def test_names_of_data_sets_are_no_patterns(here, forget, name):
     assert [line.split("\t")[0] for line in path.read_text().splitlines()[1:]] == ["u10"] * 3 + ["u2"] * 3
 
 
-def test_parts_of_a_data_set_are_rewritten(here, forget):
+def test_files_of_splits_are_rewritten(here, forget):
     write_dataset(here / "data", "split", EVENTS)
     for part in ("train", "test"):
         write_dataset(here / "made", "part", EVENTS)
@@ -78,7 +78,7 @@ def test_parts_of_a_data_set_are_rewritten(here, forget):
         assert "u1\t" not in (here / "data" / "split" / f"split{part}.inter").read_text()
 
 
-def test_files_of_data_sets_of_like_names_stay(here, forget):
+def test_data_sets_with_similar_names_do_not_change(here, forget):
     for name in ("Pop", "ml", "ml-1m"):
         write_dataset(here / "data", name, EVENTS)
     write_dataset(here / "elsewhere", "ml", EVENTS)
@@ -110,13 +110,13 @@ def test_empty_id_is_refused(here, forget):
     assert log.read_text() == "encoding=''\n"
 
 
-def test_data_set_of_the_installed_recbole_is_refused(here, forget):
+def test_data_set_of_the_recbole_installation_is_refused(here, forget):
     code, lines = forget("ml-100k", "--user=nobody")
     assert code == 2
-    assert lines[-1].startswith("error: ml-100k is part of the installed RecBole")
+    assert lines[-1].startswith("error: ml-100k is part of the RecBole installation")
 
 
-def test_every_row_of_a_user_goes_with_its_picture(here, forget):
+def test_all_rows_of_a_user_are_removed_with_their_images(here, forget):
     write_dataset(here / "data", "mine", EVENTS)
     folder = here / "data" / "mine"
     rows = [{"user_id": user, "image_file_name": f"{user}-{n}.png"} for n in (1, 2) for user in ("u1", "u10")]
@@ -129,10 +129,7 @@ def test_every_row_of_a_user_goes_with_its_picture(here, forget):
     assert 'u1"' not in path.read_text()
     code, lines = forget("mine", "--user=u10")
     assert code == 3
-    assert (
-        f"left: {path.parent / 'u10-2.png'}: is also another's image or audio: give the other one a file of its own"
-        in lines
-    )
+    assert f"left: {path.parent / 'u10-2.png'}: is also used by another row: give that row its own file" in lines
     assert not (path.parent / "u10-1.png").exists()
 
 
@@ -147,7 +144,7 @@ def test_every_row_of_a_user_goes_with_its_picture(here, forget):
         ("\U0001d54f", '{"user_id": "\\ud835\\udd4f", \n'),
     ],
 )
-def test_malformed_lines_with_the_id_go(here, forget, token, written):
+def test_malformed_lines_with_the_id_are_removed(here, forget, token, written):
     write_dataset(here / "data", "mine", [*EVENTS, (token, "i1", 1.0)])
     others = ['{"user_id": "u10", "bio": "half\n', '{"user_id": 71, "bio"\n', '{"user_id": "u10", "bio": "7, u1, ü"}\n']
     path = content(here / "data" / "mine", [others[0], written, *others[1:]])
@@ -156,12 +153,12 @@ def test_malformed_lines_with_the_id_go(here, forget, token, written):
     assert path.read_text() == "".join(others)
 
 
-def test_unknown_id_is_said_to_be(here, forget):
+def test_unknown_id_is_reported(here, forget):
     write_dataset(here / "data", "mine", EVENTS)
     before = (here / "data" / "mine" / "mine.inter").read_bytes()
     assert forget("mine", "--user=u3") == (
         0,
-        ["unknown: user 'u3' is in no file of the data set 'mine'", "nothing of them is stored"],
+        ["unknown: user 'u3' is in no file of the data set 'mine'", "nothing is stored about them"],
     )
     assert forget("mine", "--user=u1\ti1")[1][0] == "unknown: user 'u1\\ti1' is in no file of the data set 'mine'"
     assert (here / "data" / "mine" / "mine.inter").read_bytes() == before
@@ -170,7 +167,7 @@ def test_unknown_id_is_said_to_be(here, forget):
 def test_refused_while_a_training_runs(here, forget):
     write_dataset(here / "data", "mine", EVENTS)
     before = (here / "data" / "mine" / "mine.inter").read_bytes()
-    with data_set_in_use(here / "data" / "mine"):
+    with shared_data_set_lock(here / "data" / "mine"):
         code, lines = forget("mine", "--user=u1")
     assert (code, len(lines)) == (2, 1)
     assert "is in use by a training or another command" in lines[0]
@@ -208,7 +205,7 @@ def test_results_and_models_are_left_with_a_reason_or_deleted_on_request(here, f
         ("--item=i1", "<td>i1</td>", True),
     ],
 )
-def test_report_that_names_them_is_deleted(here, forget, option, page, is_named):
+def test_report_that_shows_the_id_is_deleted(here, forget, option, page, is_named):
     write_dataset(here / "data", "mine", EVENTS)
     report = made("report", "mine", "saved/report-1/report.html", page)
     picture = made("report", "mine", "saved/report-1/interest.png")
@@ -218,15 +215,15 @@ def test_report_that_names_them_is_deleted(here, forget, option, page, is_named)
     assert code == 3
 
 
-def test_state_of_nobody_and_what_cannot_be_read_are_left(here, forget):
+def test_unreadable_state_is_left(here, forget):
     write_dataset(here / "data", "mine", EVENTS)
     path = made("user state", "mine", "states/one", b"spoilt")
     code, lines = forget("mine", "--user=u1")
     assert code == 3
-    assert f"left: {path.absolute()}: is not a readable state: delete it if it is theirs" in lines
+    assert f"left: {path.absolute()}: is not a readable user state: delete it if it is theirs" in lines
 
 
-def test_what_no_manifest_knows_is_left_and_untouched(here, forget):
+def test_unrecorded_files_are_left_unchanged(here, forget):
     write_dataset(here / "data", "mine", EVENTS)
     model, note = here / "saved" / "mine-old.pth", here / "saved" / "note.txt"
     model.parent.mkdir()
@@ -237,13 +234,13 @@ def test_what_no_manifest_knows_is_left_and_untouched(here, forget):
     log.write_text("no text ('u1')\n")
     code, lines = forget("mine", "--user=u1", "--checkpoints")
     assert code == 3
-    assert "left: saved/mine-old.pth: is in no manifest: delete it if it was made from this data set" in lines
+    assert "left: saved/mine-old.pth: is not in a manifest: delete it if it was made from this data set" in lines
     for path in ("saved/note.txt", "log/old.log"):
-        assert f"left: {path}: still has the id: remove it there, or delete the file" in lines
+        assert f"left: {path}: still contains the id: remove it there, or delete the file" in lines
     assert (model.read_bytes(), log.read_text()) == (b"weights", "no text ('u1')\n")
 
 
-def test_manifest_that_came_with_a_folder_speaks_of_that_folder_only(here, forget, monkeypatch, tmp_path_factory):
+def test_downloaded_manifest_is_used_only_inside_its_folder(here, forget, monkeypatch, tmp_path_factory):
     write_dataset(here / "data", "mine", EVENTS)
     outside, inside = made("checkpoint", "mine", "precious"), made("checkpoint", "mine", "saved/model.pth")
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("another-user")))
@@ -251,13 +248,13 @@ def test_manifest_that_came_with_a_folder_speaks_of_that_folder_only(here, forge
     assert (outside.exists(), inside.exists()) == (True, False)
 
 
-def test_files_of_a_data_set_that_was_moved_are_left(here, forget):
+def test_files_of_a_moved_data_set_are_left(here, forget):
     write_dataset(here / "data", "mine", EVENTS)
     model = made("checkpoint", "mine", "saved/model.pth", data_path="before")
     code, lines = forget("mine", "--user=u1", "--checkpoints")
     assert code == 3
     assert (
-        f"left: {model.absolute()}: was made from a data set 'mine' in {here / 'before' / 'mine'}, which is gone"
+        f"left: {model.absolute()}: was made from a data set 'mine' in {here / 'before' / 'mine'}, which does not exist"
         in " ".join(lines)
     )
 
@@ -273,7 +270,7 @@ def test_features_that_two_data_sets_share_are_left(here, forget):
     code, lines = forget("mine", "--user=u1", f"--feature_cache={here / 'cache'}")
     assert code == 3
     assert (
-        f"left: {here / 'cache' / 'mine'}: was made from another data set, too: delete it if nobody needs it" in lines
+        f"left: {here / 'cache' / 'mine'}: was also made from another data set: delete it if it is not needed" in lines
     )
     assert (here / "cache" / "mine" / "text-0" / "shard.safetensors").read_bytes() == b"made"
 
@@ -301,18 +298,18 @@ def test_interrupted_deletion_is_continued(here, forget, monkeypatch):
     assert read(Path("saved") / MANIFEST) == []
 
 
-def test_lists_and_broken_rows_of_tables_are_left(here, forget):
+def test_ids_in_lists_and_malformed_rows_are_left(here, forget):
     write_dataset(here / "data", "mine", EVENTS)
     lists = here / "data" / "mine" / "mine.lists"
     lists.write_text("session:token\titem_id_list:token_seq\ns\ti10 i1\n")
     table = here / "data" / "mine" / "mine.inter"
     table.write_text(table.read_text() + "u2\tu1\ti2\t5\n")
     assert (
-        f"left: {lists}: has them in lists of the column item_id_list: make the file again without them"
+        f"left: {lists}: contains the id in lists of the column item_id_list: create the file again without it"
         in forget("mine", "--item=i1")[1]
     )
     (line,) = (line for line in forget("mine", "--user=u1")[1] if line.startswith("left"))
-    assert line.startswith(f"left: {table}: has them in a line with too many or too few columns")
+    assert line.startswith(f"left: {table}: contains the id in a line with too many or too few columns")
 
 
 @pytest.mark.slow
@@ -322,7 +319,7 @@ def test_random_histories(here, monkeypatch):
     benchmark = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(__import__("sys").modules, "forget_benchmark", benchmark)
     spec.loader.exec_module(benchmark)
-    faults = {seed: verdict for seed, verdict in benchmark.histories(40) if verdict.unsaid or verdict.foreign}
+    faults = {seed: findings for seed, findings in benchmark.histories(40) if findings.unreported or findings.foreign}
     assert faults == {}
     assert os.getcwd() == str(here)
 

@@ -1,4 +1,4 @@
-"""What the commands write is recorded, so that ``forget`` finds it; and they hold the data set meanwhile."""
+"""Commands record every file that they write, so that ``forget`` finds it, and lock the data set meanwhile."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from recbole_llm_interest.training.comparison import run
 
 
 def unrecorded(here):
-    """Files that a command wrote and no manifest has."""
+    """Files that a command wrote and no manifest lists."""
     recorded = {it.path for folder in (here, here / "saved") for it in read(folder / MANIFEST)}
     files = (path for path in here.rglob("*") if path.is_file() and not path.is_relative_to(here / "data"))
     return [path for path in files if path.name != MANIFEST and recorded.isdisjoint((path, *path.parents))]
@@ -35,7 +35,7 @@ def test_every_file_of_the_commands_is_recorded_with_its_data_set(settings, here
     assert recommend.main([*served, "--user=u1", "--k=3", "--save_state=states/u1"]) == 0
     recommender = Recommender.load(checkpoint, data_path=str(here / "data"), feature_cache="cache")
     recommender.save_pretrained(here / "model")
-    Recommender.from_pretrained(here / "model").save_pretrained(here / "again")  # knows its data set by the record
+    Recommender.from_pretrained(here / "model").save_pretrained(here / "again")  # the record names the data set
     assert unrecorded(here) == []
     assert list(here.rglob(MANIFEST)) == [here / MANIFEST, here / "saved" / MANIFEST]  # none in an exported folder
     assert {it.data_path for it in read(here / "saved" / MANIFEST)} == {here / "data" / "cycle"}
@@ -44,7 +44,7 @@ def test_every_file_of_the_commands_is_recorded_with_its_data_set(settings, here
         assert find_record(here / path) is not None, path
 
 
-def test_training_holds_its_data_set(settings, here, capsys):
+def test_training_locks_its_data_set(settings, here, capsys):
     codes = []
     words = ["--dataset=cycle", f"--data_path={here / 'data'}", "--user=u1"]
     run(["Pop"], "cycle", config_dict=settings, on_result=lambda result: codes.append(forget.main(words)))

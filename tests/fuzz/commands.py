@@ -1,4 +1,4 @@
-"""Hostile command lines by number, what one may do, and a folder with a data set in which it runs."""
+"""Hostile command lines, determined by a seed and a number, and the sandbox folder that they run in."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from mutations import WORDS
 from recbole_llm_interest.settings import settings_keys
 
 EXIT_CODES = {0, 2, 3, 130}
-#: seconds after which a command is interrupted, as by Ctrl-C; most are refused at once
-PATIENCE = 4.0
-#: seconds after which one is a finding
+#: CPU seconds after which a command that trains is interrupted, as by Ctrl-C; most end in an error at once
+INTERRUPT_SECONDS = 4.0
+#: CPU seconds after which a command is a finding
 SECONDS = 12.0
 LIMITS = {"seconds": SECONDS, "memory": 2**31, "cases_per_process": 1, "forbidden": frozenset({"socket.connect"})}
-#: functions that may be at work when a command is interrupted; anything else hangs
-WORK = {"fit", "_train_epoch", "evaluate", "fit_transform", "run_checks", "write_programs", "calculate_loss"}
-#: events that change files, with the places of paths in their arguments
+#: functions that may run long and are interrupted; any other function that runs long is a finding
+LONG_WORK = {"fit", "_train_epoch", "evaluate", "fit_transform", "run_checks", "write_programs", "calculate_loss"}
+#: audit events that change files, with the positions of paths in their arguments
 CHANGES = {
     **dict.fromkeys(("os.mkdir", "os.remove", "os.rmdir", "os.truncate", "os.chmod", "shutil.rmtree"), (0,)),
     **dict.fromkeys(("os.rename", "os.link"), (0, 1)),
@@ -47,7 +47,7 @@ VALUES = [
     *("~",),
     *("a=b", "--", "-", "=", ",", ",,,", " ", "\t", "a\tb", "a\r\nb", "\ud800", "\udcff\udcfe", "é", "e\u0301"),
     *("\u202e",),
-    *("x/" * 2000, "n" * 256, "pipe", "link", "loop", "zero", "folder", "folder/", "../outside", "../outside/bait"),
+    *("x/" * 2000, "n" * 256, "pipe", "link", "loop", "zero", "folder", "folder/", "../outside", "../outside/canary"),
     *("rot13", "utf-7", "idna", "hex", "ascii", "__import__('os').mkdir('executed')", "{{7*7}}", "$x_$", "|", "`id`"),
     *("data", "data/cycle", "saved", "holes", "bytes", "deep.yaml", "twice.yaml", "tag.yaml", "model.yaml"),
     *("rows.yaml",),
@@ -72,9 +72,9 @@ OPTIONS = {
     "settings": ("json", "w"),
     "migrate": ("checkpoint", "output"),
 }
-#: options and settings that name where files are written: that is no file outside of what is named
+#: options and settings that name output paths, where a command may write
 OUTPUTS = {"table", "output", "save_state", "checkpoint_dir", "feature_cache"}
-#: how often a subcommand occurs, where that is not 2
+#: relative frequency of subcommands; 2 for others
 WEIGHTS = {"compare": 6, "recommend": 4, "doctor": 0.1, "settings": 0.3, "encode": 3, "export": 1}
 #: RecBole's settings that a command line may have, beside those of the package
 SETTINGS = [
@@ -95,7 +95,7 @@ class Call:
 
     Attributes:
         subcommand: its name.
-        words: the words after it.
+        words: its arguments.
     """
 
     subcommand: str
@@ -106,7 +106,7 @@ class Call:
 
 
 def hostile_call(seed: int, case: int) -> Call:
-    """Return the command line of a number: mostly a valid one with some hostile values."""
+    """Return the command line of a case: usually a valid one with some hostile values."""
     random = Random(f"commands {seed} {case}")
     available = [name for name in OPTIONS if _module(name)]
     (name,) = random.choices(available, [WEIGHTS.get(name, 2) for name in available])
@@ -125,7 +125,7 @@ def _module(name: str) -> bool:
 
 
 def _valid_words(name: str, random: Random) -> list[str]:
-    """Words that the command needs, each left out now and then."""
+    """Return valid arguments of a command, each of which is sometimes omitted."""
     valid = {
         "compare": ["--dataset=cycle", "--model=Pop", "--epochs=1"],
         "tune": ["--dataset=cycle", "--model=Pop", "--trials=1", "--epochs=1"],
@@ -150,7 +150,7 @@ def _hostile_word(name: str, random: Random) -> str:
         key = random.choice([*SETTINGS, *sorted(settings_keys())])
     value = random.choice(VALUES)
     if key in ("epochs", "trials", "seeds", "nproc", "worker") and value[:1].isdigit():
-        value = random.choice(["0", "1", "-1", "1e400", "1.5", "9" * 400])  # many take long, and are no mistake
+        value = random.choice(["0", "1", "-1", "1e400", "1.5", "9" * 400])  # large numbers are valid, but take long
     kind = random.random()
     if kind < 0.85:
         return f"--{key}={value}"
@@ -159,18 +159,18 @@ def _hostile_word(name: str, random: Random) -> str:
     )
 
 
-# --- where it runs
+# --- the sandbox
 
 
 def make_sandbox(folder: Path, files: dict[str, Path]) -> Path:
-    """Make a folder with a data set, hostile files under names of ``VALUES``, and what must not change around it.
+    """Create a folder with a data set and hostile files that ``VALUES`` name, beside folders that must not change.
 
     Args:
-        folder: an empty one.
+        folder: an empty folder.
         files: to be copied into it, by name.
 
     Returns:
-        The folder that commands run in. Nothing beside it may change.
+        The folder that commands run in. Files outside it must not change.
     """
     inside = folder / "inside"
     titles = {f"i{n}": f"A film about {word}" for n, word in enumerate(["whales", "bread", "chess", "tango", "space"])}
@@ -178,10 +178,10 @@ def make_sandbox(folder: Path, files: dict[str, Path]) -> Path:
     write_dataset(inside / "data", "cycle", events, titles, {f"u{n}": "farmer" for n in range(8)})
     for name in ("outside", "home", "tmp"):
         (folder / name).mkdir()
-        (folder / name / "bait").write_text("bait\n")
+        (folder / name / "canary").write_text("canary\n")
     (inside / "folder").mkdir()
     os.mkfifo(inside / "pipe")
-    for name, target in {"zero": "/dev/zero", "loop": "loop", "link": "../outside/bait"}.items():
+    for name, target in {"zero": "/dev/zero", "loop": "loop", "link": "../outside/canary"}.items():
         (inside / name).symlink_to(target)
     with (inside / "holes").open("wb") as file:
         file.truncate(6 * 2**30)
@@ -198,7 +198,7 @@ def make_sandbox(folder: Path, files: dict[str, Path]) -> Path:
 
 
 def snapshot(folder: Path, without: Path) -> dict[str, str]:
-    """Hashes of what is in a folder, except below another one."""
+    """Return hashes of all files in a folder, except below ``without``."""
     found = {}
     for path in sorted(folder.rglob("*")):
         if path.is_relative_to(without) or path.is_dir():
@@ -208,15 +208,15 @@ def snapshot(folder: Path, without: Path) -> dict[str, str]:
 
 
 def run_call(call: Call, inside: Path, changed: list[str]) -> str:
-    """Run a command line in this process, which it may spoil, and check what it did.
+    """Run a command line in this process, whose state it may corrupt, and check its effects.
 
     Args:
         call: the command line.
-        inside: the folder to run it in; it is the current one when this returns.
-        changed: names of files outside of it that events of this process named.
+        inside: the folder to run it in, which stays the working directory.
+        changed: files outside the folder that audit events of this process changed.
 
     Raises:
-        AssertionError: it left its folder, ended in an exit code that no command has, or printed a traceback.
+        AssertionError: it changed a file outside the folder, returned an unknown exit code, or printed a traceback.
     """
     os.chdir(inside)
     before = snapshot(inside.parent, inside)
@@ -244,16 +244,16 @@ def run_call(call: Call, inside: Path, changed: list[str]) -> str:
 
 
 def named_folders(call: Call, inside: Path) -> list[Path]:
-    """Folders outside of the one that a command line runs in which it names for what it writes."""
+    """Return folders outside the sandbox that a command line names as output."""
     words = [word.removeprefix("--").partition("=") for word in call.words]
     paths = [Path(os.path.normpath(inside / value)) for key, _, value in words if key in OUTPUTS and value]
     return [path.parent for path in paths if not inside.is_relative_to(path.parent)]
 
 
 def watch_changes(inside: Path, named: list[Path]) -> list[str]:
-    """Note from now on which files outside of a folder, and of others that are named, are changed.
+    """Record from now on every change of a file outside ``inside`` and ``named``.
 
-    ``snapshot`` finds the temporary ones that stay.
+    Temporary files may be written; ``snapshot`` finds those that remain.
     """
     changed: list[str] = []
     allowed = (inside, inside.parent / "tmp", Path("/dev/null"), Path("/proc"), *named)
@@ -274,12 +274,12 @@ def watch_changes(inside: Path, named: list[Path]) -> list[str]:
 
 
 @contextlib.contextmanager
-def interrupted_when_at_work(limit: float = PATIENCE) -> Iterator[None]:
-    """Interrupt a command as by Ctrl-C if it trains or computes when the time is up."""
+def interrupt_long_work(limit: float = INTERRUPT_SECONDS) -> Iterator[None]:
+    """Interrupt a command as by Ctrl-C if it still trains or computes after ``limit`` CPU seconds."""
 
     def interrupt(_: int, frame: object) -> None:
         while frame is not None:
-            if frame.f_code.co_name in WORK:  # type: ignore[attr-defined]
+            if frame.f_code.co_name in LONG_WORK:  # type: ignore[attr-defined]
                 raise KeyboardInterrupt
             frame = frame.f_back  # type: ignore[attr-defined]
 
@@ -292,7 +292,7 @@ def interrupted_when_at_work(limit: float = PATIENCE) -> Iterator[None]:
 
 
 def modules_of_commands(folder: Path, files: dict[str, Path]) -> list[str]:
-    """Names of the modules that valid command lines import, found in another process."""
+    """Return the modules that valid command lines import, determined in another process."""
     reader, writer = os.pipe()
     if (process := os.fork()) == 0:
         inside = make_sandbox(folder, files)
@@ -309,7 +309,7 @@ def modules_of_commands(folder: Path, files: dict[str, Path]) -> list[str]:
 
 
 def attempt_call(seed: int, case: int, folder: Path, files: dict[str, Path]) -> str:
-    """Run the command line of a number in a new sandbox. Spoils this process: each needs one of its own."""
+    """Run the command line of a case in a new sandbox. It changes this process: run each in a process of its own."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     inside = make_sandbox(folder, files)
@@ -318,5 +318,5 @@ def attempt_call(seed: int, case: int, folder: Path, files: dict[str, Path]) -> 
     torch.set_num_threads(1)
     call = hostile_call(seed, case)
     changed = watch_changes(inside, named_folders(call, inside))
-    with interrupted_when_at_work():
+    with interrupt_long_work():
         return run_call(call, inside, changed)

@@ -1,4 +1,4 @@
-"""The kinds of files that are mutated: valid ones, their mutations by number, and how they are read."""
+"""The kinds of files that are mutated: how to create valid files, mutate them and read them."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from recbole_llm_interest.recommender import Recommender, loading
 from recbole_llm_interest.training.comparison import run
 from recbole_llm_interest.training.resume import ResumableTraining, load_resume_state
 
-#: kinds of files; each is a method of ``Workshop``
+#: kinds of files; each is a method of ``ValidFiles``
 KINDS = ["checkpoint", "resume_state", "former_checkpoint", "state", "hub_folder"]
 FORMER = Path(__file__).parent.parent / "fixtures" / "former_version"
 
@@ -52,8 +52,8 @@ class Kind:
 
     Attributes:
         seeds: valid files, or folders.
-        mutate: writes the mutation of a seed, which the random numbers choose, in place.
-        read: reads it and uses what is read.
+        mutate: mutates a copy of a seed in place, by random numbers.
+        read: reads the file and uses the result.
     """
 
     seeds: list[Path]
@@ -62,10 +62,10 @@ class Kind:
 
 
 def attempt(kind: Kind, name: str, seed: int, case: int, work: Path) -> str:
-    """Write the mutation of a number and read it.
+    """Write the file of a case and read it.
 
     Raises:
-        AssertionError: the refusal is not one line of less than 2,000 characters.
+        AssertionError: the error is not one line of less than 2,000 characters.
     """
     random = Random(f"{name} {seed} {case}")
     path = write_case(kind, random, work)
@@ -80,7 +80,7 @@ def attempt(kind: Kind, name: str, seed: int, case: int, work: Path) -> str:
 
 
 def write_case(kind: Kind, random: Random, work: Path) -> Path:
-    """Copy a seed into the folder ``work``, which becomes empty before, and mutate the copy."""
+    """Empty the folder ``work``, copy a seed into it, and mutate the copy."""
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir()
     seed = random.choice(kind.seeds)
@@ -93,11 +93,11 @@ def write_case(kind: Kind, random: Random, work: Path) -> Path:
 # --- the kinds
 
 
-class Workshop:
-    """Valid files, made in a folder, and the model that they are of.
+class ValidFiles:
+    """Creates valid files of each kind in a folder, and loads the model that they belong to.
 
     Args:
-        folder: an empty one.
+        folder: an empty folder.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -106,26 +106,26 @@ class Workshop:
         write_dataset(folder / "data", "cycle", cycle_events(), titles, users)
         self.folder = folder
         self.settings = {"data_path": str(folder / "data"), "feature_cache": str(folder / "features"), "use_gpu": False}
-        shutil.copy(FORMER / "checkpoint.pth", folder)  # what is made of a checkpoint is recorded beside it
+        shutil.copy(FORMER / "checkpoint.pth", folder)  # files made from a checkpoint are recorded beside it
         self.recommender = Recommender.load(folder / "checkpoint.pth", **self.settings)
 
     def files_by_name(self) -> dict[str, Path]:
-        """The valid files that command lines name."""
+        """Return the valid files that command lines use, by name."""
         self.recommender.save_pretrained(self.folder / "exported")
         paths = [self.folder / "checkpoint.pth", FORMER / "state.safetensors", self.folder / "exported"]
         return {path.stem: path for path in paths}
 
     def checkpoint(self) -> Kind:
         seed = migrated(shutil.copy(self.folder / "checkpoint.pth", self.folder / "migrated.pth"))
-        loading.create_dataset = _remembered(loading.create_dataset)
-        loading.data_preparation = _remembered(loading.data_preparation)
+        loading.create_dataset = _cached(loading.create_dataset)
+        loading.data_preparation = _cached(loading.data_preparation)
 
         def read(path: Path) -> None:
             recommender = Recommender.load(path, **self.settings)
             recommender.recommend(recommender.start("u1", history=["i4", "i5"]), 3)
 
         read(seed)
-        return Kind([seed], lambda random, path: mutate_tensor_file(random, path, _seal_checkpoint), read)
+        return Kind([seed], lambda random, path: mutate_tensor_file(random, path, _update_checkpoint_checksum), read)
 
     def resume_state(self) -> Kind:
         seed = self.folder / "run.resume.safetensors"
@@ -140,11 +140,15 @@ class Workshop:
             patch.chdir(self.folder)
             patch.setattr(ResumableTraining, "_write_state", write_and_keep)
             run(["LLMInterest"], "cycle", config_dict=settings)
-        return Kind([seed], lambda random, path: mutate_tensor_file(random, path, _seal_checkpoint), load_resume_state)
+        return Kind(
+            [seed],
+            lambda random, path: mutate_tensor_file(random, path, _update_checkpoint_checksum),
+            load_resume_state,
+        )
 
     def former_checkpoint(self) -> Kind:
         seed = self.folder / "checkpoint.pth"
-        content = torch.load(seed, weights_only=False)  # the fixture's, which is ours
+        content = torch.load(seed, weights_only=False)  # a fixture of this repository
 
         def mutate(random: Random, path: Path) -> None:
             if random.random() < 0.1:
@@ -170,7 +174,7 @@ class Workshop:
             if state.is_single:
                 recommender.recommend(recommender.update(state, "i3"), 3)
 
-        return Kind(seeds, lambda random, path: mutate_tensor_file(random, path, _seal_state), read)
+        return Kind(seeds, lambda random, path: mutate_tensor_file(random, path, _update_state_checksum), read)
 
     def hub_folder(self) -> Kind:
         self.recommender.save_pretrained(self.folder / "exported")
@@ -182,8 +186,8 @@ class Workshop:
         return Kind([self.folder / "exported", FORMER / "folder"], _mutate_folder, read)
 
 
-def _remembered(read: Callable[..., Any]) -> Callable[..., Any]:
-    """Read a data set once for each configuration: all settings are the same where their text is."""
+def _cached(read: Callable[..., Any]) -> Callable[..., Any]:
+    """Cache a function of a configuration by the text of its settings."""
     known: dict[str, Any] = {}
 
     def read_once(config: Any, *arguments: Any) -> Any:
@@ -198,7 +202,7 @@ def _remembered(read: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _convert(path: Path) -> None:
-    """Do in this process what the process that reads former checkpoints does."""
+    """Convert a former checkpoint in this process, as the conversion process does."""
     new = io.BytesIO()
     with path.open("rb") as file:
         try:
@@ -212,8 +216,8 @@ def _convert(path: Path) -> None:
     load_checkpoint(path)
 
 
-def mutate_tensor_file(random: Random, path: Path, seal: Callable[[Container], None]) -> None:
-    """Mutate a safetensors file; its checksum is valid in half of the cases."""
+def mutate_tensor_file(random: Random, path: Path, update_checksum: Callable[[Container], None]) -> None:
+    """Mutate a safetensors file; its checksum stays valid in about half of the cases."""
     data, kind = path.read_bytes(), random.random()
     if kind < 0.03:
         replace_file(random, path)
@@ -224,19 +228,19 @@ def mutate_tensor_file(random: Random, path: Path, seal: Callable[[Container], N
     else:
         container = mutate_container(random, Container.parse(data))
         if random.random() < 0.6:
-            seal(container)
+            update_checksum(container)
         path.write_bytes(container.dump())
 
 
-def _seal_state(container: Container) -> None:
+def _update_state_checksum(container: Container) -> None:
     hashed = hashlib.sha256(str(container.metadata.get("state")).encode(errors="replace"))
     for _, part in sorted(container.parts.items()):
         hashed.update(part.data)
     container.metadata["sha256"] = hashed.hexdigest()
 
 
-def _seal_checkpoint(container: Container) -> None:
-    container.metadata = {"checksum": "0" * 8, **container.metadata}  # which comes first
+def _update_checkpoint_checksum(container: Container) -> None:
+    container.metadata = {"checksum": "0" * 8, **container.metadata}  # the checksum must come first
     container.metadata["checksum"] = "0" * 8
     data = container.dump()
     if data[LENGTH_BYTES : LENGTH_BYTES + len(HEADER_START)] == HEADER_START:
@@ -245,7 +249,7 @@ def _seal_checkpoint(container: Container) -> None:
 
 
 def _mutate_folder(random: Random, path: Path) -> None:
-    """Mutate one or two files of an exported folder; the checksums are valid in half of the cases."""
+    """Mutate one or two files of an exported folder; the hashes stay valid in about half of the cases."""
     files = [path / "config.json", *sorted(path.glob("[!c]*"))]
     for file in random.sample(files, random.choice([1, 1, 2])):
         kind = random.random()
@@ -260,10 +264,10 @@ def _mutate_folder(random: Random, path: Path) -> None:
         elif file.suffix == ".safetensors":
             file.write_bytes(mutate_container(random, Container.parse(file.read_bytes())).dump())
     if random.random() < 0.7:
-        _seal_folder(path)
+        _update_folder_hashes(path)
 
 
-def _seal_folder(path: Path) -> None:
+def _update_folder_hashes(path: Path) -> None:
     """Write the files' true hashes into ``config.json``, if that can still be parsed."""
     config = path / "config.json"
     try:

@@ -1,8 +1,8 @@
 """Mutation fuzzing: ``python tests/fuzz/mutate.py state --cases=20000 --seed=1``; ``--case=N`` repeats one case.
 
-A case is determined by its kind, the seed and its number. It passes if what it makes is read or refused in one line,
-within limits of time and memory, and without a connection, a started program or an unpickled object. Cases of
-``commands`` are command lines. Findings are printed as they occur; the last line is one JSON object.
+A case is determined by its kind, the seed and its number. It passes if the file is read, or refused with a one-line
+error, within limits of time and memory, and without opening a connection, starting a program or unpickling an object.
+Cases of ``commands`` are command lines. Findings are printed as they occur; the last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -32,22 +32,23 @@ KINDS = [*files.KINDS, "commands"]
 
 @contextmanager
 def campaign(name: str, seed: int) -> Iterator[Callable[[Sequence[int]], Iterator[Outcome]]]:
-    """Make the valid files of a kind, and give what runs cases of it by their numbers."""
+    """Create the valid files of a kind, and yield a function that runs cases by their numbers."""
     folder = Path(tempfile.mkdtemp(prefix="fuzz-"))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        workshop = files.Workshop(folder)
+        valid_files = files.ValidFiles(folder)
         if name == "commands":
-            made = workshop.files_by_name()
-            for module in commands.modules_of_commands(folder / "case", made):  # each process would import them again
+            made = valid_files.files_by_name()
+            # import modules now, so that forked processes need not
+            for module in commands.modules_of_commands(folder / "case", made):
                 with suppress(ImportError):
                     importlib.import_module(module)
             yield lambda cases: run_cases(
                 lambda case: commands.attempt_call(seed, case, folder / "case", made), cases, **commands.LIMITS
             )
         else:
-            kind = getattr(workshop, name)()
+            kind = getattr(valid_files, name)()
             yield lambda cases: run_cases(lambda case: files.attempt(kind, name, seed, case, folder / "case"), cases)
     finally:
         torch.set_num_threads(threads)

@@ -1,4 +1,4 @@
-"""Mutations of valid files: of bytes, JSON values, tensors with their headers, archives, and what stands for a file."""
+"""Mutations of valid files: bytes, JSON values, tensors and headers, archives, and files that are not regular."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-#: texts that become part of a JSON document as they are: ``json.dumps`` cannot write them
+#: raw JSON texts, by placeholder, that ``json.dumps`` cannot write
 RAW = {
     "@long@": "9" * 400,
     "@longer@": "-" + "9" * 5000,
@@ -23,7 +23,7 @@ RAW = {
     "@exponent@": "1e999",
     "@NaN@": "NaN",
     "@minus infinity@": "-Infinity",
-    "@half a pair@": '"\\ud800"',
+    "@lone surrogate@": '"\\ud800"',
     "@twice@": '{"a": 1, "a": {"a": []}}',
 }
 WORDS = [
@@ -98,7 +98,7 @@ def mutate_value(random: Random, value: Any) -> Any:
 
 
 def _places(value: Any) -> Iterator[tuple[Any, Any]]:
-    """Lists and mappings inside a value, with each of their keys; long lists by a few of their elements."""
+    """Yield each container inside a value with each of its keys; of a long list, only the first elements."""
     pairs = value.items() if isinstance(value, dict) else enumerate(value[:50]) if isinstance(value, list) else ()
     for key, child in list(pairs):
         yield value, key
@@ -118,7 +118,7 @@ def _change_at(random: Random, owner: Any, key: Any) -> None:
 
 
 def dump_json(value: Any, separators: tuple[str, str] | None = None) -> str:
-    """Write JSON, and what is no JSON where a value is the name of a text in ``RAW``."""
+    """Write JSON, with the placeholders of ``RAW`` replaced by their raw texts."""
     text = json.dumps(value, separators=separators)
     for name, raw in RAW.items():
         text = text.replace(json.dumps(name), raw)
@@ -134,7 +134,7 @@ class Part:
 
     Attributes:
         dtype: name of its type.
-        shape: lengths of its dimensions.
+        shape: its dimensions.
         data: its bytes.
     """
 
@@ -150,7 +150,7 @@ class Container:
     Attributes:
         parts: tensors by name.
         metadata: texts by name.
-        header_changes: make the header untrue when it is written.
+        header_changes: change the header after it is computed, so that it does not match the data.
     """
 
     parts: dict[str, Part]
@@ -197,7 +197,7 @@ def mutate_container(random: Random, container: Container) -> Container:
 
 
 def _mutate_metadata(random: Random, metadata: dict[str, Any]) -> None:
-    """Change a text, which mostly is a JSON document."""
+    """Change a metadata text, which is usually a JSON document."""
     name = random.choice(list(metadata))
     try:
         document = json.loads(metadata[name])
@@ -326,11 +326,11 @@ def _mutate_object(random: Random, value: Any, parents: list[Any]) -> Any:
     return changed
 
 
-# --- what stands for a file
+# --- files that are not regular
 
 
 def replace_file(random: Random, path: Path) -> None:
-    """Put something under a file's name that is no file, or a very large one."""
+    """Replace a file by something that is not a regular file, or by a very large or empty one."""
     path.unlink(missing_ok=True)
     kind = random.randrange(14)
     if kind < 3:

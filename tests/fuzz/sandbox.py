@@ -1,4 +1,4 @@
-"""Runs cases in forked processes with limits: what dies, hangs, connects, unpickles or grows too large is a finding."""
+"""Runs cases in forked processes with limits. Crashes, hangs, connections and unpickling are findings."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from typing import Any
 
 import torch
 
-#: bytes of address space that a process may have beyond those it begins with
+#: bytes of address space that a process may add to those at its start
 MEMORY = 2**30
-#: CPU seconds of a case; one that waits is a finding after four times as many seconds
+#: CPU seconds of a case; after four times as many seconds of wall-clock time, a case that waits is a finding
 SECONDS = 5.0
-#: events of the interpreter that no case may cause
+#: audit events that a case must not cause
 FORBIDDEN = {
     *("socket.connect", "socket.bind", "socket.sendto", "socket.getaddrinfo", "socket.gethostbyname"),
     *("os.system", "os.exec", "pty.spawn", "pickle.find_class"),
@@ -41,14 +41,14 @@ class Forbidden(BaseException):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a case.
+    """The result of a case.
 
     Attributes:
         case: its number.
-        result: ``loaded`` or ``refused`` where it passed, the class of the finding otherwise.
+        result: ``loaded`` or ``refused`` if it passed, otherwise the kind of finding.
         detail: of a finding: what happened and where.
         seconds: CPU time that it took.
-        megabytes: most memory of its process so far, beyond what it began with.
+        megabytes: peak memory of its process so far, beyond that at its start.
     """
 
     case: int
@@ -69,12 +69,12 @@ def run_cases(
     """Run cases, one after the other, in processes that are replaced when they die.
 
     Args:
-        attempt: runs the case of a number and says what became of it; any exception of it is a finding.
+        attempt: runs a case by its number and returns the result; any exception is a finding.
         cases: their numbers.
         seconds: CPU time of a case.
         memory: bytes of address space beyond those of this process.
         cases_per_process: number of cases after which a process is replaced.
-        forbidden: events of the interpreter that are a finding.
+        forbidden: audit events that are a finding.
     """
     remaining = list(cases)
     while remaining:
@@ -89,13 +89,13 @@ def run_cases(
 def _run_batch(
     attempt: Callable[[int], str], batch: Sequence[int], seconds: float, memory: int, forbidden: frozenset[str]
 ) -> Iterator[Outcome]:
-    """Run cases in one process until one kills it; that one's outcome is the last."""
+    """Run cases in one process. If a case kills the process, its outcome is the last."""
     reader, writer = os.pipe()
     with tempfile.TemporaryFile() as trace:
         sys.stdout.flush()
         if (process := os.fork()) == 0:
             os.close(reader)
-            _be_worker(attempt, batch, seconds, memory, forbidden, writer, trace)
+            _run_worker(attempt, batch, seconds, memory, forbidden, writer, trace)
         os.close(writer)
         done, is_silent = 0, False
         with os.fdopen(reader) as lines:
@@ -114,7 +114,7 @@ def _run_batch(
             yield Outcome(batch[done], result, f"status {status}: {trace.read().decode(errors='replace')[-3000:]}")
 
 
-def _be_worker(
+def _run_worker(
     attempt: Callable[[int], str], batch: Sequence[int], seconds: float, memory: int, forbidden: frozenset[str],
     writer: int, trace: Any,
 ) -> None:  # fmt: skip
@@ -145,13 +145,13 @@ def _attempt(attempt: Callable[[int], str], case: int, seconds: float, events: l
         result, detail = "forbidden", traceback.format_exc()
     except BaseException:
         result, detail = "traceback", traceback.format_exc()
-    if events:  # also where the case caught what the event raised
+    if events:  # even if the case caught the exception
         result, detail = "forbidden", f"{events} {detail}"
     return result, detail[-3000:]
 
 
 def _audit(forbidden: frozenset[str]) -> list[str]:
-    """Refuse forbidden events from now on, and return the list in which they are noted."""
+    """Raise on forbidden events from now on, and return the list that records them."""
     noted: list[str] = []
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
@@ -163,7 +163,7 @@ def _audit(forbidden: frozenset[str]) -> list[str]:
         hook("socket.connect", ("init_process_group", *arguments))
 
     sys.addaudithook(hook)
-    torch.distributed.init_process_group = refuse  # it connects without the interpreter
+    torch.distributed.init_process_group = refuse  # it connects in C++, without an audit event
     return noted
 
 
@@ -181,6 +181,6 @@ def _time_limit(seconds: float) -> Iterator[None]:
 
 
 def _kilobytes(name: str) -> int:
-    """A figure of this process, such as ``VmRSS``."""
+    """Return a value of ``/proc/self/status``, such as ``VmRSS``."""
     status = Path("/proc/self/status").read_text()
     return next(int(line.split()[1]) for line in status.splitlines() if line.startswith(f"{name}:"))

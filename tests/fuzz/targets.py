@@ -1,4 +1,4 @@
-"""What is fuzzed: each target takes the bytes of one file, and fails where anything but a clear word comes of them."""
+"""Fuzz targets: each reads the bytes of one file, and fails unless they are read or refused with a one-line error."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ def jsonl(data: bytes) -> None:
     try:
         tokens = read_catalogue(_FOLDER, "none", "item", "item_id").tokens
     except DataError as error:
-        _check_word(error)
+        _check_message(error)
         return
     assert 0 < len(tokens) == len(set(tokens)) <= data.count(b"\n") + 1
 
 
 def atomic(data: bytes) -> None:
-    """``x.inter``: every line below the header is a row, empty or refused, and what is kept stands in the file."""
+    """``x.inter``: every line below the header is a row, empty or refused, and kept values occur in the file."""
     path = _FOLDER / "x.inter"
     path.write_bytes(data)
     columns = {"user_id": "token", "item_id": "token", "timestamp": "float"}
@@ -50,7 +50,7 @@ def atomic(data: bytes) -> None:
         rows = read_atomic_file(path, AtomicFormat(), columns, ids=["user_id", "item_id"], time_field="timestamp")
         text = data.decode("utf-8-sig")
     except DataError as error:
-        _check_word(error)
+        _check_message(error)
         return
     lines = {line.removesuffix("\r") for line in text.split("\n")[1:]}
     assert 0 < len(rows) <= len([line for line in text.split("\n")[1:] if line.strip("\r")])
@@ -62,7 +62,7 @@ def atomic(data: bytes) -> None:
 
 
 def manifest(data: bytes) -> None:
-    """A store's ``manifest.json``: whatever it was, the store is read, and the next manifest is whole."""
+    """A store's ``manifest.json``: whatever it contains, the store can be read, and the next manifest is valid."""
     store = FeatureStore(_FOLDER, "text", "fuzz")
     store.folder.mkdir(exist_ok=True)
     (store.folder / "manifest.json").write_bytes(data)
@@ -75,7 +75,7 @@ def manifest(data: bytes) -> None:
 
 
 def shard(data: bytes) -> None:
-    """A store's shard, under any name and under its own hash: read as rows of features, or passed over."""
+    """A store's shard, under any name and under its own hash: read as rows of features, or ignored."""
     store = FeatureStore(_FOLDER, "image", "fuzz")
     store.folder.mkdir(exist_ok=True)
     for name in ("0" * 64, hashlib.sha256(data).hexdigest()):
@@ -88,7 +88,7 @@ def shard(data: bytes) -> None:
 
 def checkpoint(data: bytes) -> None:
     """A checkpoint in the present format: read as nested values, or refused."""
-    if not data.startswith(b"PK"):  # a former one starts a process
+    if not data.startswith(b"PK"):  # a former checkpoint would start a process
         _read("checkpoint.safetensors", data, load_checkpoint)
 
 
@@ -121,13 +121,13 @@ def table(data: bytes) -> None:
 
 
 def _read(name: str, data: bytes, read: Callable[[Path], Any]) -> Any:
-    """What is read of a file; None if it is refused."""
+    """Return what is read from a file; None if it is refused."""
     path = _FOLDER / name
     path.write_bytes(data)
     try:
         return read(path)
     except LLMInterestError as error:
-        _check_word(error)
+        _check_message(error)
         return None
 
 
@@ -136,7 +136,7 @@ def _recommender() -> Recommender:
     return Recommender.from_pretrained(_FORMER / "folder", device="cpu")
 
 
-def _check_word(error: LLMInterestError) -> None:
+def _check_message(error: LLMInterestError) -> None:
     assert "\n" not in str(error)
     assert len(str(error)) < 2000
 

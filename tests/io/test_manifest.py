@@ -13,7 +13,7 @@ import pytest
 
 from recbole_llm_interest.errors import StorageError
 from recbole_llm_interest.io import manifest
-from recbole_llm_interest.io.files import data_set_alone, data_set_in_use
+from recbole_llm_interest.io.files import exclusive_data_set_lock, shared_data_set_lock
 from recbole_llm_interest.io.manifest import (
     MANIFEST,
     Artifact,
@@ -128,8 +128,8 @@ def test_data_sets_of_one_name_are_told_apart_by_their_folder(tmp_path):
 HOLDER = """
 import sys, time
 from pathlib import Path
-from recbole_llm_interest.io.files import data_set_in_use
-with data_set_in_use(Path(sys.argv[1])):
+from recbole_llm_interest.io.files import shared_data_set_lock
+with shared_data_set_lock(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
 """
@@ -137,11 +137,15 @@ with data_set_in_use(Path(sys.argv[1])):
 
 def test_data_set_is_used_by_many_or_changed_by_one(tmp_path):
     in_use = pytest.raises(StorageError, match="is in use by a training or another command")
-    with data_set_in_use(tmp_path), data_set_in_use(tmp_path), in_use, data_set_alone(tmp_path):
+    with shared_data_set_lock(tmp_path), shared_data_set_lock(tmp_path), in_use, exclusive_data_set_lock(tmp_path):
         pass
-    with data_set_alone(tmp_path), pytest.raises(StorageError, match="wait until `forget`"), data_set_in_use(tmp_path):
+    with (
+        exclusive_data_set_lock(tmp_path),
+        pytest.raises(StorageError, match="wait until `forget`"),
+        shared_data_set_lock(tmp_path),
+    ):
         pass
-    with data_set_in_use(tmp_path / "missing"), data_set_alone(tmp_path / "missing"):
+    with shared_data_set_lock(tmp_path / "missing"), exclusive_data_set_lock(tmp_path / "missing"):
         assert not list(tmp_path.iterdir())
 
 
@@ -149,11 +153,11 @@ def test_data_set_is_used_by_many_or_changed_by_one(tmp_path):
 def test_killed_process_holds_nothing(tmp_path):
     process = subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path)], stdout=subprocess.PIPE)
     assert process.stdout.readline() == b"held\n"
-    with pytest.raises(StorageError), data_set_alone(tmp_path):
+    with pytest.raises(StorageError), exclusive_data_set_lock(tmp_path):
         pass
     process.kill()
     process.wait()
-    with data_set_alone(tmp_path):
+    with exclusive_data_set_lock(tmp_path):
         pass
 
 

@@ -433,10 +433,10 @@ def test_nearest_neighbours_are_those_of_a_naive_search(block, monkeypatch):
 def test_items_are_the_same_in_blocks_as_at_once(built, monkeypatch):
     _, model, *_ = built()
     model.eval()
-    at_once = model.item_encoder.table().detach()
+    limited_cost = model.item_encoder.table().detach()
     monkeypatch.setattr("recbole_llm_interest.model.entity_encoder._BLOCK_ROWS", 3)
     with torch.no_grad():
-        assert torch.allclose(model.item_encoder.table(), at_once, atol=1e-6)
+        assert torch.allclose(model.item_encoder.table(), limited_cost, atol=1e-6)
 
 
 def test_neighbours_that_are_not_there_are_zero():

@@ -136,10 +136,10 @@ def test_updates_equal_a_full_pass(serve, changes, each, longest):
         moved = follow(recommender, users, items, times)
         whole = scores_of_model(recommender, users, items, times)
         assert torch.allclose(scores_of_state(recommender, moved)[:, 1:], whole[:, 1:], atol=1e-5, rtol=1e-5)
-        at_once = recommender.start(users, history=items, at=times)
-        assert torch.allclose(moved.interest, at_once.interest, atol=1e-5)
-        assert torch.equal(moved.items, at_once.items)
-        assert torch.equal(moved.times, at_once.times)
+        limited_cost = recommender.start(users, history=items, at=times)
+        assert torch.allclose(moved.interest, limited_cost.interest, atol=1e-5)
+        assert torch.equal(moved.items, limited_cost.items)
+        assert torch.equal(moved.times, limited_cost.times)
 
 
 @pytest.mark.slow
@@ -147,8 +147,8 @@ def test_updates_equal_a_full_pass(serve, changes, each, longest):
 def test_attention_reaches_back_as_far_as_in_training(serve, changes):
     recommender = serve(**changes)
     users, items, times = histories(recommender, 3, 3 * LENGTH, seed=0)
-    moved, at_once = follow(recommender, users, items, times), recommender.start(users, history=items, at=times)
-    assert torch.allclose(moved.interest, at_once.interest, atol=1e-5)
+    moved, limited_cost = follow(recommender, users, items, times), recommender.start(users, history=items, at=times)
+    assert torch.allclose(moved.interest, limited_cost.interest, atol=1e-5)
     if "tracker" in changes:
         last = recommender.start(users, history=[line[-LENGTH:] for line in items])
         assert torch.allclose(moved.interest, last.interest, atol=1e-5)

@@ -1,6 +1,6 @@
-"""Mutation fuzzing at the length of CI: hundreds of hostile files and command lines, each read, refused or obeyed.
+"""A short run of the mutation fuzzing for CI: hundreds of hostile files and command lines.
 
-``python tests/fuzz/mutate.py KIND --cases=20000`` is the nightly length. A finding is repeated by its number.
+``python tests/fuzz/mutate.py KIND --cases=20000`` is the nightly run; ``--case=N`` repeats one case.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from sandbox import run_cases
 
 FUZZ = REPOSITORY / "tests" / "fuzz"
 
-#: cases of each kind: some seconds of a core each
+#: cases of each kind, which take some seconds on one core
 LENGTHS = {
     "checkpoint": 100,
     "resume_state": 100,
@@ -47,7 +47,7 @@ def test_hostile_files_and_command_lines_are_read_or_refused(kind):
     assert figures["refused"] > 0
 
 
-# --- what counts as a finding is found
+# --- the sandbox detects each kind of finding
 
 
 def die():
@@ -81,7 +81,7 @@ def wait():
     [(die, "crash"), (allocate, "traceback"), (connect, "forbidden"), (initialise, "forbidden"), (loop, "hang"),
      (wait, "hang")],
 )  # fmt: skip
-def test_a_finding_is_seen_and_the_next_case_runs(hostile, result):
+def test_finding_is_recorded_and_the_next_case_runs(hostile, result):
     def attempt(case):
         if case == 1:
             hostile()
@@ -91,17 +91,17 @@ def test_a_finding_is_seen_and_the_next_case_runs(hostile, result):
     assert [(outcome.case, outcome.result) for outcome in outcomes] == [(0, "loaded"), (1, result), (2, "loaded")]
 
 
-# --- findings
+# --- former findings
 
 
 @pytest.mark.parametrize("value", ["[a, b]", "[]", "{}", "1.5"])
 @pytest.mark.parametrize("setting", ["ITEM_ID_FIELD", "USER_ID_FIELD", "TIME_FIELD"])
-def test_columns_that_are_no_names_are_one_line(settings, capsys, setting, value):
+def test_invalid_column_names_are_refused(settings, capsys, setting, value):
     words = [f"--data_path={settings['data_path']}", "--text_encoder=hashing", f"--{setting}={value}"]
     assert encode(["--dataset=cycle", *words]) == 2
     assert capsys.readouterr().err.startswith("error: ")
 
 
-def test_option_of_two_dashes_is_one_line(capsys, here):
+def test_option_with_two_dashes_as_value_is_refused(capsys, here):
     assert export(["--checkpoint=a.pth", "--output=b", "--table=--"]) == 2
     assert capsys.readouterr().err == "error: command line: '--table=--' has no value\n"

@@ -1,4 +1,4 @@
-"""Checkpoints that someone else made: one line, at once, without a connection and without much memory."""
+"""Hostile checkpoints are refused with a one-line error, quickly, without a connection and with little memory."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ FORMER = REPOSITORY / "tests" / "fixtures" / "former_version" / "checkpoint.pth"
 
 
 @pytest.fixture
-def at_once():
-    """What is done in a test takes at most five seconds of this process, and no other process a gigabyte."""
+def limited_cost():
+    """Check that a test takes at most five CPU seconds, and its child processes at most a gigabyte."""
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss, time.process_time()
     yield
     assert time.process_time() - start < 5
@@ -61,7 +61,7 @@ def body(value):
 
 
 def config_of(effective, given=()):
-    """A pickled ``Config``, as it was written."""
+    """A pickled ``Config``, as former versions wrote it."""
     state = {"final_config_dict": effective, "external_config_dict": dict(given)}
     return b"crecbole.config.configurator\nConfig\n)\x81" + body(state) + b"b"
 
@@ -103,7 +103,7 @@ def weights_of(value):
 CONNECTING = ("SASRec", "cycle", None, {"local_rank": 1, "nproc": 2, "world_size": 2, "ip": "127.0.0.1", "offset": 0})
 
 
-def test_former_file_of_this_form_is_read(tmp_path):
+def test_valid_former_file_is_read(tmp_path):
     numbers = np.arange(4, dtype=np.float32)
     write_former(tmp_path / "x", config_of(NAMES), weights_of(tensor(0, (2, 2), (1, 2))), storage=numbers.tobytes())
     assert torch.equal(load_checkpoint(tmp_path / "x")["state_dict"]["w"], torch.tensor([[0.0, 2.0], [1.0, 3.0]]))
@@ -129,13 +129,13 @@ def test_former_file_of_this_form_is_read(tmp_path):
         (config_of(NAMES), b"Nr\xff\xff\xff\x7f", "MemoryError"),
     ],
 )  # fmt: skip
-def test_hostile_former_file_is_one_line(tmp_path, at_once, config, weights, message):
+def test_hostile_former_file_is_refused(tmp_path, limited_cost, config, weights, message):
     write_former(tmp_path / "x.pth", config, weights, storage=bytes(16))
     assert message in refusal(tmp_path / "x.pth")
     assert not Path("executed").exists()
 
 
-def test_former_file_makes_no_connection(tmp_path, at_once):
+def test_former_file_makes_no_connection(tmp_path, limited_cost):
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         server.listen()
@@ -148,14 +148,14 @@ def test_former_file_makes_no_connection(tmp_path, at_once):
             server.accept()
 
 
-def test_compressed_former_file_is_refused_before_it_is_unpacked(tmp_path, at_once):
+def test_compressed_former_file_is_refused_before_it_is_unpacked(tmp_path, limited_cost):
     write_former(tmp_path / "x.pth", config_of(NAMES), b"}", zipfile.ZIP_DEFLATED, storage=bytes(2**26))
     assert (tmp_path / "x.pth").stat().st_size < 3 * 2**20
     assert "compressed members" in refusal(tmp_path / "x.pth")
 
 
-def test_values_that_grow_when_they_are_written_are_refused(tmp_path, at_once):
-    """Thirty lists, each of twice the one before, are a gigabyte as JSON."""
+def test_pickle_that_expands_when_written_is_refused(tmp_path, limited_cost):
+    """Thirty nested lists, each with the previous one twice, take a gigabyte as JSON."""
     nested: list = []
     for _ in range(30):
         nested = [nested, nested]
@@ -164,7 +164,7 @@ def test_values_that_grow_when_they_are_written_are_refused(tmp_path, at_once):
 
 
 @pytest.mark.parametrize("key", ["config", "state_dict"])
-def test_former_file_that_lacks_a_part_is_one_line(tmp_path, at_once, key):
+def test_former_file_without_a_part_is_refused(tmp_path, limited_cost, key):
     parts = {"config": body("config") + config_of(NAMES), "state_dict": body("state_dict") + b"}"}
     del parts[key]
     write_pickle(tmp_path / "x.pth", b"\x80\x02}(" + b"".join(parts.values()) + b"u.")
@@ -173,8 +173,8 @@ def test_former_file_that_lacks_a_part_is_one_line(tmp_path, at_once, key):
 
 @pytest.mark.parametrize("protocol", [2, 4])
 @pytest.mark.parametrize("model", ["ItemKNN", "EASE", "GRU4Rec"])
-def test_checkpoint_of_recbole_itself_gives_the_same_scores(built, settings, here, monkeypatch, model, protocol):
-    """As RecBole without this package writes it: a pickle with the whole configuration, numpy arrays and matrices."""
+def test_checkpoint_written_by_recbole_gives_the_same_scores(built, settings, here, monkeypatch, model, protocol):
+    """Without this package, RecBole pickles the whole configuration, numpy arrays and matrices."""
     config, trained, _, train, _, test = built(model, repeatable=True, modalities=[])
     trainer = get_trainer(config["MODEL_TYPE"], model)(config, trained)
     trainer.eval_collector.data_collect(train)
@@ -205,7 +205,7 @@ def checkpoint_of(**parts):
 
 
 @pytest.mark.parametrize("config", [{}, "LLMInterest", None, [], {"model": "LLMInterest"}, {**NAMES, "model": 3}])
-def test_config_of_another_form_is_one_line(tmp_path, config):
+def test_invalid_config_is_refused(tmp_path, config):
     write_state(tmp_path / "x", checkpoint_of(config=config))
     assert "is no checkpoint: config" in refusal(tmp_path / "x")
     assert "is no resume state: config" in refusal(tmp_path / "x", read_resume_state)
@@ -218,13 +218,13 @@ def test_config_of_another_form_is_one_line(tmp_path, config):
     [{"state_dict": None}, {"state_dict": {"w": 3}}, {"state_dict": {1: torch.ones(1)}}, {"epoch": "1"},
      {"other_parameter": []}, {"optimizer": torch.ones(1)}, {"data": {"x.inter": 3}}],
 )  # fmt: skip
-def test_part_of_another_type_is_one_line(tmp_path, parts):
+def test_part_of_another_type_is_refused(tmp_path, parts):
     write_state(tmp_path / "x", checkpoint_of(**parts))
     assert f"is no checkpoint: {next(iter(parts))}" in refusal(tmp_path / "x")
 
 
 def with_content(path, content, numbers=b"", **tensors):
-    """Write a file whose checksum is right, and whose JSON is anything."""
+    """Write a file with a valid checksum and any JSON."""
     described = {
         "__metadata__": {"checksum": "0" * 8, "format": "recbole_llm_interest checkpoint 1", "content": content}
     }
@@ -267,12 +267,12 @@ SPARSE = f'{{"$sparse":{{"format":"csr","shape":[2,2],{PARTS}}}}}'
          stored("I64", [1], 8)),
     ],
 )  # fmt: skip
-def test_hostile_file_with_a_right_checksum_is_one_line(tmp_path, at_once, content, numbers, described):
+def test_hostile_file_with_a_valid_checksum_is_refused(tmp_path, limited_cost, content, numbers, described):
     with_content(tmp_path / "x", content, numbers, **({"w": described} if described else {}))
     refusal(tmp_path / "x")
 
 
-def test_no_file_of_holes_and_no_pipe_is_read(tmp_path, at_once):
+def test_sparse_file_and_pipe_are_refused(tmp_path, limited_cost):
     with (tmp_path / "holes").open("wb") as file:
         file.write(b"\0" * 8)
         file.truncate(6 * 2**30)
@@ -285,7 +285,7 @@ def test_no_file_of_holes_and_no_pipe_is_read(tmp_path, at_once):
 
 
 @pytest.mark.slow
-def test_sizes_that_the_weights_do_not_have_are_one_line(tiny_checkpoint, tmp_path, at_once):
+def test_sizes_larger_than_the_weights_are_refused(tiny_checkpoint, tmp_path, limited_cost):
     saved = load_checkpoint(tiny_checkpoint)
     places = {"data_path": str(tiny_checkpoint.parents[1] / "data"), "use_gpu": False}
     for key in ("num_layers", "embedding_size", "hidden_size", "content_neighbours"):
@@ -297,11 +297,11 @@ def test_sizes_that_the_weights_do_not_have_are_one_line(tiny_checkpoint, tmp_pa
         assert "\n" not in str(caught.value)
 
 
-# --- what settings of a file are not followed
+# --- settings that are not read from a file
 
 
 @pytest.mark.parametrize("key", sorted(CALLERS_SETTINGS | {key for key in recbole_keys() if "path" in key}))
-def test_setting_that_opens_something_is_not_taken_from_a_file(key):
+def test_setting_of_the_caller_is_not_read_from_a_file(key):
     assert portable_settings({key: "anything", "hidden_size": 8}) == {"hidden_size": 8}
 
 
@@ -313,7 +313,7 @@ def test_setting_that_opens_something_is_not_taken_from_a_file(key):
         ("user_image_features", "a/../../b.npy"),
     ],
 )  # fmt: skip
-def test_place_of_content_is_withheld(key, value):
+def test_path_of_content_is_withheld(key, value):
     assert portable_settings({key: value}) == {}
     assert withheld_content({key: value}) == [key]
 
@@ -323,12 +323,12 @@ def test_place_of_content_is_withheld(key, value):
     [{"benchmark_filename": ["x/../../y"]}, {"load_col": {"../inter": ["a"]}}, {"new_model_path": "x"},
      {"some": object()}, {"some": [torch.device("cuda")]}],
 )  # fmt: skip
-def test_values_that_lead_elsewhere_or_are_no_values_are_not_followed(settings):
+def test_paths_and_objects_in_settings_are_ignored(settings):
     assert portable_settings(settings) == {}
 
 
 @pytest.mark.slow
-def test_permissions_in_a_checkpoint_are_not_followed(tiny_checkpoint, tmp_path, network):
+def test_permissions_in_a_checkpoint_are_ignored(tiny_checkpoint, tmp_path, network):
     saved = load_checkpoint(tiny_checkpoint)
     hostile = {"download_weights": True, "allow_pickle": True, "gpu_id": "7", "data_path": "/", "log_wandb": True}
     config = saved["config"]
@@ -361,7 +361,7 @@ def test_migrated_checkpoint_has_the_same_weights_and_no_paths(tmp_path, capsys)
 
 
 @pytest.mark.slow
-def test_long_name_of_a_weight_is_a_short_message(tiny_checkpoint, tmp_path):
+def test_long_name_of_a_weight_is_cut_in_the_message(tiny_checkpoint, tmp_path):
     saved = load_checkpoint(tiny_checkpoint)
     write_state(tmp_path / "x", {**saved, "state_dict": {**saved["state_dict"], "é" * 9000: torch.zeros(1)}})
     with pytest.raises(LLMInterestError) as caught:

@@ -1,4 +1,4 @@
-"""What is no file, under each name that is read: one line, at once, be it a pipe, a device or 6 GiB of holes."""
+"""Each reader refuses pipes, devices, folders, sockets and sparse files with a one-line error, quickly."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ def _holes(path: Path) -> None:
 
 def _socket(path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(path.parent)  # addresses of sockets are short
+        patch.chdir(path.parent)  # the address of a socket must be short
         socket.socket(socket.AF_UNIX).bind(path.name)
 
 
-#: makes what is no file, or none that can be read, under a name
-HOSTILE: dict[str, Callable[[Path], object]] = {
+#: create, at a path, something that is not a regular file or that is too large
+NOT_REGULAR: dict[str, Callable[[Path], object]] = {
     "pipe": os.mkfifo,
     "folder": Path.mkdir,
     "device": lambda path: path.symlink_to("/dev/zero"),
@@ -52,8 +52,8 @@ HOSTILE: dict[str, Callable[[Path], object]] = {
     "holes": _holes,
     "socket": _socket,
 }
-#: names that no file can have
-IMPOSSIBLE = {"long": "x" * 300, "longer": "x/" * 3000, "NUL": "a\0b", "half a pair": "\ud800"}
+#: names that a file cannot have
+INVALID_NAMES = {"long": "x" * 300, "longer": "x/" * 3000, "NUL": "a\0b", "lone surrogate": "\ud800"}
 
 
 def _features(path: Path) -> object:
@@ -65,7 +65,7 @@ def _features_with_ids(path: Path) -> object:
     return _features(path.with_name("f.npy"))
 
 
-#: readers by the name of the file, below the folder that they get
+#: readers by the name of the file that they read
 READERS: dict[str, Callable[[Path], object]] = {
     "settings.yaml": lambda path: read_config_files([str(path)]),
     "rows.yaml": read_variants,
@@ -87,7 +87,7 @@ READERS: dict[str, Callable[[Path], object]] = {
     "image.png": lambda path: MediaFile(path.parent, path.name).key(),
     "model/config.json": lambda path: folder_fingerprint(path.parent),
 }
-#: those whose whole path a person names
+#: files whose whole path a user gives
 NAMED = ["settings.yaml", "rows.yaml", "table.json", "space.hyper", "pool.jsonl", "f.npy", "d.inter", "image.png"]
 
 
@@ -100,31 +100,31 @@ def _refusal(read: Callable[[Path], object], path: Path) -> str:
     return str(caught.value)
 
 
-@pytest.mark.parametrize("hostile", HOSTILE)
+@pytest.mark.parametrize("hostile", NOT_REGULAR)
 @pytest.mark.parametrize("name", READERS)
-def test_what_is_no_file_is_one_line_at_once(tmp_path, name, hostile):
+def test_path_that_is_not_a_regular_file_is_refused(tmp_path, name, hostile):
     path = tmp_path / name
     path.parent.mkdir(exist_ok=True)
     if (name, hostile) == ("model/config.json", "holes"):
         pytest.skip("weights may have any size, and their hash is computed in parts")
-    HOSTILE[hostile](path)
+    NOT_REGULAR[hostile](path)
     assert _refusal(READERS[name], path)
 
 
-@pytest.mark.parametrize("impossible", IMPOSSIBLE)
+@pytest.mark.parametrize("kind", INVALID_NAMES)
 @pytest.mark.parametrize("name", NAMED)
-def test_impossible_names_are_one_line(tmp_path, name, impossible):
-    assert len(_refusal(READERS[name], tmp_path / IMPOSSIBLE[impossible] / name)) < 1000
-    assert len(_refusal(READERS[name], Path(IMPOSSIBLE[impossible]))) < 1000
+def test_invalid_names_are_refused(tmp_path, name, kind):
+    assert len(_refusal(READERS[name], tmp_path / INVALID_NAMES[kind] / name)) < 1000
+    assert len(_refusal(READERS[name], Path(INVALID_NAMES[kind]))) < 1000
 
 
-@pytest.mark.parametrize("hostile", HOSTILE)
-def test_damaged_caches_are_passed_over(tmp_path, hostile):
+@pytest.mark.parametrize("hostile", NOT_REGULAR)
+def test_damaged_caches_are_ignored(tmp_path, hostile):
     store = FeatureStore(tmp_path, "text", "f" * 64)
     store.folder.mkdir()
     for name in ("0" * 64 + ".safetensors", "manifest.json"):
-        HOSTILE[hostile](store.folder / name)
-    HOSTILE[hostile](tmp_path / "neighbours")
+        NOT_REGULAR[hostile](store.folder / name)
+    NOT_REGULAR[hostile](tmp_path / "neighbours")
     start = time.process_time()
     assert store.read([b"k" * 32]) == {}
     assert store.read_rejections({"name": "x"}) == {}
@@ -132,20 +132,20 @@ def test_damaged_caches_are_passed_over(tmp_path, hostile):
     assert time.process_time() - start < 2
 
 
-@pytest.mark.parametrize("impossible", IMPOSSIBLE)
+@pytest.mark.parametrize("kind", INVALID_NAMES)
 @pytest.mark.parametrize("key", ["data_path", "checkpoint_dir", "feature_cache"])
-def test_settings_of_impossible_folders_are_one_line(settings, key, impossible):
+def test_invalid_names_of_folders_in_settings_are_refused(settings, key, kind):
     with pytest.raises(SettingsError) as caught:
-        configure("Pop", "cycle", overrides={**settings, key: IMPOSSIBLE[impossible]})
+        configure("Pop", "cycle", overrides={**settings, key: INVALID_NAMES[kind]})
     assert str(caught.value).isprintable()
     for other in (5, 1.5, [1], {"a": 1}, True):
         with pytest.raises(LLMInterestError):
             configure("Pop", "cycle", overrides={**settings, key: other})
 
 
-@pytest.mark.parametrize("impossible", IMPOSSIBLE)
-def test_files_of_impossible_names_are_not_written(tmp_path, impossible):
-    path = tmp_path / IMPOSSIBLE[impossible]
+@pytest.mark.parametrize("kind", INVALID_NAMES)
+def test_files_with_invalid_names_are_not_written(tmp_path, kind):
+    path = tmp_path / INVALID_NAMES[kind]
     for write in (lambda: write_text(path, "x"), lambda: try_lock(path).__enter__()):
         with pytest.raises(StorageError) as caught:
             write()
@@ -153,7 +153,7 @@ def test_files_of_impossible_names_are_not_written(tmp_path, impossible):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_folder_of_everything_is_no_model(tmp_path, monkeypatch):
+def test_model_folder_with_too_many_files_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(weights, "_MAX_FILES", 3)
     for number in range(4):
         (tmp_path / f"{number}.json").write_text("{}")
@@ -162,14 +162,14 @@ def test_a_folder_of_everything_is_no_model(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("value", [1, 1.5, "rot13", "zip", "klingon", "a\0b", [], "\ud800"])
-def test_what_is_no_encoding_is_one_line(value):
+def test_invalid_encoding_is_refused(value):
     with pytest.raises(DataError, match="is not an encoding of text"):
         AtomicFormat.from_config({"field_separator": "\t", "seq_separator": " ", "encoding": value})
 
 
 @pytest.mark.parametrize("key", ["field_separator", "seq_separator"])
 @pytest.mark.parametrize("value", ["", 5, None, []])
-def test_what_is_no_separator_is_one_line(key, value):
+def test_invalid_separator_is_refused(key, value):
     config = {"field_separator": "\t", "seq_separator": " ", "encoding": None, key: value}
     with pytest.raises(DataError, match="a separator is a text that is not empty"):
         AtomicFormat.from_config(config)
@@ -184,7 +184,7 @@ def test_parquet_that_states_more_than_memory_holds_is_refused(tmp_path, monkeyp
 
 @pytest.mark.parametrize("key", ["seed", "USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD", "hidden_size"])
 @pytest.mark.parametrize("value", [[], [1, 2], {"a": 1}, 10**399, -(10**399), 5.5])
-def test_values_of_another_type_are_one_line(settings, key, value):
+def test_values_of_another_type_are_refused(settings, key, value):
     with pytest.raises(LLMInterestError) as caught:
         configure("LLMInterest", "cycle", overrides={**settings, key: value})
     assert str(caught.value).isprintable()
@@ -193,6 +193,6 @@ def test_values_of_another_type_are_one_line(settings, key, value):
 
 @pytest.mark.parametrize("value", [10**399, [1, 2**63], {"a": -(2**63) - 1}])
 @pytest.mark.parametrize("key", ["learning_rate", "eval_args", "topk"])
-def test_settings_have_no_integers_beyond_64_bits(settings, key, value):
+def test_integers_beyond_64_bits_in_settings_are_refused(settings, key, value):
     with pytest.raises(SettingsError):
         configure("Pop", "cycle", overrides={**settings, key: value})

@@ -1,4 +1,4 @@
-"""Exported folders that someone else wrote: hashes and forms are right, and what they describe is not."""
+"""Hostile exported folders: the hashes are valid, the content is not."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ import pytest
 import torch
 from conftest import REPOSITORY
 from safetensors.torch import load_file, save_file
-from test_hostile_files import HOSTILE as NO_FILES
-from test_hostile_files import IMPOSSIBLE
+from test_hostile_files import INVALID_NAMES, NOT_REGULAR
 
 from recbole_llm_interest.errors import LLMInterestError
 from recbole_llm_interest.recommender.pretrained import read_pretrained
@@ -64,7 +63,7 @@ def write_part(folder: Path, name: str, text: str) -> None:
     change(folder)
 
 
-def test_the_folder_itself_is_read_under_any_name(folder, monkeypatch):
+def test_folder_is_read_by_any_spelling_of_its_path(folder, monkeypatch):
     assert read_pretrained(str(folder), device="cpu").max_length == 6
     monkeypatch.chdir(folder.parent)
     for name in ("model", "./model/", "model/../model"):
@@ -73,23 +72,22 @@ def test_the_folder_itself_is_read_under_any_name(folder, monkeypatch):
     assert read_pretrained(".", device="cpu").max_length == 6
 
 
-@pytest.mark.parametrize("hostile", NO_FILES)
+@pytest.mark.parametrize("hostile", NOT_REGULAR)
 @pytest.mark.parametrize("name", PARTS)
-def test_a_part_that_is_no_file_is_one_line(folder, name, hostile):
+def test_part_that_is_not_a_regular_file_is_refused(folder, name, hostile):
     (folder / name).unlink()
-    NO_FILES[hostile](folder / name)
+    NOT_REGULAR[hostile](folder / name)
     if (hostile, name) == ("holes", "texts.json"):
-        change_size = folder / name
-        with change_size.open("r+b") as file:
+        with (folder / name).open("r+b") as file:
             file.truncate(2**33)
     if hostile == "holes" and name in (WEIGHTS, FEATURES):
         with (folder / name).open("r+b") as file:
-            file.truncate(2**42)  # weights may be as large as the memory
+            file.truncate(2**42)  # weights may take as much as the memory
     assert "exported model" in refusal(folder)
 
 
 @pytest.mark.parametrize("name", PARTS)
-def test_links_do_not_lead_out(folder, name, tmp_path):
+def test_links_out_of_the_folder_are_refused(folder, name, tmp_path):
     shutil.move(folder / name, tmp_path / name)
     (folder / name).symlink_to(tmp_path / name)
     assert "leads out of the folder model" in refusal(folder)
@@ -110,9 +108,9 @@ def test_links_of_the_hubs_cache_are_followed(folder, tmp_path):
     assert read_pretrained(str(snapshot), device="cpu").max_length == 6
 
 
-@pytest.mark.parametrize("name", IMPOSSIBLE)
-def test_impossible_names_are_one_line(name):
-    refusal(Path(IMPOSSIBLE[name]))
+@pytest.mark.parametrize("name", INVALID_NAMES)
+def test_invalid_names_are_refused(name):
+    refusal(Path(INVALID_NAMES[name]))
 
 
 CONFIGS: dict[str, dict[str, Any]] = {
@@ -161,13 +159,13 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_configs_of_no_model_are_one_line(folder, name):
+def test_invalid_configs_are_refused(folder, name):
     change(folder, **CONFIGS[name])
     refusal(folder)
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-def test_settings_of_no_folder_are_one_line(folder, name):
+def test_invalid_settings_are_refused(folder, name):
     change_settings(folder, **SETTINGS[name])
     refusal(folder)
 
@@ -209,7 +207,7 @@ TENSORS: dict[str, tuple[str, Callable[[dict[str, torch.Tensor]], object], str]]
 
 
 @pytest.mark.parametrize("name", TENSORS)
-def test_tensors_of_no_model_are_one_line(folder, name):
+def test_invalid_tensors_of_a_folder_are_refused(folder, name):
     part, edit, words = TENSORS[name]
     change_tensors(folder, part, edit)
     assert words in refusal(folder)
@@ -231,12 +229,12 @@ def test_tensors_of_no_model_are_one_line(folder, name):
         ("texts.json", '{"texts": ' + '{"a":' * 100 + "1" + "}" * 101, "nested more than 64 times"),
     ],
 )
-def test_json_of_no_model_is_one_line(folder, name, text, words):
+def test_invalid_json_of_a_folder_is_refused(folder, name, text, words):
     write_part(folder, name, text)
     assert words in refusal(folder)
 
 
-def test_small_files_do_not_take_large_memory(folder):
+def test_small_files_do_not_allocate_much_memory(folder):
     """A width of 100,000 and 50,000 items would be a table of 20 GB; each file has a few megabytes."""
     wide, items = 10**5, 50_000
 
@@ -258,7 +256,7 @@ def test_small_files_do_not_take_large_memory(folder):
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**20  # KiB
 
 
-def test_wide_conditioning_does_not_take_large_memory(folder):
+def test_wide_conditioning_does_not_allocate_much_memory(folder):
     def widen(tensors):
         tensors["item_fusion.features.text.mean"] = torch.zeros(1)
         tensors["item_fusion.features.text.weight"] = torch.zeros(1, 2 * 10**6)
@@ -275,7 +273,7 @@ def test_wide_conditioning_does_not_take_large_memory(folder):
 
 
 def test_mutated_folders_are_read_or_refused(folder):
-    """Bytes of each part are changed, and the hashes fitted to them."""
+    """Change bytes of each part, and update the hashes."""
     chance = random.Random(0)
     whole = {name: (folder / name).read_bytes() for name in PARTS}
     for round_ in range(100):

@@ -1,4 +1,4 @@
-"""States that someone else wrote: the checksum is right, and what it is of is not."""
+"""Hostile user states: the checksum is valid, the content is not."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from test_hostile_files import HOSTILE as NO_FILES
-from test_hostile_files import IMPOSSIBLE
+from test_hostile_files import INVALID_NAMES, NOT_REGULAR
 
 from recbole_llm_interest.errors import StateError
 from recbole_llm_interest.model.interest_tracker import InterestState, InterestTracker
@@ -34,7 +33,7 @@ def tracker(**changes):
 
 
 def state_of(model: InterestTracker) -> UserState:
-    """Of two users after two and three events."""
+    """A state of two users, after two and three events."""
     with torch.no_grad():
         user = torch.randn(2, 3) if model.user_to_state is not None else None
         start = model.neutral_state(2) if user is None else model.initial_state(user)
@@ -53,7 +52,7 @@ def saved(tmp_path) -> Path:
 
 
 def rewrite(path: Path, tensors=None, **described) -> None:
-    """Change a state, with the checksum that goes with it. A change to None removes."""
+    """Change a state and update its checksum. A tensor of None is removed."""
     with safe_open(path, "pt") as file:
         before = json.loads(file.metadata()["state"])
     kept = {name: values for name, values in {**load_file(path), **(tensors or {})}.items() if values is not None}
@@ -93,7 +92,7 @@ def test_states_of_every_tracker_are_restored(tmp_path, changes):
     assert restored.users == ("0", "1")
 
 
-#: tensors that are no state's, whatever the checksum
+#: invalid tensors, and the message about each
 TENSORS = {
     "missing": ({"carried": None}, "has the tensors"),
     "user missing": ({"user": None}, "has the tensors"),
@@ -130,7 +129,7 @@ TENSORS = {
         "items is torch.int32 [0, 3]",
     ),
 }
-#: descriptions that are none
+#: invalid descriptions, and the message about each
 DESCRIPTIONS = {
     "users of numbers": ({"users": [1, 2]}, "users.0"),
     "users are text": ({"users": "u1"}, "users"),
@@ -151,19 +150,19 @@ DESCRIPTIONS = {
     "another model": ({"model": "b" * 64}, "of another model (bbbbbbbbbbbb, not aaaaaaaaaaaa)"),
     "model of controls": ({"model": "\x1b[31m\ud800\u202e"}, r"(\x1b[31m\ud800\u202e"),
     "model is a number": ({"model": 5}, "of another model (5, not"),
-    "half a pair": ({"users": ["\ud800", "u"], "items": [5]}, "items"),
+    "lone surrogate": ({"users": ["\ud800", "u"], "items": [5]}, "items"),
 }
 
 
 @pytest.mark.parametrize("name", TENSORS)
-def test_tensors_of_no_state_are_one_line(saved, name):
+def test_invalid_tensors_of_a_state_are_refused(saved, name):
     tensors, words = TENSORS[name]
     rewrite(saved, tensors)
     assert words in refusal(saved)
 
 
 @pytest.mark.parametrize("name", DESCRIPTIONS)
-def test_descriptions_of_no_state_are_one_line(saved, name):
+def test_invalid_descriptions_are_refused(saved, name):
     described, words = DESCRIPTIONS[name]
     rewrite(saved, **described)
     message = refusal(saved)
@@ -173,7 +172,7 @@ def test_descriptions_of_no_state_are_one_line(saved, name):
 @pytest.mark.parametrize(
     "text", ["", "null", "[]", "5", "[" * 10**5, '{"format": ' + "9" * 400 + "}", "\0", '"\\ud800"']
 )
-def test_metadata_of_another_form_are_one_line(saved, text):
+def test_invalid_metadata_is_refused(saved, text):
     tensors = load_file(saved)
     save_file(tensors, saved, {"state": text, "sha256": _digest(text, tensors)})
     refusal(saved)
@@ -183,15 +182,15 @@ def test_metadata_of_another_form_are_one_line(saved, text):
     assert "this package did not write it" in refusal(saved)
 
 
-@pytest.mark.parametrize("hostile", NO_FILES)
-def test_what_is_no_file_is_one_line(tmp_path, hostile):
-    NO_FILES[hostile](tmp_path / "state")
+@pytest.mark.parametrize("hostile", NOT_REGULAR)
+def test_state_that_is_not_a_regular_file_is_refused(tmp_path, hostile):
+    NOT_REGULAR[hostile](tmp_path / "state")
     refusal(tmp_path / "state")
 
 
-@pytest.mark.parametrize("name", IMPOSSIBLE)
-def test_impossible_names_are_one_line(name):
-    refusal(Path(IMPOSSIBLE[name]))
+@pytest.mark.parametrize("name", INVALID_NAMES)
+def test_invalid_names_are_refused(name):
+    refusal(Path(INVALID_NAMES[name]))
 
 
 def test_states_of_a_model_of_another_size_are_refused(saved):
@@ -199,7 +198,7 @@ def test_states_of_a_model_of_another_size_are_refused(saved):
         refusal(saved, tracker(**changes))
 
 
-def test_a_single_user_is_what_the_file_says(tmp_path):
+def test_file_states_whether_a_state_is_of_a_single_user(tmp_path):
     save_state(replace(state_of(tracker())[1], users=("u2",)), tmp_path / "state", TOKENS)
     assert load_state(tmp_path / "state", MODEL, ROWS, tracker()).is_single
     rewrite(tmp_path / "state", is_single=...)

@@ -136,7 +136,6 @@ def test_checkpoint_cannot_set_allow_pickle(built, here):
     restored, *_ = load_data_and_model(trainer.saved_model_file)
     assert restored["allow_pickle"] is not True
     assert restored["dataset_save_path"] is None
-    assert restored["dataset_save_path"] is None
     assert not is_executed()
 
 

@@ -107,7 +107,7 @@ def test_erased_user_is_in_no_file(words, here, capsys):
     assert "person-0" not in (content / "users.jsonl").read_text()
     after = keys_in("cache")
     assert before - after == {theirs}
-    assert f"left: {content / 'faces' / '0.png'}: is also another's image" in out  # person-7 shows it, too
+    assert f"left: {content / 'faces' / '0.png'}: is also used by another row" in out  # person-7 shows it, too
     assert not saved.exists()
     assert "person-01" in log.read_text()
     assert len(of_kind("checkpoint")) == 2
@@ -132,7 +132,7 @@ def test_image_of_one_user_is_erased_with_its_features(words, here, capsys):
     capsys.readouterr()
     assert forget([*words, "--user=person-3"]) == 0  # said again, it finds nothing more
     out = capsys.readouterr().out
-    assert out == "unknown: user 'person-3' is in no file of the data set 'people'\nnothing of them is stored\n"
+    assert out == "unknown: user 'person-3' is in no file of the data set 'people'\nnothing is stored about them\n"
     assert files("data", "cache") == again
 
 
@@ -158,7 +158,7 @@ def test_erased_item_is_in_no_file_and_checkpoints_are_deleted_on_request(words,
     assert [*of_kind("checkpoint"), *of_kind("resume state"), *of_kind("table")] == []
     for suffix in ("inter", "item"):
         assert "i3" not in (here / "data" / "people" / f"people.{suffix}").read_text()
-    assert f"left: {here / 'data' / 'people' / 'f.npy'}: holds precomputed features of them" in out
+    assert f"left: {here / 'data' / 'people' / 'f.npy'}: has precomputed features of them" in out
 
 
 def test_forget_without_ids_is_an_error(words, capsys):
