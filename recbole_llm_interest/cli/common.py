@@ -28,9 +28,9 @@ class _Parser(argparse.ArgumentParser):
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         words = sys.argv[1:] if args is None else args
         for word in words:
-            if any("\ud800" <= character <= "\udfff" for character in word):  # how Python keeps other bytes
+            if any("\ud800" <= character <= "\udfff" for character in word):  # Python's escapes of invalid bytes
                 raise SettingsError(f"command line: {word!r} is not UTF-8: write it in UTF-8")
-            if word.startswith("-") and word.endswith("=--"):  # argparse would make it an empty list
+            if word.startswith("-") and word.endswith("=--"):  # argparse would return an empty list
                 raise SettingsError(f"command line: {word!r} has no value")
         return super().parse_known_args(words, namespace)
 
@@ -137,12 +137,12 @@ def file_option(option: str, value: str) -> Path:
     except OSError as error:  # such as a name of more than 255 bytes
         raise SettingsError(f"command line: --{option}={value}: {error.strerror}") from error
     if is_folder:
-        raise SettingsError(f"command line: --{option}={value} names a folder, or nothing: name a file")
+        raise SettingsError(f"command line: --{option}={value} is a folder, or empty: name a file")
     return path
 
 
 def show(text: object, stream: TextIO | None = None) -> None:
-    """Print text, the only way by which commands print: no control character reaches the terminal.
+    """Print text with control characters escaped. Commands print only by this function.
 
     Args:
         text: of several lines. What comes from files and should not begin a line has been through ``one_line``.
@@ -170,7 +170,7 @@ def exit_code(job: Callable[[], object], kept: str) -> int:
         show(f"error: {one_line(error)}", sys.stderr)
         return 2
     except OSError as error:
-        if error.filename is None:  # such as a pipe whose reader has ended
+        if error.filename is None:  # such as a closed pipe
             raise
         show(f"error: {one_line(f'{error.filename}: {error.strerror}')}", sys.stderr)
         return 2

@@ -1,4 +1,4 @@
-"""``llm-interest migrate``: writes former checkpoints, which are pickles, in the present format."""
+"""``llm-interest migrate``: converts former checkpoints, which are pickles, to the current format."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from recbole_llm_interest.patches.checkpoints import CHECKPOINT_SUFFIX, without_
 from recbole_llm_interest.training.checkpoint import FORMER_RESUME_SUFFIX
 
 _DESCRIPTION = """
-Write checkpoints and resume states of former versions, and RecBole's own checkpoints, as files without pickles, beside
-the former ones, which stay. They are read in a process of its own with limits; nothing in them is run.
+Convert checkpoints and resume states of former versions, and RecBole's own checkpoints, to files without pickles. The
+former files are kept. A separate process with limits reads them; no code in them is run.
 """
 
 
@@ -31,29 +31,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def job() -> None:
         for name in parser.parse_args(arguments).files:
             path = Path(name)
-            show(f"{one_line(path)} is now {one_line(migrated(path))}, too")
+            show(f"{one_line(path)}: converted to {one_line(migrated(path))}")
 
-    return exit_code(job, kept="files that were written are whole")
+    return exit_code(job, kept="written files are complete")
 
 
 def migrated(path: Path) -> Path:
-    """Write a former checkpoint or resume state in the present format.
+    """Convert a former checkpoint or resume state to the current format.
 
     Args:
-        path: of the file, which stays.
+        path: of the file, which is kept.
 
     Returns:
         The path of the new file.
 
     Raises:
-        CheckpointError: the file cannot be read, or there is a file of the new name.
+        CheckpointError: the file cannot be read, or the new file already exists.
         StorageError: the new file cannot be written.
     """
     if path.name in ("", ".."):
         raise CHECKPOINT_FILE.refusal(path, "is not a regular file")
     new = path.with_suffix(CHECKPOINT_SUFFIX)
     if is_there(new):
-        raise CheckpointError(f"there is a file {new} already: move it, or use it")
+        raise CheckpointError(f"{new} already exists: move it, or use it")
     is_resume_state = path.name.endswith(FORMER_RESUME_SUFFIX)
     state = cast(Checkpoint, read_resume_state(path)) if is_resume_state else load_checkpoint(path)
     config = state["config"]

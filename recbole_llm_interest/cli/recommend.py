@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 @contextmanager
 def _loaded(options: argparse.Namespace, overrides: dict[str, Any]) -> Iterator[Recommender]:
-    """The recommender. Its data set is held while a state is made from it and written."""
+    """Load the recommender, and lock its data set while a state is made from it and written."""
     if is_folder(Path(options.checkpoint)):
         yield Recommender.from_pretrained(options.checkpoint, **overrides)
     elif options.save_state:
@@ -59,7 +59,7 @@ def _loaded(options: argparse.Namespace, overrides: dict[str, Any]) -> Iterator[
 
 
 def _recommend(recommender: Recommender, options: argparse.Namespace) -> dict[str, Any]:
-    """What the command prints, as plain values. The state is saved if that is asked for."""
+    """Return the output as plain values, and save the state if requested."""
     if options.pool:
         recommender.add_pool(options.pool, _read_pool(Path(options.pool)))
     state = _read_state(recommender, options)

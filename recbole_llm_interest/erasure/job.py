@@ -58,9 +58,7 @@ def erase(
         try:
             _erase(config, requests, DeletionOptions(checkpoints, results), erasure)
         except OSError as error:
-            raise StorageError(
-                f"{error.filename}: {error.strerror}; fix this and run the same command again"
-            ) from error
+            raise StorageError(f"{error.filename}: {error.strerror}; fix this and repeat the command") from error
     return erasure
 
 

@@ -1,4 +1,4 @@
-"""What YAML config files set, and the models and the data set that settings name."""
+"""Reads YAML config files, and the models and the data set that they name."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def named_models(settings: Mapping[str, Any]) -> list[str]:
     value = settings.get("model")
     names = value.split(",") if isinstance(value, str) else value or []
     if not isinstance(names, list | tuple) or not all(isinstance(name, str) and name.strip() for name in names):
-        raise SettingsError(f"model={value!r} is no name of a model, and no list of names")
+        raise SettingsError(f"model={value!r} is neither a name of a model nor a list of names")
     return [name.strip() for name in names]
 
 
@@ -51,9 +51,9 @@ def named_dataset(settings: Mapping[str, Any]) -> str | None:
     """Return the data set that the setting ``dataset`` names; None if it is not set.
 
     Raises:
-        SettingsError: it has a value that is no text.
+        SettingsError: its value is not a string.
     """
     value = settings.get("dataset")
     if value is not None and not (isinstance(value, str) and value):
-        raise SettingsError(f"dataset={value!r} is no name of a data set: give one name, numbers in quotes")
+        raise SettingsError(f"dataset={value!r} is not the name of a data set: give one name; put numbers in quotes")
     return value

@@ -1,11 +1,10 @@
-r"""Text as its readers show it: a terminal, a log, Markdown, LaTeX, HTML and matplotlib.
+r"""Escapes text for each output format: terminals, logs, Markdown, LaTeX, HTML and matplotlib.
 
-Titles, ids, names and notes come from files that anybody may have written. Each function escapes what its reader would
-act on, so that tables, lines and figures keep their structure. Other text stays as it is.
+Titles, ids, names and notes come from untrusted files. Each function escapes the special characters of one format, so
+that tables, lines and figures keep their structure. Other text is unchanged.
 
-Characters that no reader should act on are shown as escapes, such as ``\x1b``: control characters, marks of the
-direction of writing, separators of lines, and code points that are no characters. Backslashes are not doubled: ``\x1b``
-may also have been these four characters.
+In all formats, control characters, bidirectional marks, line separators and noncharacters become escapes such as
+``\x1b``. Backslashes are not doubled, so ``\x1b`` may also stand for these four characters.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ import re
 import textwrap
 from typing import Any
 
-#: control characters (C0, C1, delete), marks of direction, separators of lines and paragraphs, surrogates, interlinear
+#: control characters (C0, C1, delete), bidirectional marks, line and paragraph separators, surrogates, interlinear
 #: annotation, byte order marks, and noncharacters, which XML excludes
 _UNSAFE = (
     "\\x00-\\x1f\\x7f-\\x9f\\u061c\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069\\ud800-\\udfff\\ufdd0-\\ufdef\\ufeff"
@@ -25,20 +24,19 @@ _UNSAFE = (
 )
 _UNSAFE_CHARACTER = re.compile(f"[{_UNSAFE}]")
 _UNSAFE_BESIDE_LINES = re.compile(f"(?!\n)[{_UNSAFE}]")
-#: what RecBole's ``set_color`` puts around parts of its messages
+#: color codes of RecBole's ``set_color``
 _COLOURS = re.compile("\x1b\\[[01];3[0-7]m|\x1b\\[0m")
-#: what would begin something in a line of Markdown: a cell, code, a tag, an entity, the address of a link, or, by a
-#: backslash before punctuation or at the end, an escape or a line break
+#: special characters within a line of Markdown: of cells, code, links, and backslashes that begin an escape or a break
 _MARKDOWN = re.compile(r"""\\(?=[!-/:-@\[-`{-~]|$)|[|`]|\](?=[(\[])""")
 _TAGS_AND_ENTITIES = re.compile(r"<(?=[A-Za-z/!?])|&(?=#?\w+;)")
-#: what would begin a heading, a quotation, a list, a rule or a definition at the beginning of a line of Markdown
+#: characters that begin a heading, quotation, list, rule or definition at the beginning of a line of Markdown
 _MARKDOWN_BLOCK = re.compile(r"^(\d{1,9}(?=[.)](?:\s|$))|(?=[\[#>+=*_~-]))")
-#: a row of a LaTeX table that would be read as an argument of the row before
+#: the beginning of a LaTeX row that would be read as an argument of the previous ``\\\\``
 _LATEX_ARGUMENT = re.compile(r"^(\s*)(?=[\[*])", re.MULTILINE)
 
 
 def one_line(text: object) -> str:
-    r"""Return text for a terminal, or any other place that shows it in one line.
+    r"""Return text for one line of a terminal or any other output.
 
     Example:
         >>> print(one_line("two\nlines, \x1b[31mred"))
@@ -48,17 +46,17 @@ def one_line(text: object) -> str:
 
 
 def several_lines(text: object) -> str:
-    """Return text for a terminal, or another place that shows lines; their ends stay.
+    """Return text of several lines for a terminal or any other output; line feeds stay.
 
-    Parts of the text that should not begin a line have been through ``one_line``.
+    Escape untrusted parts by ``one_line`` first.
     """
     return _UNSAFE_BESIDE_LINES.sub(_escape, str(text))
 
 
 def markdown_cell(text: object) -> str:
-    r"""Return text for a cell of a Markdown table, or for another place within a line.
+    r"""Return text for a cell of a Markdown table, or within a line.
 
-    Emphasis and formulas stay: they cannot end the cell.
+    Emphasis and formulas are not escaped: they cannot end the cell.
 
     Example:
         >>> print(markdown_cell("a|b, `code`, <b>, 3 < 4"))
@@ -79,22 +77,22 @@ def markdown_line(text: object) -> str:
 
 
 def markdown_code(text: object) -> str:
-    """Return text as code in a cell of a Markdown table; as plain text if it has what ends code or a cell."""
+    """Return text as code in a cell of a Markdown table; as plain text if it has a backtick or ``|``."""
     line = one_line(text)
     return markdown_cell(line) if re.search(r"[`|]", line) or not line.strip() else f"`{line}`"
 
 
 def latex_rows(table: str) -> str:
-    r"""Return a LaTeX table whose rows cannot be read as arguments of the ``\\`` before them.
+    r"""Return a LaTeX table with rows that cannot be read as arguments of the previous ``\\``.
 
     Args:
-        table: of ``tabulate``, which has escaped LaTeX's special characters in cells of one line each.
+        table: a table of ``tabulate``, which escapes LaTeX's special characters; each cell has one line.
     """
     return _LATEX_ARGUMENT.sub(r"\1{}", table)
 
 
 def latex_comment(text: object) -> str:
-    """Return text as a comment of one line."""
+    """Return text as a LaTeX comment of one line."""
     return f"% {one_line(text)}"
 
 
@@ -103,7 +101,7 @@ def plot_text(text: object, length: int | None = None, width: int | None = None)
 
     Args:
         text: any.
-        length: at which it is cut, with an ellipsis; None for no limit.
+        length: maximum characters, including an ellipsis; None for no limit.
         width: of its lines; None for one line.
 
     Example:
@@ -119,8 +117,8 @@ def json_text(value: Any, *, ascii_only: bool = False) -> str:
     r"""Return a value as JSON in one line, with escapes in its strings.
 
     Args:
-        value: of what ``json`` writes.
-        ascii_only: whether letters outside of ASCII are escaped, too, as for a terminal of unknown encoding.
+        value: any JSON value.
+        ascii_only: whether all characters outside ASCII are escaped, as for a terminal of unknown encoding.
 
     Example:
         >>> print(json_text({"title": "Amélie\x7f"}))
@@ -133,7 +131,7 @@ def json_text(value: Any, *, ascii_only: bool = False) -> str:
 class LogFormatter(logging.Formatter):
     r"""Formats a log line by another formatter, with escapes in its message.
 
-    Further lines of a message, such as a traceback's, are indented: none of them looks like the beginning of an entry.
+    Further lines of a message, such as a traceback, are indented, so that they do not look like a new entry.
 
     Args:
         formatter: adds time, level and colour.
@@ -152,7 +150,7 @@ class LogFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return the entry."""
         shown = copy.copy(record)
-        # only the message itself has colours of RecBole's; its arguments come from files
+        # RecBole puts colors only into the message; its arguments may be untrusted
         shown.msg = _COLOURS.sub("", str(record.msg))
         shown.msg, shown.args = _indented(shown.getMessage()), None
         if record.exc_info:

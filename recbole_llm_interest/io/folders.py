@@ -1,8 +1,7 @@
-"""Replaces several files of a folder at once: after a kill, all of them are the old ones or all are the new ones.
+"""Replaces several files of a folder atomically: after a kill, all are old or all are new.
 
-The new files are written into a folder inside. Renaming it is the commit: from then on, readers take the files from
-there, and what remains is to move them up, which the next writer does where a kill prevented it. Other files of the
-folder stay.
+The new files are written to a subfolder. Renaming the subfolder is the commit: from then on, readers use its files.
+Then the files are moved up; after a kill, the next writer does this. Other files of the folder do not change.
 """
 
 from __future__ import annotations
@@ -44,14 +43,14 @@ def replace_files(folder: Path) -> Iterator[Path]:
             yield new
     except BaseException:
         if is_new:
-            with suppress(OSError):  # others may have put something into it
+            with suppress(OSError):  # other processes may have written files
                 folder.rmdir()
         raise
 
 
 @contextmanager
 def _replacing(folder: Path) -> Iterator[Path]:
-    """The same for the only process that writes to the folder."""
+    """Do the same, while the folder is locked."""
     try:
         finish_replacing(folder)
         (folder / _STAGING).mkdir()
@@ -73,9 +72,9 @@ def _replacing(folder: Path) -> Iterator[Path]:
 
 
 def finish_replacing(folder: Path) -> None:
-    """Finish what a killed process has begun: complete files replace those of ``folder``, others are removed."""
+    """Complete the work of a killed process: committed files replace those of ``folder``, others are removed."""
     for link in filter(Path.is_symlink, (folder / _STAGING, folder / _COMMITTED)):
-        link.unlink()  # nobody here made it, and the files behind it are not the folder's
+        link.unlink()  # this package makes no links, and the files behind one are not the folder's
     if (folder / _STAGING).exists():
         shutil.rmtree(folder / _STAGING)
     committed = folder / _COMMITTED
@@ -91,10 +90,10 @@ def finish_replacing(folder: Path) -> None:
 
 
 def current_file(folder: Path, name: str) -> Path:
-    """Return where a file of a folder is to be read: the new one if a killed process did not move it up.
+    """Return the current path of a file: that of the committed file if a killed process has not moved it up.
 
     Args:
-        folder: that ``replace_files`` may have written to.
+        folder: a folder that ``replace_files`` writes.
         name: of the file, relative to the folder.
     """
     committed = folder / _COMMITTED / name

@@ -1,8 +1,8 @@
-"""What the project has written, and of which data set: one line for each file, beside the checkpoints.
+"""Manifests: records of the files that the package has written and of their data sets, one line for each file.
 
-A file is recorded before it is written, so that there is none without a line. An index of this user lists the
-manifests: commands find those of other folders there, and believe what a manifest says of files elsewhere only if it is
-in the index, which a downloaded folder is not.
+A manifest is beside the checkpoints. A file is recorded before it is written, so every file has a record. A per-user
+index lists all manifests. A record of a file outside the manifest's folder is used only if the manifest is in the
+index, because other manifests may be part of a downloaded folder.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from recbole_llm_interest.io.opening import FileKind, name_fault, parse_json, re
 
 #: name of a manifest in ``checkpoint_dir``
 MANIFEST = "artifacts.jsonl"
-#: what a recorded path is
+#: kinds of recorded files
 Kind = Literal[
     "checkpoint",
     "resume state",
@@ -46,14 +46,14 @@ _MANIFEST_FILE = FileKind("manifest", DataError, 2**30, "move it to another fold
 
 @dataclass(frozen=True)
 class Artifact:
-    """One file or folder that the project has written.
+    """A file or folder that the package has written.
 
     Attributes:
         path: of the file, absolute.
         kind: what it is.
         dataset: name of the data set that it was made from.
         data_path: folder of that data set, absolute; None if it is unknown, as for a model from another machine.
-        run: what wrote it: the model, or the checkpoint that it was made from.
+        run: name of the model that was trained, or path of the checkpoint that it was made from.
 
     Example:
         >>> log = Artifact(Path("/runs/log/Pop.log"), "log", "daily", Path("/runs/data/daily"), "Pop")
@@ -68,7 +68,7 @@ class Artifact:
     run: str = ""
 
     def is_of(self, data_path: Path) -> bool:
-        """Return whether it was made from the data set in this folder. Data sets elsewhere may have the same name."""
+        """Return whether it was made from the data set in this folder. Names of data sets are not unique."""
         return self.data_path is not None and _same_path(self.data_path, data_path)
 
 
@@ -76,14 +76,14 @@ _ARTIFACT = TypeAdapter(Artifact)
 
 
 def absolute(path: Path) -> Path:
-    """Return an absolute path. Links on the way are followed, one with the file's own name is not."""
+    """Return an absolute path. Links among its parents are resolved; the file itself may be a link."""
     return path.parent.resolve() / path.name if path.name not in ("", "..") else path.resolve()
 
 
 def record(folder: Path, artifacts: Iterable[Artifact], hint: str = "") -> None:
     """Record artefacts in the manifest of ``folder``, and the manifest in this user's index.
 
-    Lines that are there already are not repeated. The lines are durable when this returns.
+    Existing lines are not repeated. The lines are on the disk when this returns.
 
     Args:
         folder: ``checkpoint_dir``.
@@ -105,10 +105,10 @@ def record(folder: Path, artifacts: Iterable[Artifact], hint: str = "") -> None:
 
 
 def _record_for_user(manifest: Path, lines: Sequence[bytes]) -> None:
-    """Put a manifest that is about to be written to into this user's index.
+    """Add a manifest that is about to be written to this user's index.
 
-    One that is there and not in the index may have come with a folder, and to index it would be to believe what it says
-    of files elsewhere. The lines are then also written to a manifest of this user's own, which is believed instead.
+    A manifest that exists and is not in the index may have come with a downloaded folder. To index it would be to trust
+    its lines about files elsewhere. Its new lines are then also written to a manifest of this user, which is indexed.
 
     Raises:
         OSError: the index cannot be written.
@@ -138,7 +138,7 @@ def record_run(config: Any, kind: Kind, paths: Iterable[Path]) -> None:
 
 
 def record_made_from(source: Artifact, kind: Kind, paths: Sequence[Path]) -> None:
-    """Record what is about to be made from another artefact, beside that artefact or, if not there, beside itself.
+    """Record files to be made from another artefact, beside that artefact or, if that fails, beside themselves.
 
     Args:
         source: such as a checkpoint.
@@ -151,21 +151,21 @@ def record_made_from(source: Artifact, kind: Kind, paths: Sequence[Path]) -> Non
 
 
 def _place(artifact: Artifact) -> Path:
-    """The folder of the manifest beside a file. An exported folder may be published: it is beside that folder."""
+    """Return the folder of the manifest for a file. For an exported folder, which may be published, it is outside."""
     return artifact.path.parent.parent if artifact.kind == "export" else artifact.path.parent
 
 
 def record_beside(folders: Sequence[Path], artifacts: Sequence[Artifact]) -> None:
-    """Record artefacts in the first of ``folders`` that can be written to, or say that ``forget`` will not know them.
+    """Record artefacts in the first writable one of ``folders``, or log that ``forget`` will not find them.
 
-    It is for files that may be written where nothing else may.
+    Used for files whose folder may be the only writable one.
     """
     for folder in folders:
         with suppress(StorageError):
             return record(folder, artifacts)
     for artifact in filter(_can_be_written, artifacts):
         logging.getLogger(__name__).warning(
-            "%s is in no manifest, because %s cannot be written: the forget command will not know of it",
+            "%s is not in a manifest, because %s cannot be written: the forget command will not find it",
             artifact.path,
             folders[0] / MANIFEST,
         )
@@ -173,7 +173,7 @@ def record_beside(folders: Sequence[Path], artifacts: Sequence[Artifact]) -> Non
 
 
 def _can_be_written(artifact: Artifact) -> bool:
-    """Whether writing it may succeed; if not, there is no need to say that it is not recorded."""
+    """Return whether it can probably be written; if not, a warning that it is not recorded is not needed."""
     existing = next(path for path in (artifact.path, *artifact.path.parents) if os.path.lexists(path))
     return os.access(existing, os.W_OK)
 
@@ -181,7 +181,7 @@ def _can_be_written(artifact: Artifact) -> bool:
 def read(manifest: Path) -> list[Artifact]:
     """Return what a manifest records; nothing if there is none.
 
-    A line that a killed process left unfinished is skipped: its artefact was not written.
+    An incomplete line of a killed process is skipped: its artefact was not written.
 
     Raises:
         DataError: the manifest cannot be read.
@@ -190,7 +190,7 @@ def read(manifest: Path) -> list[Artifact]:
 
 
 def drop(manifest: Path, paths: Iterable[Path]) -> None:
-    """Remove the lines of ``paths`` from a manifest.
+    """Remove the records of ``paths`` from a manifest.
 
     Raises:
         StorageError: the manifest cannot be written; it is unchanged.
@@ -212,7 +212,7 @@ def index_file() -> Path | None:
 
 
 def known_manifests() -> list[Path]:
-    """Return the manifests that runs of this user have written, those that still exist."""
+    """Return the existing manifests in this user's index."""
     index = index_file()
     found: list[Path] = []
     if index is not None:
@@ -223,34 +223,34 @@ def known_manifests() -> list[Path]:
 
 
 def find_record(path: Path) -> Artifact | None:
-    """Return what is recorded of a file: the last record, of this user's manifests or that beside it; None without."""
+    """Return the last record of a file, from the manifest beside it or this user's manifests; None without one."""
     return _find(absolute(path), [absolute(path).with_name(MANIFEST), *known_manifests()])
 
 
 def source_of(path: Path, dataset: str) -> Artifact:
-    """Return the record of a file that others are made from, or one that only says the name of its data set.
+    """Return the record of a file from which others are made, or a new one with only the name of its data set.
 
     Args:
         path: such as a checkpoint.
-        dataset: the name that it states itself.
+        dataset: name of the data set that the file contains.
     """
     return find_record(path) or Artifact(absolute(path), "checkpoint", dataset, None)
 
 
-def _find(wanted: Path, manifests: Iterable[Path]) -> Artifact | None:
+def _find(path: Path, manifests: Iterable[Path]) -> Artifact | None:
     for manifest in manifests:
         with suppress(DataError):
             for artifact in reversed(read(manifest)):
-                if artifact.path == wanted:
+                if artifact.path == path:
                     return artifact
     return None
 
 
 def recorded_data_path(checkpoint: Path) -> Path | None:
-    """Return the ``data_path`` that a checkpoint was trained with, if this user trained it; None if that is unknown.
+    """Return the ``data_path`` that a checkpoint was trained with, if this user trained it; None if it is unknown.
 
-    A checkpoint itself does not say it: a file must not name what else is read. The path is relative inside the
-    current folder, as in its messages then.
+    It is not read from the checkpoint, because a file must not name other files to read. A path below the current
+    folder is returned as a relative path, like the paths in the training's messages.
     """
     found = _find(absolute(checkpoint), known_manifests())
     if found is None or found.data_path is None:
@@ -267,7 +267,7 @@ def _line(artifact: Artifact) -> bytes:
 def _parse(line: bytes) -> Artifact | None:
     try:
         artifact = _ARTIFACT.validate_python(parse_json(line.decode("ascii")))
-    except ValueError:  # also pydantic's
+    except ValueError:  # includes pydantic's ValidationError
         return None
     fault = name_fault(artifact.path) or (artifact.data_path and name_fault(artifact.data_path))
     return artifact if artifact.path.is_absolute() and not fault else None
@@ -278,7 +278,7 @@ def _lines_of(path: Path) -> list[bytes]:
 
 
 def _append(path: Path, lines: Iterable[bytes]) -> None:
-    """Append those lines that the file does not have, in one write. An unfinished last line is ended first."""
+    """Append lines that the file does not have, in one write, after completing an incomplete last line."""
     make_folder(path.parent)
     with _locked(path) as handle:
         present = os.pread(handle, os.fstat(handle).st_size, 0)
@@ -296,9 +296,9 @@ def _append(path: Path, lines: Iterable[bytes]) -> None:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[int]:
-    """Open a file for appending, alone. It is opened again if another process has replaced it meanwhile.
+    """Open and lock a file for appending. It is opened again if another process has replaced it meanwhile.
 
-    A link is an error: in a folder from elsewhere, it may lead to any file of this user.
+    A link is an error: in a downloaded folder, it may lead to any file of this user.
     """
     while True:
         handle = os.open(path, _APPENDING, 0o666)

@@ -1,8 +1,8 @@
-"""Opens the files that a person or another file names. Every file is read through here, and none is trusted.
+"""Opens files whose names come from a user or from another file. All reads go through this module; no file is trusted.
 
-Only a regular file is opened: a pipe or a terminal would block, a device may never end. Its size is compared with a
-bound before it is read and while it is read. JSON has bounds of its own, because a small file can name an integer of a
-million digits or nest lists too deeply for the code that walks them.
+Only regular files are opened: a pipe or a terminal would block, and a device may never end. The size is checked before
+and during reading. JSON has additional bounds, because a small file can contain an integer of a million digits or lists
+that are nested too deeply for recursive code.
 """
 
 from __future__ import annotations
@@ -21,36 +21,36 @@ from typing import Any
 from recbole_llm_interest.errors import LLMInterestError
 from recbole_llm_interest.io.escaping import one_line
 
-#: bytes of this machine's memory: no file of which all must be in memory is larger
+#: bytes of this machine's memory, the largest size of a file that is read completely
 MEMORY_BYTES = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-#: lists and mappings of JSON inside each other
+#: levels of nested lists and mappings in JSON
 MAX_JSON_DEPTH = 64
-#: bytes of a line of text; one that is longer is no line
+#: bytes of a line of text; a longer line is an error
 MAX_LINE_BYTES = 64 * 2**20
 #: reading a file may take this many seconds, and one more for each ``_LEAST_RATE`` bytes
 _GRACE_SECONDS = 30.0
 _LEAST_RATE = 2**20
 _CHUNK_BYTES = 2**20
-#: a file of more bytes of which less than one in ``_LEAST_SHARE`` is on the disk is refused where all is read
+#: a file of more bytes is refused as sparse if less than one in ``_LEAST_SHARE`` bytes is on the disk
 _LARGE_BYTES = 2**28
 _LEAST_SHARE = 8
 #: unit of ``st_blocks``
 _BLOCK_BYTES = 512
-#: characters of a path at each end that a message shows
+#: characters that a message shows of each end of a path
 _SHOWN_CHARACTERS = 120
-#: bytes of a path, and of each of its parts, that file systems take at most
+#: maximum bytes of a path, and of each of its parts, in file systems
 _MAX_PATH_BYTES, _MAX_NAME_BYTES = 4095, 255
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
-#: digits that may be more than 64 bits, in or outside of strings
+#: digits that may exceed 64 bits, inside or outside strings
 _LONG_DIGITS = re.compile(r"\d{19}")
 
 
 class FileReadError(LLMInterestError):
-    """A file cannot be read. Callers turn it into the error of what they read.
+    """A file cannot be read. Callers convert it to a more specific error.
 
     Args:
-        reason: follows the name of the file in a message.
-        is_lasting: whether the file itself is invalid, so that another attempt would fail, too.
+        reason: the rest of a message that begins with the name of the file.
+        is_lasting: whether the file itself is invalid, so that another attempt would also fail.
     """
 
     def __init__(self, reason: str, *, is_lasting: bool = True) -> None:
@@ -61,13 +61,13 @@ class FileReadError(LLMInterestError):
 
 @dataclass(frozen=True)
 class FileKind:
-    """A kind of file: its name in messages, the error that it causes, and its bound.
+    """A kind of file: its name in messages, its error class and its maximum size.
 
     Attributes:
         what: precedes the path in messages, such as "config file".
-        error: class of the error if such a file cannot be read.
-        max_bytes: of a file; None where it is read in parts, so that its size does not matter.
-        remedy: what a user can do, the end of each message.
+        error: class of the error to raise.
+        max_bytes: maximum size; None if the file is read in parts.
+        remedy: the end of each message: what a user can do.
 
     Example:
         >>> from recbole_llm_interest.errors import SettingsError
@@ -86,14 +86,14 @@ class FileKind:
 
         Args:
             path: of the file.
-            reason: follows the path, such as "is not a regular file". It may have words of the file.
+            reason: follows the path, such as "is not a regular file". It may contain text of the file.
         """
         words = one_line(" ".join(str(reason).split()))
         return self.error(f"{self.what} {shown_path(path)} {words}: {self.remedy}")
 
 
 def shown_path(path: Path) -> str:
-    r"""Return a path for a message: one line, shortened, with escapes for what a terminal does not print.
+    r"""Return a path for a message: in one line, shortened, with control characters escaped.
 
     Example:
         >>> shown_path(Path("a\nb"))
@@ -106,14 +106,14 @@ def shown_path(path: Path) -> str:
 
 
 def name_fault(name: object) -> str:
-    r"""Return why no file can have a name; empty if one can.
+    r"""Return why a name of a file is invalid; empty if it is valid.
 
     Example:
         >>> name_fault("saved"), name_fault("a\0b"), name_fault(5)
-        ('', 'has a NUL', 'is no text')
+        ('', 'has a NUL', 'is not a string')
     """
     if not isinstance(name, str | Path):
-        return "is no text"
+        return "is not a string"
     try:
         encoded = os.fsencode(name)
     except UnicodeEncodeError:
@@ -125,12 +125,12 @@ def name_fault(name: object) -> str:
 
 
 def is_there(path: Path) -> bool:
-    """Return whether there is something with this name, be it a link to nothing. Any name is taken, however long."""
+    """Return whether a path exists, including broken links. Invalid names are allowed."""
     return os.path.lexists(path)
 
 
 def is_folder(path: Path) -> bool:
-    """Return whether this is the name of a folder. Any name is taken, as by ``is_there``."""
+    """Return whether a path is a folder. Invalid names are allowed."""
     return os.path.isdir(path)
 
 
@@ -139,11 +139,11 @@ def open_file(path: Path, max_bytes: int | None = None, inside: Path | None = No
 
     Args:
         path: of the file.
-        max_bytes: bound of its size.
-        inside: a folder that ``..`` and links must not leave.
+        max_bytes: maximum size.
+        inside: a folder that the path must not leave by ``..`` or links.
 
     Raises:
-        FileReadError: it is missing, something else than a regular file, too large, or not inside the folder.
+        FileReadError: it does not exist, is not a regular file, is too large, or is not inside the folder.
     """
     try:
         descriptor = os.open(path if inside is None else _path_inside(path, inside), _FLAGS)
@@ -162,8 +162,8 @@ def open_file(path: Path, max_bytes: int | None = None, inside: Path | None = No
 def _excess(status: os.stat_result, max_bytes: int) -> str | None:
     """Return why a file is too large to be read into memory; None if it is not.
 
-    A file with holes takes no space on the disk. A file system that compresses has fewer blocks than bytes, too: the
-    weights of a model are a third of a checkpoint, and hardly compress.
+    A sparse file has fewer blocks than bytes. So does a file on a compressing file system, but the weights of a model,
+    a third of a checkpoint, hardly compress.
     """
     if status.st_size > max_bytes:
         return f"has {status.st_size:,} bytes: at most {max_bytes:,} are allowed"
@@ -181,7 +181,7 @@ def _path_inside(path: Path, folder: Path) -> Path:
 
 
 def _reason(error: OSError | ValueError | RuntimeError) -> FileReadError:
-    """The operating system's or Python's reason not to open a name."""
+    """Return the error for the operating system's or Python's reason."""
     if isinstance(error, FileNotFoundError):
         return FileReadError("does not exist", is_lasting=False)
     if isinstance(error, OSError):
@@ -213,12 +213,12 @@ def read_bytes(path: Path, kind: FileKind, inside: Path | None = None) -> bytes:
 
     Args:
         path: of the file.
-        kind: what it is; a kind without a bound is bounded by this machine's memory.
+        kind: what it is; without a maximum size, this machine's memory is the maximum.
         inside: as for ``open_file``.
 
     Raises:
-        LLMInterestError: the kind's: as ``open_regular``; or the file grows beyond its bound while it is read, memory
-            runs out, or the medium is too slow.
+        LLMInterestError: the kind's: as ``open_regular``; or the file grows beyond the maximum while it is read,
+            memory runs out, or reading is too slow.
     """
     try:
         with open_file(path, kind.max_bytes or MEMORY_BYTES, inside) as file:
@@ -254,7 +254,7 @@ def read_text(path: Path, kind: FileKind, inside: Path | None = None) -> str:
 
 
 def read_lines(path: Path, kind: FileKind, inside: Path | None = None) -> Iterator[str]:
-    """Yield the lines of a UTF-8 file, without a byte order mark. Only a line feed, which a line keeps, ends a line.
+    """Yield the lines of a UTF-8 file, without a byte order mark. Only a line feed ends a line; it is kept.
 
     Raises:
         LLMInterestError: the kind's: as ``open_regular``; or the file is not UTF-8, or a line is longer than
@@ -316,7 +316,7 @@ def parse_json(text: str, *, long_integers: bool = False) -> Any:
 
 
 def _is_deep(value: Any) -> bool:
-    """Whether there are containers at ``MAX_JSON_DEPTH``. Without recursion, because the value may be hostile."""
+    """Return whether containers are nested to ``MAX_JSON_DEPTH``. It does not recurse: the value may be hostile."""
     containers = [value] if isinstance(value, list | dict) else []
     for _ in range(MAX_JSON_DEPTH):
         if not containers:

@@ -12,14 +12,14 @@ from torch import Tensor
 
 from recbole_llm_interest.io.opening import parse_json
 
-#: types of numbers, by their names in a file, that models and states are made of
+#: supported types of tensors, by their names in a file
 DTYPES = {
     **{"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16},
     **{"I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8},
     **{"U8": torch.uint8, "BOOL": torch.bool},
 }
 _LENGTH_BYTES = 8
-#: what safetensors and torch raise for a file that is damaged
+#: exceptions of safetensors and torch for a damaged file
 _DAMAGES = (SafetensorError, AssertionError, OverflowError, RuntimeError, TypeError, KeyError)
 
 
@@ -28,7 +28,7 @@ class TensorFile(NamedTuple):
 
     Attributes:
         tensors: by name.
-        metadata: the texts that the file was saved with.
+        metadata: strings that were saved with the tensors.
     """
 
     tensors: dict[str, Tensor]
@@ -36,14 +36,14 @@ class TensorFile(NamedTuple):
 
 
 def parse_tensors(data: bytes, dtypes: Set[str] = frozenset(DTYPES)) -> TensorFile:
-    """Parse the bytes of a safetensors file. All that it allocates is in proportion to them.
+    """Parse the bytes of a safetensors file. The memory that it allocates is proportional to their number.
 
     Args:
         data: the file's bytes.
         dtypes: names of the types that tensors may have.
 
     Raises:
-        ValueError: it is no such file, is damaged, or has a tensor of another type.
+        ValueError: it is not a safetensors file, is damaged, or has a tensor of another type.
 
     Example:
         >>> from safetensors.torch import save
@@ -53,7 +53,7 @@ def parse_tensors(data: bytes, dtypes: Set[str] = frozenset(DTYPES)) -> TensorFi
     header = _parse_header(data)
     metadata = header.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(text, str) for text in metadata.values()):
-        raise ValueError("is damaged: its metadata are not texts")
+        raise ValueError("is damaged: its metadata are not strings")
     for name, described in header.items():
         dtype = described.get("dtype") if isinstance(described, dict) else None
         if dtype not in dtypes:
@@ -63,7 +63,7 @@ def parse_tensors(data: bytes, dtypes: Set[str] = frozenset(DTYPES)) -> TensorFi
     except _DAMAGES as error:
         raise ValueError(f"is damaged: {str(error)[:200]}") from error
     for name, values in tensors.items():
-        if max(values.shape, default=0) > len(data):  # only a tensor without numbers can have such a shape
+        if max(values.shape, default=0) > len(data):  # possible only for a tensor without elements
             raise ValueError(f"has the tensor {name[:80]!r} of shape {list(values.shape)}")
     return TensorFile(tensors, metadata)
 
@@ -71,11 +71,11 @@ def parse_tensors(data: bytes, dtypes: Set[str] = frozenset(DTYPES)) -> TensorFi
 def _parse_header(data: bytes) -> dict[str, object]:
     length = int.from_bytes(data[:_LENGTH_BYTES], "little")
     if len(data) < _LENGTH_BYTES or length > len(data) - _LENGTH_BYTES:
-        raise ValueError("is no safetensors file, or is incomplete")
+        raise ValueError("is not a safetensors file, or is incomplete")
     try:
         header = parse_json(data[_LENGTH_BYTES : _LENGTH_BYTES + length].decode())
     except ValueError as error:
-        raise ValueError("is no safetensors file: it has no header") from error
+        raise ValueError("is not a safetensors file: it has no header") from error
     if not isinstance(header, dict):
-        raise ValueError("is no safetensors file: it has no header")  # noqa: TRY004  (damage, whatever its type)
+        raise ValueError("is not a safetensors file: it has no header")  # noqa: TRY004  (damage, whatever its type)
     return header

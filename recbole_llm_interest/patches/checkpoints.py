@@ -1,4 +1,4 @@
-"""Patches for RecBole's checkpoints: files without pickles, which are written atomically and read within bounds."""
+"""Patches for RecBole's checkpoints: files without pickles, written atomically and read within limits."""
 
 from __future__ import annotations
 
@@ -54,9 +54,9 @@ def save_checkpoints_without_pickles() -> None:
 def read_checkpoints_without_pickles() -> None:
     """Read checkpoints and pretrained weights by this package's reader wherever RecBole calls ``torch.load`` (#2212).
 
-    It reads former ``.pth`` files, too. ``torch.save`` of a trainer's state, as in S3Rec's pretraining, writes the same
-    format under RecBole's name. A checkpoint sets only such attributes of a model as the model saves. Not needed once
-    RecBole reads and writes files without pickles.
+    It also reads former ``.pth`` files. ``torch.save`` of a trainer's state, as in S3Rec's pretraining, writes the same
+    format under RecBole's name. A checkpoint can set only those attributes of a model that the model saves. Not needed
+    once RecBole reads and writes files without pickles.
     """
     import recbole.trainer.trainer
     from recbole.model.abstract_recommender import AbstractRecommender
@@ -73,14 +73,14 @@ def read_checkpoints_without_pickles() -> None:
 
     def load_other_parameter(self: Any, parameters: dict[str, Any] | None) -> None:
         for name in set(parameters or ()) - set(getattr(self, "other_parameter_name", ())):
-            raise CheckpointError(f"the checkpoint has {name[:80]!r}, which is no part of {type(self).__name__}")
+            raise CheckpointError(f"the checkpoint has {name[:80]!r}, which {type(self).__name__} does not have")
         original(self, parameters)
 
     AbstractRecommender.load_other_parameter = load_other_parameter
 
 
 def _quick_start() -> tuple[Any, Any]:
-    """RecBole's package and module of this name, imported without ray, which takes seconds.
+    """Return RecBole's package and module ``quick_start``, imported without ray, which takes seconds.
 
     RecBole uses ray for one call, which has no effect outside of a ray session. Such a session has imported ray.
     """
@@ -102,14 +102,14 @@ def _quick_start() -> tuple[Any, Any]:
 
 
 class _TorchWithoutPickles(types.ModuleType):
-    """Is torch to RecBole's modules, but for checkpoints."""
+    """Replaces ``torch`` in RecBole's modules: ``load`` and ``save`` use checkpoints without pickles."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(torch, name)
 
     @staticmethod
     def load(path: str | Path, map_location: Any = None) -> Any:
-        """Read a checkpoint, its tensors on a device."""
+        """Read a checkpoint to a device."""
         return _moved(load_checkpoint(Path(path)), map_location)
 
     @staticmethod
@@ -128,7 +128,7 @@ def _record_and_write(config: Any, path: Path, state: dict[str, Any]) -> None:
 
 
 def _moved(value: Any, device: Any) -> Any:
-    """Nested values with their tensors on a device; None leaves them where they are."""
+    """Move the tensors of nested values to a device; None does not move them."""
     if isinstance(value, Tensor):
         return value if device is None else value.to(device)
     if isinstance(value, dict):
@@ -166,7 +166,7 @@ def _load_data_and_model(model_file: str | Path) -> tuple[Any, ...]:
 
 
 def _configuration(checkpoint: Checkpoint, path: Path) -> Any:
-    """RecBole's configuration of a checkpoint's training, made by its constructor from what a file may set."""
+    """Create RecBole's configuration of a checkpoint's training, from the settings that a file may set."""
     from recbole.config import Config
 
     recorded = checkpoint["config"]
@@ -179,13 +179,13 @@ def _configuration(checkpoint: Checkpoint, path: Path) -> Any:
         if key not in config.cmd_config_dict:
             raise CheckpointError(
                 f"checkpoint {path} was trained with {key}={recorded['given'][key]!r}, and a checkpoint may not name "
-                f"files: give --{key}"
+                f"files: set --{key}"
             )
     return config
 
 
 def recorded_config(config: Any) -> RecordedConfig:
-    """Return what a checkpoint keeps of RecBole's configuration.
+    """Return the part of RecBole's configuration that a checkpoint keeps.
 
     Args:
         config: RecBole's ``Config``.
@@ -202,7 +202,7 @@ def recorded_config(config: Any) -> RecordedConfig:
 
 
 def without_callers_settings(config: RecordedConfig) -> RecordedConfig:
-    """Return a recorded configuration without what only a caller may set, such as paths of this machine.
+    """Return a recorded configuration without settings that only the caller may set, such as paths.
 
     Args:
         config: with all settings of a training.
@@ -214,12 +214,12 @@ def without_callers_settings(config: RecordedConfig) -> RecordedConfig:
     return {**config, "settings": settings, "given": given}
 
 
-#: keys of a configuration that are parts of a checkpoint of their own
+#: keys of a configuration that are separate parts of a checkpoint
 _DIGESTS = ("item_digest", "data_digests")
 
 
 def checkpoint_state(trainer: Any, epoch: int) -> dict[str, Any]:
-    """Return what is saved of a trainer, as ``Checkpoint`` describes it.
+    """Return the saved state of a trainer, as ``Checkpoint`` describes it.
 
     Args:
         trainer: RecBole's.
@@ -234,7 +234,7 @@ def checkpoint_state(trainer: Any, epoch: int) -> dict[str, Any]:
         "other_parameter": {
             name: value
             for name, value in trainer.model.other_parameter().items()
-            if not isinstance(value, torch.nn.Module)  # its weights are in the state_dict; it holds the data set
+            if not isinstance(value, torch.nn.Module)  # its weights are in the state_dict; it has the data set
         },
         "optimizer": trainer.optimizer.state_dict(),
         "data": trainer.config["data_digests"] or {},

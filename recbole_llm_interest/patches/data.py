@@ -136,7 +136,7 @@ def _register_field(dataset: Any, frame: pd.DataFrame, field: str, kind: str, so
 def record_saved_data_sets() -> None:
     """Record the data sets and data loaders that RecBole saves with all ids, before it does (no upstream issue).
 
-    Only with ``save_dataset`` or ``save_dataloaders``. Not needed where nobody has to find them again.
+    Only with ``save_dataset`` or ``save_dataloaders``. Not needed if the files need not be found again.
     """
     import recbole.data
     from recbole.data.dataset import Dataset

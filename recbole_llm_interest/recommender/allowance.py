@@ -1,4 +1,4 @@
-"""Bounds the memory that building a model from files of unknown origin can take."""
+"""Limits the memory that building a model from untrusted files can allocate."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from torch.overrides import TorchFunctionMode
 
 from recbole_llm_interest.settings import ModelSettings
 
-#: torch's functions that make a tensor of a given size
+#: torch functions that allocate a tensor of a given size
 _FACTORIES = {"empty", "zeros", "ones", "full", "rand", "randn", "new_empty", "new_zeros", "new_ones", "new_full"}
 
-#: numbers that building a model may make in memory for each number in its files, and those that no file has
+#: numbers that building a model may allocate for each number in its files, and in addition
 _ALLOWANCE, _FIXED_NUMBERS = 8, 10**7
 
 
 class Allowance(TorchFunctionMode):
-    """Inside it, torch makes tensors of so many numbers in total; the next one is refused before it takes memory.
+    """Context that limits the total size of the tensors that torch allocates, and raises before it is exceeded.
 
-    A few bytes of settings and weights can describe terabytes: one vector's width, and one name for each of a million
-    items, ask for a table of both.
+    A few bytes of settings and weights can describe terabytes, such as a table of a million item names times the width
+    of one vector.
 
     Args:
-        numbers: that the tensors may have in total.
+        numbers: maximum number of elements of all tensors.
 
     Raises:
-        ValueError: inside it, a tensor exceeds what is left.
+        ValueError: a tensor inside the context exceeds the limit.
 
     Example:
         >>> with Allowance(100):
@@ -44,13 +44,13 @@ class Allowance(TorchFunctionMode):
 
     @classmethod
     def of_files(cls, numbers: int) -> Allowance:
-        """Return what a model may take whose files have so many numbers."""
+        """Return the limit for a model whose files have this many numbers."""
         return cls(_ALLOWANCE * numbers + _FIXED_NUMBERS)
 
     def __torch_function__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        """Count what a function of torch would make, and call it."""
+        """Count the elements that a torch function allocates, and call it."""
         options = dict(kwargs or {})
         if getattr(func, "__name__", "") in _FACTORIES:
             self._left -= math.prod(_size(args, options))
@@ -60,7 +60,7 @@ class Allowance(TorchFunctionMode):
 
 
 def _size(args: Sequence[Any], options: Mapping[str, Any]) -> list[int]:
-    """The size that a factory is given: as ``size``, as a sequence, or as one argument for each dimension."""
+    """Return the size argument of a factory: ``size``, a sequence, or one argument for each dimension."""
     given = [options["size"]] if "size" in options else [value for value in args if not isinstance(value, Tensor)]
     if given and isinstance(given[0], Sequence):
         return list(given[0])
@@ -68,15 +68,15 @@ def _size(args: Sequence[Any], options: Mapping[str, Any]) -> list[int]:
 
 
 def check_sizes(settings: ModelSettings, max_length: int, weights: Mapping[str, Tensor]) -> None:
-    """Refuse sizes that the weights do not have, before anything of that size is made.
+    """Check that sizes in the settings match the weights, before tensors of these sizes are allocated.
 
     Args:
         settings: of the model.
         max_length: ``MAX_ITEM_LIST_LENGTH``.
-        weights: of the model, by their present names; each ``[...]``.
+        weights: of the model, by their current names; each ``[...]``.
 
     Raises:
-        ValueError: a size is not that of the weights.
+        ValueError: a size differs from the weights.
         KeyError: weights are missing.
         IndexError: weights have too few dimensions.
     """

@@ -179,7 +179,7 @@ def load_opened(opened: OpenedCheckpoint) -> Trained:
 
 
 def _build(checkpoint: Path, config: Config, dataset: Any, weights: Mapping[str, Tensor]) -> LLMInterest:
-    """The model before its weights are loaded. A checkpoint cannot ask for a larger one than its weights are."""
+    """Build the model before its weights are loaded. A checkpoint cannot request a larger model than its weights."""
     features = [one.values for kind in ("item", "user") for one in getattr(dataset, f"{kind}_content", {}).values()]
     numbers = sum(values.numel() for values in (*weights.values(), *features))
     try:
@@ -195,7 +195,7 @@ def _build(checkpoint: Path, config: Config, dataset: Any, weights: Mapping[str,
 
 
 def _compare_data(checkpoint: Path, then: Mapping[str, str], now: Mapping[str, str]) -> None:
-    """Say that the data are not those of training. It is no error: new events and titles are what serving is for."""
+    """Warn that the data have changed since training. It is not an error: serving may use new events and titles."""
     changed = sorted(name for name in {*then, *now} if then.get(name) != now.get(name))
     if then and changed:
         logging.getLogger(__name__).warning(
@@ -289,7 +289,7 @@ def read_configuration(checkpoint: Path, settings: dict[str, Any]) -> tuple[Chec
 
 
 def _places(checkpoint: Path) -> dict[str, Any]:
-    """Where this user's training read the data and kept the features, if this user trained the checkpoint here."""
+    """Return the paths of data and features of the training, if this user trained the checkpoint here."""
     data_path = recorded_data_path(checkpoint)
     return {} if data_path is None else {"data_path": str(data_path), "checkpoint_dir": str(checkpoint.parent)}
 

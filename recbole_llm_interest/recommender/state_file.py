@@ -1,7 +1,7 @@
-"""States on disk: safetensors, with a description as JSON in the file's metadata.
+"""User states on disk: safetensors, with a JSON description in the metadata.
 
-A file is believed only as far as the model goes: each tensor must have the type and the shape that the model's own
-states have, each number be finite and each item one that the file names.
+A file is validated against the model: each tensor must have the type and shape of the model's own states, each number
+must be finite, and each item must be listed in the file.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ USER_DIMENSIONS = {"carried": 1, **dict.fromkeys(_DTYPES.keys() - {"carried"}, 0
 
 
 class _Description(BaseModel):
-    """What a file says beside its tensors."""
+    """The JSON description of a state."""
 
     model_config = ConfigDict(strict=True)
 
@@ -48,14 +48,14 @@ class _Description(BaseModel):
     model: str
     users: list[str] = Field(min_length=1)
     items: list[str | None]
-    is_single: bool | None = None  # files of version 0.1.0 don't say
+    is_single: bool | None = None  # missing in files of version 0.1.0
     data: dict[str, str] = {}  # likewise
 
     @field_validator("is_single")
     @classmethod
     def _check_single(cls, value: bool | None, info: ValidationInfo) -> bool | None:
         if value and len(info.data.get("users", ())) != 1:
-            raise ValueError("it has not one user")
+            raise ValueError("it does not have exactly one user")
         return value
 
 
@@ -96,7 +96,7 @@ def save_state(
 
 
 def _tensors_of(state: UserState, items: Tensor) -> dict[str, Tensor]:
-    """The tensors of a state of ``B`` users, with the places of its ``items``, ``[B * L]``, in the description."""
+    """Return the tensors of a state of ``B`` users; ``items``, ``[B * L]``, index the described items."""
     tensors = {
         "carried": state.tracker.carried,
         "past": state.tracker.past,
@@ -115,7 +115,7 @@ def pack_state(described: Mapping[str, Any], tensors: dict[str, Tensor]) -> byte
     """Return the bytes of a state's file.
 
     Args:
-        described: what it says beside its tensors.
+        described: the JSON description.
         tensors: of any shape, ``[...]``, by name.
     """
     description = json.dumps(described)
@@ -144,7 +144,7 @@ def load_state(path: Path, model: str, rows: Mapping[str, int], tracker: Interes
     items, length, profile = row_of[tensors["items"].long()], tensors["length"], tensors.get("user")
     is_padding = torch.arange(items.shape[1]) >= length[:, None]
     if not torch.equal(items == 0, is_padding):
-        raise _FILE.refusal(path, "is damaged: its events are not as many as it says")
+        raise _FILE.refusal(path, "is damaged: the number of events is wrong")
     device = tracker.output.weight.device
     return UserState(
         InterestState(
@@ -163,13 +163,13 @@ def load_state(path: Path, model: str, rows: Mapping[str, int], tracker: Interes
 
 
 def parse_state(data: bytes) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Parse the bytes of a state's file of any model, as ``pack_state`` takes its parts.
+    """Parse the bytes of a state file of any model into the arguments of ``pack_state``.
 
     Args:
         data: the file's bytes.
 
     Returns:
-        What it says beside its tensors, and these, ``[..., B, ...]`` with the users at ``USER_DIMENSIONS``.
+        Its description, and its tensors, ``[..., B, ...]`` with the users at ``USER_DIMENSIONS``.
 
     Raises:
         ValueError: it is damaged, or of another version.
@@ -188,7 +188,7 @@ def parse_state(data: bytes) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 
 def _parse(data: bytes, model: str | None = None) -> tuple[_Description, dict[str, Tensor]]:
-    """Parse a file. Only what its checksum is of is believed.
+    """Parse a file, and verify its checksum.
 
     Args:
         data: the file's bytes.
@@ -199,7 +199,7 @@ def _parse(data: bytes, model: str | None = None) -> tuple[_Description, dict[st
     """
     tensors, metadata = parse_tensors(data)
     if "state" not in metadata or "sha256" not in metadata:
-        raise ValueError("is damaged, or this package did not write it")
+        raise ValueError("is damaged, or was not written by this package")
     if metadata["sha256"] != _digest(metadata["state"], tensors):
         raise ValueError("is damaged: its checksum does not match")
     try:
@@ -221,7 +221,7 @@ def _parse(data: bytes, model: str | None = None) -> tuple[_Description, dict[st
 
 
 def _check_tensors(tensors: Mapping[str, Tensor], described: _Description, tracker: InterestTracker) -> None:
-    """Check that tensors are those of a state of a model.
+    """Check that tensors have the names, types and shapes of a model's states.
 
     Raises:
         ValueError: they are not.
@@ -246,7 +246,7 @@ def _check_tensors(tensors: Mapping[str, Tensor], described: _Description, track
 
 
 def _check_growth(tensors: Mapping[str, Tensor], tracker: InterestTracker) -> None:
-    """Check that the tracker can carry on from the tensors.
+    """Check that the tracker can continue from the tensors.
 
     Raises:
         ValueError: it cannot.
@@ -255,7 +255,7 @@ def _check_growth(tensors: Mapping[str, Tensor], tracker: InterestTracker) -> No
     may_grow = tracker.max_length if tracker.encoder.has_attention else 0
     may_attend = tracker.max_length if tracker.readout is not None else 0
     if not 0 <= grown <= may_grow or attended > may_attend:
-        raise ValueError("does not fit the model: it remembers another number of events")
+        raise ValueError("does not fit the model: it has another number of remembered events")
     for name, values in tensors.items():
         if _DTYPES[name] == _REAL and not values.isfinite().all():
             raise ValueError(f"is damaged: {name} has NaN or Inf")
@@ -265,21 +265,21 @@ def _check_events(tensors: Mapping[str, Tensor], described: _Description) -> Non
     """Check the items, times and number of events.
 
     Raises:
-        ValueError: they contradict each other, or are no events.
+        ValueError: they are inconsistent or invalid.
     """
     items, length, times, latest = (tensors[name] for name in ("items", "length", "times", "latest"))
     if int(length.min()) < 0 or int(length.max()) != items.shape[1]:
-        raise ValueError("is damaged: its events are not as many as it says")
+        raise ValueError("is damaged: the number of events is wrong")
     if items.numel() and not 0 <= int(items.min()) <= int(items.max()) < len(described.items):
-        raise ValueError("is damaged: it has events of items that it does not name")
+        raise ValueError("is damaged: an event has an item that is not listed")
     if len(set(described.items)) < len(described.items):
-        raise ValueError("is damaged: it names an item twice")
+        raise ValueError("is damaged: it lists an item twice")
     if times.isinf().any() or latest.isnan().any() or latest.isposinf().any():
         raise ValueError("is damaged: it has times that are not numbers")
 
 
 def _rows_of(tokens: Sequence[str | None], rows: Mapping[str, int], path: Path) -> Tensor:
-    """Rows of items in the catalog, ``[n]``; 0 for None, the padding."""
+    """Return the rows of items in the catalog, ``[n]``; 0 for None, the padding."""
     unknown = [token for token in tokens if token is not None and token not in rows]
     if unknown:
         raise StateError(

@@ -1,4 +1,4 @@
-"""Which settings of a checkpoint are followed when it is loaded: none that opens, fetches or occupies anything."""
+"""Selects the settings that a checkpoint may set: no paths, devices, addresses or permissions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from recbole_llm_interest.settings.groups import MODALITIES
 
-#: settings that only the caller gives: places, devices, addresses, permissions, and what is written or shown
+#: settings that only the caller may set: paths, devices, addresses, permissions, and outputs
 CALLERS_SETTINGS = frozenset(
     {
         *("data_path", "checkpoint_dir", "config_file", "config_files", "feature_cache"),
@@ -17,15 +17,15 @@ CALLERS_SETTINGS = frozenset(
         *("nproc", "world_size", "local_rank", "ip", "port", "offset", "single_spec"),
         *("allow_pickle", "download_weights", "name_users"),
         *("log_wandb", "wandb_project", "state", "show_progress"),
-        # pretrained weights of RecBole's models, and parameters that libraries of trees read files by
+        # pretrained weights of RecBole's models, and parameters by which tree libraries read files
         *("pretrain_path", "pre_model_path", "mf_pretrain_path", "mlp_pretrain_path", "use_pretrain", "warm_up"),
         *("xgb_model", "xgb_params", "lgb_model", "lgb_params"),
-        *("model", "dataset"),  # parts of a checkpoint of their own
+        *("model", "dataset"),  # separate parts of a checkpoint
     }
 )
-#: whatever a model's setting is called, it is not followed if its name says that it is a place
-_PLACE = re.compile(r"(^|_)(path|dir|file|folder|url|cache)s?$")
-#: settings whose values are parts of the names of a data set's files
+#: settings of any model whose name says that the value is a path
+_PATH_NAME = re.compile(r"(^|_)(path|dir|file|folder|url|cache)s?$")
+#: settings whose values become parts of file names
 _NAME_PARTS = ("benchmark_filename", "additional_feat_suffix", "load_col", "unload_col", "unused_col")
 #: settings that name an encoder or its weights, or a file of features in the data set's folder
 ENCODER_NAMES = ("text_encoder", "image_encoder", "image_weights", "audio_encoder")
@@ -33,7 +33,7 @@ _FEATURE_FILES = tuple(f"{kind}_{modality}_features" for kind in ("item", "user"
 
 
 def portable_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return those settings that a file may set.
+    """Return the settings that a checkpoint may set.
 
     Args:
         settings: of a checkpoint, by key.
@@ -46,9 +46,9 @@ def portable_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def withheld_content(settings: Mapping[str, Any]) -> list[str]:
-    """Return the settings of content that a file has and may not set: encoders and features elsewhere.
+    """Return the content settings of a checkpoint that it may not set: encoders and features at other paths.
 
-    Without them, the content would not be that of training.
+    Without them, the content would differ from that of training.
 
     Args:
         settings: of a checkpoint, by key.
@@ -59,13 +59,13 @@ def withheld_content(settings: Mapping[str, Any]) -> list[str]:
 
 
 def is_path_outside(name: str) -> bool:
-    """Return whether a name is an absolute path, or one that leaves its folder."""
+    """Return whether a name is an absolute path or a path out of its folder."""
     path = name.rpartition(":")[2].replace("\\", "/")
     return path.startswith(("/", "~")) or ".." in path.split("/")
 
 
 def _is_portable(key: str, value: Any) -> bool:
-    if key in CALLERS_SETTINGS or _PLACE.search(key) or not is_plain(value):
+    if key in CALLERS_SETTINGS or _PATH_NAME.search(key) or not is_plain(value):
         return False
     if key in ENCODER_NAMES or key in _FEATURE_FILES:
         return value is None or (isinstance(value, str) and not is_path_outside(value))
@@ -73,7 +73,7 @@ def _is_portable(key: str, value: Any) -> bool:
 
 
 def is_plain(value: Any) -> bool:
-    """Return whether a value is a number, a text, or a list or mapping of such."""
+    """Return whether a value is a number, a string, or a list or mapping of these."""
     if isinstance(value, Mapping):
         return all(map(is_plain, (*value, *value.values())))
     if isinstance(value, list | tuple):

@@ -235,7 +235,7 @@ def _execute(
 
 @contextmanager
 def _reserved(plan: Sequence[_Run]) -> Iterator[None]:
-    """Hold the data sets of all runs, and the state of one that is resumed."""
+    """Lock the data sets of all runs, and the resume state if a run is resumed."""
     with ExitStack() as held:
         for folder in {Path(planned.config["data_path"]) for planned in plan}:
             held.enter_context(shared_data_set_lock(folder))

@@ -44,7 +44,7 @@ _COLUMNS = ("USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD")
 _SEEDS, _INTEGERS = range(2**32), range(-(2**63), 2**63)
 #: settings that name folders
 _PATHS = ("data_path", "checkpoint_dir", "feature_cache")
-#: options of the commands, which are no settings
+#: options of the commands, which are not settings
 _OPTIONS = {"checkpoint", "config_files", "resume", "rows", "seeds", "strict", "table"}
 #: what is trained, and on which data, if nothing names them
 _DEFAULT_MODEL, _DEFAULT_DATASET = LLMInterest.__name__, "ml-100k"
@@ -65,14 +65,14 @@ def models_and_dataset(
         settings: settings that take precedence over the files.
 
     Raises:
-        SettingsError: a file cannot be read, a value is no name, or ``settings`` differ from the arguments.
+        SettingsError: a file cannot be read, a value is not a name, or ``settings`` differ from the arguments.
     """
     for key, given, other in (
         ("model", ",".join(models), ",".join(named_models(settings))),
         ("dataset", dataset, named_dataset(settings)),
     ):
         if given and other and given != other:
-            raise SettingsError(f"{key}={other} would have no effect: {given} is given, too")
+            raise SettingsError(f"{key}={other} would have no effect: {given} is also given")
     named = {**read_config_files(files), **settings}
     return [*models] or named_models(named) or [_DEFAULT_MODEL], dataset or named_dataset(named) or _DEFAULT_DATASET
 
@@ -148,7 +148,7 @@ def as_user_error(what: str, log: str | None = None) -> Iterator[None]:
 
 
 def _check_values(config: Config) -> None:
-    """Check RecBole's settings of which a wrong type would be noticed late, or by nobody."""
+    """Check RecBole's settings whose wrong type would be noticed late or never."""
     for key in _COLUMNS:
         if not isinstance(config[key], str | None):
             raise SettingsError(f"{key}={config[key]!r:.80} is not the name of a column")
@@ -194,7 +194,7 @@ def _check_keys(keys: Sequence[str]) -> None:
         raise SettingsError(f"{key} is an option of the command line, not a setting: give --{key}")
     check_keys(keys)
     for key in _DISTRIBUTED_KEYS.intersection(keys):
-        raise SettingsError(f"{key} is no setting here: run_recbole.py --nproc=2 trains by two processes")
+        raise SettingsError(f"{key} cannot be set here: run_recbole.py --nproc=2 trains with two processes")
 
 
 def _check_model(model: str) -> None:

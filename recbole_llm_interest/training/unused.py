@@ -1,4 +1,4 @@
-"""Says what a run is given and does not use: settings that RecBole takes without a word, and columns of its files."""
+"""Warns of unused input: settings that RecBole accepts but ignores, and columns that no model reads."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from recbole.config import Config
 from recbole_llm_interest.data.unread_columns import warn_of_unread_columns
 
 _logger = logging.getLogger(__name__)
-#: settings that RecBole overwrites, and what decides them instead
+#: settings that RecBole overwrites, and what determines them instead
 _COMPUTED = {
-    "device": "gpu_id and use_gpu decide it",
-    "single_spec": "--nproc decides it",
-    "MODEL_TYPE": "the model decides it",
-    "MODEL_INPUT_TYPE": "the model decides it",
-    "eval_type": "metrics decide it",
-    "valid_metric_bigger": "valid_metric decides it",
+    "device": "gpu_id and use_gpu determine it",
+    "single_spec": "--nproc determines it",
+    "MODEL_TYPE": "the model determines it",
+    "MODEL_INPUT_TYPE": "the model determines it",
+    "eval_type": "metrics determine it",
+    "valid_metric_bigger": "valid_metric determines it",
 }
-#: settings that select interactions, which others' splits are not subject to
+#: settings that filter interactions, but not published splits
 _FILTERS = (
     "rm_dup_inter",
     "val_interval",
@@ -28,12 +28,12 @@ _FILTERS = (
     "user_inter_num_interval",
     "item_inter_num_interval",
 )
-#: the data set that RecBole reads from its own folder, wherever ``data_path`` leads
+#: the data set that RecBole reads from its own folder, whatever ``data_path`` is
 _BUNDLED = "ml-100k"
 
 
 def warn_of_unused(configs: Sequence[Config]) -> None:
-    """Log the settings that were given to these runs and have no effect, and the columns that none of them reads.
+    """Log settings of these runs that have no effect, and columns that none of the runs reads.
 
     Args:
         configs: of runs on one data set.
@@ -46,9 +46,9 @@ def warn_of_unused(configs: Sequence[Config]) -> None:
 
 
 def _reasons_of_data(config: Config) -> dict[str, str]:
-    """Return the settings that have no effect on the data set of a run, and why."""
+    """Return settings that have no effect on the data set of a run, with the reasons."""
     if config["benchmark_filename"] is not None:
-        return dict.fromkeys(_FILTERS, "benchmark_filename takes the files as they are")
+        return dict.fromkeys(_FILTERS, "files of benchmark_filename are not filtered")
     folder = config.external_config_dict.get("data_path")
     if config["dataset"] == _BUNDLED and folder and (Path(folder) / _BUNDLED).is_dir():
         return {"data_path": f"RecBole reads its own {_BUNDLED}: give the folder's data another name"}

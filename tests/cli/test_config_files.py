@@ -78,8 +78,8 @@ def test_defaults_are_used_where_nothing_is_named(here):
     [
         ((["GRU4Rec"], "cycle"), {"model": "Pop"}, "model=Pop would have no effect: GRU4Rec is given, too"),
         ((["Pop"], "cycle"), {"dataset": "other"}, "dataset=other would have no effect: cycle is given, too"),
-        (((), None), {"model": 7}, "model=7 is no name of a model"),
-        (((), None), {"dataset": ["cycle"]}, r"dataset=\['cycle'\] is no name of a data set"),
+        (((), None), {"model": 7}, "model=7 is neither a name of a model"),
+        (((), None), {"dataset": ["cycle"]}, r"dataset=\['cycle'\] is not the name of a data set"),
         (((), None), {"dataset": 2024}, "give one name, numbers in quotes"),
     ],
 )
@@ -132,7 +132,7 @@ def test_settings_that_recbole_does_not_use_are_said_once(files, caplog):
         ("Pop", "cycle"),
         ("ItemKNN", "cycle"),
     ]
-    assert caplog.text.count("the setting device has no effect: gpu_id and use_gpu decide it") == 1
+    assert caplog.text.count("the setting device has no effect: gpu_id and use_gpu determine it") == 1
     assert "the setting valid_metric_bigger has no effect" in caplog.text
 
 
@@ -142,7 +142,7 @@ def test_filters_of_split_data_and_the_path_of_ml_100k_are_said(files, caplog):
         path.with_name(f"other.{part}.inter").write_text(path.read_text())
     split = {"benchmark_filename": ["train", "valid", "test"], "user_inter_num_interval": "[5,inf)"}
     warn_of_unused([configure("Pop", "other", ["pop.yaml"], split)])
-    assert "user_inter_num_interval has no effect: benchmark_filename takes the files as they are" in caplog.text
+    assert "user_inter_num_interval has no effect: files of benchmark_filename are not filtered" in caplog.text
     assert "data_path" not in caplog.text
     Path("data/ml-100k").mkdir()
     warn_of_unused([configure("Pop", "ml-100k", ["pop.yaml"])])

@@ -74,9 +74,7 @@ def test_bytes_that_are_not_utf8_end_the_console_script_in_one_line(here):
 def test_option_without_a_files_name_is_one_line_and_exit_2(words, here, capsys, option, value):
     (here / "runs").mkdir()
     assert main([*words, f"--{option}={value}"]) == 2
-    assert (
-        capsys.readouterr().err == f"error: command line: --{option}={value} names a folder, or nothing: name a file\n"
-    )
+    assert capsys.readouterr().err == f"error: command line: --{option}={value} is a folder, or empty: name a file\n"
     assert sorted(path.name for path in here.iterdir()) == ["data", "runs"]
 
 

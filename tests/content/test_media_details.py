@@ -161,7 +161,7 @@ def test_bitmap_from_the_top_is_not_turned():
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (bitmap([[1, 2]], (0b101, 0b10, 0, 0)), "has the mask 0x00000005, which is no run of bits"),
+        (bitmap([[1, 2]], (0b101, 0b10, 0, 0)), "has the mask 0x00000005, whose bits are not contiguous"),
         (bitmap([[1, 2]], ABGR)[:-1], "is damaged: it has 7 bytes of pixels, not 8"),
         (resized(2**30, 2**30), "more than 64 million"),
         (resized(-1, 1), "has -1 x 1 pixels"),

@@ -117,12 +117,12 @@ def test_valid_former_file_is_read(tmp_path):
         (config_of(NAMES), weights_of(b"cposix\nsystem\n" + body(("touch executed",)) + b"R"), "names posix.system"),
         (config_of(NAMES), weights_of(tensor(2, (3,), (1,))), "not inside its storage"),
         (config_of(NAMES), weights_of(tensor(0, (10**12,), (0,))), "larger than its storage"),
-        (config_of(NAMES), weights_of(tensor(0, (2,), (-1,))), "no whole number"),
+        (config_of(NAMES), weights_of(tensor(0, (2,), (-1,))), "not a non-negative integer"),
         (config_of(NAMES), weights_of(body(10**30)), "more than 64 bits"),
-        (b"crecbole.config.configurator\nConfig\n" + body(CONNECTING) + b"R", b"}", "its config is none of RecBole's"),
-        (body({}), b"}", "its config is none of RecBole's"),
-        (body("LLMInterest"), b"}", "its config is none of RecBole's"),
-        (body(None), b"}", "its config is none of RecBole's"),
+        (b"crecbole.config.configurator\nConfig\n" + body(CONNECTING) + b"R", b"}", "its config is not a RecBole configuration"),
+        (body({}), b"}", "its config is not a RecBole configuration"),
+        (body("LLMInterest"), b"}", "its config is not a RecBole configuration"),
+        (body(None), b"}", "its config is not a RecBole configuration"),
         (config_of({}), b"}", "config.model"),
         (config_of({**NAMES, "dataset": "../cycle"}), b"}", "config.dataset"),
         (config_of(NAMES), body(None), "state_dict"),
@@ -207,8 +207,8 @@ def checkpoint_of(**parts):
 @pytest.mark.parametrize("config", [{}, "LLMInterest", None, [], {"model": "LLMInterest"}, {**NAMES, "model": 3}])
 def test_invalid_config_is_refused(tmp_path, config):
     write_state(tmp_path / "x", checkpoint_of(config=config))
-    assert "is no checkpoint: config" in refusal(tmp_path / "x")
-    assert "is no resume state: config" in refusal(tmp_path / "x", read_resume_state)
+    assert "is not a checkpoint: config" in refusal(tmp_path / "x")
+    assert "is not a resume state: config" in refusal(tmp_path / "x", read_resume_state)
     with pytest.raises(CheckpointError):
         Recommender.load(tmp_path / "x")
 
@@ -220,7 +220,7 @@ def test_invalid_config_is_refused(tmp_path, config):
 )  # fmt: skip
 def test_part_of_another_type_is_refused(tmp_path, parts):
     write_state(tmp_path / "x", checkpoint_of(**parts))
-    assert f"is no checkpoint: {next(iter(parts))}" in refusal(tmp_path / "x")
+    assert f"is not a checkpoint: {next(iter(parts))}" in refusal(tmp_path / "x")
 
 
 def with_content(path, content, numbers=b"", **tensors):
@@ -351,7 +351,7 @@ def test_migrated_checkpoint_has_the_same_weights_and_no_paths(tmp_path, capsys)
     former = tmp_path / "model.pth"
     former.write_bytes(FORMER.read_bytes())
     assert migrate([str(former)]) == 0
-    assert f"{former} is now {tmp_path / 'model.safetensors'}, too" in capsys.readouterr().out
+    assert f"{former}: converted to {tmp_path / 'model.safetensors'}" in capsys.readouterr().out
     then, now = load_checkpoint(former), load_checkpoint(tmp_path / "model.safetensors")
     assert then["state_dict"].keys() == now["state_dict"].keys()
     assert all(torch.equal(values, now["state_dict"][name]) for name, values in then["state_dict"].items())

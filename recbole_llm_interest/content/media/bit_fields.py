@@ -1,6 +1,6 @@
-"""Reads bitmaps (BMP) whose header says which bits of a pixel are red, green, blue and opacity.
+"""Reads bitmaps (BMP) with bit masks for red, green, blue and alpha.
 
-Pillow knows a few of these layouts, and takes an unused opacity for full transparency.
+Pillow supports only a few of these layouts, and reads an unused alpha channel as full transparency.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ if TYPE_CHECKING:
 
 #: signature, start of the pixels, size of the header, width, height, planes, bits of a pixel, compression
 _HEADER = struct.Struct("<2s8xIIiiHHI")
-#: where the masks are: behind a header of 40 bytes, or in a longer one
+#: offset of the masks: after a header of 40 bytes, or in a longer header
 _MASKS_AT = 54
-#: sizes of the headers from which each has the masks of its predecessor and more; the first has no opacity
+#: sizes of the headers from which each has the masks of its predecessor and more; the first has no alpha
 _HEADER_SIZES = (40, 52, 56, 108, 124)
-_FIRST_SIZE_WITH_OPACITY = 56
+_FIRST_SIZE_WITH_ALPHA = 56
 #: kinds of compression with masks: of three colors, and of four
 _BIT_FIELDS, _ALPHA_BIT_FIELDS = 3, 6
 
 
 def open_bit_fields(file: BinaryIO, max_pixels: int) -> Image | None:
-    """Read a bitmap with masks as browsers show it, in RGB or RGBA; None for any other file, whose start is not passed.
+    """Read a bitmap with masks as browsers show it, in RGB or RGBA; None for other files, whose position is kept.
 
-    Opacity that is 0 everywhere is not in use.
+    An alpha channel of zeros is ignored.
 
     Args:
         file: opened for reading bytes, at its start.
-        max_pixels: the most that are read.
+        max_pixels: maximum number of pixels.
 
     Raises:
-        ContentError: the image has more pixels, is damaged, or its masks are no runs of bits.
+        ContentError: the image has more pixels, is damaged, or the bits of a mask are not contiguous.
     """
     from PIL import Image
 
@@ -62,14 +62,14 @@ def open_bit_fields(file: BinaryIO, max_pixels: int) -> Image | None:
 
 @dataclass(frozen=True)
 class _Layout:
-    """What the header of a bitmap says.
+    """The header of a bitmap.
 
     Attributes:
         offset: of the pixels.
         width: in pixels.
-        height: in pixels; below 0 if the first row is the top one.
+        height: in pixels; negative if the first row is the top one.
         bits: of a pixel, 16 or 32.
-        masks: of red, green, blue, and opacity if it has one.
+        masks: of red, green, blue, and alpha if it has one.
     """
 
     offset: int
@@ -87,9 +87,9 @@ def _read_layout(file: BinaryIO) -> _Layout | None:
         return None
     if compression not in (_BIT_FIELDS, _ALPHA_BIT_FIELDS):
         return None
-    *colors, opacity = struct.unpack_from("<4I", start, _MASKS_AT)
-    has_opacity = opacity and (size >= _FIRST_SIZE_WITH_OPACITY or compression == _ALPHA_BIT_FIELDS)
-    return _Layout(offset, width, height, bits, (*colors, opacity) if has_opacity else tuple(colors))
+    *colors, alpha = struct.unpack_from("<4I", start, _MASKS_AT)
+    has_alpha = alpha and (size >= _FIRST_SIZE_WITH_ALPHA or compression == _ALPHA_BIT_FIELDS)
+    return _Layout(offset, width, height, bits, (*colors, alpha) if has_alpha else tuple(colors))
 
 
 def too_many_pixels(width: int, height: int, most: int) -> ContentError:
@@ -114,7 +114,7 @@ def _channel(pixels: NDArray[np.unsignedinteger], mask: int) -> NDArray[np.uint8
     shift = (mask & -mask).bit_length() - 1
     highest = mask >> shift
     if highest & (highest + 1):
-        raise ContentError(f"has the mask {mask:#010x}, which is no run of bits")
+        raise ContentError(f"has the mask {mask:#010x}, whose bits are not contiguous")
     if (surplus := highest.bit_length() - 8) > 0:
         shift, highest = shift + surplus, 255
     scale = np.rint(np.arange(highest + 1) * (255 / highest)).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Reasons for the rejection of images and sounds, from what the libraries that read them raise."""
+"""Reasons for rejecting images and audio, from the errors of the libraries that read them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 
 from recbole_llm_interest.errors import ContentError
 
-#: an object in memory, or the file that FFmpeg was given: a descriptor's number, which changes from run to run
+#: the address of an object, or the descriptor that FFmpeg opened; both change from run to run
 _OBJECT = re.compile(r"(?:image )?(?:file )?<[^<>]*>|: '(?:\d+|<[^<>]*>)'$")
 
 
@@ -15,8 +15,8 @@ def unreadable(what: str, error: Exception, *, is_lasting: bool) -> ContentError
 
     Args:
         what: ``image`` or ``audio``, for the reason.
-        error: of the library. Objects in memory and file descriptors that it names are left out.
-        is_lasting: whether another attempt would fail, too.
+        error: of the library; object addresses and file descriptors are removed from it.
+        is_lasting: whether another attempt would also fail.
 
     Example:
         >>> unreadable("audio", ValueError("cannot read <_io.BytesIO object at 0x7f>"), is_lasting=True).args[0]

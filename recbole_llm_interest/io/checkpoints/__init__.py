@@ -1,1 +1,1 @@
-"""Checkpoints and resume states: one safetensors file each, without code, and the reading of former ``.pth`` files."""
+"""Reads and writes checkpoints and resume states as safetensors files without code, and reads former ``.pth`` files."""

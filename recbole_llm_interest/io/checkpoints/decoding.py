@@ -1,4 +1,4 @@
-"""Turns the JSON and the tensors of a checkpoint's file into nested values again. The file may be hostile."""
+"""Decodes the JSON and the tensors of a checkpoint into nested values. The file may be hostile."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Decoder:
     """Decodes JSON values.
 
     Args:
-        tensors: what they refer to, by name.
+        tensors: the tensors of the file, by name.
     """
 
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
@@ -38,11 +38,11 @@ class Decoder:
         }
 
     def decode(self, value: Any) -> Any:
-        """Return a JSON value as what was encoded.
+        """Return the value that a JSON value encodes.
 
         Raises:
-            ValueError: it is none that ``ValueEncoder`` gives, or refers to tensors that do not fit. KeyError,
-                TypeError and RuntimeError mean the same.
+            ValueError: it is not an output of ``ValueEncoder``, or its tensors are invalid. KeyError, TypeError and
+                RuntimeError mean the same.
         """
         if isinstance(value, list):
             return self._list(value)

@@ -1,4 +1,4 @@
-"""Converts former checkpoints, which are pickles, in a process of its own with limits."""
+"""Converts former checkpoints, which are pickles, in a separate process with limits."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-#: the child has the package's name without its ``__init__``, which would import RecBole and torch
+#: registers the package without running its ``__init__``, which would import RecBole and torch
 _START = """
 import sys, types
 package = types.ModuleType("recbole_llm_interest")
@@ -30,16 +30,16 @@ _LEAST_RATE = 20 * 2**20
 
 @contextmanager
 def converted(file: BufferedReader) -> Iterator[BufferedRandom]:
-    """Convert a former checkpoint, and yield an open temporary file in the present format.
+    """Convert a former checkpoint, and yield an open temporary file in the current format.
 
-    The child calls nothing that the pickle names. It has no variables of this process' environment, no file but the
-    two, no network, and limits of memory and time.
+    The child process does not import or call anything that the pickle names. It has no environment variables of this
+    process, no open files but these two, no network, and limits of memory and time.
 
     Args:
-        file: open for reading; its position is lost.
+        file: open for reading; its position changes.
 
     Raises:
-        ValueError: it is damaged, or holds what no training writes.
+        ValueError: it is damaged, or contains objects that no training writes.
         OSError: there is no space for the temporary file.
     """
     folders = [str(Path(__file__).parents[2]), str(Path(np.__file__).parents[1])]
@@ -51,7 +51,7 @@ def converted(file: BufferedReader) -> Iterator[BufferedRandom]:
                 stdin=file,
                 stdout=new,
                 stderr=subprocess.PIPE,
-                env={"OPENBLAS_NUM_THREADS": "1"},  # threads would take memory of the limit
+                env={"OPENBLAS_NUM_THREADS": "1"},  # threads would use up the memory limit
                 timeout=seconds,
             )
         except subprocess.TimeoutExpired as error:

@@ -1,10 +1,10 @@
-"""The layout of a checkpoint's file: nested plain values as JSON, and tensors, in the safetensors format.
+"""The file format of checkpoints: safetensors, with nested plain values as JSON in the metadata.
 
-The process that converts former checkpoints uses it, too, so that it imports neither torch nor numpy.
+The process that converts former checkpoints also uses this module, so it imports neither torch nor numpy.
 
-The JSON has values that JSON lacks as an object of one key, the tag: ``{"$tuple": [1, 2]}``. ``{"$tensor": name}``
-refers to a tensor of the file; two references to one name are one tensor. The checksum is at a fixed place, so that it
-covers every other byte.
+Values that JSON lacks are objects with one key, the tag: ``{"$tuple": [1, 2]}``. ``{"$tensor": name}`` refers to a
+tensor of the file; two references to one name are one tensor. The checksum is at a fixed position, and covers every
+other byte.
 """
 
 from __future__ import annotations
@@ -16,33 +16,33 @@ import zlib
 from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO, NamedTuple
 
-#: bytes of the numbers in a file, by the names of their types
+#: bytes of a number, by the name of its type
 ITEM_BYTES = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "F16": 2, "BF16": 2, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
-#: bytes of the file's first number, the length of the header
+#: bytes of the first field, the length of the header
 LENGTH_BYTES = 8
-#: bytes of the header: RippleNet keeps half a million neighbours as plain numbers
+#: maximum bytes of the header: RippleNet has half a million neighbours as plain numbers
 MAX_HEADER_BYTES = 64 * 2**20
 FORMAT = "recbole_llm_interest checkpoint 1"
-#: how each file begins, after the length; the hexadecimal digits of the checksum follow. It is a CRC-32, as in former
-#: files: it is against damage, and SHA-256 would take more time than all else
+#: the first bytes after the length, before the hexadecimal checksum. The checksum is a CRC-32, as in former files: it
+#: detects damage, and SHA-256 would take more time than everything else
 HEADER_START = b'{"__metadata__":{"checksum":"'
 _NO_CHECKSUM = b"0" * 8
 CHECKSUM_PLACE = slice(LENGTH_BYTES + len(HEADER_START), LENGTH_BYTES + len(HEADER_START) + len(_NO_CHECKSUM))
-#: tags of sequences; a list is one in JSON
+#: tags of sequences; JSON has lists
 _SEQUENCES: dict[type[Any], str | None] = {list: None, tuple: "$tuple", set: "$set", frozenset: "$set"}
-#: containers inside each other; tags count as well
+#: maximum levels of nested containers, including tags
 MAX_DEPTH = 60
-#: plain values of a checkpoint
+#: maximum number of plain values in a checkpoint
 MAX_VALUES = 4_000_000
 
 
 class StoredTensor(NamedTuple):
-    """A tensor that is about to be written.
+    """A tensor to write.
 
     Attributes:
         dtype: name of its type, a key of ``ITEM_BYTES``.
-        shape: its sizes.
-        read: returns its numbers, in order. It is called once, when they are written.
+        shape: its dimensions.
+        read: returns its bytes; called once, when they are written.
     """
 
     dtype: str
@@ -51,7 +51,7 @@ class StoredTensor(NamedTuple):
 
 
 class ValueEncoder:
-    """Turns nested values into JSON values.
+    """Encodes nested values as JSON values.
 
     Args:
         encode_leaf: encodes a value that is neither plain nor a container, given its path in the nested values.
@@ -66,15 +66,15 @@ class ValueEncoder:
 
         Args:
             value: of plain values, containers and leaves.
-            path: where it is, for the names of tensors.
-            depth: how many containers it is inside.
+            path: keys that lead to it, for the names of tensors.
+            depth: number of containers around it.
 
         Raises:
             ValueError: it is nested too deeply, is too large, or has an integer of more than 64 bits.
         """
         self._count += 1
         if depth > MAX_DEPTH or self._count > MAX_VALUES:
-            raise ValueError("its values are nested too deeply, or too many")
+            raise ValueError("its values are nested too deeply, or there are too many")
         if isinstance(value, bool | str | None):
             return value
         if isinstance(value, int | float):
@@ -106,7 +106,7 @@ def _encode_number(value: float) -> Any:
 
 
 def write_file(file: BinaryIO, content: Any, tensors: Mapping[str, StoredTensor]) -> None:
-    """Write a file. Nothing but one tensor is held a second time.
+    """Write a file. At most one tensor is copied at a time.
 
     Args:
         file: open for writing, at its start.
@@ -114,9 +114,9 @@ def write_file(file: BinaryIO, content: Any, tensors: Mapping[str, StoredTensor]
         tensors: by name.
 
     Raises:
-        ValueError: the header would be too large to be read again.
+        ValueError: the header is too large to be read again.
     """
-    # the widest numbers first, so that each tensor lies at a multiple of its numbers' width
+    # the widest types first, so that each tensor is aligned
     ordered = dict(sorted(tensors.items(), key=lambda named: -ITEM_BYTES[named[1].dtype]))
     header = _header(content, ordered)
     if len(header) > MAX_HEADER_BYTES:
@@ -132,7 +132,7 @@ def write_file(file: BinaryIO, content: Any, tensors: Mapping[str, StoredTensor]
 
 
 def _header(content: Any, tensors: Mapping[str, StoredTensor]) -> bytes:
-    """The header with zeros as checksum, filled with spaces to a multiple of eight bytes."""
+    """Return the header with a checksum of zeros, padded with spaces to a multiple of eight bytes."""
     described: dict[str, Any] = {
         "__metadata__": {
             "checksum": _NO_CHECKSUM.decode(),
@@ -150,11 +150,11 @@ def _header(content: Any, tensors: Mapping[str, StoredTensor]) -> bytes:
 
 
 def checksum_of(header: bytes, numbers: bytearray) -> bytes:
-    """Return the digits of a file's checksum.
+    """Return the hexadecimal digits of a file's checksum.
 
     Args:
-        header: the file's beginning, up to the numbers.
-        numbers: the rest of it.
+        header: bytes of the file before the tensors.
+        numbers: bytes of the tensors.
     """
     start = header[: CHECKSUM_PLACE.start] + _NO_CHECKSUM + header[CHECKSUM_PLACE.stop :]
     return b"%08x" % zlib.crc32(numbers, zlib.crc32(start))

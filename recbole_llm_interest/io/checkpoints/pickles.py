@@ -1,7 +1,7 @@
-"""Reads the pickle of a former checkpoint: the program of the process that ``former_files`` starts.
+"""Converts the pickle of a former checkpoint, in the process that ``former_files`` starts.
 
-Every class and function that the pickle names becomes an inert record of its arguments; none is imported. The records
-that a training writes are then turned into tensors, and everything else is refused.
+No class or function that the pickle names is imported; each becomes a record of its name and arguments. Records of
+tensors, arrays and matrices are then converted, and all others are refused.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import numpy as np
 
 from recbole_llm_interest.io.checkpoints.layout import StoredTensor, ValueEncoder, write_file
 
-#: types of torch's storages, and of numpy's arrays, by their names in a pickle
+#: types of torch's storages and of numpy's arrays, by their names in a pickle
 _STORAGES = {
     **{"DoubleStorage": "F64", "FloatStorage": "F32", "HalfStorage": "F16", "BFloat16Storage": "BF16"},
     **{"LongStorage": "I64", "IntStorage": "I32", "ShortStorage": "I16", "CharStorage": "I8"},
@@ -38,16 +38,16 @@ _ARRAYS = {
     **{"i1": "I8", "u1": "U8", "b1": "BOOL"},
 }
 _MULTIARRAY = ("numpy.core.multiarray.", "numpy._core.multiarray.")
-#: keys of resume states that former versions wrote
+#: current names of keys in resume states of former versions
 _FORMER_NAMES = {"record": "progress", "draws": "random_states", "numbers": "counters"}
-#: memory beyond what the imports take and three times the file's size
+#: bytes of memory beyond the imports and three times the file's size
 _SPARE_BYTES = 256 * 2**20
 _MAX_MEMBERS = 100_000
 _CPU_SECONDS = 20
 
 
 class _Record:
-    """What a pickle says of an object: the name of what makes it, the arguments, and the state."""
+    """An object in a pickle: the name of its constructor, the arguments, and the state."""
 
     origin = ""
     arguments: tuple[Any, ...]
@@ -63,7 +63,7 @@ class _Record:
 
 
 class _Dict(dict[Any, Any]):
-    """Replaces ``OrderedDict``, whose state is of no use here."""
+    """Replaces ``OrderedDict``, and ignores its state."""
 
     def __setstate__(self, state: Any) -> None:
         pass
@@ -76,10 +76,10 @@ class _Storage(NamedTuple):
 
 
 class _Unpickler(pickle.Unpickler):
-    """Unpickles plain values, and records of everything else."""
+    """Unpickles plain values; everything else becomes a record."""
 
     def find_class(self, module: str, name: str) -> type:
-        """Return a class of records. Nothing is imported, whatever the pickle names."""
+        """Return a record class for a name. Nothing is imported."""
         if (module, name) == ("collections", "OrderedDict"):
             return _Dict
         if name == "set" and module in ("builtins", "__builtin__"):
@@ -87,7 +87,7 @@ class _Unpickler(pickle.Unpickler):
         return type("_NamedRecord", (_Record,), {"origin": f"{module}.{name}"})
 
     def persistent_load(self, pid: Any) -> _Storage:
-        """Return what a pickle says of a storage."""
+        """Return the description of a storage."""
         kind, storage, key, _, numel = pid
         name = getattr(storage, "origin", "").rpartition(".")[2]
         if kind != "storage" or not isinstance(key, str) or type(numel) is not int:
@@ -102,7 +102,7 @@ class _Archive:
         file: the archive.
 
     Raises:
-        ValueError: a member is compressed, so that it may be of any size, or members overlap.
+        ValueError: a member is compressed, so its size is not bounded, or members overlap.
     """
 
     def __init__(self, file: BinaryIO) -> None:
@@ -131,10 +131,10 @@ class _Archive:
 
 
 class _Converter:
-    """Turns records into references to tensors.
+    """Converts records to references to tensors.
 
     Args:
-        archive: has the storages.
+        archive: contains the storages.
     """
 
     def __init__(self, archive: _Archive) -> None:
@@ -147,21 +147,21 @@ class _Converter:
         """Return the JSON values of a checkpoint or resume state.
 
         Raises:
-            ValueError: it is none.
+            ValueError: it is not one.
         """
         if not isinstance(state, dict) or not all(isinstance(key, str) for key in state):
-            raise ValueError("it has no parts")
+            raise ValueError("it is not a mapping of parts")
         state = {_FORMER_NAMES.get(key, key): value for key, value in state.items()}
         if isinstance(run := state.get("run"), dict) and "in_effect" in run:
             run["effective_settings"] = run.pop("in_effect")
         return self._encoder.encode({**state, "config": _config(state.get("config"))})
 
     def encode(self, value: Any, path: str) -> Any:
-        """Return a record of a tensor, an array or a matrix as references.
+        """Return references for a record of a tensor, an array or a matrix.
 
         Raises:
-            ValueError: it is a record of something else.
-            TypeError: it is no record.
+            ValueError: it is a record of another object.
+            TypeError: it is not a record.
         """
         if not isinstance(value, _Record):
             raise TypeError(f"{path[:80]} is of {type(value).__name__}")
@@ -174,7 +174,7 @@ class _Converter:
             return self._encode_numpy(value, name, path)
         if module.startswith("scipy.sparse") and name.removesuffix("_matrix") in ("csr", "csc", "coo", "lil"):
             return self._encode_sparse_matrix(value.state, name.removesuffix("_matrix"), path)
-        raise ValueError(f"it names {value.origin[:80]}, which is no part of a checkpoint")
+        raise ValueError(f"it names {value.origin[:80]}, which a checkpoint cannot contain")
 
     def _encode_tensor(self, arguments: Any, path: str) -> Any:
         storage, offset, size, stride = arguments[:4]
@@ -191,7 +191,7 @@ class _Converter:
         dtype = np.dtype(_NUMPY[storage.dtype])
         data = self._archive.read(f"data/{storage.key}") if math.prod(size) else b""
         if math.prod(size) and len(data) != storage.numel * dtype.itemsize:
-            raise ValueError("a storage has another size than it should")
+            raise ValueError("a storage has the wrong size")
         numbers = np.frombuffer(data, dtype)[offset:] if data else np.empty(0, dtype)
         view = np.lib.stride_tricks.as_strided(numbers, size, [step * dtype.itemsize for step in stride])
         return view.tobytes()
@@ -211,7 +211,7 @@ class _Converter:
             dtype, data = value.arguments
             return self._encoder.encode(np.frombuffer(_bytes(data), _dtype(dtype))[0].item(), path)
         if name != "_reconstruct":
-            raise ValueError(f"it names {value.origin[:80]}, which is no part of a checkpoint")
+            raise ValueError(f"it names {value.origin[:80]}, which a checkpoint cannot contain")
         tag = "$matrix" if getattr(value.arguments[0], "origin", "").endswith(".matrix") else "$array"
         return {tag: self._encode_array(_array(value), path)}
 
@@ -234,7 +234,7 @@ class _Converter:
         return {"$tensor": self._names[place]}
 
 
-#: how records of torch's functions are encoded
+#: encoders of records, by the name of the function in ``torch._utils``
 _TORCH: Mapping[str, Callable[[_Converter, Any, str], Any]] = {
     "_rebuild_tensor": _Converter._encode_tensor,
     "_rebuild_tensor_v2": _Converter._encode_tensor,
@@ -244,10 +244,10 @@ _TORCH: Mapping[str, Callable[[_Converter, Any, str], Any]] = {
 
 
 def _config(record: Any) -> dict[str, Any]:
-    """What is kept of a pickled ``Config``: its plain values."""
+    """Return the plain values of a pickled ``Config``."""
     state = record.state if isinstance(record, _Record) else None
     if not isinstance(state, dict):
-        raise TypeError("its config is none of RecBole's")
+        raise TypeError("its config is not a RecBole configuration")
     effective, given = (
         {key: value for key, value in state[part].items() if isinstance(key, str) and _is_plain(value)}
         for part in ("final_config_dict", "external_config_dict")
@@ -266,12 +266,12 @@ def _is_plain(value: Any) -> bool:
 
 def _sizes(values: Any) -> tuple[int, ...]:
     if not isinstance(values, tuple | list) or any(type(value) is not int or value < 0 for value in values):
-        raise ValueError("a size is no whole number")
+        raise ValueError("a size is not a non-negative integer")
     return tuple(values)
 
 
 def _dtype(record: Any) -> np.dtype[Any]:
-    """The type of a pickled array's numbers. Another one, such as objects, is refused."""
+    """Return the type of a pickled array's numbers. Other types, such as objects, are refused."""
     is_dtype = isinstance(record, _Record) and record.origin == "numpy.dtype"
     if not is_dtype or record.arguments[0] not in _ARRAYS or (record.state and record.state[1] not in "<|="):
         raise ValueError("an array is not of numbers of a known type")
@@ -279,7 +279,7 @@ def _dtype(record: Any) -> np.dtype[Any]:
 
 
 def _bytes(value: Any) -> bytes:
-    """Bytes, which the pickle protocol 2 writes as a text that is to be encoded."""
+    """Return bytes, which pickle protocol 2 writes as a string to encode."""
     if isinstance(value, _Record) and value.origin == "_codecs.encode" and value.arguments[1] == "latin1":
         return str(value.arguments[0]).encode("latin1")
     if not isinstance(value, bytes):
@@ -288,7 +288,7 @@ def _bytes(value: Any) -> bytes:
 
 
 def _array(record: Any) -> np.ndarray[Any, Any]:
-    """A pickled array."""
+    """Return a pickled array."""
     _, shape, described, is_fortran, data = record.state
     dtype = _dtype(described)
     return np.frombuffer(_bytes(data), dtype).reshape(_sizes(shape), order="F" if is_fortran else "C")
@@ -302,7 +302,7 @@ def _compressed(state: Any, name: str) -> dict[str, np.ndarray[Any, Any]]:
 
 
 def _rows_as_csr(state: Any) -> dict[str, np.ndarray[Any, Any]]:
-    """The arrays of a matrix of which each row is a list of columns and a list of values."""
+    """Return the CSR arrays of a ``lil`` matrix, each row of which is a list of columns and a list of values."""
     columns, values = (state[part].state[4] for part in ("rows", "data"))
     counts = [len(row) for row in columns]
     return {
@@ -313,11 +313,11 @@ def _rows_as_csr(state: Any) -> dict[str, np.ndarray[Any, Any]]:
 
 
 def _limit(size: int) -> None:
-    """Bound what this process can take, and leave it no way to open a file or a connection."""
-    for encoding in ("cp437", "latin1", "ascii"):  # their modules are files, which could not be opened later
+    """Limit this process's memory and time, and prevent it from opening files and connections."""
+    for encoding in ("cp437", "latin1", "ascii"):  # import their modules while files can be opened
         codecs.lookup(encoding)
     with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).unshare(0x10000000 | 0x40000000)  # a user and a network of its own, where that is allowed
+        ctypes.CDLL(None).unshare(0x10000000 | 0x40000000)  # new user and network namespaces, if allowed
     with suppress(OSError), open("/proc/self/statm") as statm:
         memory = int(statm.read().split()[0]) * os.sysconf("SC_PAGE_SIZE") + 3 * size + _SPARE_BYTES
         resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
@@ -342,6 +342,6 @@ def convert_standard_input() -> None:
         content = converter.convert(_Unpickler(BytesIO(archive.read("data.pkl"))).load())
         write_file(target, content, converter.stored)
         target.flush()
-    except Exception as error:  # whatever a hostile file causes is damage, and ends in the parent's message
+    except Exception as error:  # any error means a damaged file, which the parent reports
         sys.stderr.write(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}\n")
         os._exit(1)

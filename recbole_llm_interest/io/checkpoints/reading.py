@@ -1,4 +1,4 @@
-"""Reads checkpoints and resume states. A file may be hostile: what reading takes is in proportion to its size."""
+"""Reads checkpoints and resume states. A file may be hostile: time and memory are proportional to its size."""
 
 from __future__ import annotations
 
@@ -28,32 +28,32 @@ from recbole_llm_interest.io.checkpoints.schema import CHECKPOINT, RESUME_STATE,
 from recbole_llm_interest.io.opening import MEMORY_BYTES, FileKind, open_regular, parse_json
 from recbole_llm_interest.io.tensor_files import DTYPES
 
-CHECKPOINT_FILE = FileKind("checkpoint", CheckpointError, MEMORY_BYTES, "name one that a training wrote")
-#: how a former file begins: it is a ZIP archive
+CHECKPOINT_FILE = FileKind("checkpoint", CheckpointError, MEMORY_BYTES, "give one that a training wrote")
+#: the first bytes of a former file, a ZIP archive
 _FORMER_START = b"PK\x03\x04"
-#: what a damaged or hostile file causes
+#: exceptions that a damaged or hostile file causes
 _DAMAGES = (ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError, RuntimeError)
 
 _Kind = TypeVar("_Kind", Checkpoint, ResumeState)
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """Read a checkpoint of any model and data set, also a former one.
+    """Read a checkpoint of any model and data set, including former ones.
 
     Args:
-        path: of the file, whatever its name: its content says which format it has.
+        path: of the file. Its content, not its name, determines the format.
 
     Raises:
-        CheckpointError: it does not exist, is damaged, or is no checkpoint.
+        CheckpointError: it does not exist, is damaged, or is not a checkpoint.
     """
     return _read(path, CHECKPOINT, "checkpoint")
 
 
 def read_resume_state(path: Path) -> ResumeState:
-    """Read the resume state of an interrupted training, also a former one.
+    """Read the resume state of an interrupted training, including former ones.
 
     Raises:
-        CheckpointError: it does not exist, is damaged, or is no resume state.
+        CheckpointError: it does not exist, is damaged, or is not a resume state.
     """
     return _read(path, RESUME_STATE, "resume state")
 
@@ -67,7 +67,7 @@ def _read(path: Path, schema: TypeAdapter[_Kind], what: str) -> _Kind:
                 return schema.validate_python(_read_values(new))
         except ValidationError as error:
             where = ".".join(map(str, error.errors()[0]["loc"]))[:80]
-            raise CHECKPOINT_FILE.refusal(path, f"is no {what}: {where}: {error.errors()[0]['msg']}") from error
+            raise CHECKPOINT_FILE.refusal(path, f"is not a {what}: {where}: {error.errors()[0]['msg']}") from error
         except _DAMAGES as error:
             reason = str(error)[:200]
             raise CHECKPOINT_FILE.refusal(path, f"is damaged, or not one that this package wrote ({reason})") from error
@@ -79,13 +79,15 @@ def _read_values(file: BufferedReader | BufferedRandom) -> Any:
     """Return the nested values of a file in this format.
 
     Raises:
-        ValueError: it is damaged; so do the others in ``_DAMAGES``.
+        ValueError: it is damaged; other exceptions in ``_DAMAGES`` mean the same.
     """
     status = os.fstat(file.fileno())
     start = file.read(LENGTH_BYTES + len(HEADER_START))
     length = int.from_bytes(start[:LENGTH_BYTES], "little")
-    if start[LENGTH_BYTES:] != HEADER_START or not len(HEADER_START) <= length <= MAX_HEADER_BYTES:
-        raise ValueError("it does not begin as one")
+    if start[LENGTH_BYTES:] != HEADER_START or not len(HEADER_START) <= length <= min(
+        MAX_HEADER_BYTES, status.st_size
+    ):
+        raise ValueError("its first bytes are wrong")
     header = start + file.read(length - len(HEADER_START))
     described = _parse(header[LENGTH_BYTES:].decode())
     metadata = described.pop("__metadata__")
@@ -93,7 +95,7 @@ def _read_values(file: BufferedReader | BufferedRandom) -> Any:
         raise ValueError(f"its format is {metadata['format']!r:.40}")
     size = _bytes_described(described)
     if len(header) + size != status.st_size:
-        raise ValueError("its size does not fit its header")
+        raise ValueError("its size does not match its header")
     numbers = bytearray(size)
     if file.readinto(numbers) != size:
         raise ValueError("it became shorter while it was read")
@@ -104,14 +106,14 @@ def _read_values(file: BufferedReader | BufferedRandom) -> Any:
 
 
 def _parse(text: str) -> Any:
-    """Parse JSON of a bounded number of values: a list without values takes two bytes here and 56 in memory."""
+    """Parse JSON with a bounded number of values: an empty list takes two bytes here and 56 in memory."""
     if sum(map(text.count, ",:[{")) > 2 * MAX_VALUES:
         raise ValueError("it has too many values")
     return parse_json(text)
 
 
 def _bytes_described(described: dict[str, Any]) -> int:
-    """Check that tensors follow each other without gaps, and return the bytes that they take."""
+    """Check that tensors are contiguous, and return their total bytes."""
     end = 0
     for name, tensor in described.items():
         shape, offsets = tensor["shape"], tensor["data_offsets"]
@@ -119,18 +121,18 @@ def _bytes_described(described: dict[str, Any]) -> int:
             raise ValueError(f"tensor {name[:80]!r} has the shape {str(shape)[:80]}")
         size = DTYPES[tensor["dtype"]].itemsize * math.prod(shape)
         if offsets != [end, end + size] or end % DTYPES[tensor["dtype"]].itemsize:
-            raise ValueError(f"tensor {name[:80]!r} is not where it should be")
+            raise ValueError(f"tensor {name[:80]!r} has wrong offsets")
         end += size
     return end
 
 
 def _tensor(described: dict[str, Any], numbers: bytearray) -> Tensor:
-    """A tensor that shares the memory of ``numbers``."""
+    """Return a tensor that shares the memory of ``numbers``."""
     dtype, shape, (start, end) = DTYPES[described["dtype"]], described["shape"], described["data_offsets"]
     if start == end:
         if max(shape) > len(numbers):
-            raise ValueError(f"a tensor without numbers has the shape {shape}")
+            raise ValueError(f"a tensor without elements has the shape {shape}")
         return torch.empty(shape, dtype=dtype)
     if dtype == torch.bool and numbers[start:end].translate(None, b"\0\1"):
-        raise ValueError("a truth value is neither 0 nor 1")
+        raise ValueError("a boolean is neither 0 nor 1")
     return torch.frombuffer(numbers, dtype=dtype, count=(end - start) // dtype.itemsize, offset=start).reshape(shape)

@@ -1,4 +1,4 @@
-"""What a checkpoint and a resume state hold. A file that lacks a part, or has one of another type, is refused."""
+"""Schemas of checkpoints and resume states. A file that lacks a part, or has one of another type, is refused."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ _STRICT = with_config(ConfigDict(strict=True, arbitrary_types_allowed=True, extr
 
 def _check_name(name: str) -> str:
     if name != PurePath(name).name or "\0" in name:
-        raise ValueError("it is no name, but a path")
+        raise ValueError("it is a path, not a name")
     return name
 
 
-#: of a model, a data set or a file in the same folder
+#: name of a model, a data set or a file in the same folder
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(_check_name)]
 
 
 @_STRICT
 class RecordedConfig(TypedDict):
-    """RecBole's configuration of the training, as far as another machine may use it.
+    """RecBole's configuration of the training, without settings of the machine.
 
     Attributes:
         model: name of the model.
         dataset: name of the data set.
         item_digest: hash of the items in RecBole's order; None if it is unknown.
-        settings: all in effect, defaults included.
-        given: those that files, Python or the command line set.
+        settings: all settings in effect, including defaults.
+        given: settings from files, Python or the command line.
     """
 
     model: Name
@@ -48,10 +48,10 @@ class Checkpoint(TypedDict):
     Attributes:
         config: of the training.
         epoch: number of the last epoch.
-        cur_step: validations since the best one.
-        best_valid_score: so far.
+        cur_step: number of validations since the best one.
+        best_valid_score: best validation score so far.
         state_dict: the model's weights.
-        other_parameter: what RecBole's models have beside weights.
+        other_parameter: what RecBole's models save in addition to weights.
         optimizer: state of the optimizer.
         data: hashes of the training's data, by file and content feature.
     """
@@ -68,16 +68,16 @@ class Checkpoint(TypedDict):
 
 @_STRICT
 class RunIdentity(TypedDict):
-    """What distinguishes a run from others.
+    """Values that identify a run.
 
     Attributes:
         model: name of the model.
         dataset: name of the data set.
         seed: of the run.
-        settings: those that files, Python or the command line set.
-        effective_settings: the plug-in's own, defaults included.
+        settings: settings from files, Python or the command line.
+        effective_settings: the plug-in's settings, including defaults.
         data: hashes of the data, by file and content feature.
-        processes: that train together.
+        processes: number of processes that train together.
     """
 
     model: str
@@ -110,18 +110,18 @@ class RandomStates(TypedDict):
 
 @_STRICT
 class ResumeState(Checkpoint):
-    """A whole training after an epoch.
+    """The complete state of a training after an epoch.
 
     Attributes:
-        run: what distinguishes it from others.
+        run: values that identify the run.
         is_trained: whether that was the last epoch.
-        checkpoint: name of the file of the best epoch.
-        has_checkpoint: whether there is one.
+        checkpoint: name of the checkpoint of the best epoch.
+        has_checkpoint: whether that file exists.
         optimizers: states of the optimizers, by the trainer's attribute.
         counters: plain numbers of the modules, such as a number of updates, by module and attribute.
         best_valid_result: metrics of the best validation.
         train_loss_dict: losses by epoch.
-        progress: what the progress bar and the result keep of past epochs.
+        progress: values of past epochs for the progress bar and the result.
         random_states: by process.
     """
 

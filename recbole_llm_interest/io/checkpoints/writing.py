@@ -1,4 +1,4 @@
-"""Writes nested values with tensors, numpy arrays and scipy matrices as a checkpoint's file."""
+"""Writes nested values with tensors, numpy arrays and scipy matrices as a checkpoint."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from recbole_llm_interest.io.checkpoints.layout import StoredTensor, ValueEncode
 from recbole_llm_interest.io.files import write_atomically
 from recbole_llm_interest.io.tensor_files import DTYPES
 
-#: arrays that make up a sparse matrix, by its format; rows of a ``lil`` matrix are lists, so it is saved as ``csr``
+#: arrays of a sparse matrix, by its format; a ``lil`` matrix, whose rows are lists, is saved as ``csr``
 SPARSE_PARTS = {
     **dict.fromkeys(("csr", "csc", "lil"), ("data", "indices", "indptr")),
     "coo": ("data", "row", "col"),
@@ -32,7 +32,7 @@ def write_state(path: Path, state: dict[str, Any]) -> None:
 
     Raises:
         StorageError: the file cannot be written. A previous file is unchanged.
-        CheckpointError: the state has a value that a checkpoint cannot hold.
+        CheckpointError: the state has a value that a checkpoint cannot contain.
     """
     tensors = _Tensors()
     try:
@@ -54,13 +54,13 @@ class _Tensors:
     def __init__(self) -> None:
         self.stored: dict[str, StoredTensor] = {}
         self._names: dict[Any, str] = {}
-        self._kept: list[Tensor] = []  # so that no storage is freed, and its address given to another
+        self._kept: list[Tensor] = []  # keeps storages alive, so that addresses stay unique
 
     def encode(self, value: Any, path: str) -> Any:
-        """Return a reference to a value that is made of tensors.
+        """Return a reference to a tensor, array or matrix.
 
         Raises:
-            ValueError: it is of another class.
+            ValueError: it has another class.
         """
         if isinstance(value, Tensor):
             return self._encode_tensor(value.detach(), path)
@@ -70,7 +70,7 @@ class _Tensors:
             return {"$matrix" if isinstance(value, np.matrix) else "$array": self._encode_array(value, path)}
         if scipy.sparse.issparse(value) and value.format in SPARSE_PARTS:
             return self._encode_sparse_matrix(value, path)
-        raise ValueError(f"{path} is of {type(value).__name__}, which a checkpoint cannot hold")
+        raise ValueError(f"{path} is of {type(value).__name__}, which a checkpoint cannot contain")
 
     def _encode_sparse_matrix(self, value: Any, path: str) -> Any:
         matrix = value.tocsr() if value.format == "lil" else value
@@ -80,8 +80,8 @@ class _Tensors:
     def _encode_array(self, array: Any, path: str) -> Any:
         try:
             return self._encode_tensor(torch.from_numpy(np.ascontiguousarray(array).reshape(array.shape)), path)
-        except TypeError as error:  # of numbers that torch does not have
-            raise ValueError(f"{path} has numbers of type {array.dtype}, which a checkpoint cannot hold") from error
+        except TypeError as error:  # a type that torch lacks
+            raise ValueError(f"{path} has numbers of type {array.dtype}, which a checkpoint cannot contain") from error
 
     def _encode_tensor(self, tensor: Tensor, path: str) -> Any:
         if tensor.layout == torch.sparse_coo:
@@ -90,7 +90,7 @@ class _Tensors:
             encoded = {name: self._encode_tensor(part, f"{path}.{name}") for name, part in parts.items()}
             return {"$sparse_tensor": {"size": list(tensor.shape), **encoded}}
         if tensor.layout != torch.strided or tensor.dtype not in _NAMES:
-            raise ValueError(f"{path} is of {tensor.dtype}, which a checkpoint cannot hold")
+            raise ValueError(f"{path} is of {tensor.dtype}, which a checkpoint cannot contain")
         place = (tensor.device, tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride())
         if tensor.numel() == 0 or place not in self._names:
             self._names[place] = self._add(tensor, path)
