@@ -142,7 +142,7 @@ def mistakes():
     yield ["--save_dataset=True"], "save_dataset and dataset_save_path are not supported"
     yield ["--strict_content=True", "--modalities=[text]", "--user_text_fields=[zip]"], "user_text_fields names 'zip'"
     yield ["--nproc=0"], "nproc=0: it takes at least one process"
-    yield ["--world_size=2"], "world_size is no setting here: run_recbole.py --nproc=2"
+    yield ["--world_size=2"], "world_size cannot be set here: run_recbole.py --nproc=2"
     yield ["--config_files=missing.yaml"], "config file missing.yaml does not exist"
     yield ["--metrics=[Sparkle]"], "There is no metric named 'Sparkle'"
     yield ["--checkpoint=missing.pth"], "checkpoint missing.pth does not exist"

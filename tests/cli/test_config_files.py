@@ -76,11 +76,11 @@ def test_defaults_are_used_where_nothing_is_named(here):
 @pytest.mark.parametrize(
     ("arguments", "settings", "message"),
     [
-        ((["GRU4Rec"], "cycle"), {"model": "Pop"}, "model=Pop would have no effect: GRU4Rec is given, too"),
-        ((["Pop"], "cycle"), {"dataset": "other"}, "dataset=other would have no effect: cycle is given, too"),
+        ((["GRU4Rec"], "cycle"), {"model": "Pop"}, "model=Pop would have no effect: GRU4Rec is also given"),
+        ((["Pop"], "cycle"), {"dataset": "other"}, "dataset=other would have no effect: cycle is also given"),
         (((), None), {"model": 7}, "model=7 is neither a name of a model"),
         (((), None), {"dataset": ["cycle"]}, r"dataset=\['cycle'\] is not the name of a data set"),
-        (((), None), {"dataset": 2024}, "give one name, numbers in quotes"),
+        (((), None), {"dataset": 2024}, "give one name; put numbers in quotes"),
     ],
 )
 def test_settings_that_would_be_ignored_are_errors(files, arguments, settings, message):
@@ -91,7 +91,7 @@ def test_settings_that_would_be_ignored_are_errors(files, arguments, settings, m
 def test_row_with_a_data_set_of_its_own_is_an_error(files, capsys):
     Path("rows.yaml").write_text("mine: {model: Pop, dataset: other}\n")
     assert compare.main(["--config_files=pop.yaml", "--rows=rows.yaml"]) == 2
-    assert "dataset=other would have no effect: cycle is given, too" in capsys.readouterr().err
+    assert "dataset=other would have no effect: cycle is also given" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("option", ["seeds: 3", "table: x", "resume: x.pth", "rows: r.yaml", "config_files: a.yaml"])
@@ -117,7 +117,7 @@ def test_content_of_the_data_set_that_files_name_is_encoded(files, capsys, caplo
     assert "features of other: " in capsys.readouterr().out
     assert "model=Pop in the config files has no effect: LLMInterest's content is encoded" in caplog.text
     assert encode.main(["--config_files=pop.yaml", "--model=GRU4Rec"]) == 2
-    assert "model=GRU4Rec would have no effect: LLMInterest is given, too" in capsys.readouterr().err
+    assert "model=GRU4Rec would have no effect: LLMInterest is also given" in capsys.readouterr().err
 
 
 def test_user_of_the_data_set_that_files_name_is_forgotten(files):

@@ -367,7 +367,7 @@ HOSTILE = {
     "bit flipped": (flip, "is damaged, or of another model"),
     "cut off": (lambda f: (f / "features.safetensors").write_bytes(b"12345"), "is damaged, or of another model"),
     "not safetensors": (
-        lambda f: change_part(f, "model.safetensors", lambda path: path.write_bytes(b"\x80\x04N.")), "is not a safetensors"
+        lambda f: change_part(f, "model.safetensors", lambda path: path.write_bytes(b"\x80\x04N.")), "not a safetensors"
     ),
     "weights in a pickle": (only_a_pickle, "weights in pickles, as in pytorch_model.bin, are not read"),
     "no config": (lambda f: (f / "config.json").unlink(), "has no config.json"),

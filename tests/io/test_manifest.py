@@ -114,7 +114,7 @@ def test_manifest_that_cannot_be_written_is_an_error_or_said(tmp_path, caplog):
     assert read(tmp_path / "beside" / MANIFEST) == [artifact(tmp_path, "a.pth")]
     assert not caplog.records
     manifest.record_beside([tmp_path / "saved"], [artifact(tmp_path, "a.pth")])
-    assert "the forget command will not know of it" in caplog.text
+    assert "the forget command will not find it" in caplog.text
 
 
 def test_data_sets_of_one_name_are_told_apart_by_their_folder(tmp_path):

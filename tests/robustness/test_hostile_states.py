@@ -179,7 +179,7 @@ def test_invalid_metadata_is_refused(saved, text):
     save_file(tensors, saved, {"state": text})
     refusal(saved)
     save_file(tensors, saved)
-    assert "this package did not write it" in refusal(saved)
+    assert "was not written by this package" in refusal(saved)
 
 
 @pytest.mark.parametrize("hostile", NOT_REGULAR)
