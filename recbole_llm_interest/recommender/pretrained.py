@@ -287,7 +287,7 @@ def _check_features(features: _Tensors, items: int) -> None:
         kind, _, part = name.partition("_")
         rows = {"item": items, "user": 1}.get(kind)
         if rows is None or part not in ("present", "neighbours", *MODALITIES):
-            raise ValueError(f"{name[:80]} does not belong in {FEATURES}")
+            raise ValueError(f"{name[:80]} is no part of {FEATURES}")
         dtype = {"present": torch.bool, "neighbours": torch.int32}.get(part, torch.float32)
         if len(values.shape) < 2 or len(values) != rows or values.dtype != dtype:
             raise ValueError(f"{name} is {values.dtype} {list(values.shape)} in {FEATURES}")
