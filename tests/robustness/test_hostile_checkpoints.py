@@ -372,11 +372,11 @@ def test_long_name_of_a_weight_is_cut_in_the_message(tiny_checkpoint, tmp_path):
 @pytest.mark.parametrize("name", [".", "/", "", ".."])
 def test_migrating_what_has_no_name_is_one_line(name, capsys):
     assert migrate([name]) == 2
-    assert capsys.readouterr().err.endswith("is not a regular file: name one that a training wrote\n")
+    assert capsys.readouterr().err.endswith("is not a regular file: give one that a training wrote\n")
 
 
 def test_header_shorter_than_its_beginning_is_refused(tmp_path):
     write_state(tmp_path / "x", checkpoint_of())
     whole = (tmp_path / "x").read_bytes()
     (tmp_path / "x").write_bytes((5).to_bytes(8, "little") + whole[8:])
-    assert "does not begin as one" in refusal(tmp_path / "x")
+    assert "its first bytes are wrong" in refusal(tmp_path / "x")

@@ -84,9 +84,7 @@ def _read_values(file: BufferedReader | BufferedRandom) -> Any:
     status = os.fstat(file.fileno())
     start = file.read(LENGTH_BYTES + len(HEADER_START))
     length = int.from_bytes(start[:LENGTH_BYTES], "little")
-    if start[LENGTH_BYTES:] != HEADER_START or not len(HEADER_START) <= length <= min(
-        MAX_HEADER_BYTES, status.st_size
-    ):
+    if start[LENGTH_BYTES:] != HEADER_START or not len(HEADER_START) <= length <= min(MAX_HEADER_BYTES, status.st_size):
         raise ValueError("its first bytes are wrong")
     header = start + file.read(length - len(HEADER_START))
     described = _parse(header[LENGTH_BYTES:].decode())
