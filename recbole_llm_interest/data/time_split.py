@@ -7,7 +7,6 @@ hold all that came before. ``test_targets`` says which of a user's events in a p
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from recbole.config import Config
 from recbole.data.dataset import SequentialDataset
 from recbole.data.interaction import Interaction
+from torch import Tensor
 
 from recbole_llm_interest.content.event_times import time_unit
 from recbole_llm_interest.data.clock import POSITIONS, clock_of
@@ -204,14 +204,19 @@ def _before_period(dataset: Any, rows: Interaction, in_period: NDArray[np.int64]
     return targets
 
 
-def _select(rows: Interaction, index: torch.Tensor) -> Interaction:
+def _select(rows: Interaction, index: Tensor) -> Interaction:
     """Return some rows. RecBole converts the index to a list, which is slow."""
     return Interaction({field: values[index] for field, values in rows.interaction.items()})
 
 
-def describe(moment: float, times: Sequence[float] | NDArray[np.float64]) -> str:
-    """Return when a period begins, as text: a date if times are since 1970, else the number."""
-    unit = time_unit(float(np.min(times)))
+def describe_moment(moment: float, times: Tensor) -> str:
+    """Return when a period begins, as text: a date if times are since 1970, else the number.
+
+    Args:
+        moment: in the unit of the times.
+        times: of all events, ``[E]``.
+    """
+    unit = time_unit(float(times.min()))
     if unit is None:
         return f"{moment:g}"
     seconds = moment / 1000 if unit == "ms" else moment

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,8 @@ from torch import Tensor
 
 from recbole_llm_interest.data.evaluation_loader import EventDataLoader
 from recbole_llm_interest.data.event_counts import count_training_events
+from recbole_llm_interest.data.event_histories import HISTORY_START, own_events
+from recbole_llm_interest.data.protocol import protocol_facts
 from recbole_llm_interest.distributed import (
     distribute_training,
     is_main_process,
@@ -63,6 +65,9 @@ from recbole_llm_interest.training.run_metadata import (
     run_identity,
 )
 from recbole_llm_interest.training.trainer import LLMInterestTrainer
+
+#: facts that tell splits by time apart, of which runs have to agree to be compared
+_SPLIT_FACTS = ("test_targets", "valid_begins", "test_begins")
 
 
 def run_experiment(
@@ -285,18 +290,21 @@ def _tested_events(experiment: _Experiment) -> dict[str, Any]:
     """Return the fields of ``RunResult`` that describe the tested events."""
     dataset, collector = experiment.dataset, experiment.trainer.eval_collector
     candidates = _candidates(experiment)
-    tested = experiment.test_data._dataset.inter_feat
-    events = _event_names(dataset, tested[dataset.uid_field], tested[dataset.iid_field])
+    names = _event_names(dataset, experiment.test_data._dataset.inter_feat)
+    parts = [loader._dataset for loader in (experiment.train_data, experiment.valid_data, experiment.test_data)]
+    protocol = protocol_facts(dataset, *parts)
+    split = [f"{name}: {protocol[name]}" for name in _SPLIT_FACTS if name in protocol]
     item_counts, _ = count_training_events(experiment.train_data.dataset)
-    items, ranks = _by_name(dataset, collector.last_ranked_events)
-    _, filtered_ranks = _by_name(dataset, collector.last_filtered_events)
+    items, ranks = _by_name(experiment, names, collector.last_ranked_events)
+    _, filtered_ranks = _by_name(experiment, names, collector.last_filtered_events)
     return {
-        "test_events": len(events),
+        "test_events": len(names),
         "candidates": candidates,
-        "test_digest": digest([candidates, *sorted(events)]),
+        "test_digest": digest([candidates, *split, *sorted(names)]),
         "ranks": ranks,
         "filtered_ranks": filtered_ranks,
         "item_counts": item_counts[items].tolist(),
+        "protocol": protocol,
     }
 
 
@@ -311,21 +319,31 @@ def _candidates(experiment: _Experiment) -> str:
     return ranked if config["repeatable"] else f"{ranked} but those seen before"
 
 
-def _event_names(dataset: Any, users: Any, items: Any) -> list[str]:
-    """Name events by their tokens: RecBole's internal ids may differ between models."""
-    names = dataset.id2token(dataset.uid_field, users), dataset.id2token(dataset.iid_field, items)
-    return [f"{user}\t{item}" for user, item in zip(*names, strict=True)]
+def _event_names(dataset: Any, rows: Any) -> list[str]:
+    """Name events by their tokens: RecBole's internal ids may differ between models.
+
+    In a split by time, a user may have several events of one item: their positions among the user's events are added.
+    """
+    fields = dataset.uid_field, dataset.iid_field
+    names = [list(map(str, dataset.id2token(field, rows[field]))) for field in fields]
+    if hasattr(dataset, "periods"):
+        names.append(list(map(str, (own_events(rows) - rows[HISTORY_START]).tolist())))
+    return ["\t".join(parts) for parts in zip(*names, strict=True)]
 
 
-def _by_name(dataset: Any, events: Tensor | None) -> tuple[list[int], list[int]]:
+def _by_name(experiment: _Experiment, names: Sequence[str], events: Tensor | None) -> tuple[list[int], list[int]]:
     """Return items and ranks of the tested events, in the order of their names, which is the same for all models.
 
     Args:
-        dataset: the data set.
+        experiment: the model and its data.
+        names: of the tested rows.
         events: ``[E, 3]``, users, items and ranks; None if items were ranked among sampled ones, or not at all.
     """
     if events is None:
         return [], []
+    dataset = experiment.dataset
     users, items, ranks = events.unbind(dim=1)
-    by_name = sorted(zip(_event_names(dataset, users, items), ranks.tolist(), items.tolist(), strict=True))
+    if not isinstance(experiment.test_data, EventDataLoader):  # RecBole ranks by user, in another order
+        names = _event_names(dataset, {dataset.uid_field: users, dataset.iid_field: items})
+    by_name = sorted(zip(names, ranks.tolist(), items.tolist(), strict=True))
     return [item for _, _, item in by_name], [rank for _, rank, _ in by_name]
