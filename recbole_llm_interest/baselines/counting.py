@@ -14,6 +14,8 @@ from recbole.model.abstract_recommender import SequentialRecommender
 from torch import Tensor
 
 Counts = TypeVar("Counts")
+#: rows that are scored together, which bounds the memory of intermediate matrices
+_ROWS = 1024
 
 
 class Events(Protocol):
@@ -77,7 +79,8 @@ class CountingModel(SequentialRecommender, Generic[Counts]):
 
     def full_sort_predict(self, interaction: Interaction) -> Tensor:
         """Score all items, ``[B, N]``. Items that ``score`` says nothing about come last, in an order by ``seed``."""
-        scores = self.score(interaction)
+        parts = [interaction[first : first + _ROWS] for first in range(0, len(interaction), _ROWS)]
+        scores = torch.cat([self.score(part) for part in parts])
         return torch.where(scores > 0, scores, self.unscored.to(scores))
 
     def predict(self, interaction: Interaction) -> Tensor:

@@ -48,7 +48,7 @@ class TimedModel(CountingModel[TimedEvents]):
 
     def __init__(self, config: Config, dataset: Any) -> None:
         super().__init__(config, dataset)
-        self.day = _day(dataset.event_times, config["model"], config["dataset"])
+        self.day = length_of_day(dataset.event_times, config)
         self.event_times: Tensor = dataset.event_times
         self._own_event = dataset.end_field
 
@@ -63,11 +63,20 @@ class TimedModel(CountingModel[TimedEvents]):
         return self.event_times[interaction[self._own_event].cpu()]
 
 
-def _day(times: Tensor | None, model: str, dataset: str) -> int:
+def length_of_day(times: Tensor | None, config: Config) -> int:
+    """Return a day in the unit of the data set's times.
+
+    Args:
+        times: of all events, ``[E]``; None if they are unknown.
+        config: RecBole's configuration, for the message.
+
+    Raises:
+        DataError: the times are unknown, or not of one clock.
+    """
     unit = None if times is None else time_unit(float(times.min()))
     if unit is None:
         raise DataError(
-            f"{model} needs the clock, and the times of {dataset!r} are positions or of another scale than seconds or "
-            "milliseconds since 1970: leave the model out"
+            f"{config['model']} needs the clock, and the times of {config['dataset']!r} are positions or of another "
+            "scale than seconds or milliseconds since 1970: leave the model out"
         )
     return _DAY[unit]

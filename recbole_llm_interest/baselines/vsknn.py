@@ -15,6 +15,7 @@ from scipy import sparse
 from torch import Tensor
 
 from recbole_llm_interest.baselines.counting import CountingModel, Events
+from recbole_llm_interest.baselines.recency import length_of_day
 from recbole_llm_interest.settings import VSKNNSettings, read_settings
 
 Numbers = NDArray[Any]
@@ -34,8 +35,8 @@ _SCORE_WEIGHTINGS: dict[str, Callable[[Numbers], Numbers]] = {
     "log": lambda ago: 1 / np.log10(ago + 2.7),
     "quadratic": lambda ago: 1 / (ago + 1) ** 2,
 }
-#: histories that are scored together, and decimals of a similarity: sums of equal weights may differ in the last bits
-_ROWS, _DECIMALS = 512, 9
+#: of a similarity: sums of equal weights may differ in the last bits
+_DECIMALS = 9
 
 
 @dataclass(frozen=True)
@@ -66,12 +67,17 @@ class VSKNN(CountingModel[TrainingHistories]):
     Args:
         config: RecBole's configuration, with ``k``, ``sample_size``, ``weighting``, ``score_weighting`` and
             ``idf_weighting``.
-        dataset: the training split, with ``training_events()``.
+        dataset: the training split, with ``training_events()`` and ``event_times``.
+
+    Raises:
+        DataError: ``sample_size`` is set, and the data set's times are unknown or not of one clock.
     """
 
     def __init__(self, config: Config, dataset: Any) -> None:
         super().__init__(config, dataset)
         self.settings = read_settings(VSKNNSettings, config)
+        if self.settings.sample_size is not None:
+            length_of_day(dataset.event_times, config)  # which history ended last is known by the clock alone
 
     def count(self, events: Events) -> TrainingHistories:
         """Collect the training histories."""
@@ -91,11 +97,6 @@ class VSKNN(CountingModel[TrainingHistories]):
         """Return the weighted sum over the neighbours that hold an item, ``[B, N]``."""
         items, ago = (values.cpu().numpy() for values in self.histories(interaction))
         users = interaction[self.USER_ID].cpu().numpy()
-        parts = [slice(first, first + _ROWS) for first in range(0, len(users), _ROWS)]
-        scores = [self._score(items[part], ago[part], users[part]) for part in parts]
-        return torch.from_numpy(np.concatenate(scores)).to(self.device)
-
-    def _score(self, items: Numbers, ago: Numbers, users: Numbers) -> NDArray[np.float32]:
         row, column = np.nonzero(ago >= 0)
         events = _latest_of_each_item(row, items[row, column], ago[row, column])
         row, item, since = events
@@ -108,7 +109,8 @@ class VSKNN(CountingModel[TrainingHistories]):
         weight = similarity * self._latest_shared(since_shared, row, history)
         neighbours = sparse.csr_array((weight, (row, history)), shape=(len(users), len(self.counts.users)))
         scores = (neighbours @ self.counts.items).toarray()
-        return np.asarray(scores * (1 + self.settings.idf_weighting * self.counts.idf), dtype=np.float32)
+        scores *= 1 + self.settings.idf_weighting * self.counts.idf
+        return torch.from_numpy(scores.astype(np.float32)).to(self.device)
 
     def _neighbours(self, query: sparse.csr_array, users: Numbers) -> tuple[Numbers, Numbers, Numbers]:
         """Return the nearest histories of each row: rows, histories and similarities, ``[P]`` each.

@@ -44,7 +44,7 @@ class TransitionTextSettings:
     reverse_weight: NonNegativeFloat = setting(0.5, "weight of a transition from the later item to the earlier one")
     two_apart_weight: NonNegativeFloat = setting(0.25, "weight of a transition over an item between the two")
     hop_weight: NonNegativeFloat = setting(0.5, "weight of two transitions in a row")
-    text_weight: NonNegativeFloat = setting(0.5, "weight of the cosine of the items' TF-IDF vectors; 0 for no texts")
+    text_weight: NonNegativeFloat = setting(0.2, "weight of the cosine of the items' TF-IDF vectors; 0 for no texts")
 
 
 @dataclass(frozen=True)

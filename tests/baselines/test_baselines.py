@@ -13,6 +13,7 @@ from conftest import REPOSITORY, write_dataset
 from recbole.quick_start import load_data_and_model
 from sklearn.feature_extraction.text import TfidfVectorizer
 
+from recbole_llm_interest.baselines import counting
 from recbole_llm_interest.data.history_dataset import HistoryDataset
 from recbole_llm_interest.data.text_dataset import TextDataset
 from recbole_llm_interest.errors import CheckpointError, DataError, SettingsError
@@ -156,7 +157,7 @@ def reference_transition_text(settings, dataset, user, items, time):
             for other, q in share.get(one, {}).items():
                 scores[other] += weight * p * q * setting("hop_weight", 0.5)
         for other in range(1, dataset.item_num):
-            scores[other] += weight * cosine[item - 1, other - 1] * setting("text_weight", 0.5)
+            scores[other] += weight * cosine[item - 1, other - 1] * setting("text_weight", 0.2)
     return scores
 
 
@@ -186,7 +187,7 @@ def test_scores_equal_those_of_a_plain_reference(drawn, model, given):
 
 
 @pytest.mark.parametrize("model", BASELINES)
-def test_scores_do_not_depend_on_the_batch(drawn, model):
+def test_scores_do_not_depend_on_the_batch(drawn, model, monkeypatch):
     network, _, test = drawn(model)
     batch, *_ = next(iter(test))
     together = network.full_sort_predict(batch)
@@ -194,6 +195,8 @@ def test_scores_do_not_depend_on_the_batch(drawn, model):
     assert torch.equal(network.full_sort_predict(batch[order]), together[order])
     alone = torch.cat([network.full_sort_predict(batch[row : row + 1]) for row in range(len(batch))])
     assert torch.allclose(alone, together, rtol=1e-5)
+    monkeypatch.setattr(counting, "_ROWS", 3)
+    assert torch.allclose(network.full_sort_predict(batch), together, rtol=1e-5)
     assert torch.equal(network.predict(batch), together.gather(1, batch["item_id"][:, None]).squeeze(1))
 
 
@@ -252,10 +255,10 @@ def test_training_events_are_all_but_the_held_out_ones(drawn):
     assert len(events.items) == sum(len(items) for items, _ in expected.values())
 
 
-@pytest.mark.parametrize("model", ["RecentPop", "MostRecent"])
-def test_positions_are_no_clock(built, model):
+@pytest.mark.parametrize(("model", "given"), [("RecentPop", {}), ("MostRecent", {}), ("VSKNN", {"sample_size": 3})])
+def test_positions_are_no_clock(built, model, given):
     with pytest.raises(DataError, match=f"^{model} needs the clock, and the times of 'cycle' are positions"):
-        built(model)
+        built(model, **given)
 
 
 def test_no_texts_are_an_error_unless_none_are_read(built, here):
