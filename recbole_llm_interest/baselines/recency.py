@@ -59,8 +59,13 @@ class TimedModel(CountingModel[TimedEvents]):
         return TimedEvents(torch.from_numpy(events.items[order]), torch.from_numpy(times[order]))
 
     def predicted_times(self, interaction: Interaction) -> Tensor:
-        """Return the time of the event that each row predicts, ``[B]``."""
-        return self.event_times[interaction[self._own_event].cpu()]
+        """Return the time of the event that each row predicts, ``[B]``, or the end of training if that is earlier.
+
+        In a split by time, the tested events may follow training by more than a window of days.
+        """
+        last = self.counts.times[-1]
+        after_training = torch.nextafter(last, last + 1)
+        return self.event_times[interaction[self._own_event].cpu()].clamp(max=after_training)
 
 
 def length_of_day(times: Tensor | None, config: Config) -> int:

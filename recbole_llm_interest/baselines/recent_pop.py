@@ -16,6 +16,8 @@ from recbole_llm_interest.settings import RecentPopSettings, read_settings
 class RecentPop(TimedModel):
     """Ranks items by the number of their training events in the last ``popularity_days`` before the predicted event.
 
+    Where training ends earlier, as in a split by time, they are the last days of training.
+
     Y. Ji, A. Sun, J. Zhang and C. Li, "A Re-visit of the Popularity Baseline in Recommender Systems", SIGIR 2020.
 
     Args:

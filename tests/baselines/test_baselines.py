@@ -89,6 +89,7 @@ def reference_repeat_last(settings, dataset, user, items, time):
 def reference_recent_pop(settings, dataset, user, items, time):
     window = settings.get("popularity_days", 7.0) * DAY
     events = [event for past, times in training_histories(dataset).values() for event in zip(past, times, strict=True)]
+    time = min(time, np.nextafter(max(at for _, at in events), np.inf))
     return Counter(item for item, at in events if time - window <= at < time)
 
 
@@ -231,6 +232,18 @@ def test_later_events_are_not_read(built, here, model):
         (row,) = np.flatnonzero(data.id2token("user_id", batch["user_id"]) == user)
         scores.append(network.score(batch)[row])
     assert torch.equal(*scores)
+
+
+def test_days_are_the_last_of_training_where_training_ends_earlier(drawn):
+    """In a split by time, tests are days after training."""
+    network, dataset, test = drawn("RecentPop", popularity_days=2, time_split=[0.4, 0.8])
+    batch, *_ = next(iter(test))
+    events = dataset.training_events()
+    last = events.times.max()
+    counts = np.bincount(events.items[events.times >= last - 2 * DAY], minlength=dataset.item_num)
+    assert dataset.event_times[batch["history_end"]].min() > last + 2 * DAY
+    assert counts.any()
+    assert network.score(batch).tolist() == [counts.tolist()] * len(batch)
 
 
 def test_own_training_history_is_no_neighbour(built, here):
