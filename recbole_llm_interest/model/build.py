@@ -148,6 +148,7 @@ def _item_encoder(settings: ModelSettings, tables: ContentTables, *, sparse_id: 
         modality_dropout=settings.modality_dropout,
         with_id=_items_with_id(settings, tables) if settings.use_item_id else None,
         sparse_id=sparse_id,
+        id_init_std=settings.id_init_std,
         neighbours=settings.content_neighbours if neighbours is None else neighbours,
         neighbour_cache=tables.neighbour_cache,
     )

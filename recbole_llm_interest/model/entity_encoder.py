@@ -50,6 +50,7 @@ class EntityEncoder(nn.Module):
         modality_dropout: probability to drop an entity's modality in training.
         with_id: ``[N]``, the entities whose ID has a learned embedding; None for content alone.
         sparse_id: whether the gradient of the ID embedding is sparse.
+        id_init_std: standard deviation of ID embeddings at the start; None for ``embedding_size ** -0.5``.
         neighbours: how many nearest neighbours are looked up in each modality; or the neighbours themselves.
         neighbour_cache: folder in which neighbours are cached; None for no cache.
 
@@ -81,6 +82,7 @@ class EntityEncoder(nn.Module):
         modality_dropout: float = 0.0,
         with_id: Tensor | None = None,
         sparse_id: bool = False,
+        id_init_std: float | None = None,
         neighbours: int | Tensor = 0,
         neighbour_cache: Path | None = None,
     ) -> None:
@@ -97,7 +99,7 @@ class EntityEncoder(nn.Module):
         self.id_embedding = None
         if with_id is not None:
             self.id_embedding = nn.Embedding(len(with_id), embedding_size, sparse=sparse_id)
-            nn.init.normal_(self.id_embedding.weight, std=embedding_size**-0.5)
+            nn.init.normal_(self.id_embedding.weight, std=id_init_std or embedding_size**-0.5)
             present.append(with_id)
         self.register_buffer("present", torch.stack(present, dim=1), persistent=False)  # [N, M]
         self.missing = nn.Parameter(torch.empty(len(self.modalities), embedding_size).normal_(std=0.02))

@@ -164,6 +164,10 @@ class ModelSettings:
     )
     dropout_prob: float = _setting(0.3, "dropout rate of item embeddings and between layers", ge=0, lt=1)
     use_item_id: bool = _setting(True, "whether items have a learned ID embedding beside their content")
+    id_init_std: PositiveFloat | None = _setting(
+        None,
+        "standard deviation of ID embeddings at the start, relative to which they learn; ~ for embedding_size ** -0.5",
+    )
     id_min_events: PositiveInt = _setting(5, "training events that an item with content needs for an ID embedding")
     use_user_content: bool = _setting(
         True, "whether a user's content sets the tracker's initial state and contributes to the interest through a gate"

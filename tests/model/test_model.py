@@ -578,6 +578,12 @@ def test_items_that_training_lacks_have_no_id_and_are_no_candidates_of_the_loss(
     assert model.full_sort_predict(next(iter(test))[0])[:, newest].isfinite().all()
 
 
+@pytest.mark.parametrize(("id_init_std", "expected"), [(None, 16**-0.5), (0.02, 0.02)])
+def test_ids_start_as_large_as_they_are_set_to(id_init_std, expected):
+    encoder = EntityEncoder({}, embedding_size=16, with_id=torch.ones(2000, dtype=torch.bool), id_init_std=id_init_std)
+    assert float(encoder.id_embedding.weight.std()) == pytest.approx(expected, rel=0.05)
+
+
 def test_rare_items_go_by_content_if_they_have_any(built, here):
     """Each item's training events are counted by hand; items without content keep the ID that is all they have."""
     events = [
