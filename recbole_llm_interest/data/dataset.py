@@ -9,6 +9,7 @@ from torch import Tensor
 
 from recbole_llm_interest.content.features import Content, control
 from recbole_llm_interest.content.pipeline import collect_content
+from recbole_llm_interest.content.transitions import Transitions, count_transitions
 from recbole_llm_interest.data.dataset_files import catalogue_from_config, feature_cache, record_features
 from recbole_llm_interest.data.history_dataset import HistoryDataset
 from recbole_llm_interest.errors import DataError
@@ -59,3 +60,14 @@ class LLMInterestDataset(HistoryDataset):
             name: features for name, features in content.items() if f"{kind}_{name}" in settings.controlled_content
         }
         return content | control(controlled, settings.content_control, self.config["seed"])
+
+    @property
+    def item_transitions(self) -> Transitions | None:
+        """Neighbours of items by the transitions in this split; None without ``transition_neighbours``."""
+        settings = read_settings(ModelSettings, self.config)
+        if not settings.transition_neighbours:
+            return None
+        users, targets = self.training_targets()
+        sizes = {"rows": self.item_num, "count": settings.transition_neighbours}
+        transitions = count_transitions(self.event_items, users, targets, **sizes)
+        return transitions.shuffled(self.config["seed"]) if settings.transition_control == "shuffled" else transitions

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from recbole_llm_interest.content.event_times import TIME_FEATURES
 from recbole_llm_interest.content.features import Content
+from recbole_llm_interest.content.transitions import Transitions
 from recbole_llm_interest.errors import DataError
 from recbole_llm_interest.model.entity_encoder import EntityEncoder
 from recbole_llm_interest.model.history_bias import HistoryBias, NeighbourBias, RepeatBias
@@ -52,6 +53,11 @@ class ContentTables(Protocol):
         ...
 
     @property
+    def item_transitions(self) -> Transitions | None:
+        """The items' neighbours by transitions; None without ``transition_neighbours``."""
+        ...
+
+    @property
     def neighbour_cache(self) -> Path | None:
         """Folder in which neighbours are cached; None for no cache."""
         ...
@@ -71,6 +77,7 @@ class SavedTables:
     user_content: Content
     item_counts: Tensor
     item_neighbours: Tensor | None = None
+    item_transitions: Transitions | None = None
     neighbour_cache: Path | None = None
 
     def num(self, field: str) -> int:
@@ -133,7 +140,7 @@ def build_parts(
         attention_readout=settings.attention_readout,
         last_item_skip=settings.last_item_skip,
     )
-    history_bias = _history_bias(settings, item_encoder)
+    history_bias = _history_bias(settings, item_encoder, tables)
     objectives = nn.ModuleDict({name: OBJECTIVES[name].from_settings(settings, item_encoder) for name in ssl_weights})
     return Parts(negative_sampler, item_encoder, user_encoder, time_embeddings, tracker, history_bias, objectives)
 
@@ -188,10 +195,10 @@ def _time_embeddings(settings: ModelSettings, size: int) -> nn.ModuleDict:
     return embeddings
 
 
-def _history_bias(settings: ModelSettings, item_encoder: EntityEncoder) -> HistoryBias:
+def _history_bias(settings: ModelSettings, item_encoder: EntityEncoder, tables: ContentTables) -> HistoryBias:
     repeat = RepeatBias() if settings.repeat_bias else None
     neighbour = None
     if settings.content_neighbours and len(item_encoder.features):
         neighbours = item_encoder.get_buffer("neighbours")
         neighbour = NeighbourBias(len(item_encoder.features), neighbours.shape[2])
-    return HistoryBias(repeat, neighbour)
+    return HistoryBias(repeat, neighbour, tables.item_transitions)

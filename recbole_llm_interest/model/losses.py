@@ -162,23 +162,23 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         rule: ScoringRule,
         precision: torch.dtype,
     ) -> Tensor:
-        """Mean loss, from ``[T, D], [C, D], [T, K], [T, K], [T, K'], [K'], [C]``."""
+        """Mean loss, from ``[T, D], [C, D], [T, K], [T, K], [T, K'], [K'] or [T, K'], [C]``."""
         loss = query.new_zeros(())
         query_grad = torch.empty_like(query)
-        factors_grad, bias_grad = torch.zeros_like(items), torch.zeros_like(bias)
+        factors_grad, bias_grad = torch.zeros_like(items), query.new_empty(bias_items.shape)
         scale = rule.item_scale(items)
         factors = items if scale is None else items * scale
         is_low = precision != torch.float32 and query.dtype != torch.float64  # float64 stays float64
         query_low, factors_low = (query.to(precision), factors.to(precision)) if is_low else (query, factors)
         chunk = min(_chunk_targets(len(items), query.device), len(query))
-        buffers = query.new_empty(chunk, len(items)), query.new_empty(chunk, bias_items.shape[1])
-        by_target = (query_low, query_grad, pos_items, target_weight, bias_items)
+        buffer = query.new_empty(chunk, len(items))
+        by_target = (query_low, query_grad, pos_items, target_weight, bias_items, bias.expand_as(bias_items), bias_grad)
         chunks = zip(*(torch.split(values, chunk) for values in by_target), strict=True)
-        for part, part_grad, target, weight, biased in chunks:
-            scores = logits(part, factors_low, ItemBias(biased, bias), out=buffers[0][: len(part)])
+        for part, part_grad, target, weight, biased, part_bias, part_bias_grad in chunks:
+            scores = logits(part, factors_low, ItemBias(biased, part_bias), out=buffer[: len(part)])
             part_loss, gradient = _loss_and_gradient(scores, target, weight, logit_correction)
             loss += part_loss
-            bias_grad += torch.gather(gradient, 1, biased, out=buffers[1][: len(part)]).sum(dim=0)
+            torch.gather(gradient, 1, biased, out=part_bias_grad)
             if is_low:
                 gradient = gradient.to(precision)
                 part_grad.copy_(gradient @ factors_low)
@@ -187,7 +187,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                 torch.mm(gradient, factors_low, out=part_grad)
                 factors_grad.addmm_(gradient.T, part)
         items_grad = factors_grad if scale is None else _through_scale(factors_grad, factors, scale, rule)
-        ctx.save_for_backward(query_grad, items_grad, bias_grad)
+        ctx.save_for_backward(query_grad, items_grad, _bias_gradient(bias_grad, chunk, bias))
         return loss / len(query)
 
     @staticmethod
@@ -197,6 +197,13 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         query_grad, items_grad, bias_grad = ctx.saved_tensors
         scale = grad / len(query_grad)
         return query_grad * scale, items_grad * scale, None, None, None, bias_grad * scale, None, None, None
+
+
+def _bias_gradient(by_target: Tensor, chunk: int, bias: Tensor) -> Tensor:
+    """The gradient of a bias ``[T, K]``, as it is; or of ``[K]``, summed over targets in chunks."""
+    if bias.dim() > 1:
+        return by_target
+    return sum((part.sum(dim=0) for part in torch.split(by_target, chunk)), torch.zeros_like(bias))
 
 
 def _loss_and_gradient(

@@ -18,7 +18,7 @@ from recbole_llm_interest.recommender.user_state import State
 #: events that are explained one by one; older ones are one part
 _EVENTS = 50
 #: names of the history's biases
-_BIAS_NAMES = {"repeat": "repeat bias", "neighbour": "neighbour bias"}
+_BIAS_NAMES = {"repeat": "repeat bias", "neighbour": "neighbour bias", "transition": "transition bias"}
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeIn
 from torch import Tensor
 
 from recbole_llm_interest.content.features import Conditioning, Content, Features
+from recbole_llm_interest.content.transitions import STRENGTHS, Transitions
 from recbole_llm_interest.errors import CheckpointError, LLMInterestError, SettingsError
 from recbole_llm_interest.io.atomic_files import MAX_TOKEN_CHARACTERS
 from recbole_llm_interest.io.folders import current_file
@@ -48,6 +49,13 @@ from recbole_llm_interest.settings.portable import ENCODER_NAMES, is_path_outsid
 _BUILD_ERRORS = (AssertionError, AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError)
 
 _Tensors = dict[str, Tensor]
+#: types of what is no feature among a folder's features
+_TABLES = {
+    "present": torch.bool,
+    "neighbours": torch.int32,
+    "transition_items": torch.int32,
+    "transition_strengths": torch.uint8,
+}
 _Model = TypeVar("_Model", bound=BaseModel)
 
 _REMEDY = "export the model again, or fetch it again"
@@ -268,8 +276,11 @@ def _build(described: _FolderConfig, weights: _Tensors, features: _Tensors, item
     once = torch.ones(items, dtype=torch.long).index_fill_(0, torch.tensor([0]), 0)  # as if each item occurred once
     content = {kind: _content(kind, weights, features) for kind in ("item", "user")}
     numbers = sum(values.numel() for values in (*weights.values(), *features.values()))
+    tables = SavedTables(
+        content["item"], content["user"], once, features["item_neighbours"], _transitions(features, items)
+    )
     with Allowance.of_files(numbers):
-        model = LLMInterest(config, SavedTables(content["item"], content["user"], once, features["item_neighbours"]))
+        model = LLMInterest(config, tables)
     for name, values in model.state_dict().items():
         if name in weights and weights[name].dtype != values.dtype:
             raise ValueError(f"{name[:80]} is {weights[name].dtype} in {WEIGHTS}, and the model's is {values.dtype}")
@@ -286,9 +297,9 @@ def _check_features(features: _Tensors, items: int) -> None:
     for name, values in features.items():
         kind, _, part = name.partition("_")
         rows = {"item": items, "user": 1}.get(kind)
-        if rows is None or part not in ("present", "neighbours", *MODALITIES):
+        if rows is None or part not in (*_TABLES, *MODALITIES):
             raise ValueError(f"{name[:80]} is no part of {FEATURES}")
-        dtype = {"present": torch.bool, "neighbours": torch.int32}.get(part, torch.float32)
+        dtype = _TABLES.get(part, torch.float32)
         if len(values.shape) < 2 or len(values) != rows or values.dtype != dtype:
             raise ValueError(f"{name} is {values.dtype} {list(values.shape)} in {FEATURES}")
 
@@ -296,7 +307,7 @@ def _check_features(features: _Tensors, items: int) -> None:
 def _content(kind: str, weights: _Tensors, features: _Tensors) -> Content:
     """Features by modality, and how they are conditioned, which the weights say."""
     names = [name.removeprefix(f"{kind}_") for name in features if name.startswith(f"{kind}_")]
-    modalities = sorted(set(names) - {"present", "neighbours"})
+    modalities = sorted(set(names) - _TABLES.keys())
     content: Content = {}
     for column, name in enumerate(modalities):
         mean, weight = (weights.get(f"{kind}_encoder.features.{name}.{part}") for part in ("mean", "weight"))
@@ -307,6 +318,18 @@ def _content(kind: str, weights: _Tensors, features: _Tensors) -> Content:
         present = features[f"{kind}_present"][:, column]
         content[name] = Features(features[f"{kind}_{name}"], present, conditioning)
     return content
+
+
+def _transitions(features: _Tensors, items: int) -> Transitions | None:
+    """Neighbours by transitions, the table of all users alone; None if the folder has none."""
+    if "item_transition_items" not in features:
+        return None
+    rows, strengths = (features[f"item_transition_{part}"] for part in Transitions._fields)
+    if rows.shape != strengths.shape or rows.ndim != 2 or not _are_rows(rows, items):
+        raise ValueError("the transitions are not of these items")
+    if strengths.numel() and int(strengths.max()) >= STRENGTHS:
+        raise ValueError("the transitions have strengths that no bucket has")
+    return Transitions(rows[None], strengths[None])
 
 
 def _are_rows(rows: Tensor, count: int) -> bool:

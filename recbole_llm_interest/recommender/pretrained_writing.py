@@ -12,6 +12,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 import recbole_llm_interest
+from recbole_llm_interest.content.transitions import Transitions
 from recbole_llm_interest.errors import RequestError
 from recbole_llm_interest.evaluation.results import RunResult
 from recbole_llm_interest.io.files import write_atomically
@@ -107,6 +108,8 @@ def _features_of(model: LLMInterest) -> dict[str, Tensor]:
     """Features of all items before conditioning; of users one row, which gives the width."""
     tensors = _table("item", model.item_encoder, slice(None))
     tensors["item_neighbours"] = model.item_encoder.get_buffer("neighbours")
+    if (transitions := model.history_bias.transitions) is not None:  # of the tables, that of all users
+        tensors |= {f"item_transition_{part}": transitions.get_buffer(part)[-1] for part in Transitions._fields}
     if model.user_encoder is not None:
         tensors |= _table("user", model.user_encoder, slice(1))
     return {name: values.cpu().contiguous() for name, values in tensors.items()}

@@ -159,6 +159,13 @@ class ModelSettings:
     content_neighbours: NonNegativeInt = _setting(
         63, "nearest items by content, of each item in the history, that get a learned score bias; 0 for none"
     )
+    transition_neighbours: NonNegativeInt = _setting(
+        0,
+        "nearest items by transitions, of each item in the history, that get a learned score bias; 0 for none",
+    )
+    transition_control: Literal["none", "shuffled"] = _setting(
+        "none", "control experiment: permute the neighbours by transitions among items"
+    )
     time_features: tuple[Literal["gap", "hour", "weekday"], ...] = _setting(
         (), "features of an event's time whose embeddings are added to the item embedding"
     )

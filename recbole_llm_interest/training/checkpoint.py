@@ -83,8 +83,8 @@ def check_checkpoint_settings(path: Path, config: Config) -> None:
     """
     saved = load_matching_checkpoint(path, config)["config"]["settings"]
     keys = ["MAX_ITEM_LIST_LENGTH", *settings_keys(), *baseline_keys(config["model"])]
-    if "content_control" in saved and saved["content_control"] != "none":
-        keys.append("seed")  # the seed decides which content each item gets
+    if any(saved.get(control, "none") != "none" for control in ("content_control", "transition_control")):
+        keys.append("seed")  # the seed decides which content, or which neighbours, each item gets
     for key in keys:
         if key in saved and saved[key] != config[key] and key not in RESULT_NEUTRAL_SETTINGS:
             raise CheckpointError(

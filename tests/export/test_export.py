@@ -32,7 +32,8 @@ from recbole_llm_interest.training.comparison import run
 START = 1_700_000_000.0
 LENGTH = QUICK["MAX_ITEM_LIST_LENGTH"]
 TIMES = ["gap", "hour", "weekday"]
-BARE = {"repeat_bias": False, "content_neighbours": 0, "use_user_content": False}
+NEIGHBOURS = {"content_neighbours": 5, "transition_neighbours": 5}
+BARE = {"repeat_bias": False, "content_neighbours": 0, "transition_neighbours": 0, "use_user_content": False}
 
 
 def is_pickle(data):
@@ -65,11 +66,10 @@ def model(built, here):
     write_shelf(here)
 
     def make(seed=5, **settings):
-        _, made, *_ = built("LLMInterest", "shelf", **{"text_encoder": "hashing", "content_neighbours": 5, **settings})
+        _, made, *_ = built("LLMInterest", "shelf", **{**NEIGHBOURS, "text_encoder": "hashing", **settings})
         torch.manual_seed(seed)
-        for bias in (made.history_bias.repeat, made.history_bias.neighbour):
-            if bias is not None:
-                torch.nn.init.normal_(bias.bias, std=0.3)
+        for bias in made.history_bias.parameters():
+            torch.nn.init.normal_(bias, std=0.3)
         for embedding in made.time_embeddings.values():
             torch.nn.init.normal_(embedding.weight[1:], std=0.3)
         return made.eval()
@@ -211,7 +211,7 @@ def trained(tmp_path_factory, feature_cache):
     write_shelf(folder)
     settings = {**QUICK, "data_path": str(folder / "data"), "feature_cache": str(feature_cache), "learning_rate": 0.03,
                 "checkpoint_dir": str(folder / "saved"), "time_features": ["gap"],
-                "content_neighbours": 5}  # fmt: skip
+                **NEIGHBOURS}  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setattr("sys.argv", ["test"])
@@ -397,6 +397,14 @@ HOSTILE = {
     ),
     "neighbours outside": (
         lambda f: change_tensors(f, "features.safetensors", lambda t: t["item_neighbours"].fill_(999)), "not of these"
+    ),
+    "transitions outside": (
+        lambda f: change_tensors(f, "features.safetensors", lambda t: t["item_transition_items"].fill_(-1)),
+        "the transitions are not of these items",
+    ),
+    "strengths of no bucket": (
+        lambda f: change_tensors(f, "features.safetensors", lambda t: t["item_transition_strengths"].fill_(99)),
+        "strengths that no bucket has",
     ),
     "a tensor is missing": (
         lambda f: change_tensors(f, "features.safetensors", lambda t: t.pop("item_present")), "do not fit"

@@ -20,7 +20,7 @@ from recbole_llm_interest.data.event_counts import count_training_events
 from recbole_llm_interest.io.checkpoints.reading import load_checkpoint
 from recbole_llm_interest.model.entity_encoder import EntityEncoder
 from recbole_llm_interest.model.fusion import FUSIONS
-from recbole_llm_interest.model.history_bias import HistoryBias, ItemBias, NeighbourBias, RepeatBias
+from recbole_llm_interest.model.history_bias import HistoryBias, ItemBias, NeighbourBias, Neighbours, RepeatBias
 from recbole_llm_interest.model.interest_tracker import InterestTracker
 from recbole_llm_interest.model.losses import info_nce, next_item_loss
 from recbole_llm_interest.model.scoring import ItemTable, ScoringRule, logits
@@ -458,7 +458,7 @@ def test_neighbour_bias_equals_a_naive_loop():
     history = torch.randint(1, 9, (2, 20))
     history[1, 2:] = 0
     for last in ((0, 1), (3, 0), (19, 1)):
-        scores = scores_of(bias(neighbours[history], torch.arange(2), torch.tensor(last)), 9)
+        scores = scores_of(bias(Neighbours(neighbours[history]), torch.arange(2), torch.tensor(last)), 9)
         at_the_end = HistoryBias(None, bias).after(history, torch.tensor(last), lambda items: neighbours[items])
         assert torch.allclose(scores_of(at_the_end, 9), scores, atol=1e-4)
         for user, end in enumerate(last):

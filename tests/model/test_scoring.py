@@ -18,10 +18,17 @@ from recbole_llm_interest.recommender.search import ApproximateIndex, exact_best
 HISTORY = ["i3", "i0", "i3", "i6"]
 
 
-@pytest.fixture(params=[{}, {"score": "dot"}, {"fusion": "late"}, {"repeat_bias": False, "content_neighbours": 0}])
+BARE = {"repeat_bias": False, "content_neighbours": 0}
+
+
+@pytest.fixture(params=[
+    {}, {"score": "dot"}, {"fusion": "late"}, BARE, {"transition_neighbours": 0}, {**BARE, "transition_neighbours": 0},
+])  # fmt: skip
 def scored(request, built):
     """A model whose biases are not zero, its data set, and a recommender that serves it."""
-    _, model, dataset, *_ = built("LLMInterest", text_encoder="hashing", **request.param)
+    _, model, dataset, *_ = built(
+        "LLMInterest", **{"text_encoder": "hashing", "transition_neighbours": 5, **request.param}
+    )
     torch.manual_seed(3)
     for parameter in model.history_bias.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
@@ -49,7 +56,7 @@ def naive_scores(model, fields):
     for row, item in enumerate(items):
         score = interest @ item if temperature is None else F.cosine_similarity(interest, item, dim=0)
         if bias is not None:
-            score = score + bias.bias[bias.items[0] == row].sum()
+            score = score + bias.bias.expand_as(bias.items)[bias.items == row].sum()
         scores.append(score / (temperature or 1.0))
     return torch.stack(scores)[1:], interest, bias
 
@@ -88,8 +95,10 @@ def test_all_callers_give_the_same_scores(scored):
 
     # the loss of a target is its log-softmax: differences of losses are differences of scores
     items, target = model.item_encoder.table()[1:], torch.arange(len(rows))
-    shifted = None if bias is None else bias._replace(items=torch.where(bias.items > 0, bias.items - 1, 0),
-                                                      bias=bias.bias.where(bias.items[0] > 0, 0.0))  # fmt: skip
+    shifted = None
+    if bias is not None:
+        shifted = bias.renumbered((torch.arange(len(items) + 1) - 1).clamp(min=0))
+        shifted = shifted._replace(bias=bias.bias.where(bias.items > 0, 0.0))
     losses = torch.stack([
         next_item_loss(interest[None], items, target[[row]], model.scoring_rule, shifted) for row in range(len(rows))
     ])  # fmt: skip
