@@ -18,6 +18,7 @@ from recbole.data.interaction import Interaction
 from torch import Tensor
 
 from recbole_llm_interest.data.event_histories import has_histories, seen_items
+from recbole_llm_interest.errors import SettingsError
 from recbole_llm_interest.settings import EvaluationSettings, read_settings
 
 #: attribute of a batch with the indices of rows and seen items, where both kinds of candidates are evaluated
@@ -35,6 +36,27 @@ def is_evaluated_by_event(config: Config) -> bool:
         return True
     arguments = config["eval_args"]
     return arguments["order"] == "TO" and "LS" in (arguments["split"] or {})
+
+
+def has_both_candidates(config: Config, phase: str) -> bool:
+    """Return whether ``valid`` or ``test`` is evaluated with seen items kept and filtered."""
+    is_full = config["eval_args"]["mode"][phase] == "full"
+    return is_full and is_evaluated_by_event(config) and read_settings(EvaluationSettings, config).seen_items == "both"
+
+
+def check_seen_items(config: Config) -> None:
+    """Check that seen items can be filtered if they have to be.
+
+    Raises:
+        SettingsError: they are to be filtered, and RecBole evaluates in its own way.
+    """
+    if read_settings(EvaluationSettings, config).seen_items != "filtered":
+        return
+    if not is_evaluated_by_event(config) or set(config["eval_args"]["mode"].values()) != {"full"}:
+        raise SettingsError(
+            "seen_items=filtered needs full ranking of leave-one-out, time_split or benchmark_filename, and "
+            "repeatable=True: eval_args and repeatable say otherwise"
+        )
 
 
 def evaluation_loader(config: Config, dataset: Any, sampler: Any, shuffle: bool = False) -> FullSortEvalDataLoader:

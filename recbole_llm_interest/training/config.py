@@ -13,6 +13,7 @@ from typing import Any
 import recbole
 from recbole.config import Config
 
+from recbole_llm_interest.data.evaluation_loader import check_seen_items, has_both_candidates
 from recbole_llm_interest.data.interaction_files import check_interaction_file
 from recbole_llm_interest.data.time_split import check_time_split
 from recbole_llm_interest.errors import DataError, SettingsError, TrainingError, is_out_of_memory
@@ -26,7 +27,6 @@ from recbole_llm_interest.settings import (
     BASELINE_SETTINGS,
     MODELS,
     PROPERTIES,
-    EvaluationSettings,
     check_keys,
     read_settings,
 )
@@ -112,6 +112,7 @@ def configure(
         check_interaction_file(config)
         _check_valid_metric(config)
     check_time_split(config)
+    check_seen_items(config)
     for settings in (*ALL_SETTINGS, *BASELINE_SETTINGS.get(config["model"], ())):
         read_settings(settings, config)
     return config
@@ -180,7 +181,7 @@ def _check_folders(config: Config) -> None:
 
 
 def _check_valid_metric(config: Config) -> None:
-    kinds = ["", FILTERED] if read_settings(EvaluationSettings, config).seen_items == "both" else [""]
+    kinds = ["", FILTERED] if has_both_candidates(config, "valid") else [""]
     reported = {f"{kind}{metric}@{k}".lower() for kind in kinds for metric in config["metrics"] for k in config["topk"]}
     if "@" in config["valid_metric"] and config["valid_metric"].lower() not in reported:
         raise SettingsError(

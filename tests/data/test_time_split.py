@@ -196,6 +196,10 @@ def test_leaked_future_would_score_one(built, here, model):
         ({"time_split": SPLIT, "benchmark_filename": ["a", "b", "c"]}, "split already"),
         ({"test_targets": "all"}, "test_targets=all needs time_split"),
         ({"time_split": SPLIT, "repeatable": False}, "repeatable"),
+        ({"seen_items": "filtered", "repeatable": False}, "seen_items=filtered needs full ranking"),
+        ({"seen_items": "filtered", "eval_args": {"split": {"RS": [0.8, 0.1, 0.1]}}}, "seen_items=filtered needs"),
+        ({"seen_items": "filtered", "eval_args": {**BY_TIME["eval_args"], "mode": "uni100"}}, "needs full ranking"),
+        ({"seen_items": "kept", "valid_metric": "filtered_NDCG@10"}, "valid_metric=filtered_NDCG@10 is not among"),
     ],
 )
 def test_contradictions_are_errors_before_data_are_read(walks, here, settings, message):

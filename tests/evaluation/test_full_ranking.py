@@ -89,6 +89,24 @@ def test_metrics_equal_recboles_to_the_last_digit(built, here, model, split, top
     assert {name: value for name, value in ours.items() if name in filtered} == expected
 
 
+@pytest.mark.parametrize("metric", ["NDCG@3", "filtered_NDCG@3"])
+def test_best_epoch_is_chosen_by_either_kind_of_candidates(built, here, metric):
+    chance = random.Random(4)
+    write_dataset(
+        here / "data", "walks", [(f"u{u}", f"i{chance.randint(0, 20)}", s) for u in range(30) for s in range(9)]
+    )
+    settings = {"eval_args": LEAVE_ONE_OUT, "valid_metric": metric, "epochs": 3, "modalities": []}
+    config, net, _, train, valid, _ = built("LLMInterest", "walks", **settings, metric_decimal_place=12)
+    trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, net)
+    scores = []
+    validate = trainer._valid_epoch
+    trainer._valid_epoch = lambda *given, **named: scores.append(validate(*given, **named)) or scores[-1]
+    best, _ = trainer.fit(train, valid, saved=False)
+    assert best == max(result[metric.lower()] for _, result in scores)
+    assert all(score == result[metric.lower()] for score, result in scores)
+    assert any(result["ndcg@3"] != result["filtered_ndcg@3"] for _, result in scores)
+
+
 def test_metrics_without_ranking_are_computed(built, here):
     """Without ranking, RecBole passes no positives to the collector."""
     config, model, _, train, _, test = built(
