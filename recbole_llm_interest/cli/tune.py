@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 dataset,
                 options.config_files,
                 overrides,
-                space=Path(options.space or PROPERTIES / "search" / f"{model}.hyper"),
+                space=Path(options.space or PROPERTIES / "search" / f"{model.partition(':')[0]}.hyper"),
                 output=output,
                 algorithm=options.algorithm,
                 trials=options.trials,

@@ -32,6 +32,7 @@ class PeerModel(SequentialRecommender):
         library: name and version of the library.
         cpu_seconds: CPU time of all epochs so far.
         peak_memory_mb: highest memory of the other process.
+        close: ends the other process.
 
     Raises:
         SettingsError: there is no environment of peers, or the model refuses a setting.
@@ -46,7 +47,7 @@ class PeerModel(SequentialRecommender):
         self.cpu_seconds, self.peak_memory_mb = 0.0, 0.0
         name = config["model"]
         self._process = PeerProcess(name, peers_command())
-        weakref.finalize(self, self._process.close)
+        self.close = weakref.finalize(self, self._process.close)
         arrays: dict[str, NDArray[Any]] = {**training_events(dataset)}
         if PEERS[name]:
             arrays["embeddings"] = item_embeddings(dataset)

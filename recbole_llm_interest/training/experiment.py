@@ -243,11 +243,21 @@ def _prepare(title: str, config: Config) -> Iterator[_Experiment]:
             # in RecBole's own loaders, each row of a batch is one target
             targets = getattr(train_data, "target_counts", lambda batch: torch.ones(len(batch)))
             distribute_training(trainer, train_data, targets)
-        with TrainingMonitor(
-            trainer, title, config
-        ) as monitor:  # after distribute_training: sees sums over all processes
+        with (
+            TrainingMonitor(trainer, title, config) as monitor,
+            _released(model),
+        ):  # after distribute_training: sees sums over all processes
             config["data_digests"] = digests = data_digests(config, dataset)
             yield _Experiment(dataset, train_data, valid_data, test_data, trainer, monitor, log, digests)
+
+
+@contextlib.contextmanager
+def _released(model: Any) -> Iterator[None]:
+    """End what a model holds beside memory: the other process of a peer."""
+    try:
+        yield
+    finally:
+        getattr(model, "close", lambda: None)()
 
 
 def _test(

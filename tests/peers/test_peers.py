@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from conftest import SUBJECTS
+from conftest import REPOSITORY, SUBJECTS
 from recbole.utils import get_model
 
 from recbole_llm_interest.cli import compare
@@ -19,7 +21,10 @@ from recbole_llm_interest.peers.data import histories, item_embeddings, training
 from recbole_llm_interest.peers.process import PYTHON_VARIABLE, PeerProcess, peers_command
 from recbole_llm_interest.peers.worker.channel import Channel
 from recbole_llm_interest.training.comparison import run
+from recbole_llm_interest.training.search import tune
 
+PEERS_PYTHON = Path(os.environ.get(PYTHON_VARIABLE, REPOSITORY / ".venv-peers" / "bin" / "python"))
+needs_peers = pytest.mark.skipif(not PEERS_PYTHON.exists(), reason="`make peers` has not been run: RecTools is missing")
 COUNTING = [sys.executable, str(Path(__file__).with_name("counting_peer.py"))]
 
 
@@ -173,3 +178,57 @@ def test_weights_are_copied_and_loaded(counting, built):
     model.train_epoch()
     model.load_state_dict(saved)
     assert counts.sum() == 2 * 24 * 6
+
+
+@pytest.mark.slow
+def test_search_of_a_peer_leaves_no_process(counting, settings, here, monkeypatch):
+    started, start = [], PeerProcess.__init__
+
+    def keep(self, *arguments):
+        started.append(self)
+        start(self, *arguments)
+
+    monkeypatch.setattr(PeerProcess, "__init__", keep)
+    (here / "space").write_text("rectools_weight choice [1,2]\n")
+    given = {"space": here / "space", "output": here / "best.yaml", "algorithm": "exhaustive"}
+    best = tune("rectools:SASRec", "cycle", config_dict=settings, **given)
+    assert best.settings["rectools_weight"] in (1, 2)
+    assert len(started) == 2
+    assert all(process._process.poll() is not None for process in started)
+
+
+@needs_peers
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["SASRec", "eSASRec", "HSTU"])
+def test_scores_are_those_of_the_librarys_recommend(name):
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(REPOSITORY / "recbole_llm_interest" / "peers"),
+        "OMP_NUM_THREADS": "1",
+    }
+    command = [str(PEERS_PYTHON), str(Path(__file__).with_name("recommended.py")), name]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    found = json.loads(done.stdout)
+    assert found["ours"] == found["library"]
+    assert len(np.unique(found["ours"], axis=0)) > 1  # of users with different histories
+
+
+@needs_peers
+@pytest.mark.slow
+def test_models_of_rectools_learn_and_are_tested_on_the_same_events(settings):
+    """They learn that each item of ``cycle`` has one successor."""
+    names = ["rectools:SASRec", "rectools:eSASRec", "rectools:HSTU", "rectools:UniSRec"]
+    rectools = {"rectools_n_factors": 16, "rectools_n_blocks": 1, "rectools_batch_size": 8, "learning_rate": 0.01}
+    given = {**settings, **rectools, "epochs": 15, "text_encoder": "hashing", "stopping_step": 15}
+    results = run([*names, "Pop"], "cycle", config_dict=given)
+    assert len({result.test_digest for result in results}) == 1
+    assert [result.candidates for result in results] == ["all 8 items"] * 5
+    assert all(result.losses["loss"][-1] < result.losses["loss"][0] for result in results[:4])
+    assert all(result.test["recall@3"] > 0.8 > results[4].test["recall@3"] for result in results[:3])
+
+
+@needs_peers
+@pytest.mark.slow
+def test_unknown_setting_of_a_model_of_rectools_is_one_line(settings):
+    with pytest.raises(SettingsError, match=r"SASRecModel has no setting 'n_blcks'; it has .*n_blocks"):
+        run(["rectools:SASRec"], "cycle", config_dict={**settings, "rectools_n_blcks": 1})
