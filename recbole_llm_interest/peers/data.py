@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from recbole.data.interaction import Interaction
-from torch import Tensor
 
 from recbole_llm_interest.content.event_times import time_unit
 from recbole_llm_interest.data.event_histories import HISTORY_END, HISTORY_START, own_events
@@ -23,17 +22,11 @@ def training_events(dataset: HistoryDataset) -> dict[str, NDArray[np.int64]]:
         dataset: the training part.
 
     Returns:
-        ``users``, ``items`` and ``times`` in seconds, ``[E]`` each.
+        ``users``, ``items`` and ``times`` in seconds, ``[E]`` each. Each history that files list is a user of its own.
     """
-    users, targets = dataset.training_targets()
-    user_of = torch.full((int(targets.max()) + 1,), -1)
-    user_of[targets - 1] = users  # what a target follows is an event of the same user
-    user_of[targets] = users
-    events = (user_of >= 0).nonzero().squeeze(1)
-    items = dataset.histories(events, events + 1)[dataset.item_list_field][:, 0]
-    order = user_of[events].argsort(stable=True)
-    arrays = {"users": user_of[events], "items": items, "times": _seconds(dataset, events)}
-    return {name: values[order].numpy() for name, values in arrays.items()}
+    events = dataset.training_events()
+    times = np.arange(len(events.items)) if events.times is None else _seconds(events.times, dataset)
+    return {"users": events.sequences, "items": events.items, "times": times}
 
 
 def has_clock(dataset: HistoryDataset) -> bool:
@@ -59,10 +52,10 @@ def histories(dataset: HistoryDataset, batch: Interaction, length: int) -> dict[
     padded = torch.zeros(len(end), length, dtype=torch.long)
     padded[:, : items.shape[1]] = items
     events = torch.minimum(start[:, None] + torch.arange(length), end[:, None])
-    return {
-        "histories": padded.numpy(),
-        "times": torch.cat([_seconds(dataset, events), _seconds(dataset, own)[:, None]], dim=1).numpy(),
-    }
+    events = torch.cat([events, own[:, None]], dim=1)
+    times = dataset.event_times
+    known = events if times is None else times[events.clamp(max=len(times) - 1)]
+    return {"histories": padded.numpy(), "times": _seconds(known.numpy(), dataset)}
 
 
 def item_embeddings(dataset: Any) -> NDArray[np.float32]:
@@ -81,10 +74,7 @@ def item_embeddings(dataset: Any) -> NDArray[np.float32]:
     return embeddings
 
 
-def _seconds(dataset: HistoryDataset, events: Tensor) -> Tensor:
-    """Return the times of events of the table in seconds, of any shape; their positions without a clock."""
-    times = dataset.event_times
-    if times is None or not has_clock(dataset):
-        return events
-    scale = 1000 if time_unit(float(times.min())) == "ms" else 1
-    return (times[events.clamp(max=len(times) - 1)] / scale).long()
+def _seconds(times: NDArray[Any], dataset: HistoryDataset) -> NDArray[np.int64]:
+    """Return times as whole seconds, of any shape; without a clock, they only say what comes first."""
+    unit = None if dataset.event_times is None else time_unit(float(dataset.event_times.min()))
+    return (times / (1000 if unit == "ms" else 1)).astype(np.int64)
