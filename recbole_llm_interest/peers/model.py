@@ -29,10 +29,10 @@ class PeerModel(SequentialRecommender):
         dataset: the training part of the data.
 
     Attributes:
-        library: name and version of the library.
+        environment: the library and its version, for results.
         cpu_seconds: CPU time of all epochs so far.
         peak_memory_mb: highest memory of the other process.
-        close: ends the other process.
+        process: the other process, which ends with the block that it is the context of.
 
     Raises:
         SettingsError: there is no environment of peers, or the model refuses a setting.
@@ -46,13 +46,13 @@ class PeerModel(SequentialRecommender):
         self.dataset = dataset
         self.cpu_seconds, self.peak_memory_mb = 0.0, 0.0
         name = config["model"]
-        self._process = PeerProcess(name, peers_command())
-        self.close = weakref.finalize(self, self._process.close)
+        self.process = PeerProcess(name, peers_command())
+        weakref.finalize(self, self.process.close)  # unless it is used as a context
         arrays: dict[str, NDArray[Any]] = {**training_events(dataset)}
         if PEERS[name]:
             arrays["embeddings"] = item_embeddings(dataset)
-        answer, weights = self._process.ask(self._start(config), arrays)
-        self.library = f"RecTools {answer['version']}"
+        answer, weights = self.process.ask(self._start(config), arrays)
+        self.environment = {"library": f"RecTools {answer['version']}"}
         self.weights = nn.ParameterDict(
             {
                 _key(name): nn.Parameter(torch.from_numpy(values), requires_grad=name in answer["trainable"])
@@ -82,7 +82,7 @@ class PeerModel(SequentialRecommender):
         Raises:
             TrainingError: that process has failed.
         """
-        answer, weights = self._process.ask({"do": "train"})
+        answer, weights = self.process.ask({"do": "train"})
         self.cpu_seconds += answer["cpu_seconds"]
         self.peak_memory_mb = answer["peak_memory_mb"]
         with torch.no_grad():
@@ -93,7 +93,7 @@ class PeerModel(SequentialRecommender):
     def full_sort_predict(self, interaction: Interaction) -> Tensor:
         """Score all items for a batch of histories, ``[B, N]``; those that training lacks get minus infinity."""
         given = histories(self.dataset, interaction, self.max_seq_length)
-        _, values = self._process.ask({"do": "score"}, given)
+        _, values = self.process.ask({"do": "score"}, given)
         return torch.from_numpy(values["scores"]).to(self.device)
 
     def predict(self, interaction: Interaction) -> Tensor:
@@ -103,7 +103,7 @@ class PeerModel(SequentialRecommender):
 
     def _load(self) -> None:
         values = {self._names[key]: weights.detach().cpu().numpy() for key, weights in self.weights.items()}
-        self._process.ask({"do": "load"}, values)
+        self.process.ask({"do": "load"}, values)
 
 
 def _key(name: str) -> str:

@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any, BinaryIO, cast
+from typing import IO, Any, BinaryIO, Self, cast
 
 from numpy.typing import NDArray
 
@@ -38,6 +38,8 @@ def peers_command() -> list[str]:
 class PeerProcess:
     """A running process that trains a peer and scores for it. It ends with this process at the latest.
 
+    As a context, it ends with the block.
+
     Args:
         name: of the model, for messages.
         command: what to run.
@@ -64,6 +66,12 @@ class PeerProcess:
             self._errors.close()
             raise TrainingError(f"{name}: {command[0]} cannot be run: {error.strerror}") from error
         self._channel = Channel(*(cast(BinaryIO, pipe) for pipe in (self._process.stdout, self._process.stdin)))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
 
     def ask(
         self, request: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]] | None = None

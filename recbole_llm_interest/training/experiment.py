@@ -243,21 +243,10 @@ def _prepare(title: str, config: Config) -> Iterator[_Experiment]:
             # in RecBole's own loaders, each row of a batch is one target
             targets = getattr(train_data, "target_counts", lambda batch: torch.ones(len(batch)))
             distribute_training(trainer, train_data, targets)
-        with (
-            TrainingMonitor(trainer, title, config) as monitor,
-            _released(model),
-        ):  # after distribute_training: sees sums over all processes
+        # after distribute_training: sees sums over all processes. A peer's process ends with the block
+        with TrainingMonitor(trainer, title, config) as monitor, getattr(model, "process", contextlib.nullcontext()):
             config["data_digests"] = digests = data_digests(config, dataset)
             yield _Experiment(dataset, train_data, valid_data, test_data, trainer, monitor, log, digests)
-
-
-@contextlib.contextmanager
-def _released(model: Any) -> Iterator[None]:
-    """End what a model holds beside memory: the other process of a peer."""
-    try:
-        yield
-    finally:
-        getattr(model, "close", lambda: None)()
 
 
 def _test(
@@ -291,7 +280,7 @@ def _test(
         checkpoint=checkpoint or str(trainer.saved_model_file),
         log=experiment.log,
         effective_settings=effective_settings(config),
-        environment_info=environment,
+        environment_info=environment | getattr(trainer.model, "environment", {}),
         data=experiment.data,
     )
 
