@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import REPOSITORY, SUBJECTS
+from conftest import REPOSITORY, SUBJECTS, cycle_events, write_dataset
 from recbole.utils import get_model
 
 from recbole_llm_interest.cli import compare
@@ -234,3 +234,17 @@ def test_models_of_rectools_learn_and_are_tested_on_the_same_events(settings):
 def test_unknown_setting_of_a_model_of_rectools_is_one_line(settings):
     with pytest.raises(SettingsError, match=r"SASRecModel has no setting 'n_blcks'; it has .*n_blocks"):
         run(["rectools:SASRec"], "cycle", config_dict={**settings, "rectools_n_blcks": 1})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("targets", ["last", "successive", "all"])
+def test_peer_is_tested_on_the_same_events_of_a_period(counting, settings, here, targets):
+    """All users walk round at the same time: transitions before the period are those in it."""
+    events = [(user, item, 1000 * (time % 1000) + time // 1000) for user, item, time in cycle_events(length=12)]
+    write_dataset(here / "data", "together", events)
+    given = {**settings, "time_split": [0.7, 0.85], "test_targets": targets}
+    peer, pop = run(["rectools:SASRec", "Pop"], "together", config_dict=given)
+    assert peer.test_digest == pop.test_digest
+    assert peer.test_events == pop.test_events
+    if targets != "all":  # whose histories end before the period
+        assert peer.test["recall@3"] == 1.0
