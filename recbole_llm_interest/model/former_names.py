@@ -1,10 +1,10 @@
-"""Names that parameters had in former versions, under which older checkpoints hold them."""
+"""What checkpoints of former versions hold: parameters under other names, and a Transformer without a norm."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 #: former prefix -> current prefix
 _PREFIXES = {
@@ -34,3 +34,12 @@ def rename_parameters(module: object, state_dict: dict[str, Tensor], prefix: str
     for name in list(state_dict):
         if name.startswith(prefix):
             state_dict[prefix + current_name(name.removeprefix(prefix))] = state_dict.pop(name)
+
+
+def without_former_norm(module: nn.Module, state_dict: dict[str, Tensor], prefix: str, *_: Any) -> None:
+    """Leave the norm of tokens ``[B, L, H]`` out if a checkpoint has none: a pre-hook of ``load_state_dict``.
+
+    The trackers with attention had none at first. A checkpoint of then gives the scores it gave.
+    """
+    if not any(name.startswith(f"{prefix}input_norm.") for name in state_dict):
+        module.input_norm = nn.Identity()

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recbole_llm_interest.errors import SettingsError
+from recbole_llm_interest.model.former_names import without_former_norm
 from recbole_llm_interest.settings import Registry
 
 #: standard deviation of weights and positions at the start, as in BERT and SASRec; an item's elements have D ** -0.5
@@ -134,8 +135,8 @@ def _gru(sizes: EncoderSizes) -> RecurrentEncoder:
 class AttentionEncoder(SequenceEncoder):
     """The base of encoders whose state is the tokens they have read: one that stands before the history, one an event.
 
-    Events are projected to tokens by a layer that starts as the identity, and ``is_residual`` is true: blocks add to
-    the tokens. A subclass implements ``read``.
+    Events are projected to tokens by a layer that starts as the identity, and normalised, so that what blocks add to
+    them is small at first however long events are. A subclass implements ``read``.
 
     Args:
         sizes: widths, and the number of events that are attended to.
@@ -165,10 +166,12 @@ class AttentionEncoder(SequenceEncoder):
             )
         self.max_length = sizes.max_length
         self.input = identity_linear(sizes.input_size, sizes.hidden_size)
+        self.input_norm: nn.Module = nn.LayerNorm(sizes.hidden_size)
+        self.register_load_state_dict_pre_hook(without_former_norm)  # type: ignore[no-untyped-call]
 
     def forward(self, events: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """Hidden states ``[B, L, H]`` after each of ``events``, ``[B, L, D]``, and the state ``[S, B, H]`` then."""
-        tokens = torch.cat([state.transpose(0, 1), self.input(events)], dim=1)
+        tokens = torch.cat([state.transpose(0, 1), self.input_norm(self.input(events))], dim=1)
         tokens = torch.cat([tokens[:, :1], latest(tokens[:, 1:], self.max_length)], dim=1)
         return latest(self.read(tokens), events.shape[1]), tokens.transpose(0, 1)
 

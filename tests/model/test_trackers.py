@@ -98,3 +98,17 @@ def test_heads_have_to_share_the_width(encoder):
     assert isinstance(tracker(encoder).encoder, AttentionEncoder)
     with pytest.raises(SettingsError, match="num_heads=3 does not divide hidden_size=8"):
         tracker(encoder, num_heads=3)
+
+
+@pytest.mark.parametrize("encoder", [name for name in RESIDUAL if name != "lru"])
+def test_weights_without_a_norm_of_tokens_are_read_as_they_were(encoder):
+    made, weights = tracker(encoder), tracker(encoder).state_dict()
+    items, state = torch.randn(2, 6, 8), made.neutral_state(2)
+    made.load_state_dict({name: value for name, value in weights.items() if "input_norm" not in name})
+    former = made(items, state)
+    assert torch.equal(made.encoder(items, state.carried)[1][1:].transpose(0, 1), items)  # tokens are the events
+    with_norm = tracker(encoder)
+    with_norm.load_state_dict(weights)
+    assert not torch.allclose(with_norm(items, state), former)
+    with pytest.raises(RuntimeError, match=r"input_norm\.weight"):
+        tracker(encoder).load_state_dict({k: v for k, v in weights.items() if "input_norm.weight" not in k})
