@@ -139,6 +139,12 @@ def test_model_refuses_its_settings_itself(counting, settings):
         run(["rectools:SASRec"], "cycle", config_dict={**settings, "rectools_n_blocks": 1})
 
 
+def test_setting_of_a_peer_without_one_is_said_to_have_no_effect(settings, caplog):
+    with pytest.raises(SettingsError, match="topk"):  # before anything is trained
+        run(["Pop"], "cycle", config_dict={**settings, "rectools_n_factors": 16, "topk": [9], "valid_metric": "NDCG@9"})
+    assert "the setting rectools_n_factors has no effect: no model of RecTools is run" in caplog.text
+
+
 @pytest.mark.slow
 def test_peer_is_a_row_like_any_other(counting, settings, here):
     """The next item of ``cycle`` follows from the last one, so that counts rank every tested item first."""
