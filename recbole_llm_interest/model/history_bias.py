@@ -251,14 +251,15 @@ class HistoryBias(nn.Module):
             neighbours_of: looks up the neighbours of items by content, ``[B, L] -> [B, L, M, K]``.
             row: of each target, ``[T]``.
             position: of each target, ``[T]``.
-            user: whose histories they are, ``[B]``; their own transitions do not count.
+            user: whose histories they are, ``[B]``; their own transitions do not count. None for histories in another
+                than the true order, in which no transition counts.
         """
         parts = []
         if self.repeat is not None:
             parts.append(self.repeat(item_seq, row, position))
         if self.neighbour is not None:
             parts.append(self.neighbour(Neighbours(neighbours_of(item_seq)), row, position))
-        if self.transition is not None and self.transitions is not None:
+        if self.transition is not None and self.transitions is not None and user is not None:
             parts.append(self.transition(self.transitions(item_seq, user), row, position))
         return _concatenated(parts)
 

@@ -31,9 +31,8 @@ class LLMInterest(SequentialRecommender):
     .. math:: h_t = \mathrm{LSTM}(I_t, h_{t-1}), \qquad z_t = W h_t + g(h_t, u) \odot P u, \qquad
               p(i_{t+1}) = \mathrm{softmax}((\cos(z_t, I) + b_t) / \tau),
 
-    where :math:`b_t` is a learned bias on the items of the history and on their neighbours by content and by
-    transitions. The loss is next-item cross-entropy at every position of one pass, plus weighted self-supervised
-    objectives.
+    where :math:`b_t` is a learned bias on the history's items and on their neighbours by content and by transitions.
+    The loss is next-item cross-entropy at every position of one pass, plus weighted self-supervised objectives.
 
     Shapes: B batch, L length of a history, D ``embedding_size``, N items with padding, C candidates of a step.
 
@@ -101,13 +100,15 @@ class LLMInterest(SequentialRecommender):
         item_seq, pos_items = candidates.index_of[item_seq], candidates.index_of[pos_items]  # from N to C
         seq_output = self.forward(item_seq, self.initial_state(user), items, times)
 
-        def next_item_loss(seq_output: Tensor, item_seq: Tensor, pos_items: Tensor, at: Any = None) -> Tensor:
+        def next_item_loss(
+            seq_output: Tensor, item_seq: Tensor, pos_items: Tensor, at: Any = None, users: Tensor | None = None
+        ) -> Tensor:
             at = at or pos_items.nonzero(as_tuple=True)
-            bias = self.history_bias(candidates.ids[item_seq], self.item_encoder.neighbours_of, *at, user)
+            bias = self.history_bias(candidates.ids[item_seq], self.item_encoder.neighbours_of, *at, users)
             bias = None if bias is None else bias.renumbered(candidates.index_of)
             return self.loss(seq_output, items, pos_items, at, bias, candidates.logit_correction)
 
-        loss = next_item_loss(seq_output, item_seq, pos_items, at)
+        loss = next_item_loss(seq_output, item_seq, pos_items, at, user)
         if not self.objectives:
             return (loss,)
         batch = TrainingBatch(

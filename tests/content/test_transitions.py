@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from conftest import SUBJECTS, cycle_events, write_dataset
 
-from recbole_llm_interest.content.transitions import FOLDS, STRENGTHS, count_transitions
+from recbole_llm_interest.content.transitions import FOLDS, STRENGTHS, Transitions, count_transitions
 from recbole_llm_interest.model.history_bias import HistoryBias, ItemBias
 from recbole_llm_interest.model.losses import next_item_loss
 from recbole_llm_interest.model.scoring import ScoringRule
@@ -86,14 +86,19 @@ def test_shuffled_control_gives_each_item_the_neighbours_of_another():
     assert torch.equal(shuffled.items, found.items[:, permuted])
 
 
-def test_only_training_events_are_counted(built):
-    """Leave-one-out: the last two events of each user are in no table, the first one is."""
+@pytest.mark.parametrize("split", ["leave-one-out", "time"])
+def test_only_training_events_are_counted(built, split):
+    """Users' first events are, too."""
     settings = {"text_encoder": "hashing", "transition_neighbours": 5}
+    if split == "time":  # of the 24 users, the first one and four events of the second one are training
+        settings["time_split"] = [0.06, 0.5]
     dataset = built("LLMInterest", **settings)[3]._dataset
     sequences = defaultdict(list)
-    for user, item, _ in cycle_events():
-        sequences[dataset.token2id("user_id", user)].append(dataset.token2id("item_id", item))
-    expected = naive([items[:-2] for items in sequences.values()], 5, rows=len(SUBJECTS) + 1)
+    for user, item, time in cycle_events():
+        if split != "time" or time < 1004:
+            sequences[user].append(dataset.token2id("item_id", item))
+    kept = None if split == "time" else -2
+    expected = naive([items[:kept] for items in sequences.values()], 5, rows=len(SUBJECTS) + 1)
     found = dataset.item_transitions.items[-1]
     assert found.tolist() == [[*(item for item, _ in row), *[0] * 5][:5] for row in expected]
 
@@ -123,25 +128,26 @@ def test_without_transitions_nothing_is_counted(built):
 
 def trained_bias(items, transitions, *, cross_fitted):
     """The bias trained on all but the last event of histories ``[U, L]``, and its loss on the last one."""
+    if not cross_fitted:  # every fold is given the table of all users
+        transitions = Transitions(*(table[-1:].expand_as(table) for table in transitions))
     bias = HistoryBias(None, None, transitions)
     users, length = items.shape
-    rows = transitions.items.shape[1]
-    zeros = torch.zeros(rows, 2)
     optimizer = torch.optim.Adam(bias.parameters(), lr=0.1)
 
-    def loss_at(position, user):
-        row, position = torch.cartesian_prod(torch.arange(users), position).unbind(dim=1)
-        found = bias(items, lambda seq: seq, row, position, user)
-        interest = torch.zeros(len(row), 2)
-        return next_item_loss(interest, zeros, items[row, position + 1], ScoringRule(None), found)
+    def loss_of(found, targets):
+        interest, table = torch.zeros(len(targets), 2), torch.zeros(transitions.items.shape[1], 2)
+        return next_item_loss(interest, table, targets, ScoringRule(None), found)
 
+    row, position = torch.cartesian_prod(torch.arange(users), torch.arange(length - 2)).unbind(dim=1)
     for _ in range(60):
         optimizer.zero_grad()
-        loss_at(torch.arange(length - 2), torch.arange(users) if cross_fitted else None).backward()
+        found = bias(items, lambda seq: seq, row, position, torch.arange(users))
+        loss_of(found, items[row, position + 1]).backward()
         optimizer.step()
     with torch.no_grad():
-        weights = bias.transition.bias[0, 0, 0] + bias.transition.strength_bias[0, 0].max()
-        return float(weights), float(loss_at(torch.tensor([length - 2]), None))
+        weight = bias.transition.bias[0, 0, 0] + bias.transition.strength_bias[0, 0].max()
+        at_the_end = bias.after(items, torch.full((users,), length - 2), lambda seq: seq)
+        return float(weight), float(loss_of(at_the_end, items[:, -1]))
 
 
 @pytest.mark.slow
@@ -163,6 +169,13 @@ def test_random_transitions_teach_about_nothing():
     leaked_weight, _ = trained_bias(items, transitions, cross_fitted=False)
     assert abs(weight) < 0.2 < leaked_weight
     assert abs(loss - math.log(21)) < 0.05
+
+
+def test_histories_in_another_order_have_no_bias_by_transitions():
+    bias = HistoryBias(None, None, counted(histories()))
+    row, position = torch.tensor([0, 1]), torch.tensor([3, 4])
+    assert bias(histories(), lambda seq: seq, row, position) is None
+    assert bias(histories(), lambda seq: seq, row, position, torch.arange(30)) is not None
 
 
 def test_bias_of_each_history_has_the_gradient_of_a_plain_cross_entropy(monkeypatch):

@@ -36,7 +36,7 @@ class TrainingBatch:
         track: interest after each event of other histories of the same users, from histories ``[B, L]`` and
             representations ``[C, D]``: ``[B, L, D]``.
         next_item_loss: the next-item loss of interest ``[B, L, D]`` after each event of histories ``[B, L]`` that are
-            followed by items ``[B, L]``, a scalar.
+            followed by items ``[B, L]``, a scalar; without the bias by transitions, which is of the true order.
 
     Example:
         >>> batch.seq_output.shape[:2] == batch.item_seq.shape  # what a model passes to its objectives
