@@ -20,7 +20,6 @@ REQUIRES = [
     "scikit-learn>=1.2",
     "scipy>=1.11",
     "setuptools<82",  # ray 2.6.3, which RecBole requires, imports pkg_resources
-    "statsmodels>=0.14",
     "tabulate>=0.9",
     "tensorboard>=2.5",
     "tqdm>=4.60",
@@ -55,6 +54,7 @@ EXTRAS = {
         "pytest-timeout",
         "pytest-xdist",
         "ruff",
+        "statsmodels>=0.14",
         "torchvision",
         "types-PyYAML",
         "types-tabulate",

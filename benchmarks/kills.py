@@ -44,8 +44,9 @@ import recbole_llm_interest.cli.compare
 import recbole_llm_interest.cli.encode
 import recbole_llm_interest.cli.report
 from recbole_llm_interest.content import encoding_job
+from recbole_llm_interest.evaluation.plot import draw_comparison
 from recbole_llm_interest.evaluation.results import RunResult, read_results
-from recbole_llm_interest.evaluation.table import draw_comparison, write_comparison
+from recbole_llm_interest.evaluation.table import write_comparison
 from recbole_llm_interest.io.checkpoints.reading import load_checkpoint
 from recbole_llm_interest.io.manifest import MANIFEST
 from recbole_llm_interest.training.environment_info import environment_info

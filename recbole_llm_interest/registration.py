@@ -26,16 +26,19 @@ from recbole_llm_interest.baselines.recent_pop import RecentPop
 from recbole_llm_interest.baselines.repeat_last import RepeatLast
 from recbole_llm_interest.baselines.transition_text import TransitionText
 from recbole_llm_interest.baselines.vsknn import VSKNN
+from recbole_llm_interest.data.data_card import record_data_cards
 from recbole_llm_interest.data.dataloader import HistoryDataLoader
 from recbole_llm_interest.data.dataset import LLMInterestDataset
 from recbole_llm_interest.data.evaluation_loader import SEEN_ITEMS, evaluation_loader
 from recbole_llm_interest.data.event_counts import count_training_events
 from recbole_llm_interest.data.event_histories import keep_event_histories
 from recbole_llm_interest.data.history_dataset import HistoryDataset
+from recbole_llm_interest.data.item_texts import item_text_vectors
 from recbole_llm_interest.data.splits import split_all_models_alike
 from recbole_llm_interest.data.text_dataset import TextDataset
 from recbole_llm_interest.evaluation.batching import limit_evaluation_batches
 from recbole_llm_interest.evaluation.collector import collect_ranks
+from recbole_llm_interest.evaluation.list_metrics import register_list_metrics
 from recbole_llm_interest.evaluation.metrics import register_metrics
 from recbole_llm_interest.model.llm_interest import LLMInterest
 from recbole_llm_interest.peers.model import PeerModel
@@ -91,9 +94,11 @@ def register() -> None:
     split_all_models_alike()
     _use_dataloaders()
     _read_settings_files()
+    record_data_cards()
     limit_evaluation_batches()
     collect_ranks(count_training_events, SEEN_ITEMS)
     register_metrics()
+    register_list_metrics(item_text_vectors)
     sys.meta_path.append(_MovedModuleFinder())
 
 

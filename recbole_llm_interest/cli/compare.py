@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -17,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from recbole_llm_interest.cli.common import exit_code, file_option, parse_arguments, settings_parser, show
+from recbole_llm_interest.evaluation.plot import draw_comparison
 from recbole_llm_interest.evaluation.results import RunResult, read_results
-from recbole_llm_interest.evaluation.table import as_table, draw_comparison, table_files, table_path, write_comparison
+from recbole_llm_interest.evaluation.table import as_table, table_files, table_path, write_comparison
 from recbole_llm_interest.evaluation.variants import Variant, read_variants
 from recbole_llm_interest.io.config_files import named_models, read_config_files
 from recbole_llm_interest.io.escaping import one_line
@@ -68,7 +70,7 @@ class _Table:
     def report(self) -> None:
         """Print the table and the paths of all files; draw a plot if there are several runs."""
         results = self.results
-        show(f"\n{as_table(results)}")
+        show(f"\n{as_table(results, width=shutil.get_terminal_size().columns)}")
         written = list(self.files)
         if self.files and len(results) > 1:
             written.append(draw_comparison(results, self.files[0]))

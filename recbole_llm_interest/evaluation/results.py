@@ -67,6 +67,8 @@ class RunResult:
         cpu_seconds_per_epoch: mean CPU time of an epoch's training, all threads together; None without training.
         seconds_to_best: training time until the end of the best epoch; None without training.
         peak_memory_mb: highest memory of the process during the run, in MiB; None if unknown.
+        event_users: number of each tested event's user in the order of ``ranks``, from 0 by first appearance; empty if
+            each event has a user of its own.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -101,6 +103,7 @@ class RunResult:
     cpu_seconds_per_epoch: float | None = None
     seconds_to_best: float | None = None
     peak_memory_mb: float | None = None
+    event_users: list[_Count] = field(default_factory=list)
 
     @property
     def files(self) -> dict[str, str]:
@@ -165,8 +168,10 @@ def _checked_lengths(results: list[RunResult]) -> list[RunResult]:
         count = events.setdefault(result.test_digest, result.test_events)
         if result.test_events != count or not _lengths(result) <= {0, count}:
             raise ValueError(f"{result.variant!r}: the number of ranks is not that of the tested events")
+        if {*result.event_users} != {*range(len({*result.event_users}))}:
+            raise ValueError(f"{result.variant!r}: the users of the events are not numbered from 0")
     return results
 
 
 def _lengths(result: RunResult) -> set[int]:
-    return {len(result.ranks), len(result.filtered_ranks), len(result.item_counts)}
+    return {len(result.ranks), len(result.filtered_ranks), len(result.item_counts), len(result.event_users)}

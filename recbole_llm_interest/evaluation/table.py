@@ -1,18 +1,20 @@
-"""The table and the plot of a comparison, as text and as files."""
+"""The tables of a comparison, as text and as files: accuracy, and below it what else the lists and the runs are."""
 
 from __future__ import annotations
 
 import math
 import statistics
-import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from tabulate import tabulate
 
-from recbole_llm_interest.evaluation.comparison import VariantSummary, estimate, summarize
-from recbole_llm_interest.evaluation.results import RunResult, changed_file
+from recbole_llm_interest.evaluation.collector import FILTERED
+from recbole_llm_interest.evaluation.comparison import PValues, VariantSummary, base_metric, summarize
+from recbole_llm_interest.evaluation.list_metrics import is_list_metric
+from recbole_llm_interest.evaluation.notes import notes_on
+from recbole_llm_interest.evaluation.results import RunResult
 from recbole_llm_interest.io.escaping import (
     json_text,
     latex_comment,
@@ -20,38 +22,50 @@ from recbole_llm_interest.io.escaping import (
     markdown_cell,
     markdown_line,
     one_line,
-    plot_text,
 )
-from recbole_llm_interest.io.files import write_atomically, write_text
+from recbole_llm_interest.io.files import write_text
 
 #: end of the error message if the files cannot be written
-_OTHER_PATH_HINT = "give another place by --table"
+OTHER_PATH_HINT = "give another place by --table"
 #: suffixes of a table's files
 _SUFFIXES = (".json", ".md", ".tex", ".png")
-#: characters of a row's name in the plot
-_MAX_NAME = 60
+#: names of metrics in the head of the second table
+_SHORT_NAMES = {"itemcoverage": "coverage", "giniindex": "Gini", "contentdiversity": "diversity"}
+#: columns of costs, by the field of ``RunResult``, and how their means are written
+_COSTS = {
+    "seconds_per_epoch": ("s/epoch", ".2f"),
+    "cpu_seconds_per_epoch": ("CPU s/epoch", ".2f"),
+    "seconds_to_best": ("s to best", ".0f"),
+    "peak_memory_mb": ("peak MiB", ",.0f"),
+}
+#: head of the table, then its rows
+_Columns = list[list[str]]
 
 
-def as_table(results: Sequence[RunResult], style: str = "github") -> str:
-    """Return the table, and below it what the variants have in common and how they were tested.
+def as_table(results: Sequence[RunResult], style: str = "github", width: int | None = None) -> str:
+    """Return the two tables, and below them what the variants have in common and how they were tested.
+
+    The first has the accuracy, with seen items kept and filtered. The second has what the lists are beyond that, and
+    what the runs cost.
 
     Args:
         results: runs in the order of the rows; the first variant is the reference of the tests.
         style: table format of ``tabulate``, such as ``github`` for Markdown or ``latex_booktabs``.
+        width: characters of a line; a wider table becomes two, with some of the columns each. None for any.
     """
-    is_latex = style.startswith("latex")
-    cell = one_line if is_latex else markdown_cell  # tabulate escapes LaTeX's special characters
     summaries = summarize(results)
-    has_tests = any(summary.p_value is not None for summary in summaries)
+    names = [["model"], *([summary.name] for summary in summaries)]
     metrics = list(dict.fromkeys(metric for result in results for metric in result.test))
-    header = ["model", *map(cell, metrics), *(["p"] if has_tests else []), "epochs", "s/epoch", "parameters"]
-    body = [[cell(summary.name), *_numbers(summary, metrics, has_tests)] for summary in summaries]
-    alignment = ("left", *["right"] * (len(header) - 1))
-    table = tabulate(body, header, tablefmt=style, disable_numparse=True, colalign=alignment)
-    lines = [_comparability(results), *_changed_data(results), *_notes(summaries, has_tests)]
-    if is_latex:
-        return f"{latex_rows(table)}\n" + "".join(f"{latex_comment(line)}\n" for line in lines)
-    return f"{table}\n\n" + "\n".join(map(markdown_line, lines)) + "\n"
+    accuracy = _accuracy(summaries, [metric for metric in metrics if not is_list_metric(metric)])
+    lists = _list_metrics(summaries, [metric for metric in metrics if is_list_metric(metric)])
+    tables = [
+        *_fitting(names, accuracy, style, width),
+        *_fitting(names, [lists, _costs(summaries)], style, width),
+    ]
+    lines = notes_on(results, summaries)
+    if style.startswith("latex"):
+        return "\n\n".join(map(latex_rows, tables)) + "\n" + "".join(f"{latex_comment(line)}\n" for line in lines)
+    return "\n\n".join([*tables, "\n".join(map(markdown_line, lines))]) + "\n"
 
 
 def table_path(path: Path, suffix: str) -> Path:
@@ -69,7 +83,7 @@ def table_path(path: Path, suffix: str) -> Path:
 
 
 def write_comparison(results: Sequence[RunResult], path: Path) -> list[Path]:
-    """Write the table as Markdown, LaTeX and JSON; the JSON file has all fields of the results.
+    """Write the tables as Markdown, LaTeX and JSON; the JSON file has all fields of the results.
 
     Args:
         results: the runs.
@@ -84,9 +98,9 @@ def write_comparison(results: Sequence[RunResult], path: Path) -> list[Path]:
     runs = ",\n".join(json_text(asdict(result)) for result in results)
     markdown, latex, data = (table_path(path, suffix) for suffix in (".md", ".tex", ".json"))
     # the JSON file first: it keeps the runs, and the other two can be made from it
-    write_text(data, f"[{runs}]\n", _OTHER_PATH_HINT)
-    write_text(markdown, as_table(results), _OTHER_PATH_HINT)
-    write_text(latex, as_table(results, "latex_booktabs"), _OTHER_PATH_HINT)
+    write_text(data, f"[{runs}]\n", OTHER_PATH_HINT)
+    write_text(markdown, as_table(results), OTHER_PATH_HINT)
+    write_text(latex, as_table(results, "latex_booktabs"), OTHER_PATH_HINT)
     return [markdown, latex, data]
 
 
@@ -99,56 +113,90 @@ def table_files(path: Path) -> list[Path]:
     return [table_path(path, suffix) for suffix in _SUFFIXES]
 
 
-def draw_comparison(results: Sequence[RunResult], path: Path) -> Path:
-    """Draw the metric that chose the first variant's best epochs as a PNG file.
+def p_values_text(values: PValues | None) -> str:
+    """Return the p-values of both tests for a cell, such as ``0.012 / <.001``; a dash without tests.
 
-    Diamonds are means, bars 95 % confidence intervals over test events, dots seeds. Variants without the metric are
-    left out.
-
-    Args:
-        results: the runs.
-        path: path of the file, as for ``table_path``.
-
-    Returns:
-        The file.
-
-    Raises:
-        StorageError: the file cannot be written.
+    >>> p_values_text(PValues(t=0.0123, wilcoxon=0.0001))
+    '0.012 / <.001'
     """
-    from matplotlib.figure import Figure
+    if values is None:
+        return "-"
+    return " / ".join("<.001" if value < 0.001 else f"{value:.3f}" for value in (values.t, values.wilcoxon))
 
-    metric = results[0].valid_metric.lower()
-    summaries = [summary for summary in summarize(results)[::-1] if summary.values(metric)]
-    figure = Figure(figsize=(7, 1.1 + 0.42 * len(summaries)), layout="constrained")
-    axes = figure.subplots()
-    for y, summary in enumerate(summaries):
-        if (value := estimate(summary.runs, metric)) is not None:
-            axes.plot(value.values, [y] * len(value.values), "o", color="0.65", markersize=4, zorder=2)
-            axes.errorbar(value.mean, y, xerr=value.half_width, fmt="D", color="C0", capsize=3, markersize=5, zorder=3)
-    axes.set_yticks(range(len(summaries)), [plot_text(summary.name, _MAX_NAME) for summary in summaries])
-    axes.set_ylim(-0.6, len(summaries) - 0.4)
-    axes.set_xlabel(
-        f"test {plot_text(metric.upper())}\ndiamond: mean, bar: 95 % interval over test events, dots: seeds"
+
+def _accuracy(summaries: Sequence[VariantSummary], metrics: Sequence[str]) -> tuple[_Columns, _Columns]:
+    """Return the columns of accuracy with seen items kept, and those with seen items filtered."""
+    filtered = [metric for metric in metrics if metric.startswith(FILTERED)]
+    kept = [metric for metric in metrics if metric not in filtered]
+    return (
+        _with_tests(summaries, kept, [summary.p_values for summary in summaries]),
+        _with_tests(summaries, filtered, [summary.filtered_p_values for summary in summaries]),
     )
-    axes.set_title(plot_text(results[0].dataset, _MAX_NAME), fontsize="medium")
-    axes.grid(axis="x", color="0.9")
-    axes.spines[["top", "right"]].set_visible(False)
-    file = table_path(path, ".png")
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph ")  # letters that the font lacks are drawn as boxes
-        write_atomically(file, lambda out: figure.savefig(out, format="png", dpi=150), _OTHER_PATH_HINT)
-    return file
 
 
-def _numbers(summary: VariantSummary, metrics: Sequence[str], has_tests: bool) -> list[str]:
-    runs = summary.runs
-    return [
-        *(_mean_and_deviation(summary.values(metric)) for metric in metrics),
-        *([_p_value(summary.p_value)] if has_tests else []),
-        _mean([run.epochs for run in runs], ".0f") if runs[0].epochs else "-",
-        _mean([run.seconds_per_epoch for run in runs if run.seconds_per_epoch is not None], ".2f"),
-        f"{runs[0].parameters:,}",
-    ]
+def _with_tests(
+    summaries: Sequence[VariantSummary], metrics: Sequence[str], tests: Sequence[PValues | None]
+) -> _Columns:
+    """Return a column for each metric, and one of the p-values if there are metrics and tests."""
+    values = [[_mean_and_deviation(summary.values(metric)) for metric in metrics] for summary in summaries]
+    columns = [[_accuracy_name(metric) for metric in metrics], *values]
+    if not metrics or not any(tests):
+        return columns
+    return _side_by_side(columns, [["p (t / W)"], *([p_values_text(test)] for test in tests)])
+
+
+def _list_metrics(summaries: Sequence[VariantSummary], metrics: Sequence[str]) -> _Columns:
+    """Return a column for each metric of the lists, with its value for seen items kept and for seen items filtered."""
+    shown = list(dict.fromkeys(map(base_metric, metrics)))
+    parts = [[part for part in (metric, FILTERED + metric) if part in metrics] for metric in shown]
+    rows = [[_kept_and_filtered(summary, of_metric) for of_metric in parts] for summary in summaries]
+    return [[_list_metric_name(metric) for metric in shown], *rows]
+
+
+def _kept_and_filtered(summary: VariantSummary, metrics: Sequence[str]) -> str:
+    values = [summary.values(metric) for metric in metrics]
+    return " / ".join(_mean(of_metric, ".3f") for of_metric in values) if any(values) else "-"
+
+
+def _costs(summaries: Sequence[VariantSummary]) -> _Columns:
+    """Return the columns of costs, without those that no run has but the time of an epoch."""
+    runs = [run for summary in summaries for run in summary.runs]
+    shown = [name for name in _COSTS if name == "seconds_per_epoch" or _known(runs, name)]
+    head = ["epochs", *(_COSTS[name][0] for name in shown), "parameters"]
+    return [head, *(_costs_of(summary.runs, shown) for summary in summaries)]
+
+
+def _costs_of(runs: Sequence[RunResult], names: Sequence[str]) -> list[str]:
+    epochs = _mean(_known(runs, "epochs"), ".0f") if runs[0].epochs else "-"
+    return [epochs, *(_mean(_known(runs, name), _COSTS[name][1]) for name in names), f"{runs[0].parameters:,}"]
+
+
+def _fitting(names: _Columns, parts: Sequence[_Columns], style: str, width: int | None) -> list[str]:
+    """Return one table with all columns, or one for each part if that one is wider than ``width``."""
+    table = _written(_side_by_side(names, *parts), style)
+    if width is None or max(map(len, table.splitlines())) <= width:
+        return [table]
+    return [_written(_side_by_side(names, part), style) for part in parts if part[0]]
+
+
+def _side_by_side(*parts: _Columns) -> _Columns:
+    return [[cell for line in lines for cell in line] for lines in zip(*parts, strict=True)]
+
+
+def _written(lines: _Columns, style: str) -> str:
+    cell = one_line if style.startswith("latex") else markdown_cell  # tabulate escapes LaTeX's special characters
+    header, *body = [[cell(text) for text in line] for line in lines]
+    alignment = ("left", *["right"] * (len(header) - 1))
+    return tabulate(body, header, tablefmt=style, disable_numparse=True, colalign=alignment)
+
+
+def _accuracy_name(metric: str) -> str:
+    return metric.replace(FILTERED, "filtered ", 1) if metric.startswith(FILTERED) else metric
+
+
+def _list_metric_name(metric: str) -> str:
+    name, at, k = metric.partition("@")
+    return f"{_SHORT_NAMES.get(name, name)}{at}{k}"
 
 
 def _mean_and_deviation(values: Sequence[float]) -> str:
@@ -163,61 +211,6 @@ def _mean(values: Sequence[float], style: str) -> str:
     return format(statistics.fmean(values), style) if values else "-"
 
 
-def _p_value(value: float | None) -> str:
-    if value is None:
-        return "-"
-    return "<.001" if value < 0.001 else f"{value:.3f}"
-
-
-def _comparability(results: Sequence[RunResult]) -> str:
-    """Say which events all variants were tested on, or that these differ."""
-    first = results[0]
-    if len({result.test_digest for result in results}) > 1:
-        tests = {result.variant: f"{result.test_events} among {result.candidates}" for result in results}
-        listed = "; ".join(f"{name}: {test}" for name, test in tests.items())
-        return (
-            f"{first.dataset}: the rows are NOT tested on the same events ({listed}): do not compare them"
-            f"{_commits(results)}."
-        )
-    is_validated = all(result.best_valid is not None for result in results)
-    metrics = " or ".join(dict.fromkeys(result.valid_metric for result in results))
-    epoch = f"best epoch by validation {metrics}; " if is_validated else ""
-    seeds = sorted({result.seed for result in results})
-    return (
-        f"{first.dataset}: {first.test_events} test events, the same for every row, each ranked among "
-        f"{first.candidates}; {epoch}{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}"
-        f"{_commits(results)}."
-    )
-
-
-def _changed_data(results: Sequence[RunResult]) -> list[str]:
-    """Say if rows are not of the same data, of which one file is named."""
-    known = [result.files for result in results if result.files]
-    changed = next(filter(None, (changed_file(known[0], files) for files in known)), None)
-    if changed is None:
-        return []
-    return [f"{results[0].dataset}: the rows are NOT on the same data ({changed} differs): do not compare them."]
-
-
-def _commits(results: Sequence[RunResult]) -> str:
-    commits = list(dict.fromkeys(str(result.environment_info.get("commit") or "unknown") for result in results))
-    if commits == ["unknown"]:
-        return ""
-    return f"; {'commit' if len(commits) == 1 else 'commits'} {', '.join(commits)}"
-
-
-def _notes(summaries: Sequence[VariantSummary], has_tests: bool) -> list[str]:
-    lines = []
-    first = summaries[0]
-    seeds = len(first.runs)
-    if seeds > 1:
-        lines.append("Values are means ± standard deviations over seeds.")
-    if has_tests:
-        lines.append(
-            f"p: difference from {first.name} in {first.runs[0].valid_metric}, paired t-test over the test events"
-            f"{', each with its mean over seeds' if seeds > 1 else ''}, Holm's correction."
-        )
-    incomplete = [summary for summary in summaries if len(summary.runs) < seeds]
-    lines += [f"{summary.name}: only {len(summary.runs)} of {seeds} seeds." for summary in incomplete]
-    lines += [f"{summary.name}: {summary.runs[0].note}" for summary in summaries if summary.runs[0].note]
-    return lines
+def _known(runs: Sequence[RunResult], name: str) -> list[float]:
+    """Return a field of the runs that have it."""
+    return [value for run in runs if (value := getattr(run, name)) is not None]

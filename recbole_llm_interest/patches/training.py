@@ -123,12 +123,18 @@ def fix_folder_creation_race() -> None:
 def fix_count_metrics() -> None:
     """Compute metrics that need counts: coverage, popularity, Gini index, entropy and tail share (#2194, #2191).
 
-    RecBole calls ``.cpu()`` on everything that it collected, including plain integers. Not needed once it checks the
-    type.
+    RecBole calls ``.cpu()`` on everything that it collected, including plain integers. It also counts the padding as an
+    item of the catalogue, so that the coverage of all items is not 1. Not needed once it checks the type and leaves out
+    the padding.
     """
     from recbole.evaluator import Collector
 
-    original = Collector.get_data_struct
+    collect, original = Collector.data_collect, Collector.get_data_struct
+
+    def data_collect(self: Any, train_data: Any) -> None:
+        collect(self, train_data)
+        if self.register.need("data.num_items"):
+            self.data_struct.set("data.num_items", self.data_struct.get("data.num_items") - 1)
 
     def get_data_struct(self: Any) -> Any:
         collected = self.data_struct._data_dict
@@ -141,4 +147,4 @@ def fix_count_metrics() -> None:
             struct.set(name, value)
         return struct
 
-    Collector.get_data_struct = get_data_struct
+    Collector.data_collect, Collector.get_data_struct = data_collect, get_data_struct

@@ -101,6 +101,7 @@ def _add_table(report: Report, results: Sequence[RunResult], checkpoint: Path | 
     run = [*of_checkpoint, *results][0]
     report.add(sections.training(run), "training curves: the table has none of this run; that of a new run has")
     report.add(sections.comparison(results), "metrics: the table's first run has none of all events")
+    report.add(sections.beyond_accuracy(results), "coverage, novelty and costs: the table has none")
     report.add(
         sections.popularity(results),
         "cold and warm items: the table lacks the items' training events; that of a new run has them",

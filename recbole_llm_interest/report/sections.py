@@ -5,17 +5,30 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from statistics import fmean
 
 from matplotlib.figure import Figure
 
-from recbole_llm_interest.evaluation.comparison import Estimate, VariantSummary, estimate, summarize
+from recbole_llm_interest.evaluation.collector import FILTERED
+from recbole_llm_interest.evaluation.comparison import (
+    Estimate,
+    VariantSummary,
+    base_metric,
+    estimate,
+    summarize,
+)
+from recbole_llm_interest.evaluation.list_metrics import is_list_metric
 from recbole_llm_interest.evaluation.metrics import MANY_EVENTS
+from recbole_llm_interest.evaluation.notes import data_lines, protocol_lines, test_lines
 from recbole_llm_interest.evaluation.results import RunResult, fingerprint
+from recbole_llm_interest.evaluation.table import p_values_text
 from recbole_llm_interest.report import plots
 from recbole_llm_interest.report.statistics import InterestTrajectory, ItemMap, ModalityWeight
 
 #: panel title -> name of the variant -> its value
 _Panels = Mapping[str, Mapping[str, Estimate | None]]
+
+_PanelsByTitle = dict[str, Mapping[str, Estimate | None]]
 
 #: titles of the groups of test events, by how often their item occurs in training
 _GROUPS = {
@@ -23,7 +36,14 @@ _GROUPS = {
     "Few": f"1 to {MANY_EVENTS - 1} training events",
     "Many": f"{MANY_EVENTS} or more",
 }
-_INTERVAL = "Bars are 95 % intervals of the mean over the test events, ticks are seeds."
+#: titles of the costs, by the field of ``RunResult``
+_COSTS = {
+    "seconds_per_epoch": "seconds an epoch",
+    "cpu_seconds_per_epoch": "CPU seconds an epoch",
+    "seconds_to_best": "seconds to the best epoch",
+    "peak_memory_mb": "peak memory, MiB",
+}
+_INTERVAL = "Bars are 95 % bootstrap intervals of the mean over the test events, ticks are seeds."
 
 
 @dataclass(frozen=True)
@@ -68,25 +88,37 @@ def training(run: RunResult) -> Section | None:
 def comparison(results: Sequence[RunResult]) -> Section | None:
     """Test metrics of every variant of the table; None where the first has none of all events."""
     variants = summarize(results)
-    metrics = [metric for metric in results[0].test if not _is_of_group(metric)]
+    metrics = [metric for metric in results[0].test if not _is_of_group(metric) and not is_list_metric(metric)]
     if not metrics:
         return None
+    metrics.sort(key=lambda metric: metric.startswith(FILTERED))  # kept above filtered; the sort is stable
     panels = {
         _title(metric): {variant.name: estimate(variant.runs, metric) for variant in variants} for metric in metrics
     }
-    table = _table(panels)
-    if any(variant.p_value is not None for variant in variants):
-        for line, cell in zip(table, ["p", *(_p_value(variant.p_value) for variant in variants)], strict=True):
-            line.append(cell)
+    table = [line + tests for line, tests in zip(_table(panels), _tests(variants), strict=True)]
+    kept = sum(not metric.startswith(FILTERED) for metric in metrics)
     return Section(
         name="metrics",
         title="Against baselines",
-        draw=partial(plots.draw_estimates, panels),
+        draw=partial(plots.draw_estimates, panels, columns=kept or len(metrics)),
         alt=_description(panels),
         caption=f"Test metrics of each variant of the table, the first on top. {_INTERVAL}",
         table=table,
         notes=_notes(results, variants),
     )
+
+
+def _tests(variants: Sequence[VariantSummary]) -> list[list[str]]:
+    """The columns of p-values, with the head: none, that of seen items kept, and that of seen items filtered."""
+    columns = [
+        [head, *map(p_values_text, tests)]
+        for head, tests in (
+            ("p (t / W)", [variant.p_values for variant in variants]),
+            ("p, filtered", [variant.filtered_p_values for variant in variants]),
+        )
+        if any(tests)
+    ]
+    return [[column[line] for column in columns] for line in range(len(variants) + 1)]
 
 
 def _notes(results: Sequence[RunResult], variants: Sequence[VariantSummary]) -> list[str]:
@@ -95,24 +127,42 @@ def _notes(results: Sequence[RunResult], variants: Sequence[VariantSummary]) -> 
         notes.append("The variants are NOT tested on the same events: do not compare them.")
     if len({fingerprint(result.data) for result in results if result.files}) > 1:
         notes.append("The variants are NOT on the same data: do not compare them.")
-    if any(variant.p_value is not None for variant in variants):
-        notes.append(
-            f"p: difference from {variants[0].name} in {results[0].valid_metric}, paired t-test over the test events, "
-            "Holm's correction."
-        )
+    notes += [*protocol_lines(results), *data_lines(results), *test_lines(variants)]
     return notes + [f"{variant.name}: {variant.runs[0].note}" for variant in variants if variant.runs[0].note]
+
+
+def beyond_accuracy(results: Sequence[RunResult]) -> Section | None:
+    """Metrics of the lists that are no accuracy, and costs; None where the table has none."""
+    variants = summarize(results)
+    metrics = dict.fromkeys(metric for result in results for metric in result.test if is_list_metric(metric))
+    panels: dict[str, dict[str, Estimate | None]] = {
+        _title(metric): {variant.name: estimate(variant.runs, metric) for variant in variants} for metric in metrics
+    }
+    for cost, title in _COSTS.items():
+        costs = {variant.name: _cost(variant, cost) for variant in variants}
+        if any(costs.values()):
+            panels[title] = costs
+    if not panels:
+        return None
+    return Section(
+        name="costs",
+        title="Beyond accuracy, and costs",
+        draw=partial(plots.draw_estimates, panels),
+        alt=_description(panels),
+        caption="Metrics of the recommended lists that are no accuracy, and what each run cost. Ticks are seeds.",
+        table=_table(panels),
+    )
+
+
+def _cost(variant: VariantSummary, cost: str) -> Estimate | None:
+    values = [value for run in variant.runs if (value := getattr(run, cost)) is not None]
+    return Estimate(fmean(values), values, None, None) if values else None
 
 
 def popularity(results: Sequence[RunResult]) -> Section | None:
     """The validation metric on the test events by how often their item occurs in training; None where unknown."""
-    metric = results[0].valid_metric
-    panels = {}
-    for group, title in _GROUPS.items():
-        by_variant = {variant.name: estimate(variant.runs, metric, group) for variant in summarize(results)}
-        known = [value for value in by_variant.values() if value is not None]
-        if known:
-            events = next((value.events for value in known if value.events is not None), None)
-            panels[title if events is None else f"{title},\n{events:,} test events"] = by_variant
+    variants, metric = summarize(results), base_metric(results[0].valid_metric)
+    panels = _group_panels(variants, metric, "") | _group_panels(variants, FILTERED + metric, ", seen items filtered")
     if not panels:
         return None
     return Section(
@@ -120,9 +170,22 @@ def popularity(results: Sequence[RunResult]) -> Section | None:
         title="Cold and warm items",
         draw=partial(plots.draw_estimates, panels, share_x=True),
         alt=_description(panels),
-        caption=f"Test {metric} by how often the target item occurs in training, cold items first. {_INTERVAL}",
+        caption=f"Test {_title(metric)} by how often the target item occurs in training, cold items first. {_INTERVAL}",
         table=_table(panels),
     )
+
+
+def _group_panels(variants: Sequence[VariantSummary], metric: str, words: str) -> _PanelsByTitle:
+    """One panel for each group of test events that has values; ``words`` are added to its title."""
+    panels: _PanelsByTitle = {}
+    for group, title in _GROUPS.items():
+        by_variant = {variant.name: estimate(variant.runs, metric, group) for variant in variants}
+        known = [value for value in by_variant.values() if value is not None]
+        if known:
+            events = next((value.events for value in known if value.events is not None), None)
+            counted = "" if events is None else f",\n{events:,} test events"
+            panels[f"{title}{words}{counted}"] = by_variant
+    return panels
 
 
 def interest(trajectory: InterestTrajectory, user: str) -> Section:
@@ -179,8 +242,9 @@ def _is_of_group(metric: str) -> bool:
 
 
 def _title(metric: str) -> str:
-    name, _, k = metric.partition("@")
-    return f"{name.upper() if name in ('ndcg', 'mrr') else name}@{k}" if k else name
+    name, _, k = base_metric(metric).partition("@")
+    shown = f"{name.upper() if name in ('ndcg', 'mrr') else name}@{k}" if k else name
+    return f"{shown}, seen items filtered" if metric.startswith(FILTERED) else shown
 
 
 def _table(panels: _Panels) -> list[list[str]]:
@@ -193,9 +257,11 @@ def _table(panels: _Panels) -> list[list[str]]:
 def _number(value: Estimate | None) -> str:
     if value is None:
         return "-"
-    if value.half_width is None:
-        return f"{value.mean:.4f}"
-    return f"{value.mean:.4f}\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}{value.half_width:.4f}"
+    mean = plots.number_text(value.mean)
+    if value.interval is None:
+        return mean
+    low, high = map(plots.number_text, value.interval)
+    return f"{mean}\N{NO-BREAK SPACE}[{low},\N{NO-BREAK SPACE}{high}]"
 
 
 def _description(panels: _Panels) -> str:
@@ -203,7 +269,3 @@ def _description(panels: _Panels) -> str:
         f"{title}: {', '.join(f'{name} {_number(value)}' for name, value in by_variant.items())}"
         for title, by_variant in panels.items()
     )
-
-
-def _p_value(value: float | None) -> str:
-    return "-" if value is None else "<.001" if value < 0.001 else f"{value:.3f}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,8 @@ from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
 from recbole.trainer import Trainer
 from recbole.utils import ModelType, get_model, get_trainer, init_seed
-from torch import Tensor
 
-from recbole_llm_interest.data.evaluation_loader import EventDataLoader
-from recbole_llm_interest.data.event_counts import count_training_events
-from recbole_llm_interest.data.event_histories import HISTORY_START, own_events
-from recbole_llm_interest.data.protocol import protocol_facts
+from recbole_llm_interest.data.data_card import data_card
 from recbole_llm_interest.distributed import (
     distribute_training,
     is_main_process,
@@ -34,12 +30,11 @@ from recbole_llm_interest.distributed import (
     world_size,
 )
 from recbole_llm_interest.errors import DivergedError, SettingsError
-from recbole_llm_interest.evaluation.results import RunResult
+from recbole_llm_interest.evaluation.results import RunResult, fingerprint
 from recbole_llm_interest.evaluation.variants import Variant
 from recbole_llm_interest.io.checkpoints.schema import ResumeState
 from recbole_llm_interest.io.files import shared_data_set_lock
 from recbole_llm_interest.io.manifest import record_run
-from recbole_llm_interest.settings import EvaluationSettings, read_settings
 from recbole_llm_interest.training.checkpoint import (
     load_matching_checkpoint,
     reserve_checkpoint_path,
@@ -50,6 +45,7 @@ from recbole_llm_interest.training.config import as_user_error
 from recbole_llm_interest.training.environment_info import environment_info
 from recbole_llm_interest.training.failures import FailureMessages
 from recbole_llm_interest.training.monitor import TrainingMonitor
+from recbole_llm_interest.training.peak_memory import reset_peak_memory
 from recbole_llm_interest.training.resume import (
     ResumableTraining,
     check_resume_data,
@@ -64,10 +60,8 @@ from recbole_llm_interest.training.run_metadata import (
     explicit_settings,
     run_identity,
 )
+from recbole_llm_interest.training.tested_events import tested_events
 from recbole_llm_interest.training.trainer import LLMInterestTrainer
-
-#: facts that tell splits by time apart, of which runs have to agree to be compared
-_SPLIT_FACTS = ("test_targets", "valid_begins", "test_begins")
 
 
 def run_experiment(
@@ -155,6 +149,11 @@ class _Experiment:
     def config(self) -> Config:
         return self.trainer.config
 
+    @property
+    def loaders(self) -> tuple[Any, Any, Any]:
+        """The loaders of training, validation and test data."""
+        return self.train_data, self.valid_data, self.test_data
+
     def restore(self, checkpoint: Path) -> None:
         """Load the weights of a checkpoint.
 
@@ -223,6 +222,7 @@ def _prepare(title: str, config: Config) -> Iterator[_Experiment]:
         log_to_file(config) as log,
         as_user_error("the data or the settings", log),
     ):
+        reset_peak_memory()
         logger = logging.getLogger()
         config["device"] = process_device(config["device"])
         config["log_wandb"] = config["log_wandb"] and is_main_process()
@@ -260,7 +260,6 @@ def _test(
     config, trainer, monitor = experiment.config, experiment.trainer, experiment.monitor
     test = trainer.evaluate(experiment.test_data, load_best_model=checkpoint is None, show_progress=False)
     logging.getLogger().info("test result: %s", test)
-    seconds = monitor.seconds
     return RunResult(
         variant=variant.name,
         model=config["model"],
@@ -271,10 +270,10 @@ def _test(
         test={metric: float(value) for metric, value in test.items() if not math.isnan(value)},
         valid_metric=config["valid_metric"],
         best_valid=best_valid,
-        epochs=len(seconds),
-        seconds_per_epoch=sum(seconds) / len(seconds) if seconds else None,
+        epochs=len(monitor.seconds),
+        **monitor.costs,
         parameters=sum(weights.numel() for weights in trainer.model.parameters() if weights.requires_grad),
-        **_tested_events(experiment),
+        **tested_events(experiment.dataset, experiment.loaders, trainer.eval_collector),
         losses=monitor.losses,
         valid_scores=monitor.valid_scores,
         checkpoint=checkpoint or str(trainer.saved_model_file),
@@ -282,67 +281,5 @@ def _test(
         effective_settings=effective_settings(config),
         environment_info=environment | getattr(trainer.model, "environment", {}),
         data=experiment.data,
+        data_card=data_card(experiment.dataset) | {"hash": fingerprint(experiment.data)},
     )
-
-
-def _tested_events(experiment: _Experiment) -> dict[str, Any]:
-    """Return the fields of ``RunResult`` that describe the tested events."""
-    dataset, collector = experiment.dataset, experiment.trainer.eval_collector
-    candidates = _candidates(experiment)
-    names = _event_names(dataset, experiment.test_data._dataset.inter_feat)
-    parts = [loader._dataset for loader in (experiment.train_data, experiment.valid_data, experiment.test_data)]
-    protocol = protocol_facts(dataset, *parts)
-    split = [f"{name}: {protocol[name]}" for name in _SPLIT_FACTS if name in protocol]
-    item_counts, _ = count_training_events(experiment.train_data.dataset)
-    items, ranks = _by_name(experiment, names, collector.last_ranked_events)
-    _, filtered_ranks = _by_name(experiment, names, collector.last_filtered_events)
-    return {
-        "test_events": len(names),
-        "candidates": candidates,
-        "test_digest": digest([candidates, *split, *sorted(names)]),
-        "ranks": ranks,
-        "filtered_ranks": filtered_ranks,
-        "item_counts": item_counts[items].tolist(),
-        "protocol": protocol,
-    }
-
-
-def _candidates(experiment: _Experiment) -> str:
-    """Describe the items that each event was ranked among."""
-    config, items = experiment.config, experiment.dataset.item_num - 1
-    mode = config["eval_args"]["mode"]["test"]
-    ranked = f"all {items} items" if mode == "full" else f"{mode} sampled items of {items}"
-    if isinstance(experiment.test_data, EventDataLoader):
-        kinds = {"kept": "", "filtered": " but those seen before", "both": ", those seen before kept and filtered"}
-        return f"{ranked}{kinds[read_settings(EvaluationSettings, config).seen_items]}"
-    return ranked if config["repeatable"] else f"{ranked} but those seen before"
-
-
-def _event_names(dataset: Any, rows: Any) -> list[str]:
-    """Name events by their tokens: RecBole's internal ids may differ between models.
-
-    In a split by time, a user may have several events of one item: their positions among the user's events are added.
-    """
-    fields = dataset.uid_field, dataset.iid_field
-    names = [list(map(str, dataset.id2token(field, rows[field]))) for field in fields]
-    if hasattr(dataset, "periods"):
-        names.append(list(map(str, (own_events(rows) - rows[HISTORY_START]).tolist())))
-    return ["\t".join(parts) for parts in zip(*names, strict=True)]
-
-
-def _by_name(experiment: _Experiment, names: Sequence[str], events: Tensor | None) -> tuple[list[int], list[int]]:
-    """Return items and ranks of the tested events, in the order of their names, which is the same for all models.
-
-    Args:
-        experiment: the model and its data.
-        names: of the tested rows.
-        events: ``[E, 3]``, users, items and ranks; None if items were ranked among sampled ones, or not at all.
-    """
-    if events is None:
-        return [], []
-    dataset = experiment.dataset
-    users, items, ranks = events.unbind(dim=1)
-    if not isinstance(experiment.test_data, EventDataLoader):  # RecBole ranks by user, in another order
-        names = _event_names(dataset, {dataset.uid_field: users, dataset.iid_field: items})
-    by_name = sorted(zip(names, ranks.tolist(), items.tolist(), strict=True))
-    return [item for _, _, item in by_name], [rank for _, rank, _ in by_name]

@@ -1,9 +1,10 @@
-"""Monitoring of a training: losses, validation scores and times of its epochs, and one progress bar."""
+"""Monitoring of a training: losses, validation scores and costs of its epochs, and one progress bar."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from statistics import fmean
 from typing import Any
 
 from recbole.config import Config
@@ -11,6 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from recbole_llm_interest.io.escaping import one_line
+from recbole_llm_interest.training.peak_memory import peak_memory_mb
 
 
 class TrainingMonitor:
@@ -25,12 +27,14 @@ class TrainingMonitor:
         title: name of the run.
         epoch: number of the epoch in training or validation, from 1.
         seconds: duration of each training epoch, without validation.
+        cpu_seconds: CPU time of each training epoch, all threads of the process together.
         losses: training losses of each epoch by name, means over batches.
         valid_scores: pairs of the number of trained epochs and the validation score.
     """
 
     def __init__(self, trainer: Any, title: str, config: Config) -> None:
         self.seconds: list[float] = []
+        self.cpu_seconds: list[float] = []
         self.losses: dict[str, list[float]] = {}
         self.valid_scores: list[list[float]] = []
         self.title = title
@@ -38,7 +42,10 @@ class TrainingMonitor:
         self._loss_names = getattr(trainer.model, "loss_names", None)
         self._batch_losses: tuple[Tensor, ...] = ()
         self._best = -float("inf")
-        self._metric = config["valid_metric"]
+        self._metric, self._is_bigger_better = config["valid_metric"], config["valid_metric_bigger"]
+        # a trainer whose model is trained by another process says what that one took
+        self._cpu_clock = getattr(trainer, "cpu_seconds", time.process_time)
+        self._memory, self._former_peak_mb = getattr(trainer, "peak_memory_mb", peak_memory_mb), 0.0
         self._bar = tqdm(
             total=trainer.epochs, desc=one_line(title), unit="epoch", disable=not config["show_progress"], ncols=100
         )
@@ -56,15 +63,42 @@ class TrainingMonitor:
 
     def progress(self) -> dict[str, Any]:
         """Return the records of past epochs, for ``resume``."""
-        return {"seconds": self.seconds, "losses": self.losses, "valid_scores": self.valid_scores}
+        return {
+            **{"seconds": self.seconds, "losses": self.losses, "valid_scores": self.valid_scores},
+            **{"cpu_seconds": self.cpu_seconds, "peak_memory_mb": self.peak_memory_mb},
+        }
 
     def resume(self, progress: dict[str, Any], best: float) -> None:
         """Continue from the ``progress`` of an interrupted run, whose best validation score was ``best``."""
         self.seconds, self.losses, self.valid_scores = (
             progress[name] for name in ("seconds", "losses", "valid_scores")
         )
+        self.cpu_seconds = progress.get("cpu_seconds", [])  # earlier versions did not keep it
+        self._former_peak_mb = progress.get("peak_memory_mb", 0.0)
         self._best = best
         self._bar.update(len(self.seconds))
+
+    @property
+    def costs(self) -> dict[str, Any]:
+        """The fields of ``RunResult`` that say what the training cost."""
+        seconds, cpu_seconds = self.seconds, self.cpu_seconds
+        return {
+            "seconds_per_epoch": fmean(seconds) if seconds else None,
+            "cpu_seconds_per_epoch": fmean(cpu_seconds) if seconds and len(cpu_seconds) == len(seconds) else None,
+            "seconds_to_best": sum(seconds[: self._best_epoch()]) if seconds else None,
+            "peak_memory_mb": self.peak_memory_mb,
+        }
+
+    @property
+    def peak_memory_mb(self) -> float:
+        """The highest memory of the run's process, or of the one that was interrupted, in MiB."""
+        return max(self._former_peak_mb, self._memory())
+
+    def _best_epoch(self) -> int:
+        """Return the number of epochs until the best score, the first of equal ones; without scores, of all epochs."""
+        sign = 1 if self._is_bigger_better else -1
+        epochs, _ = max(self.valid_scores, key=lambda pair: sign * pair[1], default=(len(self.seconds), 0.0))
+        return int(epochs)
 
     def nan_losses(self) -> str:
         """Return `` (name, name)`` of the last batch's losses that are NaN; an empty string for a single loss."""
@@ -81,10 +115,11 @@ class TrainingMonitor:
 
     def _timed(self, train_epoch: Callable[..., Any]) -> Callable[..., Any]:
         def timed(train_data: Any, *args: Any, **kwargs: Any) -> Any:
-            start = time.perf_counter()
+            start, cpu_start = time.perf_counter(), self._cpu_clock()
             self.epoch, self._batch_losses = len(self.seconds) + 1, ()
             loss = train_epoch(train_data, *args, **kwargs)
             self.seconds.append(time.perf_counter() - start)
+            self.cpu_seconds.append(self._cpu_clock() - cpu_start)
             self._record_losses(loss if isinstance(loss, tuple) else (loss,), len(train_data))
             self._bar.update()
             return loss

@@ -24,11 +24,12 @@ _UNRECORDED_SETTINGS = {
 }
 
 
-#: settings that change the speed of a run, not its result: a checkpoint or a run of a table may differ in them
+#: settings that change the speed of a run or what is reported of it, not its result: a checkpoint or a run of a table
+#: may differ in them
 RESULT_NEUTRAL_SETTINGS = {
     *("text_batch_size", "image_batch_size", "audio_batch_size", "encoder_device"),
     *("feature_cache", "strict_content", "strict_data", "allow_pickle", "download_weights", "name_users"),
-    "eval_scores_mb",
+    *("eval_scores_mb", "metrics"),
 }
 
 

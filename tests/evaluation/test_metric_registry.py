@@ -47,7 +47,7 @@ def test_registered_metric_is_reported_for_every_model(settings):
         assert result.best_valid is not None
         assert estimate([result], "HitFirst@3").mean == pytest.approx(share)
     assert any(result.test["hitfirst@3"] > 0 for result in results)
-    assert summarize(results)[1].p_value is not None
+    assert summarize(results)[1].p_values is not None
 
 
 @pytest.mark.usefixtures("hit_first")

@@ -106,9 +106,9 @@ def test_table_of_results_keeps_its_rows_and_notes(name, note, dataset):
     table = as_table([result(f"x{name}", note, f"{dataset}y")])
     tokens = MarkdownIt("commonmark").enable("table").disable("emphasis").parse(table)
     assert [token.type for token in tokens if token.level == 0] == [
-        *("table_open", "table_close", "paragraph_open", "paragraph_close")
+        *("table_open", "table_close", "table_open", "table_close", "paragraph_open", "paragraph_close")
     ]
-    assert len([token for token in tokens if token.type == "td_open"]) == 5
+    assert len([token for token in tokens if token.type == "td_open"]) == 2 + 4
     assert {child.type for token in tokens for child in token.children or ()} <= {"text", "text_special", "softbreak"}
 
 
@@ -134,18 +134,21 @@ def test_code_in_a_cell_stays_in_its_cell(text):
 @example("[5cm] x", "a\n\\input{/etc/passwd}", "*")
 def test_latex_table_has_one_row_for_each_result_and_comments_of_one_line(name, note, dataset):
     lines = as_table([result(name, note, dataset), result("B")], "latex_booktabs").splitlines()
-    end = lines.index("\\end{tabular}")
-    assert lines[1] == "\\toprule"
-    assert lines[3] == "\\midrule"
-    assert lines[6] == "\\bottomrule"
-    assert end == 7
-    for line in lines[2], lines[4], lines[5]:
-        assert len(re.findall(r"(?<!\\)&", line)) == 4
+    ends = [number for number, line in enumerate(lines) if line == "\\end{tabular}"]
+    assert ends == [7, 16]
+    rows = []
+    for start, cells in ((0, 2), (9, 4)):
+        assert lines[start + 1] == "\\toprule"
+        assert lines[start + 3] == "\\midrule"
+        assert lines[start + 6] == "\\bottomrule"
+        rows += [(lines[start + row], cells) for row in (2, 4, 5)]
+    for line, cells in rows:
+        assert len(re.findall(r"(?<!\\)&", line)) == cells - 1
         assert line.endswith("\\\\")
         assert not re.match(r"\s*[\[*]", line)
         commands = set(re.findall(r"\\([A-Za-z]+)", line))
         assert commands <= {"textasciitilde", "textbackslash", "ensuremath"}
-    assert all(line.startswith("% ") for line in lines[end + 1 :])
+    assert all(line.startswith("% ") for line in lines[ends[1] + 1 :])
     assert not CONTROLS.search("".join(lines))
 
 

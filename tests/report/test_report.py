@@ -28,6 +28,7 @@ from recbole_llm_interest.errors import DataError
 from recbole_llm_interest.evaluation.comparison import estimate
 from recbole_llm_interest.evaluation.metrics import event_gains
 from recbole_llm_interest.evaluation.results import RunResult, fingerprint, read_results
+from recbole_llm_interest.evaluation.significance import bootstrap_interval
 from recbole_llm_interest.evaluation.table import write_comparison
 from recbole_llm_interest.recommender import Recommender
 from recbole_llm_interest.report import plots
@@ -41,7 +42,7 @@ from recbole_llm_interest.report.statistics import (
     principal_components,
 )
 
-SECTIONS = ["training", "metrics", "popularity", "modalities", "interest", "map"]
+SECTIONS = ["training", "metrics", "costs", "popularity", "modalities", "interest", "map"]
 
 
 @pytest.fixture(scope="module")
@@ -319,8 +320,8 @@ def test_estimate_is_the_mean_of_gains_and_its_interval(results):
     estimated = estimate(runs, "NDCG@3")
     assert estimated.values == pytest.approx([run.test["ndcg@3"] for run in runs], abs=1e-4)
     assert estimated.mean == pytest.approx(np.mean(of_runs))
-    mean = np.mean(of_runs, axis=0)
-    assert estimated.half_width == pytest.approx(1.96 * np.sqrt(((mean - mean.mean()) ** 2).mean() / len(mean)))
+    assert estimated.interval == bootstrap_interval(np.mean(of_runs, axis=0))
+    assert estimated.interval[0] < estimated.mean < estimated.interval[1]
     assert estimated.events == 24
 
 
@@ -332,7 +333,7 @@ def test_estimate_of_a_group_is_that_of_its_events(results):
     assert estimate([RunResult(**{**vars(run), "item_counts": [0] * 4})], "MRR@3", "Many") is None
     reported = RunResult(**{**vars(run), "ranks": [], "test": {"ndcgfew@3": 0.25}})
     assert estimate([reported], "NDCG@3", "Few").mean == 0.25
-    assert estimate([reported], "NDCG@3", "Few").half_width is None
+    assert estimate([reported], "NDCG@3", "Few").interval is None
 
 
 @pytest.mark.slow

@@ -4,7 +4,7 @@ Each function draws at a given width in inches, because the page has a figure fo
 text of the same size. Every figure is readable in black and white: bands differ by hatch, markers by shape.
 """
 
-from recbole_llm_interest.report.plots.estimates import draw_estimates
+from recbole_llm_interest.report.plots.estimates import draw_estimates, number_text
 from recbole_llm_interest.report.plots.interest import draw_interest, largest_interests
 from recbole_llm_interest.report.plots.item_map import draw_map
 from recbole_llm_interest.report.plots.modalities import draw_modalities
@@ -20,5 +20,6 @@ __all__ = [
     "draw_modalities",
     "draw_training",
     "largest_interests",
+    "number_text",
     "style",
 ]

@@ -14,17 +14,20 @@ from recbole_llm_interest.io.escaping import plot_text
 from recbole_llm_interest.report.plots.style import ACCENT, DARK, GREY, PALE, WIDE, label_lines, set_title
 
 
-def draw_estimates(panels: Mapping[str, Mapping[str, Estimate | None]], width: float, share_x: bool = False) -> Figure:
+def draw_estimates(
+    panels: Mapping[str, Mapping[str, Estimate | None]], width: float, share_x: bool = False, columns: int = 3
+) -> Figure:
     """One panel for each metric or group, and in it one line for each variant, the first on top.
 
     Args:
         panels: title -> variant's name -> its value; None where it has none.
         width: in inches.
         share_x: whether all panels have the same scale.
+        columns: panels side by side, at most three.
     """
     is_narrow = width < WIDE
     labels = [plot_text(name, 60, width=16 if is_narrow else 22) for name in next(iter(panels.values()))]
-    figure, grid = _grid(len(panels), labels, width, share_x)
+    figure, grid = _grid(len(panels), min(columns, 3), labels, width, share_x)
     ends = [_end(by_variant.values()) for by_variant in panels.values()]
     for axes, (title, by_variant), end in zip(grid, panels.items(), ends, strict=False):
         for line, estimate in enumerate(by_variant.values()):
@@ -34,9 +37,18 @@ def draw_estimates(panels: Mapping[str, Mapping[str, Estimate | None]], width: f
     return figure
 
 
-def _grid(count: int, labels: Sequence[str], width: float, share_x: bool) -> tuple[Figure, list[Axes]]:
+def number_text(value: float) -> str:
+    """Return a number with four decimals, with two from 2 on, and with none from 100 on.
+
+    >>> [number_text(value) for value in (0.19724, 79.512, 1843.2)]
+    ['0.1972', '79.51', '1,843']
+    """
+    return f"{value:.4f}" if value < 2 else f"{value:.2f}" if value < 100 else f"{value:,.0f}"
+
+
+def _grid(count: int, columns: int, labels: Sequence[str], width: float, share_x: bool) -> tuple[Figure, list[Axes]]:
     """A figure with ``count`` visible panels, high enough for the labels."""
-    columns = 1 if width < WIDE else min(count, 3)
+    columns = 1 if width < WIDE else min(count, columns)
     rows = math.ceil(count / columns)
     height = 0.75 + sum(0.24 + 0.15 * label.count("\n") + 0.12 for label in labels)
     figure = Figure(figsize=(width, height * rows + 0.1), layout="constrained")
@@ -62,7 +74,7 @@ def _wrap(title: str, width: int) -> str:
 def _end(estimates: Iterable[Estimate | None]) -> float:
     """The right end of the panel's intervals."""
     known = [estimate for estimate in estimates if estimate is not None]
-    return max((estimate.mean + (estimate.half_width or 0.0) for estimate in known), default=0.0)
+    return max((max(estimate.mean, *(estimate.interval or (0.0,))) for estimate in known), default=0.0)
 
 
 def _draw_estimate(axes: Axes, line: int, estimate: Estimate | None) -> None:
@@ -72,11 +84,13 @@ def _draw_estimate(axes: Axes, line: int, estimate: Estimate | None) -> None:
     is_first = line == 0
     if len(estimate.values) > 1:
         axes.plot(estimate.values, [line + 0.24] * len(estimate.values), "|", color=GREY, markersize=5, zorder=2)
-    axes.errorbar(
-        estimate.mean, line, xerr=estimate.half_width, fmt="D" if is_first else "o", markersize=6, capsize=3, zorder=3,
-        color=DARK, markerfacecolor=ACCENT if is_first else "white", markeredgecolor=DARK, elinewidth=1.2,
+    if estimate.interval is not None:
+        axes.plot(estimate.interval, [line, line], "|-", color=DARK, markersize=6, linewidth=1.2, zorder=3)
+    axes.plot(
+        estimate.mean, line, "D" if is_first else "o", markersize=6, zorder=4, markeredgecolor=DARK,
+        markerfacecolor=ACCENT if is_first else "white",
     )  # fmt: skip
     axes.annotate(
-        f"{estimate.mean:.4f}", (estimate.mean, line), (0, 7), textcoords="offset points", ha="center", fontsize=8,
+        number_text(estimate.mean), (estimate.mean, line), (0, 7), textcoords="offset points", ha="center", fontsize=8,
         fontweight="bold" if is_first else "normal",
     )  # fmt: skip
