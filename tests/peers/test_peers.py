@@ -159,6 +159,7 @@ def test_peer_is_a_row_like_any_other(counting, settings, here):
     assert peer.candidates == pop.candidates
     assert (peer.model, peer.epochs, peer.parameters) == ("rectools:SASRec", 2, 81)
     assert [score for _, score in peer.valid_scores] == [1.0, 1.0]
+    assert (peer.cpu_seconds_per_epoch, peer.peak_memory_mb) == (0.5, 100.0)  # of the other process
     assert peer.environment_info["library"] == "RecTools 0"
     assert "library" not in pop.environment_info
     before = table.read_bytes()
