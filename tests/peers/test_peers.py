@@ -231,7 +231,7 @@ def test_models_of_rectools_learn_and_are_tested_on_the_same_events(settings):
     given = {**settings, **rectools, "epochs": 15, "text_encoder": "hashing", "stopping_step": 15}
     results = run([*names, "Pop"], "cycle", config_dict=given)
     assert len({result.test_digest for result in results}) == 1
-    assert [result.candidates for result in results] == ["all 8 items"] * 5
+    assert len({result.candidates for result in results}) == 1
     assert all(result.losses["loss"][-1] < result.losses["loss"][0] for result in results[:4])
     assert all(result.test["recall@3"] > 0.8 > results[4].test["recall@3"] for result in results[:3])
 
