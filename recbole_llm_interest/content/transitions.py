@@ -18,6 +18,10 @@ STRENGTHS = 8
 _WEIGHTS = {1: (1.0, 0.5), 2: (0.25, 0.125)}
 #: weight of a transition by way of another item, relative to its probability
 _SECOND_HOP = 0.5
+#: strongest transitions of an item that its second hop, and those to it, go by
+_HOP_NEIGHBOURS = 32
+#: rows that are computed at once
+_BLOCK_ROWS = 4096
 #: of a strength, so that rounding errors decide neither ranks nor buckets
 _DECIMALS = 9
 
@@ -57,7 +61,8 @@ def count_transitions(items: Tensor, users: Tensor, targets: Tensor, *, rows: in
 
     A pair of consecutive events counts 1 for the later item after the earlier one, and half of that in reverse; a pair
     two events apart counts a quarter of that. A row is divided by its sum, P, and half of its second hop is added:
-    P + P² / 2. The weights are those of an untrained heuristic that keeps up with trained models (arXiv 2605.07125).
+    P + P² / 2, where P² goes by the 32 strongest transitions of each item. The weights are those of an untrained
+    heuristic that keeps up with trained models (arXiv 2605.07125).
 
     Args:
         items: the event table, ``[E]``.
@@ -69,7 +74,7 @@ def count_transitions(items: Tensor, users: Tensor, targets: Tensor, *, rows: in
     folds = users.numpy() % FOLDS
     parts = [_count(items.numpy(), targets.numpy(), folds == fold, rows) for fold in range(FOLDS)]
     total = sum(parts[1:], start=parts[0])
-    tables = [_strongest(_probabilities(counts), count) for counts in (*(total - part for part in parts), total)]
+    tables = [_nearest(counts, count) for counts in (*(total - part for part in parts), total)]
     found, strengths = (np.stack(values) for values in zip(*tables, strict=True))
     return Transitions(torch.from_numpy(found), torch.from_numpy(strengths))
 
@@ -90,32 +95,63 @@ def _count(
     return counts.tocsr()
 
 
-def _probabilities(counts: scipy.sparse.csr_array) -> scipy.sparse.csr_array:
-    """P + P² / 2 of counts, ``[N, N]``, without items that follow themselves."""
-    counts = _without_diagonal(counts)
+def _nearest(counts: scipy.sparse.csr_array, count: int) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
+    """The strongest of P + P² / 2, without the item itself: columns and buckets of strength, ``[N, K]`` both.
+
+    Blocks of rows bound the memory: P² of a large catalog has most of its N² values.
+    """
+    chances = _normalized(_without_self(counts))
+    hops = _Strongest.of(chances, _HOP_NEIGHBOURS).matrix(chances.shape)
+    blocks = []
+    for start in range(0, chances.shape[0], _BLOCK_ROWS):
+        rows = slice(start, start + _BLOCK_ROWS)
+        block = _without_self(chances[rows] + _SECOND_HOP * (hops[rows] @ hops), start)
+        blocks.append(_Strongest.of(block, count).table(block.shape[0], count))
+    items, strengths = zip(*blocks, strict=True)
+    return np.concatenate(items), np.concatenate(strengths)
+
+
+def _normalized(counts: scipy.sparse.csr_array) -> scipy.sparse.csr_array:
+    """Counts divided by the sum of their row, ``[N, N]``."""
     total = counts.sum(axis=1)
-    chances = scipy.sparse.diags_array(1 / np.where(total > 0, total, 1.0)) @ counts
-    return _without_diagonal(chances + _SECOND_HOP * (chances @ chances))
+    return (scipy.sparse.diags_array(1 / np.where(total > 0, total, 1.0)) @ counts).tocsr()
 
 
-def _without_diagonal(matrix: scipy.sparse.csr_array) -> scipy.sparse.csr_array:
+def _without_self(matrix: scipy.sparse.csr_array, start: int = 0) -> scipy.sparse.csr_array:
+    """The positive values of rows ``start`` and following, without items that follow themselves."""
     matrix = matrix.tocoo()
-    is_kept = (matrix.row != matrix.col) & (matrix.data > 0)
+    is_kept = (matrix.row + start != matrix.col) & (matrix.data > 0)
     kept = (matrix.data[is_kept], (matrix.row[is_kept], matrix.col[is_kept]))
     return scipy.sparse.coo_array(kept, shape=matrix.shape).tocsr()
 
 
-def _strongest(chances: scipy.sparse.csr_array, count: int) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
-    """The columns of each row's highest values, and their buckets, ``[N, K]`` both."""
-    matrix = chances.tocoo()
-    value = matrix.data.round(_DECIMALS)
-    order = np.lexsort((matrix.col, -value, matrix.row))
-    row, column, value = matrix.row[order], matrix.col[order], value[order]
-    rank = np.arange(len(row)) - np.searchsorted(row, row)
-    is_kept = rank < count
-    items = np.zeros((matrix.shape[0], count), dtype=np.int32)
-    strengths = np.zeros((matrix.shape[0], count), dtype=np.uint8)
-    items[row[is_kept], rank[is_kept]] = column[is_kept]
-    bucket = np.floor(-np.log2(value[is_kept].clip(min=10.0**-_DECIMALS))).clip(0, STRENGTHS - 1)
-    strengths[row[is_kept], rank[is_kept]] = bucket.astype(np.uint8)
-    return items, strengths
+class _Strongest(NamedTuple):
+    """The highest values of each row of a matrix, ``[V]`` each: row, column, rank in the row, and value."""
+
+    row: NDArray[np.int64]
+    column: NDArray[np.int64]
+    rank: NDArray[np.int64]
+    value: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, matrix: scipy.sparse.csr_array, count: int) -> _Strongest:
+        """The ``count`` highest values of each row; of equal ones, those of the first columns."""
+        matrix = matrix.tocoo()
+        value = matrix.data.round(_DECIMALS)
+        order = np.lexsort((matrix.col, -value, matrix.row))
+        row, column, value = matrix.row[order], matrix.col[order], value[order]
+        rank = np.arange(len(row)) - np.searchsorted(row, row)
+        is_kept = rank < count
+        return cls(row[is_kept], column[is_kept], rank[is_kept], value[is_kept])
+
+    def matrix(self, shape: tuple[int, int]) -> scipy.sparse.csr_array:
+        """The values as a sparse matrix."""
+        return scipy.sparse.coo_array((self.value, (self.row, self.column)), shape=shape).tocsr()
+
+    def table(self, rows: int, count: int) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
+        """Columns by rank, and the buckets of their values, ``[rows, count]`` both; 0 for none."""
+        items, strengths = np.zeros((rows, count), dtype=np.int32), np.zeros((rows, count), dtype=np.uint8)
+        items[self.row, self.rank] = self.column
+        bucket = np.floor(-np.log2(self.value.clip(min=10.0**-_DECIMALS))).clip(0, STRENGTHS - 1)
+        strengths[self.row, self.rank] = bucket.astype(np.uint8)
+        return items, strengths
