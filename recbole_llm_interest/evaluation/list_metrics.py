@@ -25,6 +25,8 @@ ITEM_TEXTS = "data.item_texts"
 _Lists = NDArray[np.int64]
 #: RecBole's metrics of lists; their values are no accuracy
 _RECBOLES = ("itemcoverage", "giniindex", "averagepopularity", "shannonentropy", "tailpercentage")
+#: names of metrics in tables and figures
+_SHORT_NAMES = {"itemcoverage": "coverage", "giniindex": "Gini", "contentdiversity": "diversity"}
 
 
 class ListMetric(AbstractMetric):
@@ -106,6 +108,16 @@ def is_list_metric(metric: str) -> bool:
     """Return whether a reported metric, such as ``filtered_novelty@10``, is of the lists and not of their accuracy."""
     name, _, _ = base_metric(metric).partition("@")
     return name in _RECBOLES or name in {kind.__name__.lower() for kind in _METRICS}
+
+
+def short_name(metric: str) -> str:
+    """Return the name of a metric of lists as tables have it.
+
+    >>> short_name("itemcoverage@10"), short_name("novelty@10")
+    ('coverage@10', 'novelty@10')
+    """
+    name, at, k = metric.partition("@")
+    return f"{_SHORT_NAMES.get(name, name)}{at}{k}"
 
 
 _METRICS = (Novelty, ContentDiversity)

@@ -159,8 +159,8 @@ def _known_and_new(protocol: _Facts) -> str:
     if "-" in (warm_users, cold_users, warm_items, cold_items):
         return ""
     return (
-        f"Of the tested users, {warm_users} have training events and {cold_users} have none; of their items, "
-        f"{warm_items} and {cold_items}."
+        f"With and without training events: {warm_users} and {cold_users} tested users, {warm_items} and {cold_items} "
+        "tested items."
     )
 
 

@@ -12,7 +12,7 @@ from tabulate import tabulate
 
 from recbole_llm_interest.evaluation.collector import FILTERED
 from recbole_llm_interest.evaluation.comparison import PValues, VariantSummary, base_metric, summarize
-from recbole_llm_interest.evaluation.list_metrics import is_list_metric
+from recbole_llm_interest.evaluation.list_metrics import is_list_metric, short_name
 from recbole_llm_interest.evaluation.notes import notes_on
 from recbole_llm_interest.evaluation.results import RunResult
 from recbole_llm_interest.io.escaping import (
@@ -29,8 +29,6 @@ from recbole_llm_interest.io.files import write_text
 OTHER_PATH_HINT = "give another place by --table"
 #: suffixes of a table's files
 _SUFFIXES = (".json", ".md", ".tex", ".png")
-#: names of metrics in the head of the second table
-_SHORT_NAMES = {"itemcoverage": "coverage", "giniindex": "Gini", "contentdiversity": "diversity"}
 #: columns of costs, by the field of ``RunResult``, and how their means are written
 _COSTS = {
     "seconds_per_epoch": ("s/epoch", ".2f"),
@@ -150,7 +148,7 @@ def _list_metrics(summaries: Sequence[VariantSummary], metrics: Sequence[str]) -
     shown = list(dict.fromkeys(map(base_metric, metrics)))
     parts = [[part for part in (metric, FILTERED + metric) if part in metrics] for metric in shown]
     rows = [[_kept_and_filtered(summary, of_metric) for of_metric in parts] for summary in summaries]
-    return [[_list_metric_name(metric) for metric in shown], *rows]
+    return [[short_name(metric) for metric in shown], *rows]
 
 
 def _kept_and_filtered(summary: VariantSummary, metrics: Sequence[str]) -> str:
@@ -192,11 +190,6 @@ def _written(lines: _Columns, style: str) -> str:
 
 def _accuracy_name(metric: str) -> str:
     return metric.replace(FILTERED, "filtered ", 1) if metric.startswith(FILTERED) else metric
-
-
-def _list_metric_name(metric: str) -> str:
-    name, at, k = metric.partition("@")
-    return f"{_SHORT_NAMES.get(name, name)}{at}{k}"
 
 
 def _mean_and_deviation(values: Sequence[float]) -> str:

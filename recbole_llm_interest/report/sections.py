@@ -17,7 +17,7 @@ from recbole_llm_interest.evaluation.comparison import (
     estimate,
     summarize,
 )
-from recbole_llm_interest.evaluation.list_metrics import is_list_metric
+from recbole_llm_interest.evaluation.list_metrics import is_list_metric, short_name
 from recbole_llm_interest.evaluation.metrics import MANY_EVENTS
 from recbole_llm_interest.evaluation.notes import data_lines, protocol_lines, test_lines
 from recbole_llm_interest.evaluation.results import RunResult, fingerprint
@@ -242,7 +242,7 @@ def _is_of_group(metric: str) -> bool:
 
 
 def _title(metric: str) -> str:
-    name, _, k = base_metric(metric).partition("@")
+    name, _, k = short_name(base_metric(metric)).partition("@")
     shown = f"{name.upper() if name in ('ndcg', 'mrr') else name}@{k}" if k else name
     return f"{shown}, seen items filtered" if metric.startswith(FILTERED) else shown
 

@@ -81,15 +81,18 @@ def test_every_type_of_model_has_them(settings):
     for done in results:
         for name in ("itemcoverage", "giniindex", "novelty", "contentdiversity"):
             assert 0 <= done.test[f"{name}@3"] <= (1 if name != "novelty" else 10)
-    table = as_table(results)
-    assert "| model       |   coverage@3 |" in table or "coverage@3" in table.splitlines()[6]
+    assert "coverage@3" in as_table(results)
 
 
 def test_texts_are_the_same_whatever_the_model_reads(built):
     """Neither the model nor its settings of content change the measure."""
     plain, other, stock = (
         item_text_vectors(built(model, **given)[2])
-        for model, given in (("LLMInterest", {}), ("LLMInterest", {"modalities": []}), ("GRU4Rec", {}))
+        for model, given in (
+            ("LLMInterest", {"text_encoder": "hashing"}),
+            ("LLMInterest", {"modalities": []}),
+            ("GRU4Rec", {}),
+        )
     )
     assert (plain != other).nnz == 0
     assert (plain != stock).nnz == 0

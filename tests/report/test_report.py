@@ -196,7 +196,9 @@ def test_report_of_a_table_alone_lists_what_is_absent(results, at_home):
         assert main(["--table=table.json", f"--output={folder}"]) == 0
     page = (at_home / "alone" / "report.html").read_text()
     assert (at_home / "again" / "report.html").read_text() == page
-    assert [section["id"] for section in Page(page).all("section")] == ["training", "metrics", "popularity", "absent"]
+    assert [section["id"] for section in Page(page).all("section")] == [
+        *("training", "metrics", "costs", "popularity", "absent"),
+    ]  # fmt: skip
     assert "give a checkpoint by --checkpoint" in page
 
 
@@ -208,12 +210,16 @@ def test_report_of_a_checkpoint_alone(results, at_home):
 
 
 def test_table_of_a_former_version_gives_the_sections_it_can(results, at_home):
-    old = [RunResult(**{**vars(run), "ranks": [], "item_counts": [], "losses": {}, "valid_scores": []})
-           for run in results]  # fmt: skip
+    lacks = {"ranks": [], "filtered_ranks": [], "item_counts": [], "losses": {}, "valid_scores": [], "protocol": {},
+             "data_card": {}, "cpu_seconds_per_epoch": None, "seconds_to_best": None,
+             "peak_memory_mb": None}  # fmt: skip
+    old = [RunResult(**{**vars(run), **lacks}) for run in results]
     write_comparison(old, at_home / "old.json")
     assert main(["--table=old.json", "--output=old"]) == 0
     page = (at_home / "old" / "report.html").read_text()
-    assert [section["id"] for section in Page(page).all("section")] == ["metrics", "absent"]
+    assert [section["id"] for section in Page(page).all("section")] == ["metrics", "costs", "absent"]
+    assert "seconds an epoch" in page
+    assert "CPU seconds" not in page
     assert "training curves: the table has none" in page
 
 
