@@ -70,7 +70,8 @@ class _Table:
     def report(self) -> None:
         """Print the table and the paths of all files; draw a plot if there are several runs."""
         results = self.results
-        show(f"\n{as_table(results, width=shutil.get_terminal_size().columns)}")
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+        show(f"\n{as_table(results, width=width)}")
         written = list(self.files)
         if self.files and len(results) > 1:
             written.append(draw_comparison(results, self.files[0]))

@@ -27,7 +27,7 @@ def test_comparison_is_printed_and_written(words, capsys):
     assert main(["--model=LLMInterest,GRU4Rec,FPMC,Pop", *words]) == 0
     out = capsys.readouterr().out
     rows = re.findall(r"^\| (\w+) +\|", out, re.MULTILINE)
-    assert rows == ["model", "LLMInterest", "GRU4Rec", "FPMC", "Pop"]
+    assert rows == 2 * ["model", "LLMInterest", "GRU4Rec", "FPMC", "Pop"]  # accuracy, and what lies beyond it
     assert "24 test events, the same for every row" in out
     markdown, data = (Path(word) for word in re.search(r"table: (\S+\.md), \S+\.tex, (\S+\.json)", out).groups())
     assert markdown.read_text().strip() in out

@@ -140,7 +140,7 @@ def test_metrics_that_need_counts_are_computed(model, settings):
     metrics = ["ItemCoverage", "AveragePopularity", "GiniIndex", "ShannonEntropy", "TailPercentage", "NDCG"]
     result = run_recbole(model=model, dataset="cycle", config_dict={**settings, "metrics": metrics})["test_result"]
     assert 0 < result["itemcoverage@3"] <= 1
-    assert len(result) == len(metrics)
+    assert len(result) == 2 * len(metrics)  # seen items kept and filtered
 
 
 # --- settings are never run as code
