@@ -8,6 +8,7 @@ import numpy as np
 import scipy.sparse
 import torch
 from numpy.typing import NDArray
+from sklearn.preprocessing import normalize
 from torch import Tensor
 
 #: groups of users for cross-fitting
@@ -100,7 +101,7 @@ def _nearest(counts: scipy.sparse.csr_array, count: int) -> tuple[NDArray[np.int
 
     Blocks of rows bound the memory: P² of a large catalog has most of its N² values.
     """
-    chances = _normalized(_without_self(counts))
+    chances = normalize(_without_self(counts), norm="l1")
     hops = _Strongest.of(chances, _HOP_NEIGHBOURS).matrix(chances.shape)
     blocks = []
     for start in range(0, chances.shape[0], _BLOCK_ROWS):
@@ -109,12 +110,6 @@ def _nearest(counts: scipy.sparse.csr_array, count: int) -> tuple[NDArray[np.int
         blocks.append(_Strongest.of(block, count).table(block.shape[0], count))
     items, strengths = zip(*blocks, strict=True)
     return np.concatenate(items), np.concatenate(strengths)
-
-
-def _normalized(counts: scipy.sparse.csr_array) -> scipy.sparse.csr_array:
-    """Counts divided by the sum of their row, ``[N, N]``."""
-    total = counts.sum(axis=1)
-    return (scipy.sparse.diags_array(1 / np.where(total > 0, total, 1.0)) @ counts).tocsr()
 
 
 def _without_self(matrix: scipy.sparse.csr_array, start: int = 0) -> scipy.sparse.csr_array:
