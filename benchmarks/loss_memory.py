@@ -14,7 +14,7 @@ import time
 import torch
 from figure import memory, print_figure
 
-from recbole_llm_interest.model.history_bias import ItemBias
+from recbole_llm_interest.model.item_bias import ItemBias
 from recbole_llm_interest.model.losses import next_item_loss
 from recbole_llm_interest.model.scoring import ScoringRule
 

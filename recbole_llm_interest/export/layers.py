@@ -138,7 +138,8 @@ class Scorer(nn.Module):
 
     def forward(self, interest: Tensor, item_seq: Tensor, last: Tensor) -> Tensors:
         """Scores from interests ``[B, D]`` after the events at ``last``, ``[B]``, of histories ``[B, L]``."""
-        scores = self.rule.scores(interest, self.get_buffer("factors"), self.bias_after(item_seq, last))
+        factors = self.get_buffer("factors")  # of the directions of the items' representations
+        scores = self.rule.scores(interest, factors, self.bias_after(item_seq, last, interest, factors))
         if self.k is None:
             return {"scores": scores}
         best = scores.topk(self.k, dim=1)

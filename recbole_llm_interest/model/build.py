@@ -15,9 +15,11 @@ from recbole_llm_interest.content.features import Content
 from recbole_llm_interest.content.transitions import Transitions
 from recbole_llm_interest.errors import DataError
 from recbole_llm_interest.model.entity_encoder import EntityEncoder
-from recbole_llm_interest.model.history_bias import HistoryBias, NeighbourBias, RepeatBias
+from recbole_llm_interest.model.history_bias import HistoryBias
 from recbole_llm_interest.model.interest_tracker import InterestTracker
 from recbole_llm_interest.model.negative_sampling import NegativeSampler
+from recbole_llm_interest.model.neighbour_bias import NeighbourBias
+from recbole_llm_interest.model.repeat_bias import RepeatBias
 from recbole_llm_interest.model.ssl.objectives import OBJECTIVES
 from recbole_llm_interest.settings import ModelSettings
 
@@ -196,7 +198,9 @@ def _time_embeddings(settings: ModelSettings, size: int) -> nn.ModuleDict:
 
 
 def _history_bias(settings: ModelSettings, item_encoder: EntityEncoder, tables: ContentTables) -> HistoryBias:
-    repeat = RepeatBias() if settings.repeat_bias else None
+    repeat = None
+    if settings.repeat_bias:
+        repeat = RepeatBias(item_encoder.output_size if settings.repeat_context else None)
     neighbour = None
     if settings.content_neighbours and len(item_encoder.features):
         neighbours = item_encoder.get_buffer("neighbours")

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from recbole_llm_interest.model.build import build_parts
 from recbole_llm_interest.model.former_names import rename_parameters
-from recbole_llm_interest.model.history_bias import ItemBias
+from recbole_llm_interest.model.history_bias import Histories
 from recbole_llm_interest.model.interest_tracker import InterestState
+from recbole_llm_interest.model.item_bias import ItemBias, at_events
 from recbole_llm_interest.model.losses import NextItemLoss
 from recbole_llm_interest.model.scoring import ItemTable, ItemTableCache, ScoringRule
 from recbole_llm_interest.model.ssl.objectives import TrainingBatch
@@ -100,13 +101,11 @@ class LLMInterest(SequentialRecommender):
         item_seq, pos_items = candidates.index_of[item_seq], candidates.index_of[pos_items]  # from N to C
         seq_output = self.forward(item_seq, self.initial_state(user), items, times)
 
-        def next_item_loss(
-            seq_output: Tensor, item_seq: Tensor, pos_items: Tensor, at: Any = None, users: Tensor | None = None
-        ) -> Tensor:
-            at = at or pos_items.nonzero(as_tuple=True)
-            bias = self.history_bias(candidates.ids[item_seq], self.item_encoder.neighbours_of, *at, users)
-            bias = None if bias is None else bias.renumbered(candidates.index_of)
-            return self.loss(seq_output, items, pos_items, at, bias, candidates.logit_correction)
+        def next_item_loss(seq_output: Tensor, item_seq: Tensor, pos_items: Tensor, at: Any, users: Any) -> Tensor:
+            interest, events = at_events(seq_output, *at), F.embedding(item_seq, items)
+            histories = Histories(candidates.ids[item_seq], events, self.item_encoder.neighbours_of)
+            bias = self.history_bias(histories, *at, interest, users, candidates.index_of)
+            return self.loss(interest, items, pos_items, at, bias, candidates.logit_correction)
 
         loss = next_item_loss(seq_output, item_seq, pos_items, at, user)
         if not self.objectives:
@@ -132,13 +131,14 @@ class LLMInterest(SequentialRecommender):
     def _last_interest(self, interaction: Interaction, table: ItemTable) -> tuple[Tensor, ItemBias | None]:
         """Interest after each history's last event, ``[B, D]``, and the history's bias."""
         item_seq, last = interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN] - 1
-        user, times = interaction[self.USER_ID], self._times(interaction)
-        seq_output = self.forward(item_seq, self.initial_state(user), table.representations, times)
-        return self.gather_indexes(seq_output, last), self.bias_after(item_seq, last)
+        state, times = self.initial_state(interaction[self.USER_ID]), self._times(interaction)
+        interest = self.gather_indexes(self.forward(item_seq, state, table.representations, times), last)
+        return interest, self.bias_after(item_seq, last, interest, table.representations)
 
-    def bias_after(self, item_seq: Tensor, last: Tensor) -> ItemBias | None:
-        """The history's bias after the events at ``last``, ``[B]``, of ``item_seq``, ``[B, L]``; None for none."""
-        return self.history_bias.after(item_seq, last, self.item_encoder.neighbours_of)
+    def bias_after(self, item_seq: Tensor, last: Tensor, interest: Tensor, items: Tensor) -> ItemBias | None:
+        """The bias after the events at ``last``, ``[B]``, with the interest then, ``[B, D]``, and items ``[N, D]``."""
+        histories = Histories(item_seq, F.embedding(item_seq, items), self.item_encoder.neighbours_of)
+        return self.history_bias.after(histories, last, interest)
 
     def item_table(self) -> ItemTable:
         """All items, ready to be scored; cached in evaluation while nothing that it is computed from changes."""

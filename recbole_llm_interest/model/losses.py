@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from recbole_llm_interest.model.history_bias import ItemBias
+from recbole_llm_interest.model.item_bias import ItemBias
 from recbole_llm_interest.model.scoring import ScoringRule, logits
 from recbole_llm_interest.settings import ModelSettings
 
@@ -36,8 +36,8 @@ class NextItemLoss:
     Example:
         >>> loss = NextItemLoss(ScoringRule(None))
         >>> items = torch.eye(3)
-        >>> seq_output, pos_items = 9 * torch.eye(3)[None, :2], torch.tensor([[0, 1]])  # item 0 is the padding
-        >>> float(loss(seq_output, items, pos_items, pos_items.nonzero(as_tuple=True))) < 0.001
+        >>> pos_items = torch.tensor([[0, 1]])  # item 0 is the padding
+        >>> float(loss(9 * torch.eye(3)[[1]], items, pos_items, pos_items.nonzero(as_tuple=True))) < 0.001
         True
     """
 
@@ -54,7 +54,7 @@ class NextItemLoss:
 
     def __call__(
         self,
-        seq_output: Tensor,
+        interest: Tensor,
         items: Tensor,
         pos_items: Tensor,
         at: tuple[Tensor, Tensor],
@@ -64,17 +64,14 @@ class NextItemLoss:
         """The mean over targets, a scalar.
 
         Args:
-            seq_output: interest after each event, ``[B, L, D]``.
+            interest: after the event before each target, ``[T, D]``.
             items: representations of the candidates, ``[C, D]``.
             pos_items: index of the item that follows each event, ``[B, L]``; 0 for none.
             at: rows and positions of the targets, ``[T]`` each.
             bias: of the history at each target, see ``next_item_loss``.
             logit_correction: ``[C]``, see ``next_item_loss``.
         """
-        row, position = at
-        # each event is selected once, so that its gradient is written and not, as indexing's, sorted and summed
-        interest = seq_output.flatten(0, 1).index_select(0, row * seq_output.shape[1] + position)
-        target, weight = self.targets(pos_items, row, position)
+        target, weight = self.targets(pos_items, *at)
         return next_item_loss(interest, items, target, self.rule, bias, weight, logit_correction, self.precision)
 
     def targets(self, pos_items: Tensor, row: Tensor, position: Tensor) -> tuple[Tensor, Tensor | None]:

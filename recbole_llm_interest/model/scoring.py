@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recbole_llm_interest.model.entity_encoder import EntityEncoder
-from recbole_llm_interest.model.history_bias import ItemBias
+from recbole_llm_interest.model.item_bias import ItemBias
 from recbole_llm_interest.settings import ModelSettings
 
 #: lower bound of the length by which an item is divided

@@ -104,7 +104,7 @@ def _item_parts(live: LiveModel, state: State, query: Query, row: int) -> tuple[
         for name, is_present, value in zip(encoder.modalities, present[0].tolist(), values, strict=True)
     ]
     item = torch.tensor([row], device=live.device)
-    for name, bias in live.bias_parts(state.items, state.length).items():
+    for name, bias in live.bias_parts(state.interest, state.items, state.length).items():
         points.append((_BIAS_NAMES[name], float(bias.of(item)), None))
     return points, is_exact
 

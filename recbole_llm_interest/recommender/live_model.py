@@ -11,8 +11,9 @@ from torch import Tensor
 from recbole_llm_interest.content.event_times import time_feature_of
 from recbole_llm_interest.model.entity_encoder import ID
 from recbole_llm_interest.model.former_names import former_name
-from recbole_llm_interest.model.history_bias import ItemBias
+from recbole_llm_interest.model.history_bias import Histories
 from recbole_llm_interest.model.interest_tracker import InterestState
+from recbole_llm_interest.model.item_bias import ItemBias
 from recbole_llm_interest.model.llm_interest import LLMInterest
 from recbole_llm_interest.model.scoring import paired_logits
 from recbole_llm_interest.recommender.catalog import Block, Catalog
@@ -101,7 +102,7 @@ class LiveModel:
             excluded: rows of excluded items, ``[B, E]``; None for the padding alone.
         """
         rule = self.model.scoring_rule
-        bias = rule.scaled(self._bias(rows, length))
+        bias = rule.scaled(self._bias(interest, rows, length))
         if bias is None:
             nothing = torch.zeros(len(rows), 0, device=self.device)
             bias = ItemBias(nothing.long(), nothing)
@@ -110,18 +111,22 @@ class LiveModel:
         expanded = ItemBias(bias.items, bias.bias.expand_as(bias.items))
         return Query(rule.query(interest), expanded, excluded.to(self.device))
 
-    def bias_parts(self, rows: Tensor, length: Tensor) -> dict[str, ItemBias]:
-        """The biases of histories ``[B, L]`` of these lengths, ``[B]``, in the units of logits, by what they are on."""
+    def bias_parts(self, interest: Tensor, rows: Tensor, length: Tensor) -> dict[str, ItemBias]:
+        """The biases of histories ``[B, L]`` in the units of logits, by what they are on; see ``query``."""
         if not rows.shape[1]:
             return {}
-        parts = self.model.history_bias.parts(rows.to(self.device), length.to(self.device) - 1, self.items.neighbours)
+        parts = self.model.history_bias.parts(self._histories(rows), length.to(self.device) - 1, interest)
         rule = self.model.scoring_rule
         return {name: scaled for name, part in parts.items() if (scaled := rule.scaled(part)) is not None}
 
-    def _bias(self, rows: Tensor, length: Tensor) -> ItemBias | None:
+    def _bias(self, interest: Tensor, rows: Tensor, length: Tensor) -> ItemBias | None:
         if not rows.shape[1]:
             return None
-        return self.model.history_bias.after(rows.to(self.device), length.to(self.device) - 1, self.items.neighbours)
+        return self.model.history_bias.after(self._histories(rows), length.to(self.device) - 1, interest)
+
+    def _histories(self, rows: Tensor) -> Histories:
+        rows = rows.to(self.device)
+        return Histories(rows, self.items.representations[rows], self.items.neighbours)
 
     def score(self, query: Query, row: int) -> Tensor:
         """Scores of one item for each user, ``[B]``, whether it is excluded or not."""

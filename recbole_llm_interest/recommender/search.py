@@ -12,7 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from recbole_llm_interest.errors import RequestError
-from recbole_llm_interest.model.history_bias import ItemBias
+from recbole_llm_interest.model.item_bias import ItemBias
 from recbole_llm_interest.model.scoring import logits
 from recbole_llm_interest.recommender.catalog import BLOCK_ITEMS, Block, Catalog
 

@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from conftest import SUBJECTS, cycle_events, write_dataset
 
 from recbole_llm_interest.content.transitions import FOLDS, STRENGTHS, Transitions, count_transitions
-from recbole_llm_interest.model.history_bias import HistoryBias, ItemBias
+from recbole_llm_interest.model.history_bias import Histories, HistoryBias
+from recbole_llm_interest.model.item_bias import ItemBias
 from recbole_llm_interest.model.losses import next_item_loss
 from recbole_llm_interest.model.scoring import ScoringRule
 
@@ -126,27 +127,36 @@ def test_without_transitions_nothing_is_counted(built):
     assert model.history_bias.transition is None
 
 
+#: transitions count whatever the interest is
+NO_INTEREST = torch.zeros(0, 2)
+
+
+def read(items):
+    """Histories of items without representations."""
+    return Histories(items, torch.zeros(*items.shape, 2), lambda seq: seq)
+
+
 def trained_bias(items, transitions, *, cross_fitted):
     """The bias trained on all but the last event of histories ``[U, L]``, and its loss on the last one."""
     if not cross_fitted:  # every fold is given the table of all users
         transitions = Transitions(*(table[-1:].expand_as(table) for table in transitions))
     bias = HistoryBias(None, None, transitions)
-    users, length = items.shape
+    (users, length), rows = items.shape, transitions.items.shape[1]
     optimizer = torch.optim.Adam(bias.parameters(), lr=0.1)
 
     def loss_of(found, targets):
-        interest, table = torch.zeros(len(targets), 2), torch.zeros(transitions.items.shape[1], 2)
+        interest, table = torch.zeros(len(targets), 2), torch.zeros(rows, 2)
         return next_item_loss(interest, table, targets, ScoringRule(None), found)
 
     row, position = torch.cartesian_prod(torch.arange(users), torch.arange(length - 2)).unbind(dim=1)
     for _ in range(60):
         optimizer.zero_grad()
-        found = bias(items, lambda seq: seq, row, position, torch.arange(users))
+        found = bias(read(items), row, position, NO_INTEREST, torch.arange(users), torch.arange(rows))
         loss_of(found, items[row, position + 1]).backward()
         optimizer.step()
     with torch.no_grad():
         weight = bias.transition.bias[0, 0, 0] + bias.transition.strength_bias[0, 0].max()
-        at_the_end = bias.after(items, torch.full((users,), length - 2), lambda seq: seq)
+        at_the_end = bias.after(read(items), torch.full((users,), length - 2), NO_INTEREST)
         return float(weight), float(loss_of(at_the_end, items[:, -1]))
 
 
@@ -174,8 +184,8 @@ def test_random_transitions_teach_about_nothing():
 def test_histories_in_another_order_have_no_bias_by_transitions():
     bias = HistoryBias(None, None, counted(histories()))
     row, position = torch.tensor([0, 1]), torch.tensor([3, 4])
-    assert bias(histories(), lambda seq: seq, row, position) is None
-    assert bias(histories(), lambda seq: seq, row, position, torch.arange(30)) is not None
+    assert bias(read(histories()), row, position, NO_INTEREST, None, torch.arange(20)) is None
+    assert bias(read(histories()), row, position, NO_INTEREST, torch.arange(30), torch.arange(20)) is not None
 
 
 def test_bias_of_each_history_has_the_gradient_of_a_plain_cross_entropy(monkeypatch):

@@ -20,9 +20,12 @@ from recbole_llm_interest.data.event_counts import count_training_events
 from recbole_llm_interest.io.checkpoints.reading import load_checkpoint
 from recbole_llm_interest.model.entity_encoder import EntityEncoder
 from recbole_llm_interest.model.fusion import FUSIONS
-from recbole_llm_interest.model.history_bias import HistoryBias, ItemBias, NeighbourBias, Neighbours, RepeatBias
+from recbole_llm_interest.model.history_bias import Histories, HistoryBias
 from recbole_llm_interest.model.interest_tracker import InterestTracker
+from recbole_llm_interest.model.item_bias import ItemBias
 from recbole_llm_interest.model.losses import info_nce, next_item_loss
+from recbole_llm_interest.model.neighbour_bias import NeighbourBias, Neighbours
+from recbole_llm_interest.model.repeat_bias import RepeatBias
 from recbole_llm_interest.model.scoring import ItemTable, ScoringRule, logits
 from recbole_llm_interest.model.sequence_encoders import TRACKERS, AttentionReadout
 
@@ -409,7 +412,9 @@ def test_bonus_goes_by_how_long_ago_and_to_nothing_else():
     bias = RepeatBias()
     bias.bias.data[:3] = torch.tensor([1.0, 10.0, 100.0])
     history = torch.tensor([[7, 8, 7, 9, 5], [4, 6, 0, 0, 0]])
-    history = bias(history, torch.tensor([0, 1]), torch.tensor([3, 1]))  # the first user's fifth event is yet to come
+    no_interest, no_events = torch.zeros(2, 0), torch.zeros(2, 5, 0)
+    # the first user's fifth event is yet to come
+    history = bias(history, no_events, no_interest, torch.tensor([0, 1]), torch.tensor([3, 1]))
     scores = scores_of(history, 11)
     assert scores[0].tolist() == [0, 0, 0, 0, 0, 0, 110, 10, 1, 0]
     assert scores[1].tolist() == [0, 0, 0, 10, 0, 1, 0, 0, 0, 0]
@@ -459,7 +464,11 @@ def test_neighbour_bias_equals_a_naive_loop():
     history[1, 2:] = 0
     for last in ((0, 1), (3, 0), (19, 1)):
         scores = scores_of(bias(Neighbours(neighbours[history]), torch.arange(2), torch.tensor(last)), 9)
-        at_the_end = HistoryBias(None, bias).after(history, torch.tensor(last), lambda items: neighbours[items])
+        at_the_end = HistoryBias(None, bias).after(
+            Histories(history, torch.zeros(2, 20, 0), lambda items: neighbours[items]),
+            torch.tensor(last),
+            torch.zeros(2, 0),
+        )
         assert torch.allclose(scores_of(at_the_end, 9), scores, atol=1e-4)
         for user, end in enumerate(last):
             expected = torch.zeros(9)
@@ -544,6 +553,7 @@ def test_trainable_parameters_are_exactly_these(built):
     _, model, *_ = built()
     assert {name for name, parameter in model.named_parameters() if parameter.requires_grad} == {
         "history_bias.repeat.bias",
+        *(f"history_bias.repeat.context.{name}" for name in ("item.weight", "interest.weight", "history")),
         "history_bias.neighbour.bias",
         "item_encoder.id_embedding.weight",
         *(f"{side}_encoder.projections.text.{layer}.{kind}" for side in ("item", "user") for layer in (0, 2)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from recbole.utils import get_trainer
 
-from recbole_llm_interest.model.history_bias import ItemBias
+from recbole_llm_interest.model.item_bias import ItemBias
 from recbole_llm_interest.model.losses import next_item_loss
 from recbole_llm_interest.model.negative_sampling import NegativeSampler
 from recbole_llm_interest.model.scoring import ScoringRule

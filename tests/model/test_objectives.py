@@ -119,7 +119,7 @@ def histories(item_seq, fusion):
     def track(seq, table):
         return F.embedding(seq, table).cumsum(dim=1)
 
-    def loss(interest, seq, following):
+    def loss(interest, seq, following, at, users):
         return naive_next_item(interest, following, items)
 
     interest = track(item_seq, items)

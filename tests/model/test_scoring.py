@@ -50,7 +50,7 @@ def naive_scores(model, fields):
     item_seq, last = fields[model.ITEM_SEQ], fields[model.ITEM_SEQ_LEN] - 1
     items = model.item_encoder.table()
     interest = model(item_seq, model.initial_state(fields[model.USER_ID]), items)[0, int(last)]
-    bias = model.bias_after(item_seq, last)
+    bias = model.bias_after(item_seq, last, interest[None], items)
     temperature = model.scoring_rule.temperature
     scores = []
     for row, item in enumerate(items):

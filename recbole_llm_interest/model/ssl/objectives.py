@@ -36,7 +36,8 @@ class TrainingBatch:
         track: interest after each event of other histories of the same users, from histories ``[B, L]`` and
             representations ``[C, D]``: ``[B, L, D]``.
         next_item_loss: the next-item loss of interest ``[B, L, D]`` after each event of histories ``[B, L]`` that are
-            followed by items ``[B, L]``, a scalar; without the bias by transitions, which is of the true order.
+            followed by items ``[B, L]``, at the rows and positions ``[T]`` of targets, a scalar. The users ``[B]`` are
+            None for histories in another than the true order, which have no bias by transitions.
 
     Example:
         >>> batch.seq_output.shape[:2] == batch.item_seq.shape  # what a model passes to its objectives
@@ -54,7 +55,7 @@ class TrainingBatch:
     seq_output: Tensor
     item_encoder: EntityEncoder
     track: Callable[[Tensor, Tensor], Tensor]
-    next_item_loss: Callable[[Tensor, Tensor, Tensor], Tensor]
+    next_item_loss: Callable[[Tensor, Tensor, Tensor, tuple[Tensor, ...], Tensor | None], Tensor]
 
     def sampled_items(self) -> Tensor:
         """Distinct items of the batch at random, at most ``_MAX_ITEMS``, ``[K]``."""

@@ -39,7 +39,7 @@ class BackwardReading(Objective):
         """The loss, a scalar."""
         item_seq, previous = augmentation.reverse(batch.item_seq, batch.pos_items, batch.item_seq_len)
         seq_output = batch.track(item_seq, batch.items + self.direction)
-        return batch.next_item_loss(seq_output, item_seq, previous)
+        return batch.next_item_loss(seq_output, item_seq, previous, previous.nonzero(as_tuple=True), None)
 
 
 @OBJECTIVES.register("masked_item")
