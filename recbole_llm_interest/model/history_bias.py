@@ -18,16 +18,16 @@ class Histories(NamedTuple):
 
     Attributes:
         item_seq: ``[B, L]``.
-        events: representations of these items, ``[B, L, D]``, of which the direction counts.
+        events: looks up the representations of these items, ``[B, L, D]``, of which the direction counts.
         neighbours_of: looks up the neighbours of items by content, ``[..., R] -> [..., R, M, K]``.
 
     Example:
-        >>> Histories(torch.tensor([[5, 9]]), torch.randn(1, 2, 4), lambda items: items).item_seq.tolist()
+        >>> Histories(torch.tensor([[5, 9]]), lambda: torch.randn(1, 2, 4), lambda items: items).item_seq.tolist()
         [[5, 9]]
     """
 
     item_seq: Tensor
-    events: Tensor
+    events: Callable[[], Tensor]
     neighbours_of: Callable[[Tensor], Tensor]
 
 
@@ -41,7 +41,7 @@ class HistoryBias(nn.Module):
 
     Example:
         >>> history_bias = HistoryBias(RepeatBias(), None)
-        >>> histories = Histories(torch.tensor([[5, 9, 0]]), torch.randn(1, 3, 4), lambda items: items)
+        >>> histories = Histories(torch.tensor([[5, 9, 0]]), lambda: torch.randn(1, 3, 4), lambda items: items)
         >>> history_bias.after(histories, last=torch.tensor([1]), interest=torch.randn(1, 4)).items
         tensor([[0, 5, 9]])
     """
@@ -80,7 +80,7 @@ class HistoryBias(nn.Module):
         item_seq, events, neighbours_of = histories
         parts = []
         if self.repeat is not None:
-            parts.append(self.repeat(item_seq, events, interest, row, position))
+            parts.append(self.repeat(item_seq, events(), interest, row, position))
         if self.neighbour is not None:
             parts.append(self.neighbour(Neighbours(neighbours_of(item_seq)), row, position))
         if self.transition is not None and self.transitions is not None and user is not None:
@@ -104,7 +104,7 @@ class HistoryBias(nn.Module):
         parts = {}
         if self.repeat is not None:
             whole = last_events(item_seq, last, item_seq.shape[1])
-            parts["repeat"] = self.repeat.after(whole, last_events(events, last, item_seq.shape[1]), interest)
+            parts["repeat"] = self.repeat.after(whole, last_events(events(), last, item_seq.shape[1]), interest)
         recent = last_events(item_seq, last, NeighbourBias.reach)
         if self.neighbour is not None:
             parts["neighbour"] = self.neighbour.after(Neighbours(neighbours_of(recent)))

@@ -102,7 +102,7 @@ class LLMInterest(SequentialRecommender):
         seq_output = self.forward(item_seq, self.initial_state(user), items, times)
 
         def next_item_loss(seq_output: Tensor, item_seq: Tensor, pos_items: Tensor, at: Any, users: Any) -> Tensor:
-            interest, events = at_events(seq_output, *at), F.embedding(item_seq, items)
+            interest, events = at_events(seq_output, *at), lambda: F.embedding(item_seq, items)
             histories = Histories(candidates.ids[item_seq], events, self.item_encoder.neighbours_of)
             bias = self.history_bias(histories, *at, interest, users, candidates.index_of)
             return self.loss(interest, items, pos_items, at, bias, candidates.logit_correction)
@@ -137,7 +137,7 @@ class LLMInterest(SequentialRecommender):
 
     def bias_after(self, item_seq: Tensor, last: Tensor, interest: Tensor, items: Tensor) -> ItemBias | None:
         """The bias after the events at ``last``, ``[B]``, with the interest then, ``[B, D]``, and items ``[N, D]``."""
-        histories = Histories(item_seq, F.embedding(item_seq, items), self.item_encoder.neighbours_of)
+        histories = Histories(item_seq, lambda: F.embedding(item_seq, items), self.item_encoder.neighbours_of)
         return self.history_bias.after(histories, last, interest)
 
     def item_table(self) -> ItemTable:

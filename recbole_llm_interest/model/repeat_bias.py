@@ -10,10 +10,6 @@ from recbole_llm_interest.model.item_bias import ItemBias, at_events, bucket_of,
 
 #: buckets of the lag: how many events ago an item was chosen
 _LAG_BUCKETS = 6
-#: buckets of the number of events before the last one
-_LENGTH_BUCKETS = 6
-#: numbers of repeats in a history: 0, 1, 2, and 3 or more
-_REPEATS = 4
 
 
 class RepeatBias(nn.Module):
@@ -89,24 +85,22 @@ class RepeatContext(nn.Module):
 
     def __init__(self, size: int) -> None:
         super().__init__()
-        self.item, self.interest = (nn.Linear(size, 1, bias=False) for _ in range(2))
-        for linear in (self.item, self.interest):
-            nn.init.zeros_(linear.weight)
-        self.history = nn.Parameter(torch.zeros(_LENGTH_BUCKETS, _REPEATS))
+        self.item = nn.Parameter(torch.zeros(size))
+        self.interest = nn.Parameter(torch.zeros(size))
+        self.history = nn.Parameter(torch.zeros(2))
 
     def of_items(self, items: Tensor) -> Tensor:
         """The term of each item, ``[..., D] -> [...]``."""
-        return self.item(F.normalize(items, dim=-1)).squeeze(-1)
+        return (F.normalize(items, dim=-1) * self.item).sum(dim=-1)
 
     def of_interest(self, interest: Tensor) -> Tensor:
         """The term of each interest, ``[..., D] -> [...]``."""
-        return self.interest(F.normalize(interest, dim=-1)).squeeze(-1)
+        return (F.normalize(interest, dim=-1) * self.interest).sum(dim=-1)
 
     def of_repeats(self, item_seq: Tensor) -> Tensor:
-        """The term of each history so far, by its length and its repeats, ``[B, L] -> [B, L]``; padded at any end."""
-        before = ((item_seq > 0).cumsum(dim=1) - 1).clamp(min=0)
-        repeats = self.repeats(item_seq).clamp(max=_REPEATS - 1)
-        return take(self.history.view(-1, 1), bucket_of(before, _LENGTH_BUCKETS) * _REPEATS + repeats).squeeze(-1)
+        """The term of each history so far, ``[B, L] -> [B, L]``, linear in the logs of its events and its repeats."""
+        counts = torch.stack([(item_seq > 0).cumsum(dim=1), self.repeats(item_seq)], dim=-1)
+        return (counts.to(self.history.dtype).log1p() * self.history).sum(dim=-1)
 
     @staticmethod
     def repeats(item_seq: Tensor) -> Tensor:

@@ -126,7 +126,7 @@ class LiveModel:
 
     def _histories(self, rows: Tensor) -> Histories:
         rows = rows.to(self.device)
-        return Histories(rows, self.items.representations[rows], self.items.neighbours)
+        return Histories(rows, lambda: self.items.representations[rows], self.items.neighbours)
 
     def score(self, query: Query, row: int) -> Tensor:
         """Scores of one item for each user, ``[B]``, whether it is excluded or not."""

@@ -157,7 +157,7 @@ class ModelSettings:
     last_item_skip: bool = _setting(False, "linear skip connection from the last item")
     repeat_bias: bool = _setting(True, "learned score bias of items in the history, by the number of events since then")
     repeat_context: bool = _setting(
-        True, "whether that bias also depends on the item, on the interest and on the user's repeats so far"
+        False, "whether that bias also depends on the item, on the interest and on the user's repeats so far"
     )
     content_neighbours: NonNegativeInt = _setting(
         63, "nearest items by content, of each item in the history, that get a learned score bias; 0 for none"

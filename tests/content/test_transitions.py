@@ -133,7 +133,7 @@ NO_INTEREST = torch.zeros(0, 2)
 
 def read(items):
     """Histories of items without representations."""
-    return Histories(items, torch.zeros(*items.shape, 2), lambda seq: seq)
+    return Histories(items, lambda: torch.zeros(*items.shape, 2), lambda seq: seq)
 
 
 def trained_bias(items, transitions, *, cross_fitted):

@@ -32,7 +32,7 @@ from recbole_llm_interest.training.comparison import run
 START = 1_700_000_000.0
 LENGTH = QUICK["MAX_ITEM_LIST_LENGTH"]
 TIMES = ["gap", "hour", "weekday"]
-NEIGHBOURS = {"content_neighbours": 5, "transition_neighbours": 5}
+NEIGHBOURS = {"content_neighbours": 5, "transition_neighbours": 5, "repeat_context": True}
 BARE = {"repeat_bias": False, "content_neighbours": 0, "transition_neighbours": 0, "use_user_content": False}
 
 

@@ -19,10 +19,7 @@ FORMER = REPOSITORY / "tests" / "fixtures" / "former_version"
 ANSWERS = json.loads((FORMER / "answers.json").read_text())
 STEPS = json.loads((FORMER / "steps.json").read_text())
 #: what ``make.py`` set beside the settings of ``conftest.py``
-BASE = {
-    **{"text_encoder": "hashing", "content_neighbours": 3, "use_gpu": False, "id_min_events": 1},
-    "repeat_context": False,  # there was none
-}
+BASE = {"text_encoder": "hashing", "content_neighbours": 3, "use_gpu": False, "id_min_events": 1}
 
 
 @pytest.fixture

@@ -465,7 +465,7 @@ def test_neighbour_bias_equals_a_naive_loop():
     for last in ((0, 1), (3, 0), (19, 1)):
         scores = scores_of(bias(Neighbours(neighbours[history]), torch.arange(2), torch.tensor(last)), 9)
         at_the_end = HistoryBias(None, bias).after(
-            Histories(history, torch.zeros(2, 20, 0), lambda items: neighbours[items]),
+            Histories(history, lambda: torch.zeros(2, 20, 0), lambda items: neighbours[items]),
             torch.tensor(last),
             torch.zeros(2, 0),
         )
@@ -553,7 +553,6 @@ def test_trainable_parameters_are_exactly_these(built):
     _, model, *_ = built()
     assert {name for name, parameter in model.named_parameters() if parameter.requires_grad} == {
         "history_bias.repeat.bias",
-        *(f"history_bias.repeat.context.{name}" for name in ("item.weight", "interest.weight", "history")),
         "history_bias.neighbour.bias",
         "item_encoder.id_embedding.weight",
         *(f"{side}_encoder.projections.text.{layer}.{kind}" for side in ("item", "user") for layer in (0, 2)

@@ -27,13 +27,12 @@ def repeat():
 
 def naive_bias(repeat, history, events, interest):
     """The bias of each event of one history, without padding: one number an event."""
-    of_history = repeat.context.history[
-        min(int(math.log2(len(history))), 5), min(len(history) - len(set(history.tolist())), 3)
-    ]
-    of_interest = repeat.context.interest.weight[0] @ interest / interest.norm()
+    counts = torch.tensor([len(history), len(history) - len(set(history.tolist()))])
+    of_history = repeat.context.history @ torch.log1p(counts.float())
+    of_interest = repeat.context.interest @ interest / interest.norm()
     biases = []
     for lag, event in enumerate(events.flip(0)):
-        of_item = repeat.context.item.weight[0] @ event / event.norm()
+        of_item = repeat.context.item @ event / event.norm()
         biases.append(repeat.bias[min(int(math.log2(lag + 1)), 5)] + of_item + of_interest + of_history)
     return torch.stack(biases[::-1])
 
@@ -54,9 +53,9 @@ def test_bias_with_context_equals_a_naive_loop(repeat):
         assert torch.allclose(found.bias[target, 11 - end :], expected, atol=1e-5)
         assert found.items[target, 11 - end :].tolist() == item_seq[user, : end + 1].tolist()
         assert not found.items[target, : 11 - end].any()
-        histories = Histories(item_seq[[user]], events[[user]], lambda items: items)
-        at_the_end = bias_of.after(histories, torch.tensor([end]), interest[[target]])
-        assert torch.allclose(at_the_end.bias[0, 11 - end :], expected, atol=1e-5)
+        last, read = torch.full((3,), end), Histories(item_seq, lambda: events, lambda items: items)
+        at_the_end = bias_of.after(read, last, interest[[target]].expand(3, -1))
+        assert torch.allclose(at_the_end.bias[user, 11 - end :], expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("pad", ["in front", "behind"])
@@ -92,7 +91,9 @@ def bias_after_training(built, here, walks):
     """The bias on the last item of each of these histories, after training on them."""
     events = [(f"u{n}", f"i{item}", float(step)) for n, walk in enumerate(walks) for step, item in enumerate(walk)]
     write_dataset(here / "data", "walks", events, {f"i{n}": subject for n, subject in enumerate(SUBJECTS)})
-    config, model, dataset, train, *_ = built("LLMInterest", "walks", epochs=15, learning_rate=0.02)
+    config, model, dataset, train, *_ = built(
+        "LLMInterest", "walks", epochs=15, learning_rate=0.02, repeat_context=True
+    )
     get_trainer(config["MODEL_TYPE"], config["model"])(config, model).fit(train, None, verbose=False)
     model.eval()
     items = [[dataset.token2id("item_id", f"i{item}") for item in walk[:-2]] for walk in walks]

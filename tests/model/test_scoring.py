@@ -27,7 +27,8 @@ BARE = {"repeat_bias": False, "content_neighbours": 0}
 def scored(request, built):
     """A model whose biases are not zero, its data set, and a recommender that serves it."""
     _, model, dataset, *_ = built(
-        "LLMInterest", **{"text_encoder": "hashing", "transition_neighbours": 5, **request.param}
+        "LLMInterest",
+        **{"text_encoder": "hashing", "transition_neighbours": 5, "repeat_context": True, **request.param},
     )
     torch.manual_seed(3)
     for parameter in model.history_bias.parameters():
