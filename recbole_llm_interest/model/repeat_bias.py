@@ -34,7 +34,6 @@ class RepeatBias(nn.Module):
         super().__init__()
         self.bias = nn.Parameter(torch.zeros(_LAG_BUCKETS))
         self.context = None if size is None else RepeatContext(size)
-        self.register_load_state_dict_pre_hook(_without_former_context)  # type: ignore[no-untyped-call]
 
     def forward(self, item_seq: Tensor, events: Tensor, interest: Tensor, row: Tensor, position: Tensor) -> ItemBias:
         """The bias after the events at ``position`` of the rows ``row``, ``[T]`` each.
@@ -117,9 +116,3 @@ def _ending_at_each(values: Tensor) -> Tensor:
     """For each event, the values up to it, padded in front, ``[B, L] -> [B, L, L]``, a view."""
     length = values.shape[1]
     return F.pad(values, (length - 1, 0)).unfold(1, length, 1)
-
-
-def _without_former_context(repeat: RepeatBias, state_dict: dict[str, Tensor], prefix: str, *_: object) -> None:
-    """Leave the context out if a checkpoint has none, ``[...]``: a pre-hook of ``load_state_dict``."""
-    if not any(name.startswith(f"{prefix}context.") for name in state_dict):
-        repeat.context = None

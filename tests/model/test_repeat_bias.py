@@ -80,13 +80,6 @@ def test_context_starts_as_no_context():
     assert torch.equal(made.after(item_seq, events, interest).bias, by_lag)
 
 
-def test_checkpoint_without_a_context_gives_the_scores_it_gave():
-    made = RepeatBias(size=4)
-    made.load_state_dict({"bias": torch.arange(6.0)})
-    assert made.context is None
-    assert list(made.state_dict()) == ["bias"]
-
-
 def bias_after_training(built, here, walks):
     """The bias on the last item of each of these histories, after training on them."""
     events = [(f"u{n}", f"i{item}", float(step)) for n, walk in enumerate(walks) for step, item in enumerate(walk)]
