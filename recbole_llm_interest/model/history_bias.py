@@ -80,7 +80,7 @@ class HistoryBias(nn.Module):
         item_seq, events, neighbours_of = histories
         parts = []
         if self.repeat is not None:
-            parts.append(self.repeat(item_seq, events(), interest, row, position))
+            parts.append(self.repeat(item_seq, events, interest, row, position))
         if self.neighbour is not None:
             parts.append(self.neighbour(Neighbours(neighbours_of(item_seq)), row, position))
         if self.transition is not None and self.transitions is not None and user is not None:
@@ -103,8 +103,9 @@ class HistoryBias(nn.Module):
         item_seq, events, neighbours_of = histories
         parts = {}
         if self.repeat is not None:
-            whole = last_events(item_seq, last, item_seq.shape[1])
-            parts["repeat"] = self.repeat.after(whole, last_events(events(), last, item_seq.shape[1]), interest)
+            length = item_seq.shape[1]
+            whole = last_events(item_seq, last, length)
+            parts["repeat"] = self.repeat.after(whole, lambda: last_events(events(), last, length), interest)
         recent = last_events(item_seq, last, NeighbourBias.reach)
         if self.neighbour is not None:
             parts["neighbour"] = self.neighbour.after(Neighbours(neighbours_of(recent)))

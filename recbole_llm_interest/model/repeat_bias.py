@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -26,7 +28,7 @@ class RepeatBias(nn.Module):
         >>> repeat = RepeatBias()
         >>> _ = repeat.bias.data.copy_(torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0, 6.0]))
         >>> item_seq = torch.tensor([[8, 5, 9]])  # item 9 was the last, 5 and 8 are in the next bucket
-        >>> repeat.after(item_seq, torch.randn(1, 3, 4), torch.randn(1, 4)).bias.tolist()
+        >>> repeat.after(item_seq, lambda: torch.randn(1, 3, 4), torch.randn(1, 4)).bias.tolist()
         [2.0, 2.0, 1.0]
     """
 
@@ -35,29 +37,31 @@ class RepeatBias(nn.Module):
         self.bias = nn.Parameter(torch.zeros(_LAG_BUCKETS))
         self.context = None if size is None else RepeatContext(size)
 
-    def forward(self, item_seq: Tensor, events: Tensor, interest: Tensor, row: Tensor, position: Tensor) -> ItemBias:
+    def forward(
+        self, item_seq: Tensor, events: Callable[[], Tensor], interest: Tensor, row: Tensor, position: Tensor
+    ) -> ItemBias:
         """The bias after the events at ``position`` of the rows ``row``, ``[T]`` each.
 
         Args:
             item_seq: ``[B, L]``.
-            events: representations of its items, ``[B, L, D]``.
+            events: looks up the representations of its items, ``[B, L, D]``; only a context needs them.
             interest: after each of those events, ``[T, D]``.
             row: of each target, ``[T]``.
             position: of each target, ``[T]``.
         """
         bias = self._by_lag(item_seq)
         if self.context is not None:
-            of_items = at_events(_ending_at_each(self.context.of_items(events)), row, position)
+            of_items = at_events(_ending_at_each(self.context.of_items(events())), row, position)
             of_repeats = at_events(self.context.of_repeats(item_seq), row, position)
             bias = bias + of_items + (of_repeats + self.context.of_interest(interest))[:, None]
         return ItemBias(_ending_at_each(item_seq)[row, position], bias)
 
-    def after(self, item_seq: Tensor, events: Tensor, interest: Tensor) -> ItemBias:
+    def after(self, item_seq: Tensor, events: Callable[[], Tensor], interest: Tensor) -> ItemBias:
         """The bias after the last events of ``item_seq``, ``[T, L]``, padded in front; for the others, see above."""
         bias = self._by_lag(item_seq)
         if self.context is not None:
             of_history = self.context.of_repeats(item_seq)[:, -1] + self.context.of_interest(interest)
-            bias = bias + self.context.of_items(events) + of_history[:, None]
+            bias = bias + self.context.of_items(events()) + of_history[:, None]
         return ItemBias(item_seq, bias)
 
     def _by_lag(self, item_seq: Tensor) -> Tensor:

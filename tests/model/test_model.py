@@ -414,7 +414,7 @@ def test_bonus_goes_by_how_long_ago_and_to_nothing_else():
     history = torch.tensor([[7, 8, 7, 9, 5], [4, 6, 0, 0, 0]])
     no_interest, no_events = torch.zeros(2, 0), torch.zeros(2, 5, 0)
     # the first user's fifth event is yet to come
-    history = bias(history, no_events, no_interest, torch.tensor([0, 1]), torch.tensor([3, 1]))
+    history = bias(history, lambda: no_events, no_interest, torch.tensor([0, 1]), torch.tensor([3, 1]))
     scores = scores_of(history, 11)
     assert scores[0].tolist() == [0, 0, 0, 0, 0, 0, 110, 10, 1, 0]
     assert scores[1].tolist() == [0, 0, 0, 10, 0, 1, 0, 0, 0, 0]

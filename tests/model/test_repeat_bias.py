@@ -46,7 +46,7 @@ def test_bias_with_context_equals_a_naive_loop(repeat):
     events = torch.randn(3, 12, 4, generator=generator) * (item_seq > 0)[..., None]
     row, position = (item_seq > 0).nonzero(as_tuple=True)
     interest = torch.randn(len(row), 4, generator=generator)
-    found = repeat(item_seq, events, interest, row, position)
+    found = repeat(item_seq, lambda: events, interest, row, position)
     bias_of = HistoryBias(repeat, None)
     for target, (user, end) in enumerate(zip(row.tolist(), position.tolist(), strict=True)):
         expected = naive_bias(repeat, item_seq[user, : end + 1], events[user, : end + 1], interest[target])
@@ -76,8 +76,8 @@ def test_context_starts_as_no_context():
     torch.nn.init.normal_(made.bias)
     plain = RepeatBias()
     plain.load_state_dict({"bias": made.bias})
-    by_lag = plain.after(item_seq, events, interest).bias.expand(1, 3)
-    assert torch.equal(made.after(item_seq, events, interest).bias, by_lag)
+    by_lag = plain.after(item_seq, lambda: events, interest).bias.expand(1, 3)
+    assert torch.equal(made.after(item_seq, lambda: events, interest).bias, by_lag)
 
 
 def bias_after_training(built, here, walks):
@@ -94,7 +94,7 @@ def bias_after_training(built, here, walks):
     with torch.no_grad():
         table = model.item_table().representations
         seq_output = model(item_seq, model.initial_state(torch.zeros(len(walks), dtype=torch.long)), table)
-        bias = model.history_bias.repeat.after(item_seq, F.embedding(item_seq, table), seq_output[:, -1])
+        bias = model.history_bias.repeat.after(item_seq, lambda: F.embedding(item_seq, table), seq_output[:, -1])
     return bias.bias[:, -1]
 
 
