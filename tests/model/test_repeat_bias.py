@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from conftest import SUBJECTS, write_dataset
 from recbole.utils import get_trainer
 
+from recbole_llm_interest.errors import SettingsError
 from recbole_llm_interest.model.history_bias import Histories, HistoryBias
 from recbole_llm_interest.model.repeat_bias import RepeatBias, RepeatContext
 
@@ -123,3 +124,8 @@ def test_users_who_repeat_are_told_from_others(built, here):
     walks = [[chance.randrange(count)] * 8 if n % 2 else chance.sample(range(count), 8) for n in range(200)]
     bias = bias_after_training(built, here, walks)
     assert bias[1::2].mean() > bias[0::2].mean() + 0.1
+
+
+def test_a_context_of_a_bias_that_is_off_is_an_error(built):
+    with pytest.raises(SettingsError, match="repeat_context refines repeat_bias, which is off"):
+        built("LLMInterest", "cycle", repeat_context=True, repeat_bias=False)
