@@ -1,10 +1,10 @@
-"""Registers this package's models where RecBole looks up models, data sets, trainers and settings by name."""
+"""Registers this package's models where RecBole looks up models, data sets, trainers and settings by name.
+
+The import of this module does it, see ``activation``.
+"""
 
 from __future__ import annotations
 
-import importlib
-import importlib.abc
-import importlib.util
 import os
 import sys
 import types
@@ -99,7 +99,6 @@ def register() -> None:
     collect_ranks(count_training_events, SEEN_ITEMS)
     register_metrics()
     register_list_metrics(item_text_vectors)
-    sys.meta_path.append(_MovedModuleFinder())
 
 
 def _register_model(name: str, registered: _Registered) -> None:
@@ -152,45 +151,4 @@ def _read_settings_files() -> None:
     Config._update_internal_config_dict = _update_internal_config_dict
 
 
-#: present names of modules by their former names, which ``python -m`` and scripts of users may contain
-_MOVED_MODULES = {
-    "content.encode": "cli.encode",
-    "dataloader": "data.dataloader",
-    "dataset": "data.dataset",
-    "doctor": "cli.doctor",
-    "evaluation.rows": "evaluation.variants",
-    "export.__main__": "cli.export",
-    "forget": "cli.forget",
-    "recommender.__main__": "cli.recommend",
-    "report.__main__": "cli.report",
-    "runner": "cli.compare",
-    "tuning": "cli.tune",
-}
-
-
-class _MovedModuleFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Imports and runs modules by the former names in ``_MOVED_MODULES``."""
-
-    def find_spec(self, fullname: str, path: object = None, target: object = None) -> ModuleSpec | None:
-        package, _, name = fullname.partition(".")
-        if package != __package__ or name not in _MOVED_MODULES:
-            return None
-        present = importlib.util.find_spec(_present_name(fullname))
-        return ModuleSpec(fullname, self, origin=present.origin if present else None)
-
-    def create_module(self, spec: ModuleSpec) -> types.ModuleType:
-        module = types.ModuleType(spec.name)
-        vars(module).update(vars(importlib.import_module(_present_name(spec.name))))
-        return module
-
-    def exec_module(self, module: types.ModuleType) -> None:
-        """Do nothing: importing the present module has executed it."""
-
-    def get_code(self, fullname: str) -> types.CodeType:
-        """Return what ``python -m`` executes: the present module's ``main``, though not in processes that it spawns."""
-        command = f"from {_present_name(fullname)} import main\n    sys.exit(main())"
-        return compile(f"import sys\nif __name__ == '__main__':\n    {command}", fullname, "exec")
-
-
-def _present_name(former: str) -> str:
-    return f"{__package__}.{_MOVED_MODULES[former.partition('.')[2]]}"
+register()
