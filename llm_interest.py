@@ -64,18 +64,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run(name: str) -> int:
-    """Import a subcommand and run it on the arguments of the process.
+    """Run a subcommand on the arguments of the process: first its help and mistakes, without RecBole and torch.
 
     Returns:
         The subcommand's exit code; 130 if its import is interrupted, 141 if what reads its output ends first.
     """
+    words = sys.argv[1:]
     try:
+        if code := importlib.import_module("recbole_llm_interest.cli.preflight").preflight(name, words):
+            return int(code)
         module = importlib.import_module(SUBCOMMANDS[name].module)
     except KeyboardInterrupt:
         print("\ninterrupted: nothing was started", file=sys.stderr)
         return 128 + signal.SIGINT
     try:
-        code = int(module.main())
+        code = int(module.main(words))
         sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more as it exits

@@ -79,7 +79,7 @@ setup(
     package_dir={f"{PACKAGE}.properties": "properties"},
     package_data={
         PACKAGE: ["py.typed"],
-        f"{PACKAGE}.properties": ["*.yaml", "*/*.yaml", "*/*.hyper"],
+        f"{PACKAGE}.properties": ["*.txt", "*.yaml", "*/*.yaml", "*/*.hyper"],
         f"{PACKAGE}.report": ["*.j2"],
     },
     install_requires=REQUIRES,

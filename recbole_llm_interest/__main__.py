@@ -2,7 +2,7 @@
 
 import sys
 
-from recbole_llm_interest.cli.compare import main
+from llm_interest import run
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run("compare"))

@@ -42,7 +42,7 @@ LEVELS = [
     {"model", "baselines", "data", "evaluation"},
     {"content", "patches"},
     {"settings", "io", "distributed"},
-    {"errors"},
+    {"errors", "activation"},
 ]
 #: what each module of a command defines
 PARTS_OF_A_COMMAND = {"main", "add_arguments", "parser", "run"}
@@ -56,8 +56,9 @@ READERS = {
 }
 #: reads outside of ``io/opening.py``, by module and call, and why they may
 READS = {
-    ("settings.reading", "file.read_text"): "RecBole's own sources",
-    ("training.config", "path.read_text"): "RecBole's own sources",
+    ("cli.arguments", "(PROPERTIES / 'settings.txt').read_text"): "this package's own file",
+    ("settings.recbole_sources", "file.read_text"): "RecBole's own sources",
+    ("settings.models", "path.read_text"): "RecBole's own sources",
     ("training.environment_info", "Path('/proc/cpuinfo').read_text"): "the operating system's",
     ("distributed", "(folder / 'result').read_bytes"): "a folder of this process, which others cannot write to",
     ("distributed", "path.read_bytes"): "a folder of this process, which others cannot write to",

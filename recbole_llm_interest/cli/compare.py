@@ -17,7 +17,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from recbole_llm_interest.cli.common import exit_code, file_option, parse_arguments, settings_parser, show
+from recbole_llm_interest.cli.arguments import file_option, parse_arguments
+from recbole_llm_interest.cli.common import exit_code, show
+from recbole_llm_interest.cli.parsers import compare_parser
 from recbole_llm_interest.evaluation.plot import draw_comparison
 from recbole_llm_interest.evaluation.results import RunResult, read_results
 from recbole_llm_interest.evaluation.table import as_table, table_files, table_path, write_comparison
@@ -26,7 +28,6 @@ from recbole_llm_interest.io.config_files import named_models, read_config_files
 from recbole_llm_interest.io.escaping import one_line
 from recbole_llm_interest.io.files import exclusive_lock
 from recbole_llm_interest.io.manifest import record_made_from, source_of
-from recbole_llm_interest.settings import MODELS
 from recbole_llm_interest.training.comparison import run
 
 _logger = logging.getLogger(__name__)
@@ -34,7 +35,7 @@ _logger = logging.getLogger(__name__)
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line. Returns the exit code: 0, 2 for a mistake, 130 when interrupted, 143 when terminated."""
-    parser = _parser()
+    parser = compare_parser()
     table = _Table()
 
     def job() -> None:
@@ -79,26 +80,6 @@ class _Table:
         logs = ", ".join(sorted({one_line(Path(result.log).parent) for result in results}))
         files = ", ".join(map(one_line, written)) or "not written"
         show(f"table: {files} | checkpoints: {checkpoints} | logs and TensorBoard: {logs}")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = settings_parser(
-        "run_recbole.py", "Train and compare RecBole models. Any setting of RecBole or the plug-in: --key=value."
-    )
-    parser.add_argument(
-        "--model",
-        "-m",
-        help=f"names of models or rows, separated by commas: RecBole's, {', '.join(MODELS)} [{MODELS[0]}]",
-    )
-    parser.add_argument("--rows", help="YAML file of rows: names, and below each its model, settings and note")
-    parser.add_argument("--seeds", type=int, default=1, help="number of seeds, counted up from the setting seed [1]")
-    parser.add_argument("--nproc", type=int, default=1, help="number of processes or GPUs that train a model [1]")
-    parser.add_argument(
-        "--table", help="file of the table; its finished runs are not run again, interrupted ones are resumed"
-    )
-    parser.add_argument("--checkpoint", help="evaluate this checkpoint instead of training")
-    parser.add_argument("--resume", help="resume the interrupted run of this checkpoint, such as saved/….safetensors")
-    return parser
 
 
 def _compare(options: argparse.Namespace, overrides: dict[str, Any], table: _Table) -> None:

@@ -8,13 +8,9 @@ from collections.abc import Sequence
 from tabulate import tabulate
 
 from recbole_llm_interest.cli.checks import Check, run_checks
-from recbole_llm_interest.cli.common import bare_parser, exit_code, show
+from recbole_llm_interest.cli.common import exit_code, show
+from recbole_llm_interest.cli.parsers import doctor_parser
 from recbole_llm_interest.io.escaping import markdown_cell, one_line
-
-_DESCRIPTION = """
-Check which encoders and file formats work on this machine. For each that does not, a line says how to add it. The exit
-code is 1 if the default text encoder does not work.
-"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -23,7 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns the exit code: 0, 1 where something that the default settings need does not work, 2 for a mistake, 130 when
     interrupted, 143 when terminated.
     """
-    parser = bare_parser("python -m recbole_llm_interest.doctor", _DESCRIPTION)
+    parser = doctor_parser()
     checks: list[Check] = []
 
     def job() -> None:

@@ -18,7 +18,9 @@ import torch.distributed
 from recbole.config import Config
 from tabulate import tabulate
 
-from recbole_llm_interest.cli.common import exit_code, parse_arguments, settings_parser, show
+from recbole_llm_interest.cli.arguments import parse_arguments
+from recbole_llm_interest.cli.common import exit_code, show
+from recbole_llm_interest.cli.parsers import encode_parser
 from recbole_llm_interest.content.encoding_job import Partition
 from recbole_llm_interest.content.pipeline import collect_features
 from recbole_llm_interest.content.summary import EncodingSummary
@@ -44,11 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0, 2 for an error of the user, 130 when interrupted, 143 when terminated.
     """
-    parser = settings_parser(
-        "python -m recbole_llm_interest.content.encode",
-        "Encode the content of a data set's items and users. Any setting: --key=value.",
-    )
-    parser.add_argument("--json", action="store_true", help="end with the summary as one JSON object in one line")
+    parser = encode_parser()
 
     def job() -> None:
         options, overrides = parse_arguments(parser, arguments)

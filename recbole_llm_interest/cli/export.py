@@ -10,7 +10,9 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from recbole_llm_interest.cli.common import bare_parser, exit_code, parse_arguments, show
+from recbole_llm_interest.cli.arguments import parse_arguments
+from recbole_llm_interest.cli.common import exit_code, show
+from recbole_llm_interest.cli.parsers import export_parser
 from recbole_llm_interest.errors import DataError, SettingsError
 from recbole_llm_interest.evaluation.results import RunResult, read_results
 from recbole_llm_interest.export.saving import DESCRIPTION, Written, write_programs
@@ -20,16 +22,11 @@ from recbole_llm_interest.recommender.loading import Trained, checkpoint_in_use,
 from recbole_llm_interest.recommender.pretrained_writing import model_files, write_parts
 
 _PROGRAMS = "programs"
-_DESCRIPTION = """
-Write a trained model to a folder in the layout of the Hugging Face Hub, with its model card, and as programs that run
-without encoders and without Python. Settings that differ from those of training, such as data_path, are given as
---key=value.
-"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line. Returns the exit code: 0, 2 for a mistake, 130 when interrupted, 143 when terminated."""
-    parser = _parser()
+    parser = export_parser()
 
     def job() -> None:
         options, overrides = parse_arguments(parser, arguments)
@@ -66,20 +63,6 @@ def _write(
         programs = [replace(one, file=folder / _PROGRAMS / one.file.name) for one in written]
         trained.record("export", [*(one.file for one in programs), folder / _PROGRAMS / DESCRIPTION])
     return programs, files
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = bare_parser("python -m recbole_llm_interest.export", _DESCRIPTION)
-    parser.add_argument("--checkpoint", required=True, help="of LLMInterest, as run_recbole.py writes them")
-    parser.add_argument("--output", required=True, help="folder to write")
-    parser.add_argument("--onnx", action="store_true", help="write the programs for ONNX, too")
-    parser.add_argument("--k", type=int, help="number of best items that the programs return [scores of all items]")
-    parser.add_argument(
-        "--table",
-        help="JSON file of the comparison with the run's test result, for the card [those beside the checkpoint]",
-    )
-    parser.add_argument("--license", default="unknown", help="of the model, by the Hub's identifier [unknown]")
-    return parser
 
 
 def _find_result(checkpoint: Path, table: str | None) -> RunResult | None:

@@ -5,18 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from recbole_llm_interest.cli.common import exit_code, parse_arguments, settings_parser, show
+from recbole_llm_interest.cli.arguments import parse_arguments
+from recbole_llm_interest.cli.common import exit_code, show
+from recbole_llm_interest.cli.parsers import forget_parser
 from recbole_llm_interest.erasure import Erasure, erase
 from recbole_llm_interest.errors import SettingsError
 from recbole_llm_interest.io.escaping import one_line
 from recbole_llm_interest.training.config import configure
 
-_DESCRIPTION = """
-Delete users or items from the data set's files, including images and audio, and from everything that was made from it:
-encoded features, saved data sets, user states, reports, texts of exported models and logs. Each file that is left is
-listed with the reason and what to do, such as trained models without --checkpoints. After an interrupt, the same
-command continues.
-"""
 #: exit code if a file is left
 LEFT = 3
 
@@ -28,11 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code: 0 if no file is left, 3 if one is, 2 for a mistake, 130 when interrupted, 143 when
         terminated.
     """
-    parser = settings_parser("python -m recbole_llm_interest.forget", _DESCRIPTION)
-    parser.add_argument("--user", action="append", default=[], help="id of a user; may be given several times")
-    parser.add_argument("--item", action="append", default=[], help="id of an item; may be given several times")
-    parser.add_argument("--checkpoints", action="store_true", help="delete models trained on the data set, too")
-    parser.add_argument("--results", action="store_true", help="delete tables, results of tuning and reports, too")
+    parser = forget_parser()
     erasures: list[Erasure] = []
 
     def job() -> None:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
-from recbole_llm_interest.cli.common import bare_parser, exit_code, show
+from recbole_llm_interest.cli.common import exit_code, show
+from recbole_llm_interest.cli.parsers import migrate_parser
 from recbole_llm_interest.errors import CheckpointError
 from recbole_llm_interest.io.checkpoints.reading import CHECKPOINT_FILE, load_checkpoint, read_resume_state
 from recbole_llm_interest.io.checkpoints.schema import Checkpoint
@@ -17,16 +18,10 @@ from recbole_llm_interest.io.opening import is_there
 from recbole_llm_interest.patches.checkpoints import CHECKPOINT_SUFFIX, without_callers_settings
 from recbole_llm_interest.training.checkpoint import FORMER_RESUME_SUFFIX
 
-_DESCRIPTION = """
-Convert checkpoints and resume states of former versions, and RecBole's own checkpoints, to files without pickles. The
-former files are kept. A separate process with limits reads them; no code in them is run.
-"""
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line. Returns the exit code: 0, 2 for a mistake, 130 when interrupted, 143 when terminated."""
-    parser = bare_parser("python -m recbole_llm_interest.cli.migrate", _DESCRIPTION)
-    parser.add_argument("files", nargs="+", metavar="FILE.pth", help="a checkpoint or a resume state")
+    parser = migrate_parser()
 
     def job() -> None:
         for name in parser.parse_args(arguments).files:

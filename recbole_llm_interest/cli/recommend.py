@@ -12,7 +12,9 @@ from typing import Any
 
 from tabulate import tabulate
 
-from recbole_llm_interest.cli.common import bare_parser, exit_code, parse_arguments, show
+from recbole_llm_interest.cli.arguments import parse_arguments
+from recbole_llm_interest.cli.common import exit_code, show
+from recbole_llm_interest.cli.parsers import recommend_parser
 from recbole_llm_interest.errors import RequestError, SettingsError
 from recbole_llm_interest.io.escaping import json_text, markdown_cell, one_line
 from recbole_llm_interest.io.opening import FileKind, is_folder, parse_json, read_lines
@@ -23,15 +25,11 @@ from recbole_llm_interest.recommender.loading import checkpoint_in_use, load_ope
 _INTERESTS = 5
 _PARTS = 10
 _POOL = FileKind("pool", RequestError, 1_000_000_000, "name a file of JSON lines, each with an item_id")
-_DESCRIPTION = """
-Recommend the next items for a user. Settings that differ from those of training, such as data_path, are given as
---key=value.
-"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line. Returns the exit code: 0, 2 for a mistake, 130 when interrupted, 143 when terminated."""
-    parser = _parser()
+    parser = recommend_parser()
 
     def job() -> None:
         options, overrides = parse_arguments(parser, arguments)
@@ -67,31 +65,6 @@ def _recommend(recommender: Recommender, options: argparse.Namespace) -> dict[st
     if options.save_state:
         recommender.save(state, options.save_state)
     return answer
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = bare_parser(
-        "python -m recbole_llm_interest.recommender",
-        _DESCRIPTION,
-    )
-    parser.add_argument("--checkpoint", required=True, help="of LLMInterest, or an exported folder")
-    parser.add_argument("--user", help="id in the data set; without --history, after the recorded events")
-    parser.add_argument("--history", help="items in chronological order, separated by commas")
-    parser.add_argument("--times", help="times of these events, separated by commas")
-    for modality in ("text", "image", "audio"):
-        parser.add_argument(f"--profile_{modality}", help=f"{modality} of a new user's profile")
-    parser.add_argument("--state", help="file of a saved state, before the events of --history")
-    parser.add_argument("--save_state", help="file to write the state to")
-    parser.add_argument("--k", type=int, default=10, help="number of items [10]")
-    parser.add_argument("--candidates", help="items that may be recommended, separated by commas [all]")
-    parser.add_argument("--pool", metavar="FILE", help="recommend new items: JSON lines with item_id and content")
-    parser.add_argument("--exclude", help="items that are not recommended, separated by commas")
-    parser.add_argument("--exclude_seen", action="store_true", help="do not recommend items of the history")
-    parser.add_argument("--min_diversity", type=float, default=0.0, help="least 1 - cosine of any two items [0]")
-    parser.add_argument("--forecast", type=int, default=0, help="print the likeliest events, so many ahead, too")
-    parser.add_argument("--explain", metavar="ITEM", help="print the parts of this item's score, too")
-    parser.add_argument("--json", action="store_true", help="print one line of JSON")
-    return parser
 
 
 def _read_state(recommender: Recommender, options: argparse.Namespace) -> UserState:

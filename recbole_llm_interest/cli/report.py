@@ -9,7 +9,9 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from recbole_llm_interest.cli.common import bare_parser, exit_code, parse_arguments, show
+from recbole_llm_interest.cli.arguments import parse_arguments
+from recbole_llm_interest.cli.common import exit_code, show
+from recbole_llm_interest.cli.parsers import report_parser
 from recbole_llm_interest.errors import SettingsError
 from recbole_llm_interest.io.escaping import one_line
 from recbole_llm_interest.io.manifest import record_made_from, source_of
@@ -17,18 +19,10 @@ from recbole_llm_interest.recommender.loading import OpenedCheckpoint, checkpoin
 from recbole_llm_interest.report.assembly import ModelOptions, assemble
 from recbole_llm_interest.report.page import report_files, write_report
 
-_DESCRIPTION = """
-Write one HTML file that works offline, and its figures as PNG. A table gives training curves, metrics against
-baselines, and metrics of cold and warm items. A checkpoint gives modality weights, a map of the items, and one user's
-interest over time. Settings that differ from those of training, such as data_path, are given as --key=value. The report
-names a user only with --user, and items' titles only with --titles; otherwise it has the items' ids. The names of
-interests are words that are frequent in the texts of a group of items.
-"""
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line. Returns the exit code: 0, 2 for a mistake, 130 when interrupted, 143 when terminated."""
-    parser = _parser()
+    parser = report_parser()
 
     def job() -> None:
         options, overrides = parse_arguments(parser, arguments)
@@ -49,23 +43,6 @@ def _write(options: argparse.Namespace, opened: OpenedCheckpoint | None) -> list
     dataset = report.facts["data set"]
     record_made_from(report.source or source_of(source, dataset), "report", report_files(folder, report.sections))
     return write_report(folder, f"LLMInterest on {dataset}", report.facts, report.sections, report.absent)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = bare_parser("python -m recbole_llm_interest.report", _DESCRIPTION)
-    parser.add_argument("--checkpoint", help="of LLMInterest, as run_recbole.py writes them")
-    parser.add_argument("--table", help="JSON file of a comparison on the same data set, as run_recbole.py writes them")
-    parser.add_argument("--user", help="id of the user whose interest is drawn; the report then names this user")
-    parser.add_argument("--titles", metavar="COLUMN", help="column of the items' file with their titles [ids]")
-    parser.add_argument(
-        "--category",
-        metavar="COLUMN",
-        help="column with the items' categories, for the map's colours; the first word of a list counts [interests]",
-    )
-    parser.add_argument("--events", type=int, default=30, help="number of the user's last events that are drawn [30]")
-    parser.add_argument("--map", choices=["pca", "tsne"], default="pca", help="how the map is computed [pca]")
-    parser.add_argument("--output", help="folder of the report [report-… beside the checkpoint or table]")
-    return parser
 
 
 def _check(options: argparse.Namespace, overrides: dict[str, Any]) -> None:

@@ -6,8 +6,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import recbole_llm_interest  # noqa: F401  (fills the registries, whose names are values of settings)
-from recbole_llm_interest.cli.common import bare_parser, exit_code, show
+from recbole_llm_interest.activation import activate
+from recbole_llm_interest.cli.arguments import settings_list
+from recbole_llm_interest.cli.common import exit_code, show
+from recbole_llm_interest.cli.parsers import settings_parser
 from recbole_llm_interest.errors import SettingsError
 from recbole_llm_interest.io.files import write_text
 from recbole_llm_interest.settings import BASELINE_SETTINGS, PROPERTIES
@@ -20,15 +22,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0, 2 for an error, 130 after an interrupt.
     """
-    parser = bare_parser("python -m recbole_llm_interest.cli.settings", "List every setting of the plug-in.")
-    parser.add_argument(
-        "--write", action="store_true", help="write the generated files of a checkout of the source instead"
-    )
+    parser = settings_parser()
 
     def job() -> None:
         options = parser.parse_args(arguments)
         if not options.write:
-            show(settings_help())
+            show(settings_list())
             return
         for path, text in generated_files().items():
             write_text(path, text, "check the permissions of the checkout")
@@ -43,12 +42,14 @@ def generated_files() -> Mapping[Path, str]:
     Raises:
         SettingsError: the package is installed, not a checkout of the source.
     """
+    activate()  # fills the registries, whose names are values of settings
     docs = PROPERTIES.parent / "docs"
     if not docs.is_dir():
         raise SettingsError(f"there is no folder {docs}: --write needs a checkout of the source")
     models = PROPERTIES / "model"
     baselines = {models / f"{name}.yaml": baseline_yaml(name) for name in BASELINE_SETTINGS}
-    return {models / "LLMInterest.yaml": settings_yaml(), **baselines, docs / "settings.md": settings_markdown()}
+    texts = {PROPERTIES / "settings.txt": settings_help(), docs / "settings.md": settings_markdown()}
+    return {models / "LLMInterest.yaml": settings_yaml(), **baselines, **texts}
 
 
 if __name__ == "__main__":

@@ -9,25 +9,20 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from recbole_llm_interest.cli.common import exit_code, file_option, parse_arguments, settings_parser, show
+from recbole_llm_interest.cli.arguments import file_option, parse_arguments
+from recbole_llm_interest.cli.common import exit_code, show
+from recbole_llm_interest.cli.parsers import tune_parser
 from recbole_llm_interest.errors import SettingsError
+from recbole_llm_interest.io.config_files import models_and_dataset
 from recbole_llm_interest.io.escaping import one_line
 from recbole_llm_interest.io.files import exclusive_lock
 from recbole_llm_interest.settings import PROPERTIES
-from recbole_llm_interest.training.config import models_and_dataset
-from recbole_llm_interest.training.search import ALGORITHMS, OTHER_OUTPUT_HINT, trials_path, tune
+from recbole_llm_interest.training.search import OTHER_OUTPUT_HINT, trials_path, tune
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line. Returns the exit code: 0, 2 for a mistake, 130 when interrupted, 143 when terminated."""
-    parser = settings_parser("python -m recbole_llm_interest.tuning", "Search a model's settings on validation data.")
-    parser.add_argument("--model", "-m", help="name of the model [LLMInterest]")
-    parser.add_argument("--space", help="search space in RecBole's format [properties/search/MODEL.hyper]")
-    parser.add_argument("--algorithm", choices=ALGORITHMS, default="random", help="search algorithm [random]")
-    parser.add_argument("--trials", type=int, default=10, help="number of trials; exhaustive tries all settings [10]")
-    parser.add_argument(
-        "--output", help="file of the best settings, with the trials beside it [tuned/MODEL-DATASET.yaml]"
-    )
+    parser = tune_parser()
 
     def job() -> None:
         options, overrides = parse_arguments(parser, arguments)

@@ -9,6 +9,9 @@ from typing import Any
 from recbole_llm_interest.errors import SettingsError
 from recbole_llm_interest.io.yaml_files import read_yaml
 
+#: what is trained, and on which data, if nothing names them
+DEFAULT_MODEL, DEFAULT_DATASET = "LLMInterest", "ml-100k"
+
 
 def read_config_files(files: Sequence[str]) -> dict[str, Any]:
     """Return the settings of YAML files; a later file takes precedence.
@@ -57,3 +60,30 @@ def named_dataset(settings: Mapping[str, Any]) -> str | None:
     if value is not None and not (isinstance(value, str) and value):
         raise SettingsError(f"dataset={value!r} is not the name of a data set: give one name; put numbers in quotes")
     return value
+
+
+def models_and_dataset(
+    models: Sequence[str], dataset: str | None, files: Sequence[str], settings: Mapping[str, Any]
+) -> tuple[list[str], str]:
+    """Return the models and the data set of a command, with RecBole's precedence.
+
+    Arguments come before ``model`` and ``dataset`` in settings, these before files, and later files before earlier
+    ones. If nothing names them, they are LLMInterest and ml-100k.
+
+    Args:
+        models: names of models; empty if none is given.
+        dataset: name of the data set; None if none is given.
+        files: YAML files.
+        settings: settings that take precedence over the files.
+
+    Raises:
+        SettingsError: a file cannot be read, a value is not a name, or ``settings`` differ from the arguments.
+    """
+    for key, given, other in (
+        ("model", ",".join(models), ",".join(named_models(settings))),
+        ("dataset", dataset, named_dataset(settings)),
+    ):
+        if given and other and given != other:
+            raise SettingsError(f"{key}={other} would have no effect: {given} is also given")
+    named = {**read_config_files(files), **settings}
+    return [*models] or named_models(named) or [DEFAULT_MODEL], dataset or named_dataset(named) or DEFAULT_DATASET

@@ -23,16 +23,22 @@ from recbole_llm_interest.settings.groups import (
     Modality,
     ModelSettings,
 )
-from recbole_llm_interest.settings.peers import PEERS
-from recbole_llm_interest.settings.reading import baseline_keys, check_keys, read_settings, settings_keys, ssl_weights
+from recbole_llm_interest.settings.models import MODELS, check_model
+from recbole_llm_interest.settings.reading import (
+    baseline_keys,
+    check_given_keys,
+    check_keys,
+    data_set_error,
+    read_settings,
+    settings_keys,
+    ssl_weights,
+)
+from recbole_llm_interest.settings.recbole_sources import SEARCH_ALGORITHMS
 from recbole_llm_interest.settings.registry import OBJECTIVE_WEIGHT, REGISTRIES, Registry
 
 _PACKAGE = Path(__file__).parent.parent
 #: RecBole's folder of settings files for this package: inside the package in a wheel, beside it in a checkout
 PROPERTIES = next(path for path in (_PACKAGE / "properties", _PACKAGE.parent / "properties") if path.is_dir())
-
-#: names of the models that this package adds to RecBole's
-MODELS = ("LLMInterest", *BASELINE_SETTINGS, *PEERS)
 
 __all__ = [
     "ALL_SETTINGS",
@@ -42,6 +48,7 @@ __all__ = [
     "OBJECTIVE_WEIGHT",
     "PROPERTIES",
     "REGISTRIES",
+    "SEARCH_ALGORITHMS",
     "ContentSettings",
     "DataSettings",
     "EvaluationSettings",
@@ -52,7 +59,10 @@ __all__ = [
     "TransitionTextSettings",
     "VSKNNSettings",
     "baseline_keys",
+    "check_given_keys",
     "check_keys",
+    "check_model",
+    "data_set_error",
     "read_settings",
     "settings_keys",
     "ssl_weights",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import functools
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -12,10 +11,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import NonNegativeFloat, TypeAdapter, ValidationError
 
-from recbole_llm_interest.errors import SettingsError
+from recbole_llm_interest.errors import DataError, SettingsError
 from recbole_llm_interest.settings.baselines import BASELINE_SETTINGS
 from recbole_llm_interest.settings.groups import ALL_SETTINGS, ModelSettings
 from recbole_llm_interest.settings.peers import PEER_SETTING
+from recbole_llm_interest.settings.recbole_sources import recbole_keys
 from recbole_llm_interest.settings.registry import OBJECTIVE_WEIGHT, REGISTRIES
 
 if TYPE_CHECKING:
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
 _Settings = TypeVar("_Settings", bound="DataclassInstance")
 
+#: RecBole's settings for several processes; here the option ``nproc`` sets them
+_DISTRIBUTED_KEYS = {"nproc", "world_size", "local_rank", "ip", "port", "offset"}
+#: options of the commands, which are not settings
+_OPTIONS = {"checkpoint", "config_files", "resume", "rows", "seeds", "strict", "table"}
 #: characters of a value, and of what is wrong with it, that a message shows
 _SHOWN_CHARACTERS = 500
 
@@ -125,14 +129,28 @@ def check_keys(keys: Iterable[str]) -> None:
             raise SettingsError(f"unknown setting {key!r}{hint}")
 
 
-@functools.cache
-def recbole_keys() -> frozenset[str]:
-    """Return RecBole's keys for all models: those in its settings files and those that its code reads."""
-    import recbole
+def check_given_keys(keys: Iterable[str]) -> None:
+    """Check the keys of files and of the command line.
 
-    folder = Path(recbole.__file__).parent
-    top_level_key = re.compile(r"^(\w+)\s*:", re.MULTILINE)
-    key_in_code = re.compile(r"""config\[["'](\w+)["']\]""")
-    in_files = [top_level_key.findall(file.read_text("utf-8")) for file in (folder / "properties").rglob("*.yaml")]
-    in_code = [key_in_code.findall(file.read_text("utf-8")) for file in folder.rglob("*.py")]
-    return frozenset({"config_files", "nproc", "ip", "port", "offset"}.union(*in_files, *in_code))
+    Raises:
+        SettingsError: a key is unknown, or is an option of the command line.
+    """
+    keys = list(keys)
+    for key in _OPTIONS.intersection(keys):
+        raise SettingsError(f"{key} is an option of the command line, not a setting: give --{key}")
+    check_keys(keys)
+    for key in _DISTRIBUTED_KEYS.intersection(keys):
+        raise SettingsError(f"{key} cannot be set here: run_recbole.py --nproc=2 trains with two processes")
+
+
+def data_set_error(dataset: str, folder: Path) -> DataError:
+    """Return the error that a data set has no folder.
+
+    Args:
+        dataset: its name.
+        folder: where it was expected.
+    """
+    return DataError(
+        f"data set {dataset!r}: there is no folder {folder}; set --data_path to the folder that holds "
+        f"{dataset}/{dataset}.inter (RecBole's ml-100k needs none)"
+    )

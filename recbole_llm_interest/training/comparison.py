@@ -16,10 +16,11 @@ from recbole_llm_interest.distributed import run_in_processes
 from recbole_llm_interest.errors import SettingsError
 from recbole_llm_interest.evaluation.results import RunResult, changed_file
 from recbole_llm_interest.evaluation.variants import Variant
+from recbole_llm_interest.io.config_files import models_and_dataset
 from recbole_llm_interest.io.files import exclusive_lock, shared_data_set_lock
 from recbole_llm_interest.patches.checkpoints import CHECKPOINT_SUFFIX
 from recbole_llm_interest.training.checkpoint import check_checkpoint_settings, resume_path
-from recbole_llm_interest.training.config import configure, models_and_dataset
+from recbole_llm_interest.training.config import configure
 from recbole_llm_interest.training.experiment import run_experiment, supports_distributed_training
 from recbole_llm_interest.training.resume import check_resume_state, load_resume_state
 from recbole_llm_interest.training.run_metadata import changed_setting, digest, file_digests, run_identity

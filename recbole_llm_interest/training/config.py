@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import recbole
 from recbole.config import Config
 
 from recbole_llm_interest.data.evaluation_loader import check_seen_items, has_both_candidates
 from recbole_llm_interest.data.interaction_files import check_interaction_file
 from recbole_llm_interest.data.time_split import check_time_split
-from recbole_llm_interest.errors import DataError, SettingsError, TrainingError, is_out_of_memory
+from recbole_llm_interest.errors import SettingsError, TrainingError, is_out_of_memory
 from recbole_llm_interest.evaluation.collector import FILTERED
-from recbole_llm_interest.io.config_files import named_dataset, named_models, read_config_files
+from recbole_llm_interest.io.config_files import models_and_dataset, read_config_files
 from recbole_llm_interest.io.files import is_write_error, storage_error
 from recbole_llm_interest.io.opening import is_folder, name_fault
-from recbole_llm_interest.model.llm_interest import LLMInterest
 from recbole_llm_interest.settings import (
     ALL_SETTINGS,
     BASELINE_SETTINGS,
-    MODELS,
     PROPERTIES,
-    check_keys,
+    check_given_keys,
+    check_model,
+    data_set_error,
     read_settings,
 )
 
@@ -37,44 +34,11 @@ RECBOLE_ERRORS = (
     *(NotImplementedError, RuntimeError, SyntaxError, ImportError, OSError),
 )
 
-#: RecBole's settings for several processes; here the option ``nproc`` sets them
-_DISTRIBUTED_KEYS = {"nproc", "world_size", "local_rank", "ip", "port", "offset"}
 #: settings that name columns, and what seeds of numpy and integers of torch can be
 _COLUMNS = ("USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD")
 _SEEDS, _INTEGERS = range(2**32), range(-(2**63), 2**63)
 #: settings that name folders
 _PATHS = ("data_path", "checkpoint_dir", "feature_cache")
-#: options of the commands, which are not settings
-_OPTIONS = {"checkpoint", "config_files", "resume", "rows", "seeds", "strict", "table"}
-#: what is trained, and on which data, if nothing names them
-_DEFAULT_MODEL, _DEFAULT_DATASET = LLMInterest.__name__, "ml-100k"
-
-
-def models_and_dataset(
-    models: Sequence[str], dataset: str | None, files: Sequence[str], settings: Mapping[str, Any]
-) -> tuple[list[str], str]:
-    """Return the models and the data set of a command, with RecBole's precedence.
-
-    Arguments come before ``model`` and ``dataset`` in settings, these before files, and later files before earlier
-    ones. If nothing names them, they are LLMInterest and ml-100k.
-
-    Args:
-        models: names of models; empty if none is given.
-        dataset: name of the data set; None if none is given.
-        files: YAML files.
-        settings: settings that take precedence over the files.
-
-    Raises:
-        SettingsError: a file cannot be read, a value is not a name, or ``settings`` differ from the arguments.
-    """
-    for key, given, other in (
-        ("model", ",".join(models), ",".join(named_models(settings))),
-        ("dataset", dataset, named_dataset(settings)),
-    ):
-        if given and other and given != other:
-            raise SettingsError(f"{key}={other} would have no effect: {given} is also given")
-    named = {**read_config_files(files), **settings}
-    return [*models] or named_models(named) or [_DEFAULT_MODEL], dataset or named_dataset(named) or _DEFAULT_DATASET
 
 
 def configure(
@@ -99,8 +63,8 @@ def configure(
     models, dataset = models_and_dataset([model] if model else [], dataset, files, overrides)
     if len(models) > 1:
         raise SettingsError(f"model={','.join(models)}: only a comparison takes several models: name one")
-    _check_model(models[0])
-    _check_keys([*read_config_files(files), *overrides])
+    check_model(models[0])
+    check_given_keys([*read_config_files(files), *overrides])
     protocol = str(PROPERTIES / "protocol.yaml")
     with as_user_error("the settings"):
         config = Config(models[0], dataset, [protocol, *files], overrides)
@@ -173,11 +137,7 @@ def _check_folders(config: Config) -> None:
         if config[key] is not None and (fault := name_fault(config[key])):
             raise SettingsError(f"{key}={str(config[key])[:80]!r} {fault}: give the name of a folder")
     if not is_folder(Path(config["data_path"])):
-        dataset = config["dataset"]
-        raise DataError(
-            f"data set {dataset!r}: there is no folder {config['data_path']}; set --data_path to the folder that "
-            f"holds {dataset}/{dataset}.inter (RecBole's ml-100k needs none)"
-        )
+        raise data_set_error(config["dataset"], Path(config["data_path"]))
 
 
 def _check_valid_metric(config: Config) -> None:
@@ -188,23 +148,3 @@ def _check_valid_metric(config: Config) -> None:
             f"valid_metric={config['valid_metric']} is not among what is computed ({', '.join(sorted(reported))}): "
             "set it, or metrics and topk, so that it is"
         )
-
-
-def _check_keys(keys: Sequence[str]) -> None:
-    for key in _OPTIONS.intersection(keys):
-        raise SettingsError(f"{key} is an option of the command line, not a setting: give --{key}")
-    check_keys(keys)
-    for key in _DISTRIBUTED_KEYS.intersection(keys):
-        raise SettingsError(f"{key} cannot be set here: run_recbole.py --nproc=2 trains with two processes")
-
-
-def _check_model(model: str) -> None:
-    known = set(MODELS)
-    for path in (Path(recbole.__file__).parent / "model").glob("*_recommender/*.py"):
-        classes = re.findall(r"^class (\w+)\(", path.read_text("utf-8"), re.MULTILINE)
-        known.update(name for name in classes if name.lower() == path.stem)  # how RecBole finds a model's file
-    if model not in known:
-        by_lower_case = {name.lower(): name for name in known}
-        nearest = difflib.get_close_matches(model.lower(), by_lower_case, n=1, cutoff=0.5)
-        hint = f": did you mean {by_lower_case[nearest[0]]!r}?" if nearest else "; RecBole's documentation lists them"
-        raise SettingsError(f"unknown model {model!r}{hint}")

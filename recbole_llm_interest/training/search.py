@@ -36,8 +36,6 @@ from recbole_llm_interest.training.experiment import validation_curve
 from recbole_llm_interest.training.run_metadata import explicit_settings, json_values
 from recbole_llm_interest.training.unused import warn_of_unused
 
-#: search algorithms of RecBole's ``HyperTuning``
-ALGORITHMS = ("random", "bayes", "exhaustive")
 #: end of the error message if the variant or its trials cannot be written
 OTHER_OUTPUT_HINT = "give another place by --output"
 #: explicit settings that are not written to the variant: they choose what is reported, not how a model is trained

@@ -29,7 +29,7 @@ from recbole_llm_interest.recommender.loading import read_configuration
 from recbole_llm_interest.settings import read_settings
 from recbole_llm_interest.settings.groups import ContentSettings
 from recbole_llm_interest.settings.portable import CALLERS_SETTINGS, portable_settings, withheld_content
-from recbole_llm_interest.settings.reading import recbole_keys
+from recbole_llm_interest.settings.recbole_sources import recbole_keys
 
 FORMER = REPOSITORY / "tests" / "fixtures" / "former_version" / "checkpoint.pth"
 

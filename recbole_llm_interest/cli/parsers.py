@@ -1,0 +1,194 @@
+"""The options of every command. Nothing that is imported here takes long: help and mistakes are answered at once."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+
+from recbole_llm_interest.cli.arguments import bare_parser, data_set_parser
+from recbole_llm_interest.settings import MODELS, SEARCH_ALGORITHMS
+
+_DOCTOR = """
+Check which encoders and file formats work on this machine. For each that does not, a line says how to add it. The exit
+code is 1 if the default text encoder does not work.
+"""
+
+_RECOMMEND = """
+Recommend the next items for a user. Settings that differ from those of training, such as data_path, are given as
+--key=value.
+"""
+
+_REPORT = """
+Write one HTML file that works offline, and its figures as PNG. A table gives training curves, metrics against
+baselines, and metrics of cold and warm items. A checkpoint gives modality weights, a map of the items, and one user's
+interest over time. Settings that differ from those of training, such as data_path, are given as --key=value. The report
+names a user only with --user, and items' titles only with --titles; otherwise it has the items' ids. The names of
+interests are words that are frequent in the texts of a group of items.
+"""
+
+_EXPORT = """
+Write a trained model to a folder in the layout of the Hugging Face Hub, with its model card, and as programs that run
+without encoders and without Python. Settings that differ from those of training, such as data_path, are given as
+--key=value.
+"""
+
+_FORGET = """
+Delete users or items from the data set's files, including images and audio, and from everything that was made from it:
+encoded features, saved data sets, user states, reports, texts of exported models and logs. Each file that is left is
+listed with the reason and what to do, such as trained models without --checkpoints. After an interrupt, the same
+command continues.
+"""
+
+_MIGRATE = """
+Convert checkpoints and resume states of former versions, and RecBole's own checkpoints, to files without pickles. The
+former files are kept. A separate process with limits reads them; no code in them is run.
+"""
+
+
+def compare_parser() -> argparse.ArgumentParser:
+    """Options of ``llm-interest compare``."""
+    parser = data_set_parser(
+        "run_recbole.py", "Train and compare RecBole models. Any setting of RecBole or the plug-in: --key=value."
+    )
+    parser.add_argument(
+        "--model",
+        "-m",
+        help=f"names of models or rows, separated by commas: RecBole's, {', '.join(MODELS)} [{MODELS[0]}]",
+    )
+    parser.add_argument("--rows", help="YAML file of rows: names, and below each its model, settings and note")
+    parser.add_argument("--seeds", type=int, default=1, help="number of seeds, counted up from the setting seed [1]")
+    parser.add_argument("--nproc", type=int, default=1, help="number of processes or GPUs that train a model [1]")
+    parser.add_argument(
+        "--table", help="file of the table; its finished runs are not run again, interrupted ones are resumed"
+    )
+    parser.add_argument("--checkpoint", help="evaluate this checkpoint instead of training")
+    parser.add_argument("--resume", help="resume the interrupted run of this checkpoint, such as saved/….safetensors")
+    return parser
+
+
+def tune_parser() -> argparse.ArgumentParser:
+    """Options of ``llm-interest tune``."""
+    parser = data_set_parser("python -m recbole_llm_interest.tuning", "Search a model's settings on validation data.")
+    parser.add_argument("--model", "-m", help="name of the model [LLMInterest]")
+    parser.add_argument("--space", help="search space in RecBole's format [properties/search/MODEL.hyper]")
+    parser.add_argument("--algorithm", choices=SEARCH_ALGORITHMS, default="random", help="search algorithm [random]")
+    parser.add_argument("--trials", type=int, default=10, help="number of trials; exhaustive tries all settings [10]")
+    parser.add_argument(
+        "--output", help="file of the best settings, with the trials beside it [tuned/MODEL-DATASET.yaml]"
+    )
+    return parser
+
+
+def encode_parser() -> argparse.ArgumentParser:
+    """Options of ``llm-interest encode``."""
+    parser = data_set_parser(
+        "python -m recbole_llm_interest.content.encode",
+        "Encode the content of a data set's items and users. Any setting: --key=value.",
+    )
+    parser.add_argument("--json", action="store_true", help="end with the summary as one JSON object in one line")
+    return parser
+
+
+def doctor_parser() -> argparse.ArgumentParser:
+    """Options of ``llm-interest doctor``."""
+    return bare_parser("python -m recbole_llm_interest.doctor", _DOCTOR)
+
+
+def recommend_parser() -> argparse.ArgumentParser:
+    """Options of ``llm-interest recommend``."""
+    parser = bare_parser(
+        "python -m recbole_llm_interest.recommender",
+        _RECOMMEND,
+    )
+    parser.add_argument("--checkpoint", required=True, help="of LLMInterest, or an exported folder")
+    parser.add_argument("--user", help="id in the data set; without --history, after the recorded events")
+    parser.add_argument("--history", help="items in chronological order, separated by commas")
+    parser.add_argument("--times", help="times of these events, separated by commas")
+    for modality in ("text", "image", "audio"):
+        parser.add_argument(f"--profile_{modality}", help=f"{modality} of a new user's profile")
+    parser.add_argument("--state", help="file of a saved state, before the events of --history")
+    parser.add_argument("--save_state", help="file to write the state to")
+    parser.add_argument("--k", type=int, default=10, help="number of items [10]")
+    parser.add_argument("--candidates", help="items that may be recommended, separated by commas [all]")
+    parser.add_argument("--pool", metavar="FILE", help="recommend new items: JSON lines with item_id and content")
+    parser.add_argument("--exclude", help="items that are not recommended, separated by commas")
+    parser.add_argument("--exclude_seen", action="store_true", help="do not recommend items of the history")
+    parser.add_argument("--min_diversity", type=float, default=0.0, help="least 1 - cosine of any two items [0]")
+    parser.add_argument("--forecast", type=int, default=0, help="print the likeliest events, so many ahead, too")
+    parser.add_argument("--explain", metavar="ITEM", help="print the parts of this item's score, too")
+    parser.add_argument("--json", action="store_true", help="print one line of JSON")
+    return parser
+
+
+def report_parser() -> argparse.ArgumentParser:
+    """Options of ``llm-interest report``."""
+    parser = bare_parser("python -m recbole_llm_interest.report", _REPORT)
+    parser.add_argument("--checkpoint", help="of LLMInterest, as run_recbole.py writes them")
+    parser.add_argument("--table", help="JSON file of a comparison on the same data set, as run_recbole.py writes them")
+    parser.add_argument("--user", help="id of the user whose interest is drawn; the report then names this user")
+    parser.add_argument("--titles", metavar="COLUMN", help="column of the items' file with their titles [ids]")
+    parser.add_argument(
+        "--category",
+        metavar="COLUMN",
+        help="column with the items' categories, for the map's colours; the first word of a list counts [interests]",
+    )
+    parser.add_argument("--events", type=int, default=30, help="number of the user's last events that are drawn [30]")
+    parser.add_argument("--map", choices=["pca", "tsne"], default="pca", help="how the map is computed [pca]")
+    parser.add_argument("--output", help="folder of the report [report-… beside the checkpoint or table]")
+    return parser
+
+
+def export_parser() -> argparse.ArgumentParser:
+    """Options of ``llm-interest export``."""
+    parser = bare_parser("python -m recbole_llm_interest.export", _EXPORT)
+    parser.add_argument("--checkpoint", required=True, help="of LLMInterest, as run_recbole.py writes them")
+    parser.add_argument("--output", required=True, help="folder to write")
+    parser.add_argument("--onnx", action="store_true", help="write the programs for ONNX, too")
+    parser.add_argument("--k", type=int, help="number of best items that the programs return [scores of all items]")
+    parser.add_argument(
+        "--table",
+        help="JSON file of the comparison with the run's test result, for the card [those beside the checkpoint]",
+    )
+    parser.add_argument("--license", default="unknown", help="of the model, by the Hub's identifier [unknown]")
+    return parser
+
+
+def forget_parser() -> argparse.ArgumentParser:
+    """Options of ``llm-interest forget``."""
+    parser = data_set_parser("python -m recbole_llm_interest.forget", _FORGET)
+    parser.add_argument("--user", action="append", default=[], help="id of a user; may be given several times")
+    parser.add_argument("--item", action="append", default=[], help="id of an item; may be given several times")
+    parser.add_argument("--checkpoints", action="store_true", help="delete models trained on the data set, too")
+    parser.add_argument("--results", action="store_true", help="delete tables, results of tuning and reports, too")
+    return parser
+
+
+def migrate_parser() -> argparse.ArgumentParser:
+    """Options of ``llm-interest migrate``."""
+    parser = bare_parser("python -m recbole_llm_interest.cli.migrate", _MIGRATE)
+    parser.add_argument("files", nargs="+", metavar="FILE.pth", help="a checkpoint or a resume state")
+    return parser
+
+
+def settings_parser() -> argparse.ArgumentParser:
+    """Options of ``llm-interest settings``."""
+    parser = bare_parser("python -m recbole_llm_interest.cli.settings", "List every setting of the plug-in.")
+    parser.add_argument(
+        "--write", action="store_true", help="write the generated files of a checkout of the source instead"
+    )
+    return parser
+
+
+#: what builds the parser of each command
+PARSERS: dict[str, Callable[[], argparse.ArgumentParser]] = {
+    "compare": compare_parser,
+    "tune": tune_parser,
+    "encode": encode_parser,
+    "doctor": doctor_parser,
+    "recommend": recommend_parser,
+    "report": report_parser,
+    "export": export_parser,
+    "forget": forget_parser,
+    "migrate": migrate_parser,
+    "settings": settings_parser,
+}
