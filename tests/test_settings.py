@@ -10,7 +10,7 @@ import yaml
 from conftest import REPOSITORY
 from recbole.config import Config
 
-from recbole_llm_interest.cli import common
+from recbole_llm_interest.cli import arguments
 from recbole_llm_interest.cli.settings import generated_files, main
 from recbole_llm_interest.errors import SettingsError
 from recbole_llm_interest.patches.security import parse_literal
@@ -105,7 +105,7 @@ def test_help_lists_every_setting(capsys):
         setting.name for group in settings_by_section().values() for setting in group
     ]
     assert max(map(len, listed.splitlines())) <= 80
-    assert listed.strip() in common.settings_parser("compare", "compares").format_help()
+    assert listed.strip() in arguments.data_set_parser("compare", "compares").format_help()
 
 
 def test_defaults_reach_recbole(settings):

@@ -59,7 +59,7 @@ def test_unknown_subcommand_is_one_line(words, message, capsys):
 
 def test_exit_code_is_the_subcommands(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["test"])
-    assert llm_interest.main(["forget", "--dataset=none"]) == 2
+    assert llm_interest.main(["forget"]) == 2
     assert capsys.readouterr().err.startswith("error: command line: nothing to forget")
 
 

@@ -16,7 +16,7 @@ from recbole.data.dataset import Dataset
 from recbole.quick_start import objective_function, run_recbole
 from recbole.utils import get_model, get_trainer
 
-from recbole_llm_interest import patches, registration
+from recbole_llm_interest import activation, patches, registration
 from recbole_llm_interest.cli import compare
 from recbole_llm_interest.data.dataset import LLMInterestDataset
 from recbole_llm_interest.model.llm_interest import LLMInterest
@@ -93,7 +93,7 @@ def test_former_name_of_a_command_runs_in_a_process_of_its_own():
     assert done.stdout.startswith("usage: ")
 
 
-@pytest.mark.parametrize(("former", "present"), registration._MOVED_MODULES.items())
+@pytest.mark.parametrize(("former", "present"), activation.MOVED_MODULES.items())
 def test_former_name_of_a_module_imports_its_present_one(former, present):
     module = importlib.import_module(f"recbole_llm_interest.{former}")
     today = importlib.import_module(f"recbole_llm_interest.{present}")
