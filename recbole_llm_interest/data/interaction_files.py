@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import functools
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -12,6 +14,8 @@ from recbole.config import Config
 from recbole_llm_interest.errors import DataError, SettingsError
 from recbole_llm_interest.io.atomic_files import AtomicFormat, format_columns, read_atomic_file, read_header
 
+#: reads columns of a file
+_Reader: TypeAlias = Callable[[Path, tuple[str, ...]], pd.DataFrame]
 #: the parts of data that is split already: training, validation, test
 _PARTS = 3
 
@@ -124,37 +128,45 @@ def _flat(values: pd.Series) -> Iterable[str]:
     return values.explode().dropna().unique() if values.dtype == object else values.unique()
 
 
-def read_histories(config: Config, users: Sequence[str]) -> list[tuple[list[str], list[float]]]:
-    """Read the events of users from the interaction files, in chronological order.
+class RecordedHistories:
+    """Gives the events of users from the interaction files, in chronological order. Each file is read once.
 
     Where rows list their histories, a user's events are those of the longest row of the last file that has the user.
 
     Args:
         config: RecBole's settings of the data set.
-        users: user tokens. A user without events has an empty history.
-
-    Returns:
-        For each user, the item tokens and the timestamps in double precision, or NaN if the data set is not ordered by
-        time, or has no times.
 
     Raises:
-        DataError: a file cannot be read or lacks a column.
-        SettingsError: ``benchmark_filename`` does not name three parts.
+        DataError: at a call, a file cannot be read or lacks a column.
+        SettingsError: at a call, ``benchmark_filename`` does not name three parts.
     """
-    files = interaction_files(config)
-    if _has_lists(config, _header(config, files[0])):
-        found = _listed_histories(config, files, users)
-    else:
-        found = _plain_histories(config, files, users)
-    return [found.get(user, ([], [])) for user in users]
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._read = functools.cache(functools.partial(_read_columns, config))
+
+    def __call__(self, users: Sequence[str]) -> list[tuple[list[str], list[float]]]:
+        """Give the histories of users.
+
+        Args:
+            users: user tokens. A user without events has an empty history.
+
+        Returns:
+            For each user, the item tokens and the timestamps in double precision, or NaN if the data set is not ordered
+            by time, or has no times.
+        """
+        files = interaction_files(self._config)
+        has_lists = _has_lists(self._config, _header(self._config, files[0]))
+        found = (_listed_histories if has_lists else _plain_histories)(self._config, self._read, files, users)
+        return [found.get(user, ([], [])) for user in users]
 
 
 def _plain_histories(
-    config: Config, files: Sequence[Path], users: Sequence[str]
+    config: Config, read: _Reader, files: Sequence[Path], users: Sequence[str]
 ) -> dict[str, tuple[list[str], list[float]]]:
     user_field, item_field, time_field = (config[f"{name}_FIELD"] for name in ("USER_ID", "ITEM_ID", "TIME"))
-    columns = [user_field, item_field, *([time_field] if _is_ordered_by_time(config) else [])]
-    frames = [_read_columns(config, path, columns) for path in files]
+    columns = (user_field, item_field, *([time_field] if _is_ordered_by_time(config) else []))
+    frames = [read(path, columns) for path in files]
     events = pd.concat([frame[frame[user_field].isin(users)] for frame in frames], ignore_index=True)
     times = events[time_field].astype(float) if time_field in events else pd.Series(np.nan, events.index)
     times = times.sort_values(kind="stable")
@@ -166,7 +178,7 @@ def _plain_histories(
 
 
 def _listed_histories(
-    config: Config, files: Sequence[Path], users: Sequence[str]
+    config: Config, read: _Reader, files: Sequence[Path], users: Sequence[str]
 ) -> dict[str, tuple[list[str], list[float]]]:
     user_field, item_field, time_field = (config[f"{name}_FIELD"] for name in ("USER_ID", "ITEM_ID", "TIME"))
     items_field, times_field = list_field(config, item_field), list_field(config, time_field)
@@ -174,8 +186,7 @@ def _listed_histories(
     for path in files:
         header = _header(config, path)
         has_times = {time_field, times_field} <= header.keys()
-        names = [user_field, item_field, items_field, *([time_field, times_field] if has_times else [])]
-        frame = _read_columns(config, path, names)
+        frame = read(path, (user_field, item_field, items_field, *([time_field, times_field] if has_times else [])))
         frame = frame[frame[user_field].isin(users)]
         frame = frame.loc[frame[items_field].map(len).sort_values(kind="stable").index]
         for row in frame.to_dict("records"):

@@ -200,9 +200,11 @@ def _read_user(user: Any, profile: Any, history: Any, at: Any, unit: TimeUnit) -
     if profile is not None and not isinstance(profile, Mapping):
         raise RequestError(f"profile={profile!r} is not a mapping: did you mean profile={{'text': …}}?")
     name = None if user is None else str(user)
-    if isinstance(history, str) and history == RECORDED:
-        if name is None:
-            raise RequestError("history='recorded' needs a user of the data set: give the user's id")
+    if isinstance(history, str) and history == RECORDED and name is None:
+        raise RequestError("history='recorded' needs a user of the data set: give the user's id")
+    if isinstance(history, str) or (history is None and name is not None):
+        if at is not None:
+            raise RequestError("at is given without a history: recorded events have their times")
         return UserInput(name, None, None, None)
     items = [] if history is None else read_ids(history, "history")
     return UserInput(name, profile, items, read_times(at, items, unit))

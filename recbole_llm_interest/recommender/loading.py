@@ -19,7 +19,7 @@ from recbole_llm_interest.content.blobs import Text
 from recbole_llm_interest.content.event_times import time_unit
 from recbole_llm_interest.content.text_template import text_writer
 from recbole_llm_interest.data.dataset_files import catalogue_from_config
-from recbole_llm_interest.data.interaction_files import read_histories
+from recbole_llm_interest.data.interaction_files import RecordedHistories
 from recbole_llm_interest.errors import CheckpointError, is_out_of_memory
 from recbole_llm_interest.io.checkpoints.reading import load_checkpoint
 from recbole_llm_interest.io.checkpoints.schema import Checkpoint
@@ -243,7 +243,7 @@ def _trained(
         labels=catalogue.labels,
         item_reader=content_reader("item", id_fields["item"], content, model.item_encoder),
         user_reader=content_reader("user", id_fields["user"], content, model.user_encoder),
-        recorded=lambda users: read_histories(config, users),
+        recorded=RecordedHistories(config),
         origin=Origin(
             config["dataset"],
             counts,

@@ -75,7 +75,7 @@ class Recommender:
             LLMInterestError: the checkpoint or the data set is missing, damaged, or not that of training.
 
         Example:
-            >>> Recommender.load(checkpoint).start("u1", history="recorded")
+            >>> Recommender.load(checkpoint).start("u1")
             UserState(user='u1', events=9)
         """
         return cls(load_trained(Path(checkpoint), settings))
@@ -129,9 +129,10 @@ class Recommender:
         """The state of a user after a history; of a batch if ``user``, ``profile`` or the histories are lists.
 
         Args:
-            user: id in the data set, whose profile is used; None for a new user.
+            user: id in the data set, whose profile and recorded events are used; None for a new user.
             profile: of a new user: ``text``, paths of ``image`` and ``audio`` files, or columns that become the text.
-            history: items in chronological order, or ``"recorded"`` for the events in the data set.
+            history: items in chronological order, ``[]`` for none; None or ``"recorded"`` for a user's events in the
+                data set.
             at: times of the events: numbers in the data set's unit, or dates where that is seconds or milliseconds
                 since 1970. None for an unknown time.
 
@@ -141,7 +142,7 @@ class Recommender:
         Example:
             >>> recommender.start("u1", history=["i1", "i2"], at=["2024-05-01", "2024-05-02T08:30"])
             UserState(user='u1', events=2)
-            >>> recommender.start(["u1", "u2"], history="recorded")
+            >>> recommender.start(["u1", "u2"])
             UserState(users=2, events=18)
         """
         users, is_single = inputs.read_users(user, profile, history, at, self._trained.time_unit)
@@ -161,7 +162,7 @@ class Recommender:
 
         Example:
             >>> recommender.update(recommender.start(["u1", "u2"]), ["i1", "i2"])
-            UserState(users=2, events=2)
+            UserState(users=2, events=20)
         """
         inputs.check_state(state, self.version, "update")
         return self._states.update(state, *inputs.read_events(state, item, at, self._trained.time_unit))

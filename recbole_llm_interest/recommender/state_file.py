@@ -292,5 +292,6 @@ def _rows_of(tokens: Sequence[str | None], rows: Mapping[str, int], path: Path) 
 def _digest(description: str, tensors: Mapping[str, Tensor]) -> str:
     hashed = hashlib.sha256(description.encode("utf-8", "surrogatepass"))
     for _, values in sorted(tensors.items()):
-        hashed.update(values.reshape(-1).view(torch.uint8).numpy().tobytes())
+        in_order = values.reshape(-1).clone(memory_format=torch.contiguous_format)  # a view needs a stride of 1
+        hashed.update(in_order.view(torch.uint8).numpy().tobytes())
     return hashed.hexdigest()

@@ -150,7 +150,7 @@ def join(states: Sequence[UserState]) -> UserState:
 
     Example:
         >>> join([recommender.start("u1"), recommender.start("u2")])
-        UserState(users=2, events=0)
+        UserState(users=2, events=18)
     """
     _check_same_model(states)
     if len(states) == 1:

@@ -10,7 +10,7 @@ import pytest
 from conftest import write_dataset
 
 from recbole_llm_interest.data.benchmark_splits import EventTable, listed_histories, plain_events
-from recbole_llm_interest.data.interaction_files import interaction_files, read_histories, read_interaction_tokens
+from recbole_llm_interest.data.interaction_files import RecordedHistories, interaction_files, read_interaction_tokens
 from recbole_llm_interest.errors import DataError, SettingsError
 from recbole_llm_interest.training.comparison import run
 from recbole_llm_interest.training.config import configure
@@ -165,7 +165,7 @@ def test_all_parts_are_read_for_live_use_and_encoding(listed, plain, settings):
     everything = [event for part in PARTS for event in plain[part]]
     assert set(read_interaction_tokens(config, "item")) == {item for _, item, _ in everything}
     assert set(read_interaction_tokens(config, "user")) == {user for user, *_ in everything}
-    (items, times), nothing = read_histories(config, ["u0", "stranger"])
+    (items, times), nothing = RecordedHistories(config)(["u0", "stranger"])
     expected = sorted((time, item) for user, item, time in everything if user == "u0")
     assert (items, times, nothing) == ([item for _, item in expected], [time for time, _ in expected], ([], []))
     config = configure("LLMInterest", "listed", overrides=split)
@@ -173,7 +173,7 @@ def test_all_parts_are_read_for_live_use_and_encoding(listed, plain, settings):
         item for rows in listed.values() for _, events in rows for item, _ in events
     }
     user, events = listed["test"][4]
-    assert read_histories(config, [user]) == [([item for item, _ in events], [time for _, time in events])]
+    assert RecordedHistories(config)([user]) == [([item for item, _ in events], [time for _, time in events])]
 
 
 def test_lists_without_times_need_none_unless_time_features_do(built, here):
@@ -185,7 +185,7 @@ def test_lists_without_times_need_none_unless_time_features_do(built, here):
     with pytest.raises(DataError, match="time_features needs a timestamp for each event"):
         built("LLMInterest", "timeless", **split, time_features=["gap"])
     config = configure("LLMInterest", "timeless", overrides={**split, "data_path": str(here / "data")})
-    items, times = read_histories(config, ["u1"])[0]
+    items, times = RecordedHistories(config)(["u1"])[0]
     assert (items, np.isnan(times).all()) == (["a", "b", "c"], True)
 
 

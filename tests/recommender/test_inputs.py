@@ -165,7 +165,7 @@ def test_restored_state_is_single_if_it_was(recommender, here):
         recommender.save(state, here / "state", users=state.users)
         restored = recommender.restore(here / "state")
         assert (restored.is_single, restored.users) == (state.is_single, ("u1",))
-    recommender.save(recommender.start("u1"), here / "state")
+    recommender.save(recommender.start("u1", history=["i3"]), here / "state")
     assert b"u1" not in (here / "state").read_bytes()  # no id unless it is asked for
     with pytest.raises(RequestError, match="has 2 ids"):
         recommender.save(recommender.start("u1"), here / "state", users=["u1", "u2"])
