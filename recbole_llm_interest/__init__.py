@@ -4,9 +4,36 @@ Importing this package is all it takes: RecBole then runs on today's numpy, torc
 ``LLMInterest`` by name. ``activation`` says when that is done.
 """
 
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from recbole_llm_interest.activation import watch_imports
+
+if TYPE_CHECKING:
+    from recbole_llm_interest.recommender import Recommender
+    from recbole_llm_interest.recommender.batch import recommend_all
+    from recbole_llm_interest.training.compare import compare
 
 watch_imports()
 
 __version__ = "0.1.0"
-__all__ = ["__version__"]
+__all__ = ["Recommender", "__version__", "compare", "recommend_all"]
+
+#: where the names are that this module gives; importing them takes seconds, importing this module does not
+_MODULES = {
+    "Recommender": "recommender",
+    "compare": "training.compare",
+    "recommend_all": "recommender.batch",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_MODULES]

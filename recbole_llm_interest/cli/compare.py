@@ -10,10 +10,8 @@ import argparse
 import logging
 import shutil
 import sys
-import time
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +19,12 @@ from recbole_llm_interest.cli.arguments import file_option, parse_arguments
 from recbole_llm_interest.cli.common import exit_code, show
 from recbole_llm_interest.cli.parsers import compare_parser
 from recbole_llm_interest.evaluation.plot import draw_comparison
-from recbole_llm_interest.evaluation.results import RunResult, read_results
-from recbole_llm_interest.evaluation.table import as_table, table_files, table_path, write_comparison
+from recbole_llm_interest.evaluation.table import as_table, table_path
 from recbole_llm_interest.evaluation.variants import Variant, read_variants
 from recbole_llm_interest.io.config_files import named_models, read_config_files
 from recbole_llm_interest.io.escaping import one_line
 from recbole_llm_interest.io.files import exclusive_lock
-from recbole_llm_interest.io.manifest import record_made_from, source_of
+from recbole_llm_interest.training.compare import ResultTable
 from recbole_llm_interest.training.comparison import run
 
 _logger = logging.getLogger(__name__)
@@ -36,7 +33,7 @@ _logger = logging.getLogger(__name__)
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line. Returns the exit code: 0, 2 for a mistake, 130 when interrupted, 143 when terminated."""
     parser = compare_parser()
-    table = _Table()
+    table = ResultTable()
 
     def job() -> None:
         options, overrides = parse_arguments(parser, arguments)
@@ -50,50 +47,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _compare(options, overrides, table)
 
     code = exit_code(job, kept="encoded features and finished runs are kept")
-    reported = exit_code(table.report, kept="all runs are kept") if table.results else 0
+    reported = exit_code(lambda: _report(table), kept="all runs are kept") if table.results else 0
     return code or reported
 
 
-@dataclass
-class _Table:
-    """The results of a command, and the files that they are written to after each run.
-
-    Attributes:
-        path: the JSON file; None for one that is named after the first checkpoint.
-        results: the results, those that the file held included.
-        files: the files of the table.
-    """
-
-    path: Path | None = None
-    results: list[RunResult] = field(default_factory=list)
-    files: list[Path] = field(default_factory=list)
-
-    def report(self) -> None:
-        """Print the table and the paths of all files; draw a plot if there are several runs."""
-        results = self.results
-        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-        show(f"\n{as_table(results, width=width)}")
-        written = list(self.files)
-        if self.files and len(results) > 1:
-            written.append(draw_comparison(results, self.files[0]))
-        checkpoints = ", ".join(one_line(result.checkpoint) for result in results)
-        logs = ", ".join(sorted({one_line(Path(result.log).parent) for result in results}))
-        files = ", ".join(map(one_line, written)) or "not written"
-        show(f"table: {files} | checkpoints: {checkpoints} | logs and TensorBoard: {logs}")
+def _report(table: ResultTable) -> None:
+    """Print the table and the paths of all files; draw a plot if there are several runs."""
+    results = table.results
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    show(f"\n{as_table(results, width=width)}")
+    written = list(table.files)
+    if table.files and len(results) > 1:
+        written.append(draw_comparison(results, table.files[0]))
+    checkpoints = ", ".join(one_line(result.checkpoint) for result in results)
+    logs = ", ".join(sorted({one_line(Path(result.log).parent) for result in results}))
+    files = ", ".join(map(one_line, written)) or "not written"
+    show(f"table: {files} | checkpoints: {checkpoints} | logs and TensorBoard: {logs}")
 
 
-def _compare(options: argparse.Namespace, overrides: dict[str, Any], table: _Table) -> None:
-    known = read_results(table.path) if table.path and table.path.exists() else []
-    # known results stay in the table and in their order, whatever is run now: the first row is the tests' reference
-    by_run = {(result.variant, result.seed): result for result in known}
-
-    def write(result: RunResult) -> None:
-        by_run[result.variant, result.seed] = result
-        table.results[:] = by_run.values()
-        path = table.path or _path_beside_checkpoint(table.results[0])
-        record_made_from(source_of(Path(result.checkpoint), result.dataset), "table", table_files(path))
-        table.files[:] = write_comparison(table.results, path)
-
+def _compare(options: argparse.Namespace, overrides: dict[str, Any], table: ResultTable) -> None:
     run(
         _variants(options),
         options.dataset,
@@ -104,8 +76,8 @@ def _compare(options: argparse.Namespace, overrides: dict[str, Any], table: _Tab
         nproc=options.nproc,
         resume=options.resume,
         table=table.path,
-        known=known,
-        on_result=write,
+        known=table.read(),
+        on_result=table.write,
     )
 
 
@@ -116,11 +88,6 @@ def _variants(options: argparse.Namespace) -> list[str | Variant]:
     if not names and (named := named_models(read_config_files(options.config_files))):
         _logger.warning("model=%s in the config files has no effect: %s names models", ",".join(named), options.rows)
     return list(read_variants(Path(options.rows), names))
-
-
-def _path_beside_checkpoint(result: RunResult) -> Path:
-    started = Path(result.checkpoint).stem.partition("-")[2] or time.strftime("%b-%d-%Y_%H-%M-%S")
-    return Path(result.checkpoint).parent / f"{result.dataset}-{started}"
 
 
 if __name__ == "__main__":

@@ -11,8 +11,8 @@ from recbole_llm_interest.recommender.calibration import Calibration, Reliabilit
 from recbole_llm_interest.recommender.explanation import Explanation, Part
 from recbole_llm_interest.recommender.forecast import Forecast
 from recbole_llm_interest.recommender.interests import Interest
+from recbole_llm_interest.recommender.recommendations import Recommendation, Recommendations
 from recbole_llm_interest.recommender.recommender import Recommender
-from recbole_llm_interest.recommender.retrieval import Recommendation
 from recbole_llm_interest.recommender.user_state import State, UserState, join
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "Interest",
     "Part",
     "Recommendation",
+    "Recommendations",
     "Recommender",
     "Reliability",
     "State",

@@ -20,7 +20,8 @@ from recbole_llm_interest.recommender.live_model import LiveModel, version
 from recbole_llm_interest.recommender.loading import Trained, load_trained
 from recbole_llm_interest.recommender.pretrained import read_pretrained
 from recbole_llm_interest.recommender.pretrained_writing import write_pretrained
-from recbole_llm_interest.recommender.retrieval import Recommendation, Request, Retrieval, to_frame
+from recbole_llm_interest.recommender.recommendations import Recommendations, to_frame
+from recbole_llm_interest.recommender.retrieval import Request, Retrieval
 from recbole_llm_interest.recommender.state_file import load_state, save_state
 from recbole_llm_interest.recommender.state_updates import StateUpdates
 from recbole_llm_interest.recommender.user_state import PerUser, UserState
@@ -202,7 +203,7 @@ class Recommender:
         min_diversity: float = 0.0,
         exact: bool = False,
         as_frame: bool = False,
-    ) -> PerUser[list[Recommendation]]:
+    ) -> PerUser[Recommendations]:
         """The best items, the best first.
 
         Args:
@@ -225,7 +226,7 @@ class Recommender:
         """
         inputs.check_state(state, self.version, "recommend")
         best = self._retrieval.recommend(state, Request(k, candidates, exclude, exclude_seen, min_diversity, exact))
-        return to_frame(state, best, self.items.labels) if as_frame else state.per_user(best)
+        return to_frame(state, best) if as_frame else state.per_user(best)
 
     @torch.no_grad()
     def interests(self, state: UserState, k: int | None = None) -> PerUser[list[Interest]]:

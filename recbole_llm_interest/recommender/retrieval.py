@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
-import pandas as pd
 import torch
 from torch import Tensor
 
@@ -15,29 +13,12 @@ from recbole_llm_interest.recommender.diversity import select_diverse
 from recbole_llm_interest.recommender.inputs import Ids, read_ids
 from recbole_llm_interest.recommender.interests import Interest, InterestMap
 from recbole_llm_interest.recommender.live_model import LiveModel
+from recbole_llm_interest.recommender.recommendations import Recommendation, Recommendations
 from recbole_llm_interest.recommender.search import ApproximateIndex, Query, exact_best, score_block
 from recbole_llm_interest.recommender.user_state import UserState
 
 #: how many times k items are searched first where the recommendations must differ; then as many times that number
 _DIVERSE_FACTOR = 10
-
-
-class Recommendation(NamedTuple):
-    """An item and its score.
-
-    Attributes:
-        item: id of the item.
-        score: by the model; higher is better. Differences between scores are log odds of a softmax.
-
-    Example:
-        >>> (best,) = recommender.recommend(recommender.start("u1", history=["i1"]), k=1)
-        >>> item, score = best
-        >>> item == best.item
-        True
-    """
-
-    item: str
-    score: float
 
 
 @dataclass(frozen=True)
@@ -111,7 +92,7 @@ class Retrieval:
             of_users = torch.cat([of_users, rows], dim=1)
         return self._live.query(state.interest, rows, state.length, of_users)
 
-    def recommend(self, state: UserState, request: Request) -> list[list[Recommendation]]:
+    def recommend(self, state: UserState, request: Request) -> list[Recommendations]:
         """The best items for each user, the best first.
 
         Raises:
@@ -142,7 +123,7 @@ class Retrieval:
             return self._updates.index.best(query, k)
         return exact_best(query, self._items.blocks(), k)
 
-    def _select(self, scores: Tensor, rows: Tensor, k: int, min_diversity: float) -> list[Recommendation]:
+    def _select(self, scores: Tensor, rows: Tensor, k: int, min_diversity: float) -> Recommendations:
         """The first ``k`` items of ``[n]`` that are not excluded and differ enough; there may be fewer."""
         is_left = scores > -torch.inf
         scores, rows = scores[is_left], rows[is_left]
@@ -150,10 +131,8 @@ class Retrieval:
             selected = select_diverse(self._items.representations[rows], k, min_diversity)
             scores, rows = scores[selected], rows[selected]
         tokens = self._items.tokens
-        return [
-            Recommendation(tokens[row], score)
-            for row, score in zip(rows[:k].tolist(), scores[:k].tolist(), strict=True)
-        ]
+        best = zip(rows[:k].tolist(), scores[:k].tolist(), strict=True)
+        return Recommendations((Recommendation(tokens[row], score) for row, score in best), self._items.labels)
 
     def scores(self, state: UserState, items: list[str]) -> list[float]:
         """The score of one item for each user, whether it is a candidate or not.
@@ -210,21 +189,3 @@ def _check_count(k: int, available: int) -> None:
     if k > available:
         counted = f"there are only {available} candidates" if available else "the candidates are empty"
         raise RequestError(f"k={k}, and {counted}: ask for fewer items, or give more candidates")
-
-
-def to_frame(state: UserState, recommendations: list[list[Recommendation]], labels: dict[str, str]) -> pd.DataFrame:
-    """Recommendations as a table with the columns user, rank, item, title and score.
-
-    Args:
-        state: of the users. One without an id is named by position.
-        recommendations: of each user, the best first.
-        labels: titles of items, by id.
-    """
-    return pd.DataFrame(
-        [
-            (position if user is None else user, rank, item, labels.get(item, item), score)
-            for position, (user, best) in enumerate(zip(state.users, recommendations, strict=True))
-            for rank, (item, score) in enumerate(best, start=1)
-        ],
-        columns=["user", "rank", "item", "title", "score"],
-    )
