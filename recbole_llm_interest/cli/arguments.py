@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from recbole_llm_interest.errors import SettingsError
-from recbole_llm_interest.settings import PROPERTIES
+from recbole_llm_interest.settings import PROPERTIES, list_settings
 
+#: settings whose values are lists, which may also be written as words separated by commas
+_LISTS = {"metrics", "topk", *list_settings()}
 #: beginning of ``sys.argv[0]`` where the console script runs the command
 _CONSOLE_SCRIPT = "llm-interest "
 
@@ -104,20 +106,33 @@ def parse_arguments(
 
 
 def _parse_settings(words: Sequence[str]) -> dict[str, str | None]:
-    """Settings by name from words of the form ``--key=value``.
+    """Settings by name from words of the form ``--key=value``, or ``--key`` and ``value``.
 
     Raises:
         SettingsError: a word has another form, or a setting is given twice with different values.
     """
     settings: dict[str, str] = {}
-    for word in words:
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
         key, separator, value = word.removeprefix("--").partition("=")
+        if not separator and rest and not rest[0].startswith("--"):
+            separator, value = "=", rest.pop(0)
         if not word.startswith("--") or not separator or not key:
             raise SettingsError(f"command line: {word!r} is not understood; settings are written --key=value")
+        if key in _LISTS:
+            value = _as_list(value)
         if settings.get(key, value) != value:
             raise SettingsError(f"command line: --{key} is given twice, as {settings[key]!r} and as {value!r}")
         settings[key] = value
     return {key: None if value == "~" else value for key, value in settings.items()}  # ~ as in YAML
+
+
+def _as_list(value: str) -> str:
+    """A list as YAML and Python write it, from words separated by commas."""
+    if value == "~" or value.startswith(("[", "(")):
+        return value
+    return repr([int(word) if word.isdecimal() else word for word in map(str.strip, value.split(","))])
 
 
 def file_option(option: str, value: str) -> Path:

@@ -189,7 +189,7 @@ def _check_parquet_size(opened: BinaryIO) -> None:
     Raises:
         ValueError: they exceed this machine's memory.
     """
-    from pyarrow.parquet import ParquetFile  # type: ignore[import-untyped]
+    from pyarrow.parquet import ParquetFile
 
     metadata = ParquetFile(opened).metadata
     groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]

@@ -38,6 +38,12 @@ def settings_keys() -> list[str]:
     return list(dict.fromkeys([*declared, *weights]))
 
 
+def list_settings() -> list[str]:
+    """Return the plug-in's own keys whose values are lists."""
+    fields = [field for group in ALL_SETTINGS for field in dataclasses.fields(group)]
+    return [field.name for field in fields if str(field.type).startswith("tuple[")]
+
+
 def baseline_keys(model: str | None = None) -> list[str]:
     """Return the keys of a baseline's own settings: none of another model, and those of all baselines for None."""
     models = BASELINE_SETTINGS if model is None else [model]
