@@ -112,20 +112,27 @@ def _parse_settings(words: Sequence[str]) -> dict[str, str | None]:
         SettingsError: a word has another form, or a setting is given twice with different values.
     """
     settings: dict[str, str] = {}
-    rest = list(words)
-    while rest:
-        word = rest.pop(0)
+    for word in _joined(words):
         key, separator, value = word.removeprefix("--").partition("=")
-        if not separator and rest and not rest[0].startswith("--"):
-            separator, value = "=", rest.pop(0)
         if not word.startswith("--") or not separator or not key:
             raise SettingsError(f"command line: {word!r} is not understood; settings are written --key=value")
-        if key in _LISTS:
-            value = _as_list(value)
+        value = _as_list(value) if key in _LISTS else value
         if settings.get(key, value) != value:
             raise SettingsError(f"command line: --{key} is given twice, as {settings[key]!r} and as {value!r}")
         settings[key] = value
     return {key: None if value == "~" else value for key, value in settings.items()}  # ~ as in YAML
+
+
+def _joined(words: Sequence[str]) -> list[str]:
+    """The words with ``--key`` and ``value`` as one word."""
+    joined: list[str] = []
+    for word in words:
+        has_key_before = joined and joined[-1].startswith("--") and "=" not in joined[-1]
+        if has_key_before and not word.startswith("--"):
+            joined[-1] += f"={word}"
+        else:
+            joined.append(word)
+    return joined
 
 
 def _as_list(value: str) -> str:

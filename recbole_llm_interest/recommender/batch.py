@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 from tqdm import tqdm
 
 from recbole_llm_interest.errors import RequestError
@@ -48,24 +51,33 @@ def recommend_all(
         >>> len(frame), frame.columns.tolist()
         (72, ['user', 'rank', 'item', 'title', 'score'])
     """
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        raise RequestError("Parquet needs pyarrow: pip install 'recbole_llm_interest[parquet]'") from error
     ids = [str(user) for user in (recommender.users if users is None else users)]
     if not ids:
         raise RequestError("there are no users: a model that from_pretrained reads has none, give their ids by users=")
     path = Path(path)
     with replace_files(path.parent) as new, tqdm(total=len(ids), unit="user", desc=f"Recommending to {path}") as bar:
-        writer = None
-        for start in range(0, len(ids), _BATCH):
-            batch = ids[start : start + _BATCH]
-            frame = recommender.recommend(recommender.start(batch), k, exclude_seen=exclude_seen, as_frame=True)
-            table = pyarrow.Table.from_pandas(frame, preserve_index=False)
-            writer = writer or pyarrow.parquet.ParquetWriter(new / path.name, table.schema)
-            writer.write_table(table)
-            bar.update(len(batch))
-        if writer is not None:
-            writer.close()
+        _write(new / path.name, _frames(recommender, ids, k, exclude_seen, bar))
     return path
+
+
+def _frames(
+    recommender: Recommender, users: Sequence[str], k: int, exclude_seen: bool, bar: tqdm[Any]
+) -> Iterator[pd.DataFrame]:
+    for start in range(0, len(users), _BATCH):
+        state = recommender.start(users[start : start + _BATCH])
+        yield recommender.recommend(state, k, exclude_seen=exclude_seen, as_frame=True)
+        bar.update(len(state))
+
+
+def _write(path: Path, frames: Iterable[pd.DataFrame]) -> None:
+    try:
+        import pyarrow
+        from pyarrow.parquet import ParquetWriter
+    except ImportError as error:
+        raise RequestError("Parquet needs pyarrow: pip install 'recbole_llm_interest[parquet]'") from error
+    with ExitStack() as stack:
+        writer = None
+        for frame in frames:
+            table = pyarrow.Table.from_pandas(frame, preserve_index=False)
+            writer = writer or stack.enter_context(ParquetWriter(path, table.schema))
+            writer.write_table(table)

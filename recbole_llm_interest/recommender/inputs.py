@@ -193,21 +193,26 @@ def _per_user(values: Any, name: str) -> list[Any]:
 
 
 def _read_user(user: Any, profile: Any, history: Any, at: Any, unit: TimeUnit) -> UserInput:
-    if user is not None and profile is not None:
-        raise RequestError(
-            f"user {str(user)!r} is given with a profile: give the user's id, or the profile of a new user"
-        )
-    if profile is not None and not isinstance(profile, Mapping):
-        raise RequestError(f"profile={profile!r} is not a mapping: did you mean profile={{'text': …}}?")
     name = None if user is None else str(user)
-    if isinstance(history, str) and history == RECORDED and name is None:
+    _check_profile(name, profile)
+    is_recorded = isinstance(history, str)  # read_users has refused every other text
+    if is_recorded and name is None:
         raise RequestError("history='recorded' needs a user of the data set: give the user's id")
-    if isinstance(history, str) or (history is None and name is not None):
+    if is_recorded or (history is None and name is not None):
         if at is not None:
             raise RequestError("at is given without a history: recorded events have their times")
         return UserInput(name, None, None, None)
     items = [] if history is None else read_ids(history, "history")
     return UserInput(name, profile, items, read_times(at, items, unit))
+
+
+def _check_profile(user: str | None, profile: Any) -> None:
+    if profile is None:
+        return
+    if user is not None:
+        raise RequestError(f"user {user!r} is given with a profile: give the user's id, or the profile of a new user")
+    if not isinstance(profile, Mapping):
+        raise RequestError(f"profile={profile!r} is not a mapping: did you mean profile={{'text': …}}?")
 
 
 def check_state(state: UserState, version: str, method: str) -> None:

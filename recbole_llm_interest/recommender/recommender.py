@@ -30,10 +30,9 @@ from recbole_llm_interest.recommender.user_state import PerUser, UserState
 class Recommender:
     """Serves a trained model: each event updates the state of a user, in constant time.
 
-    Methods take the state of a single user and give one result, or the state of a batch and give a list with one result
-    for each user: see ``UserState``. Ids may be text or numbers; lists may be arrays, Series or columns of a DataFrame.
-    A call that fails changes nothing: methods raise ``RequestError`` for an argument that cannot be used, and
-    ``StateError`` for the state of another model.
+    Methods take the state of one user and give one result, or the state of a batch and give a list with one for each
+    user: see ``UserState``. Ids may be text or numbers; lists may be arrays, Series or columns of a DataFrame. A call
+    that fails changes nothing: it raises ``RequestError``, or ``StateError`` for the state of another model.
 
     Attributes:
         items: the catalog; ``"i1" in recommender.items`` tells whether an item can be recommended.
@@ -132,8 +131,7 @@ class Recommender:
         Args:
             user: id in the data set, whose profile and recorded events are used; None for a new user.
             profile: of a new user: ``text``, paths of ``image`` and ``audio`` files, or columns that become the text.
-            history: items in chronological order, ``[]`` for none; None or ``"recorded"`` for a user's events in the
-                data set.
+            history: items in order, ``[]`` for none; None or ``"recorded"`` for a user's events in the data set.
             at: times of the events: numbers in the data set's unit, or dates where that is seconds or milliseconds
                 since 1970. None for an unknown time.
 
