@@ -69,7 +69,7 @@ def _names(value: str) -> list[str]:
 
 def _with_values(words: Sequence[str]) -> list[str]:
     """Give ``--deduplicate`` its value, which may be left out: the next word is not its value if it is another one."""
-    following = [*words[1:], ""]
+    following = [*words[1:], ""][: len(words)]
     return [
         f"{word}={conversion.DEDUPLICATIONS[0]}"
         if word == "--deduplicate" and after not in conversion.DEDUPLICATIONS

@@ -13,7 +13,7 @@ import numpy as np
 
 from recbole_llm_interest.conversion.tables import Table
 from recbole_llm_interest.conversion.times import Times, parse_times
-from recbole_llm_interest.conversion.values import as_tokens
+from recbole_llm_interest.conversion.values import as_tokens, has_containers
 from recbole_llm_interest.errors import DataError, SettingsError
 from recbole_llm_interest.io.atomic_files import format_columns
 
@@ -159,8 +159,8 @@ def times_of(table: Table, column: str, time_format: str | None) -> TimeColumn:
         row = int(np.flatnonzero(~np.isfinite(times.seconds))[0])
         cell = str(table.frame[column].iloc[row])
         raise DataError(
-            f"{table.name}: {column!r} has times in {times.share:.0%} of its rows, and none in row {row + 1}, {cell!r}: "
-            "give another column by --time, or say how times are written by --time_format"
+            f"{table.name}: {column!r} has times in {times.share:.0%} of its rows, and none in row {row + 1}, "
+            f"{cell!r}: give another column by --time, or say how times are written by --time_format"
         )
     return TimeColumn(column, times)
 
@@ -233,7 +233,7 @@ def _sharing(table: Table, columns: Sequence[str], known: pd.Index) -> list[str]
     found = []
     for column in columns:
         values = _sample(table, column)
-        if values.map(lambda value: isinstance(value, list | dict | np.ndarray)).any():
+        if has_containers(values):
             continue
         tokens = as_tokens(values).categories
         if len(tokens) and tokens.isin(known).mean() > _MOST:

@@ -16,7 +16,7 @@ from recbole_llm_interest.conversion.reports import count, report_of_content, re
 from recbole_llm_interest.conversion.summary import Conversion
 from recbole_llm_interest.conversion.tables import Table, take_table
 from recbole_llm_interest.conversion.values import as_tokens
-from recbole_llm_interest.conversion.writing import dataset_folder, write_dataset
+from recbole_llm_interest.conversion.writing import dataset_folder, former_files, write_dataset
 from recbole_llm_interest.errors import DataError, SettingsError
 from recbole_llm_interest.io.atomic_files import format_columns
 
@@ -81,11 +81,11 @@ def _convert(events: Any, sources: Mapping[str, Any], name: str, data_path: Path
     _check_dropped(options["drop"], [table, *others.values()])
     found = make_events(table, options, {kind: _ids_by_name(other, kind, options) for kind, other in others.items()})
     contents = {kind: _read_content(other, kind, found, options, folder) for kind, other in others.items()}
+    reports = [report_of_events(table, found, former_files(folder, name, [*others]))]
     found.frame, removed = apply_filters(found.frame, options)
     if found.frame.empty:
         raise DataError(f"no event is left: {'; '.join(map(str, removed))}: give smaller numbers")
     files = write_dataset(folder, name, found, [*contents.values()])
-    reports = [report_of_events(table, found)]
     reports += [report_of_content(others[kind], content, found) for kind, content in contents.items()]
     present = {modality for content in contents.values() for modality in content.modalities}
     modalities = sorted(present, key=("text", "image", "audio").index)
@@ -161,8 +161,9 @@ def _read_content(table: Table, kind: str, events: EventRows, options: Options, 
     content = read_content(table, kind, column, options, folder / "content")
     tokens = events.frame[f"{kind}_id"].cat.categories
     if not tokens.isin(content.tokens).any():
+        examples = f", such as {content.tokens[0]!r} and {tokens[0]!r}" if kind == "item" else ""  # users are not named
         raise DataError(
-            f"{table.name} has none of the events' {kind}s: {column!r} has ids such as {content.tokens[:1]}, and "
-            f"{events.columns[kind]!r} of the events such as {list(tokens[:1])}: give the column by --{kind}s_id"
+            f"{table.name} has none of the events' {kind}s: the ids of its column {column!r} and of the events' "
+            f"{events.columns[kind]!r} differ{examples}: give its column of ids by --{kind}s_id"
         )
     return content

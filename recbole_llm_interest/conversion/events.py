@@ -24,7 +24,7 @@ from recbole_llm_interest.conversion.options import Options
 from recbole_llm_interest.conversion.table_files import Skipped
 from recbole_llm_interest.conversion.tables import Table
 from recbole_llm_interest.conversion.times import parse_times
-from recbole_llm_interest.conversion.values import as_numbers, as_tokens, clean_text, distinct, is_blank
+from recbole_llm_interest.conversion.values import as_numbers, as_tokens, clean_text, distinct, has_containers, is_blank
 from recbole_llm_interest.errors import DataError, SettingsError
 from recbole_llm_interest.io.atomic_files import MAX_TOKEN_CHARACTERS
 
@@ -168,7 +168,7 @@ def _as_column(values: pd.Series) -> tuple[str, Any]:
     """
     if values.dtype.kind == "M":
         return "float", parse_times(values).seconds
-    if values.map(lambda cell: isinstance(cell, list | dict | np.ndarray)).any():
+    if has_containers(values):
         return "", "lists or dictionaries"
     _, cells = distinct(values)
     if are_urls(cells):

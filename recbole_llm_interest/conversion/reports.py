@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from recbole_llm_interest.conversion.content import Content
@@ -13,8 +15,14 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def report_of_events(table: Table, events: EventRows) -> TableReport:
-    """Return what the columns of the events became."""
+def report_of_events(table: Table, events: EventRows, former: Sequence[Path]) -> TableReport:
+    """Return what the columns of the events became.
+
+    Args:
+        table: of the events.
+        events: before filters.
+        former: files of the data set that stay as they were.
+    """
     columns = {
         role: f"{events.columns[role]!r}, {events.frame[f'{role}_id'].nunique():,} {role}s" for role in ("user", "item")
     }
@@ -24,7 +32,10 @@ def report_of_events(table: Table, events: EventRows) -> TableReport:
         columns["time"] = events.time_meaning
     if events.others:
         columns["others"] = ", ".join(f"{name} ({kind})" for name, kind in events.others.items())
-    return TableReport(table.name, table.row_count, columns, events.left_out, events.skipped)
+    remarks = [
+        f"{path} was there before, and is read with the new events: remove it if it is of other data" for path in former
+    ]
+    return TableReport(table.name, table.row_count, columns, events.left_out, events.skipped, remarks)
 
 
 def report_of_content(table: Table, content: Content, events: EventRows) -> TableReport:
@@ -38,12 +49,11 @@ def report_of_content(table: Table, content: Content, events: EventRows) -> Tabl
     missing = [skipped for found in content.media.values() for skipped in found.missing]
     in_events = set(events.frame[f"{content.kind}_id"].unique())
     lacking, idle = len(in_events.difference(content.tokens)), len(set(content.tokens) - in_events)
-    remarks = [f"{lacking:,} of the {len(in_events):,} {content.kind}s with events have no row here"] if lacking else []
-    remarks += (
-        [f"{idle:,} of the {len(content.tokens):,} {content.kind}s here have no events; their content is kept"]
-        if idle
-        else []
-    )
+    remarks = []
+    if lacking:
+        remarks.append(f"{lacking:,} of the {len(in_events):,} {content.kind}s of the events have no row here")
+    if idle:
+        remarks.append(f"{idle:,} of the {len(content.tokens):,} {content.kind}s here are in no event that is kept")
     remarks += [str(skipped) for skipped in missing]
     return TableReport(table.name, table.row_count, columns, content.left_out, content.skipped, remarks)
 

@@ -89,10 +89,9 @@ class Conversion:
     def command(self) -> str:
         """The command that trains and compares models on the data set."""
         program = "python run_recbole.py" if Path("run_recbole.py").is_file() else "llm-interest compare"
-        words = ["--model=LLMInterest,GRU4Rec", f"--dataset={self.dataset}", f"--data_path={self.data_path}"]
-        if self.modalities not in ([], ["text"]):
-            words.append(f"--modalities={self.modalities}".replace(" ", ""))
-        return f"{program} {shlex.join(words)}"
+        places = shlex.join([f"--dataset={self.dataset}", f"--data_path={self.data_path}"])
+        modalities = f' "--modalities={self.modalities}"'.replace("', '", "','")  # the default is text
+        return f"{program} --model=LLMInterest,GRU4Rec {places}{modalities if self.modalities[1:] else ''}"
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything as JSON values."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import re
 import warnings
@@ -75,7 +76,7 @@ def _read_separated(path: Path, encoding: str) -> tuple[pd.DataFrame, list[Skipp
 
     header = _first_line(path, encoding)
     separator = max(_SEPARATORS, key=re.sub(r'"[^"]*"', "", header).count)
-    _check_header(path, header.split(separator))
+    _check_header(path, next(csv.reader([header], delimiter=separator)))
     with open_regular(path, _TABLE) as file, warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", pd.errors.ParserWarning)
         try:
@@ -169,11 +170,13 @@ def _first_line(path: Path, encoding: str) -> str:
 
 
 def _check_header(path: Path, names: list[str]) -> None:
-    """Check that the first line is no row of values.
+    """Check that the first line is no row of values, and that names differ.
 
     Raises:
-        DataError: most of its fields are numbers.
+        DataError: most of its fields are numbers, or two are the same.
     """
+    if doubled := [name for number, name in enumerate(names) if name in names[:number]]:
+        raise _TABLE.error(f"{path} has several columns {doubled[0]!r}: rename all but one")
     numbers = sum(bool(_NUMBER.fullmatch(name.strip('" '))) for name in names)
     if 2 * numbers > len(names):
         shown = ", ".join(names[:5])

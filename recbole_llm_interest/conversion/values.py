@@ -51,6 +51,11 @@ def distinct(values: pd.Series) -> tuple[NDArray[np.int64], list[Any]]:
     return codes.astype(np.int64), list(found)
 
 
+def has_containers(values: pd.Series) -> bool:
+    """Return whether a cell is a list, an array or a dictionary."""
+    return values.dtype == object and any(isinstance(cell, list | dict | np.ndarray) for cell in values)
+
+
 def is_blank(value: Any) -> bool:
     """Return whether a cell is empty: None, NaN, NaT, or text of spaces."""
     if isinstance(value, str):

@@ -47,6 +47,19 @@ def written_files(folder: Path, name: str) -> list[Path]:
     return [folder / f"{name}.inter", *(folder / "content" / f"{kind}s.jsonl" for kind in ("item", "user"))]
 
 
+def former_files(folder: Path, name: str, kinds: Sequence[str]) -> list[Path]:
+    """Return the files of the data set that are there, hold content, and are not written.
+
+    Args:
+        folder: of the data set.
+        name: of the data set.
+        kinds: of the content that is written: item, user.
+    """
+    read = [folder / f"{name}.{kind}" for kind in ("item", "user")]
+    read += [folder / "content" / f"{kind}s.jsonl" for kind in ("item", "user") if kind not in kinds]
+    return [path for path in read if is_there(path)]
+
+
 def write_dataset(folder: Path, name: str, events: EventRows, contents: Sequence[Content]) -> list[Path]:
     """Write all files, or none if it fails.
 
