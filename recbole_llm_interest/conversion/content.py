@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import date, time
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import numpy as np
 
@@ -13,7 +16,7 @@ from recbole_llm_interest.conversion.media import FILE_NAMES, MediaColumn, Modal
 from recbole_llm_interest.conversion.options import Options
 from recbole_llm_interest.conversion.table_files import Skipped
 from recbole_llm_interest.conversion.tables import Table
-from recbole_llm_interest.conversion.values import as_json, as_tokens
+from recbole_llm_interest.conversion.values import as_json, as_tokens, is_blank
 from recbole_llm_interest.io.atomic_files import MAX_TOKEN_CHARACTERS
 
 if TYPE_CHECKING:
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
 #: separates the values of a cell, as in MovieLens' genres
 _LIST_SEPARATOR = "|"
 _LONGEST_PART = 40
+#: types that JSON has, or that are written as text or a list
+_WRITABLE = (str, int, float, Decimal, date, time, UUID, np.generic, list, tuple, set, np.ndarray)
 
 
 @dataclass
@@ -116,8 +121,8 @@ def _add_column(content: Content, column: str, cells: Sequence[Any], folders: Se
             content.left_out[column] = f"a second column of {modality}, beside {other.column!r}"
         else:
             content.media[modality] = find_files(column, cells, modality, folders, root)
-    elif any(isinstance(cell, dict) for cell in cells):
-        content.left_out[column] = "dictionaries"
+    elif strange := next((cell for cell in cells if not isinstance(cell, _WRITABLE) and not is_blank(cell)), None):
+        content.left_out[column] = f"objects of the type {type(strange).__name__}"
     elif column == f"{content.kind}_id" or column in FILE_NAMES.values():
         content.left_out[column] = "has the name of another column"
     else:

@@ -91,7 +91,7 @@ class Conversion:
         program = "python run_recbole.py" if Path("run_recbole.py").is_file() else "llm-interest compare"
         places = shlex.join([f"--dataset={self.dataset}", f"--data_path={self.data_path}"])
         modalities = f' "--modalities={self.modalities}"'.replace("', '", "','")  # the default is text
-        return f"{program} --model=LLMInterest,GRU4Rec {places}{modalities if self.modalities[1:] else ''}"
+        return f"{program} --model=LLMInterest,GRU4Rec {places}{modalities if self.modalities not in ([], ['text']) else ''}"
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything as JSON values."""

@@ -135,9 +135,28 @@ def _read_parquet(path: Path, encoding: str) -> tuple[pd.DataFrame, list[Skipped
         raise DataError(f"{path} needs pyarrow: pip install 'recbole_llm_interest[parquet]'") from error
     with open_regular(path, _TABLE) as file:
         try:
-            return parquet.read_table(file).to_pandas(integer_object_nulls=True), []
+            return frame_of_arrow(parquet.read_table(file)), []
         except ArrowException as error:
             raise _TABLE.refusal(path, f"cannot be read: {error}") from error
+
+
+def frame_of_arrow(table: Any) -> pd.DataFrame:
+    """Return a table of Arrow as a data frame. Integers stay integers beside missing ones.
+
+    Args:
+        table: a ``pyarrow.Table``.
+    """
+    import pandas as pd
+    from pyarrow.types import is_nested  # type: ignore[import-untyped]
+
+    columns = [
+        # pyarrow has no conversion of lists with Polars' type of text
+        pd.Series(column.to_pylist(), dtype=object)
+        if is_nested(column.type)
+        else column.to_pandas(integer_object_nulls=True)
+        for column in table.columns
+    ]
+    return pd.DataFrame(dict(enumerate(columns))).set_axis(table.column_names, axis=1)
 
 
 #: what reads a file, by the ending of its name

@@ -7,13 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recbole_llm_interest.conversion.table_files import Skipped, read_table_file
+from recbole_llm_interest.conversion.table_files import Skipped, frame_of_arrow, read_table_file
 from recbole_llm_interest.errors import DataError
 from recbole_llm_interest.io.atomic_files import format_columns
 
 if TYPE_CHECKING:
     import pandas as pd
 
+#: names of an index without a name in files that pandas wrote
+_UNNAMED = ("Unnamed: ", "__index_level_")
 #: how to install what reads Parquet and tables of Arrow
 PARQUET_REMEDY = "pip install 'recbole_llm_interest[parquet]'"
 
@@ -117,7 +119,7 @@ def _from_arrow(source: Any, what: str) -> pd.DataFrame:
         import pyarrow  # type: ignore[import-untyped]
     except ImportError as error:
         raise DataError(f"{what}: a {type(source).__name__} needs pyarrow: {PARQUET_REMEDY}") from error
-    return pyarrow.table(source).to_pandas(integer_object_nulls=True)
+    return frame_of_arrow(pyarrow.table(source))
 
 
 def _with_plain_names(frame: pd.DataFrame, name: str) -> pd.DataFrame:
@@ -128,7 +130,7 @@ def _with_plain_names(frame: pd.DataFrame, name: str) -> pd.DataFrame:
     """
     frame = frame.reset_index(drop=True)
     frame.columns = [str(column) for column in frame.columns]
-    unnamed = [column for column in frame.columns if not column.strip() or column.startswith("Unnamed: ")]
+    unnamed = [column for column in frame.columns if not column.strip() or column.startswith(_UNNAMED)]
     frame = frame.drop(columns=unnamed)
     if doubled := frame.columns[frame.columns.duplicated()].tolist():
         raise DataError(f"{name} has several columns {doubled[0]!r}: rename all but one; it has {_names(frame)}")

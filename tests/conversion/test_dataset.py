@@ -168,6 +168,7 @@ def test_content_is_written_as_the_catalogue_reads_it(here):
             "url": ["http://x.org", None, None, None],
             "cover": ["https://x.org/a.jpg", None, None, None],
             "extra": [{"x": 1}, None, None, None],
+            "object": [print, None, None, None],
             "void": [None, None, None, None],
         }
     )
@@ -179,7 +180,7 @@ def test_content_is_written_as_the_catalogue_reads_it(here):
     ]  # fmt: skip
     report = made.tables[1]
     assert report.columns["text"] == "title, year, genres (split at |), cast, released"
-    assert set(report.left_out) == {"url", "cover", "extra", "void"}
+    assert set(report.left_out) == {"url", "cover", "extra", "object", "void"}
     assert report.left_out["cover"].startswith("URLs, and nothing is downloaded")
     assert [str(skipped) for skipped in report.skipped] == [
         "1 row without an id (the first: row 4)",

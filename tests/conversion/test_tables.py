@@ -138,6 +138,14 @@ def test_large_integers_with_missing_ones_stay_exact(here):
     assert inter(here).splitlines()[1:] == [f"{large}\t1\t0"]
 
 
+def test_nested_types_of_polars(here):
+    """Lists of Arrow's type ``string_view``, which Polars uses, and pyarrow does not convert."""
+    titles = pyarrow.array([["x", "y"], None], type=pyarrow.list_(pyarrow.string_view()))
+    items = pyarrow.table({"item": ["007", "8"], "titles": titles})
+    made = from_pandas(FRAME, items, name="mine")
+    assert json.loads(made.files[1].read_text().splitlines()[0]) == {"item_id": "007", "titles": ["x", "y"]}
+
+
 def test_lines_with_too_many_fields_are_counted(here):
     (here / "e.csv").write_text("user,item\n1,2\n1,2,3\n4,5,6,7\n1,3\n")
     made = from_pandas("e.csv")
