@@ -1,9 +1,9 @@
 """Converts a table of events, and tables of items and users, into a data set: RecBole's atomic files and ``content/``.
 
 ``from_pandas`` and the command ``llm-interest convert`` do the same. Data flow one way: ``tables`` reads, ``columns``
-finds what each column is, ``events`` and ``content`` make values of it, ``filters`` removes events, ``writing`` writes,
-and ``summary`` says what happened. Neither torch nor RecBole is needed, and pandas only once a table is read: the
-command answers ``--help`` and mistakes at once.
+finds what each column is, ``events``, ``described`` and ``content`` make values of it, ``filters`` removes events,
+``writing`` writes, and ``summary`` says what happened. Neither torch nor RecBole is needed, and pandas only once a
+table is read: the command answers ``--help`` and mistakes at once.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import date, time
 from decimal import Decimal
@@ -66,6 +66,12 @@ class Content:
             | {name: cells[number] for name, cells in columns.items() if cells[number] is not None}
             for number, token in enumerate(self.tokens)
         ]
+
+
+def modalities_of(contents: Iterable[Content]) -> list[str]:
+    """Return what there is in any of the contents, in the order text, image, audio."""
+    present = {modality for content in contents for modality in content.modalities}
+    return [modality for modality in ("text", *FILE_NAMES) if modality in present]
 
 
 def read_content(table: Table, kind: str, id_column: str, options: Options, content_folder: Path) -> Content:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from recbole_llm_interest.conversion.columns import KnownIds, check_named, find_ids
-from recbole_llm_interest.conversion.content import Content, read_content
+from recbole_llm_interest.conversion.content import Content, modalities_of, read_content
+from recbole_llm_interest.conversion.described import items_of_events
 from recbole_llm_interest.conversion.events import EventRows, make_events
 from recbole_llm_interest.conversion.filters import apply_filters
 from recbole_llm_interest.conversion.options import Options, complete
@@ -73,13 +74,12 @@ def _convert(events: Any, sources: Mapping[str, Any], name: str, data_path: Path
     """
     folder = dataset_folder(data_path, name, overwrite=options["overwrite"])
     table = take_table(events, "events", options["encoding"])
-    others = {
-        kind: take_table(source, f"{kind}s", options["encoding"])
-        for kind, source in sources.items()
-        if source is not None
-    }
+    given = {kind: source for kind, source in sources.items() if source is not None}
+    others = {kind: take_table(source, f"{kind}s", options["encoding"]) for kind, source in given.items()}
     _check_dropped(options["drop"], [table, *others.values()])
     found = make_events(table, options, {kind: _ids_by_name(other, kind, options) for kind, other in others.items()})
+    if "item" not in others and (described := items_of_events(table, found)) is not None:
+        others = {"item": described, **others}
     contents = {kind: _read_content(other, kind, found, options, folder) for kind, other in others.items()}
     reports = [report_of_events(table, found, former_files(folder, name, [*others]))]
     found.frame, removed = apply_filters(found.frame, options)
@@ -87,9 +87,8 @@ def _convert(events: Any, sources: Mapping[str, Any], name: str, data_path: Path
         raise DataError(f"no event is left: {'; '.join(map(str, removed))}: give smaller numbers")
     files = write_dataset(folder, name, found, [*contents.values()])
     reports += [report_of_content(others[kind], content, found) for kind, content in contents.items()]
-    present = {modality for content in contents.values() for modality in content.modalities}
-    modalities = sorted(present, key=("text", "image", "audio").index)
-    return Conversion(name, data_path, count(table.row_count, found.frame), reports, removed, files, modalities)
+    counts = count(table.row_count, found.frame)
+    return Conversion(name, data_path, counts, reports, removed, files, modalities_of(contents.values()))
 
 
 def _name(name: str | None, events: Any) -> str:

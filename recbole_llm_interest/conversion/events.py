@@ -64,6 +64,27 @@ class EventRows:
         """The type of each column beside user, item and time."""
         return {name: kind for name, kind in self.kinds.items() if name not in ("user_id", "item_id", "timestamp")}
 
+    def leave_out(self, name: str, column: str, reason: str) -> None:
+        """Remove a column.
+
+        Args:
+            name: in the atomic file.
+            column: in the table.
+            reason: why, for the report.
+        """
+        del self.kinds[name], self.frame[name]
+        self.left_out[column] = reason
+
+
+def column_name(column: str) -> str:
+    """Return the name in an atomic file of a table's column, where a colon and spaces would end it.
+
+    Example:
+        >>> column_name("Book Rating")
+        'Book_Rating'
+    """
+    return _NOT_IN_NAMES.sub("_", column.strip())
+
 
 def make_events(table: Table, options: Options, known: Mapping[str, KnownIds]) -> EventRows:
     """Return the events of a table, in the order of time.
@@ -105,7 +126,7 @@ def make_events(table: Table, options: Options, known: Mapping[str, KnownIds]) -
 def _add_others(made: EventRows, frame: pd.DataFrame, dropped: Collection[str]) -> None:
     """Add the columns beside user, item and time."""
     for column in frame.columns.difference([*made.columns.values()], sort=False):
-        name = _NOT_IN_NAMES.sub("_", column.strip())
+        name = column_name(column)
         if column in dropped:
             kind, cells = "", "dropped"
         elif name in made.kinds:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import shutil
@@ -23,18 +24,21 @@ from recbole_llm_interest.io.opening import FileKind, is_there, name_fault, open
 
 #: no reader opens a larger image or audio file
 _MEDIA = FileKind("media file", DataError, 2 * 1024**3, "leave its column out by --drop")
-_CSV_NONE = 3
+#: the data set that comes with RecBole, which ignores ``data_path`` for it
+_BUNDLED = "ml-100k"
 
 
 def dataset_folder(data_path: Path, name: str, *, overwrite: bool) -> Path:
     """Return the folder of a data set that is to be written.
 
     Raises:
-        SettingsError: the name is none of a folder, or the data set exists and is not to be overwritten.
+        SettingsError: the name is none of a folder or is RecBole's, or the data set exists and is not to be overwritten.
     """
     fault = name_fault(f"{name}.inter") or ("is no name of a folder" if name in ("", ".", "..") or "/" in name else "")
     if fault:
         raise SettingsError(f"name={name!r} {fault}: give a name such as mine")
+    if name == _BUNDLED:
+        raise SettingsError(f"name={name!r}: RecBole reads its own data of this name: give another name")
     folder = data_path / name
     there = [path for path in written_files(folder, name) if is_there(path)]
     if there and not overwrite:
@@ -102,7 +106,7 @@ def _write_events(events: EventRows, file: BinaryIO) -> None:
     )
     text = io.TextIOWrapper(file, encoding="utf-8", errors="replace", newline="")
     header = [f"{name}:{kind}" for name, kind in events.kinds.items()]
-    table.to_csv(text, sep="\t", index=False, header=header, quoting=_CSV_NONE, lineterminator="\n")
+    table.to_csv(text, sep="\t", index=False, header=header, quoting=csv.QUOTE_NONE, lineterminator="\n")
     text.detach()
 
 

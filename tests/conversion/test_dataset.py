@@ -188,6 +188,28 @@ def test_content_is_written_as_the_catalogue_reads_it(here):
     ]
 
 
+def test_titles_beside_the_events_are_content_of_items(here):
+    orders = {
+        "user": [1, 1, 2, 2, 3],
+        "item": ["a", "b", "a", "b", "c"],
+        "title": ["Red mug", "Blue mug", "Red mug", "Blue mug", None],
+        "price band": ["low", "low", "low", "low", "low"],
+        "comment": ["fine", "so so", "good", "bad", "well"],
+    }
+    made = from_pandas(orders, name="mine")
+    assert rows(made.files[1]) == [{"item_id": "a", "title": "Red mug"}, {"item_id": "b", "title": "Blue mug"}]
+    assert (
+        made.files[0]
+        .read_text()
+        .startswith("user_id:token\titem_id:token\ttimestamp:float\tprice_band:token\tcomment:token")
+    )
+    assert made.tables[0].left_out == {"title": "says the same in all events of an item: content of items"}
+    assert made.tables[1].name == "events, by item"
+    assert "1 of the 3 items of the events have no row here" in made.tables[1].remarks
+    made = from_pandas(orders, [{"id": "a", "title": "A"}], name="mine", overwrite=True)
+    assert rows(made.files[1]) == [{"item_id": "a", "title": "A"}]
+
+
 def test_content_of_other_items_is_an_error(here):
     with pytest.raises(
         DataError, match=r"items has none of the events' items: .*such as '1' and 'a': give its column of ids"
@@ -227,6 +249,11 @@ def test_failure_leaves_the_former_data_set(here, monkeypatch):
 def test_name_has_to_be_one_of_a_folder(name, here):
     with pytest.raises(SettingsError, match="give a name such as mine"):
         from_pandas(EVENTS, name=name)
+
+
+def test_name_of_the_data_that_recbole_brings_is_refused(here):
+    with pytest.raises(SettingsError, match="RecBole reads its own data of this name"):
+        from_pandas(EVENTS, name="ml-100k")
 
 
 def test_table_in_memory_needs_a_name():
