@@ -32,7 +32,7 @@ def dataset_folder(data_path: Path, name: str, *, overwrite: bool) -> Path:
     """Return the folder of a data set that is to be written.
 
     Raises:
-        SettingsError: the name is none of a folder or is RecBole's, or the data set exists and is not to be overwritten.
+        SettingsError: the name is none of a folder, or is RecBole's; or the data set exists and stays as it is.
     """
     fault = name_fault(f"{name}.inter") or ("is no name of a folder" if name in ("", ".", "..") or "/" in name else "")
     if fault:
