@@ -125,14 +125,23 @@ def find_times(table: Table, taken: Collection[str], time_format: str | None) ->
     """Return the column of the events' times; None if there is none.
 
     Raises:
-        DataError: several may be, or its days cannot be distinguished from its months.
+        DataError: several may be, its days cannot be distinguished from its months, or a column that is named time,
+            date or the like has none.
     """
     columns = [column for column in table.frame.columns if column not in taken]
-    found = _times_by_name(table, columns, time_format)
-    if not found:
-        dated = [column for column in columns if _time_rank(column) == _NO_TIME and _are_dates(table, column)]
-        found = [times_of(table, column, time_format) for column in dated]
+    found = _times_by_name(table, columns, time_format) or [
+        times_of(table, column, time_format)  # which says what is wrong with those of a plain name
+        for column in _dated(table, columns) or filter(_is_plain, columns)
+    ]
     return _only_one(table, found) if found else None
+
+
+def _dated(table: Table, columns: Sequence[str]) -> list[str]:
+    return [column for column in columns if _time_rank(column) == _NO_TIME and _are_dates(table, column)]
+
+
+def _is_plain(column: str) -> bool:
+    return _time_rank(column) <= _PLAIN_NAME
 
 
 def _times_by_name(table: Table, columns: Sequence[str], time_format: str | None) -> list[TimeColumn]:
@@ -160,7 +169,8 @@ def times_of(table: Table, column: str, time_format: str | None) -> TimeColumn:
         cell = str(table.frame[column].iloc[row])
         raise DataError(
             f"{table.name}: {column!r} has times in {times.share:.0%} of its rows, and none in row {row + 1}, "
-            f"{cell!r}: give another column by --time, or say how times are written by --time_format"
+            f"{cell!r}: give another column by --time, or say how times are written by --time_format, or "
+            f"leave it out by --drop={column}"
         )
     return TimeColumn(column, times)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import os
 import re
 import warnings
 import zlib
@@ -11,6 +12,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
+
+from tqdm import tqdm
+from tqdm.utils import CallbackIOWrapper
 
 from recbole_llm_interest.errors import DataError
 from recbole_llm_interest.io.opening import FileKind, open_regular, parse_json
@@ -77,11 +81,15 @@ def _read_separated(path: Path, encoding: str) -> tuple[pd.DataFrame, list[Skipp
     header = _first_line(path, encoding)
     separator = max(_SEPARATORS, key=re.sub(r'"[^"]*"', "", header).count)
     _check_header(path, next(csv.reader([header], delimiter=separator)))
-    with open_regular(path, _TABLE) as file, warnings.catch_warnings(record=True) as caught:
+    with (
+        open_regular(path, _TABLE) as file,
+        _progress(file, path) as bar,
+        warnings.catch_warnings(record=True) as caught,
+    ):
         warnings.simplefilter("always", pd.errors.ParserWarning)
         try:
             frame = pd.read_csv(
-                file,
+                CallbackIOWrapper(bar.update, file),
                 sep=separator,
                 encoding=_with_mark(encoding),
                 compression="gzip" if path.suffix == ".gz" else None,
@@ -174,6 +182,12 @@ def _lines(path: Path) -> Iterator[bytes]:
 
 def _unpacked(path: Path, file: BinaryIO) -> Any:
     return gzip.GzipFile(fileobj=file) if path.suffix == ".gz" else file
+
+
+def _progress(file: BinaryIO, path: Path) -> tqdm[Any]:
+    """Return a progress bar of a file's bytes, which shows if reading takes more than two seconds."""
+    size = os.fstat(file.fileno()).st_size
+    return tqdm(desc=path.name, total=size, unit="B", unit_scale=True, leave=False, delay=2)
 
 
 def _first_line(path: Path, encoding: str) -> str:

@@ -26,6 +26,7 @@ from recbole_llm_interest.io.opening import FileKind, is_there, name_fault, open
 _MEDIA = FileKind("media file", DataError, 2 * 1024**3, "leave its column out by --drop")
 #: the data set that comes with RecBole, which ignores ``data_path`` for it
 _BUNDLED = "ml-100k"
+_BLOCK_ROWS = 200_000
 
 
 def dataset_folder(data_path: Path, name: str, *, overwrite: bool) -> Path:
@@ -106,7 +107,11 @@ def _write_events(events: EventRows, file: BinaryIO) -> None:
     )
     text = io.TextIOWrapper(file, encoding="utf-8", errors="replace", newline="")
     header = [f"{name}:{kind}" for name, kind in events.kinds.items()]
-    table.to_csv(text, sep="\t", index=False, header=header, quoting=csv.QUOTE_NONE, lineterminator="\n")
+    starts = range(0, len(table), _BLOCK_ROWS)
+    for start in tqdm(starts, desc="events", unit="block", leave=False, delay=2):
+        block = table.iloc[start : start + _BLOCK_ROWS]
+        names = header if start == 0 else False
+        block.to_csv(text, sep="\t", index=False, header=names, quoting=csv.QUOTE_NONE, lineterminator="\n")
     text.detach()
 
 

@@ -108,6 +108,17 @@ def test_mistakes_are_one_line(columns, options, message, here):
     assert not (here / "data").exists()
 
 
+@pytest.mark.parametrize("cells", [["10:30", "11:00", "11:30"], ["2014-01-01", "", ""]])
+def test_column_named_time_without_times_is_an_error(cells, here):
+    events = {"user": [1, 1, 1], "item": [1, 2, 3], "time": cells}
+    with pytest.raises(
+        DataError, match=r"events: 'time' has times in .* --time_format, or leave it out by --drop=time"
+    ):
+        from_pandas(events, name="mine")
+    made = from_pandas(events, name="mine", drop="time")
+    assert made.tables[0].columns["time"].startswith("no column of times")
+
+
 def test_two_columns_of_times_are_an_error(here):
     events = {"user": [1, 1], "item": [1, 2], "viewed_at": ISO, "bought_at": ISO}
     with pytest.raises(
