@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from recbole_llm_interest.activation import watch_imports
 
 if TYPE_CHECKING:
+    from recbole_llm_interest.conversion import from_pandas
     from recbole_llm_interest.recommender import Recommender
     from recbole_llm_interest.recommender.batch import recommend_all
     from recbole_llm_interest.training.compare import compare
@@ -19,12 +20,13 @@ if TYPE_CHECKING:
 watch_imports()
 
 __version__ = "0.1.0"
-__all__ = ["Recommender", "__version__", "compare", "recommend_all"]
+__all__ = ["Recommender", "__version__", "compare", "from_pandas", "recommend_all"]
 
 #: where the names are that this module gives; importing them takes seconds, importing this module does not
 _MODULES = {
     "Recommender": "recommender",
     "compare": "training.compare",
+    "from_pandas": "conversion",
     "recommend_all": "recommender.batch",
 }
 

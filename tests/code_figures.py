@@ -40,7 +40,7 @@ LEVELS = [
     {"registration", "recommender", "export"},
     {"training", "peers"},
     {"model", "baselines", "data", "evaluation"},
-    {"content", "patches"},
+    {"content", "patches", "conversion"},
     {"settings", "io", "distributed"},
     {"errors", "activation"},
 ]

@@ -15,6 +15,7 @@ FORBIDDEN = {
     "model": {"content.encoders", "content.feature_store", "content.catalogue", "content.pipeline"},
     "baselines": {"content.encoders", "content.feature_store", "content.catalogue", "content.pipeline"},
     "content": {"recbole"},
+    "conversion": {"recbole", "torch", "content", "patches"},
 }
 
 

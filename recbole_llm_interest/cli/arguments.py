@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import sys
 import textwrap
 from collections.abc import Sequence
@@ -29,6 +30,16 @@ class _Parser(argparse.ArgumentParser):
             if word.startswith("-") and word.endswith("=--"):  # argparse would return an empty list
                 raise SettingsError(f"command line: {word!r} has no value")
         return super().parse_known_args(words, namespace)
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        options, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{self._suggestion(unknown[0])}")
+        return options
+
+    def _suggestion(self, word: str) -> str:
+        nearest = difflib.get_close_matches(word.partition("=")[0], self._option_string_actions, n=1, cutoff=0.7)
+        return f"; did you mean {nearest[0]}?" if nearest and word.startswith("-") else ""
 
     def error(self, message: str) -> NoReturn:
         raise SettingsError(f"command line: {message}; --help lists the options")

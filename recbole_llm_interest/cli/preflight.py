@@ -45,6 +45,8 @@ def preflight(name: str, words: Sequence[str]) -> int:
 
 
 def _check(name: str, words: Sequence[str]) -> None:
+    if name not in PARSERS:  # the command itself is as quick
+        return
     parser = PARSERS[name]()
     if name in _WITHOUT_SETTINGS:
         parser.parse_args(words)

@@ -9,7 +9,7 @@ import sys
 
 import pandas as pd
 import pytest
-from conftest import REPOSITORY
+from conftest import REPOSITORY, SUBJECTS
 
 DOCUMENTS = [
     path
@@ -98,13 +98,20 @@ def test_links_lead_somewhere(document):
             assert fragment in map(slug, headings), f"{document.name}: {target}#{fragment}"
 
 
-def test_pandas_lines_write_an_interaction_file(here):
-    (program,) = re.findall(
-        r"## From pandas\n\n```python\n(.*?)```", (REPOSITORY / "docs/your_data.md").read_text(), re.DOTALL
+def test_pandas_lines_write_a_data_set(here, capsys):
+    program = program_with("from_pandas", "docs/your_data.md")
+    events = pd.DataFrame({"user": [i // 5 for i in range(25)], "item": ["abcde"[i % 5] for i in range(25)]})
+    tables = {
+        "events": events.assign(time=pd.date_range("2024-01-01", periods=25)),
+        "items": pd.DataFrame({"item": list("abcde"), "title": SUBJECTS[:5]}),
+        "users": pd.DataFrame({"user": range(5), "age": range(20, 25)}),
+    }
+    exec(program, tables)
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[-1] == "llm-interest compare --model=LLMInterest,GRU4Rec --dataset=mine --data_path=data"
+    assert (
+        (here / "data/mine/mine.inter").read_text().startswith("user_id:token\titem_id:token\ttimestamp:float\n0\ta\t")
     )
-    (here / "data/mine").mkdir(parents=True)
-    exec(program, {"events": pd.DataFrame({"item": ["i1"], "user": ["u1"], "time": [1.5], "stars": [3]})})
-    assert (here / "data/mine/mine.inter").read_text() == "user_id:token\titem_id:token\ttimestamp:float\nu1\ti1\t1.5\n"
 
 
 @pytest.mark.slow
