@@ -78,7 +78,17 @@ class _Table:
         checkpoints = ", ".join(one_line(result.checkpoint) for result in results)
         logs = ", ".join(sorted({one_line(Path(result.log).parent) for result in results}))
         files = ", ".join(map(one_line, written)) or "not written"
-        show(f"table: {files} | checkpoints: {checkpoints} | logs and TensorBoard: {logs}")
+        show(f"table: {files} | checkpoints: {checkpoints} | {_places(results, logs)}")
+
+
+def _places(results: Sequence[RunResult], logs: str) -> str:
+    """Say where the runs' logs are, and where their trackers show them."""
+    places: dict[str, dict[str, None]] = {}  # dict: in their order, each once
+    for result in results:
+        for name, place in result.tracked.items():
+            places.setdefault(name, {})[one_line(place)] = None
+    logged = "logs and TensorBoard" if places.pop("tensorboard", None) else "logs"  # beside each other
+    return " | ".join([f"{logged}: {logs}", *(f"{name}: {', '.join(found)}" for name, found in places.items())])
 
 
 def _parser() -> argparse.ArgumentParser:

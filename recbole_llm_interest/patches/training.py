@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -75,8 +77,21 @@ def write_tensorboard_beside_log() -> None:
     recbole.trainer.trainer.get_tensorboard = get_tensorboard
 
 
+@contextlib.contextmanager
+def without_tensorboard() -> Iterator[None]:
+    """Make trainers in this block write no events of their own, as those of a run that has trackers."""
+    import recbole.trainer.trainer
+
+    original = recbole.trainer.trainer.get_tensorboard
+    recbole.trainer.trainer.get_tensorboard = lambda logger: _NoTensorBoard()
+    try:
+        yield
+    finally:
+        recbole.trainer.trainer.get_tensorboard = original
+
+
 class _NoTensorBoard:
-    """Replaces TensorBoard's writer in processes that do not write."""
+    """Replaces TensorBoard's writer where it is not wanted."""
 
     def add_scalar(self, *args: object) -> None:
         pass

@@ -22,6 +22,7 @@ from recbole_llm_interest.settings.groups import (
     EvaluationSettings,
     Modality,
     ModelSettings,
+    TrackingSettings,
 )
 from recbole_llm_interest.settings.peers import PEERS
 from recbole_llm_interest.settings.reading import baseline_keys, check_keys, read_settings, settings_keys, ssl_weights
@@ -49,6 +50,7 @@ __all__ = [
     "ModelSettings",
     "RecentPopSettings",
     "Registry",
+    "TrackingSettings",
     "TransitionTextSettings",
     "VSKNNSettings",
     "baseline_keys",

@@ -34,6 +34,7 @@ from recbole_llm_interest.settings import check_keys
 from recbole_llm_interest.training.config import configure
 from recbole_llm_interest.training.experiment import validation_curve
 from recbole_llm_interest.training.run_metadata import explicit_settings, json_values
+from recbole_llm_interest.training.tracking.session import check_trackers
 from recbole_llm_interest.training.unused import warn_of_unused
 
 #: search algorithms of RecBole's ``HyperTuning``
@@ -88,7 +89,8 @@ class TrialLog:
         for trial in self.trials:
             if trial["drawn"] == drawn:
                 return trial["score"]
-        result = validation_curve(config)
+        name = f"{config['model']}, trial {len(self.trials) + 1}"
+        result = validation_curve(config, name, self.path.stem)
         self.trials.append({"drawn": drawn, "score": result.best, "epochs": result.epochs, "curve": result.scores})
         text = json.dumps({"shared": self.shared, "trials": self.trials}, indent=1) + "\n"
         write_text(self.path, text, OTHER_OUTPUT_HINT)
@@ -163,6 +165,7 @@ def tune(
     warn_of_unused([config])
     lines = _space_lines(space)
     key = {"model": model, "dataset": dataset, "space": lines, "algorithm": algorithm, "seed": config["seed"]}
+    check_trackers([config])
     log = TrialLog(trials_path(output), explicit_settings(config) | key)
     search = _Search(model, dataset, config_file_list, shared, config, log)
     with shared_data_set_lock(Path(config["data_path"])):
