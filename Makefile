@@ -89,4 +89,4 @@ fuzz: install
 	$(BIN)/python tests/fuzz/mutate.py commands --cases=10000
 
 clean:
-	rm -rf .venv .venv-peers saved log site build *.egg-info
+	rm -rf .venv .venv-peers saved log wandb mlruns mlflow.db site build *.egg-info

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import recbole_llm_interest  # noqa: F401  (fills the registries, whose names are values of settings)
+import recbole_llm_interest.training.tracking  # noqa: F401  (fills all registries, whose names are values of settings)
 from recbole_llm_interest.cli.common import bare_parser, exit_code, show
 from recbole_llm_interest.errors import SettingsError
 from recbole_llm_interest.io.files import write_text

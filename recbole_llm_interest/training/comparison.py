@@ -69,10 +69,8 @@ def run(
     variants, dataset = _variants_and_dataset(models, dataset, config_file_list, settings)
     _check_arguments(variants, checkpoint, resume, seeds, nproc)
     configs = _configurations(variants, dataset, config_file_list, settings, seeds)
-    check_trackers([config for _, config in configs])
-    name = comparison_name(dataset, table)
-    plan = [_Run(variant, config, checkpoint, nproc, resume, table, name) for variant, config in configs]
-    return _execute(plan, known, on_result or (lambda result: None))
+    shared = checkpoint, nproc, resume, table, comparison_name(dataset, table)
+    return _execute([_Run(variant, config, *shared) for variant, config in configs], known, on_result)
 
 
 @dataclass(frozen=True)
@@ -208,12 +206,14 @@ def _configurations(
             (variant, configure(variant.model, dataset, files, {**given, "seed": seed}))
             for seed in range(first["seed"] + 1, first["seed"] + seeds)
         ]
-    warn_of_unused([config for _, config in configs])
+    checked = [config for _, config in configs]
+    check_trackers(checked)
+    warn_of_unused(checked)
     return configs
 
 
 def _execute(
-    plan: Sequence[_Run], known: Sequence[RunResult], on_result: Callable[[RunResult], object]
+    plan: Sequence[_Run], known: Sequence[RunResult], on_result: Callable[[RunResult], object] | None
 ) -> list[RunResult]:
     """Check all runs, then execute those that have no known result."""
     finished = {(result.variant, result.seed): result for result in known}
@@ -233,7 +233,8 @@ def _execute(
             if result is None:
                 result = planned.execute()
             results.append(result)
-            on_result(result)
+            if on_result is not None:
+                on_result(result)
             planned.remove_state(result)
     return results
 

@@ -269,33 +269,34 @@ def _prepare(title: str, config: Config, comparison: str | None) -> Iterator[_Ex
         if max(config["topk"]) > dataset.item_num - 1:
             raise SettingsError(f"topk={config['topk']}: {config['dataset']} has only {dataset.item_num - 1} items")
         config["item_digest"] = digest(dataset.field2id_token[dataset.iid_field])
-        init_seed(config["seed"], config["reproducibility"])
-        model = get_model(config["model"])(config, train_data._dataset).to(config["device"])
-        with without_tensorboard():
-            trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
-        logger.info(model)
-        if world_size() > 1:
-            # in RecBole's own loaders, each row of a batch is one target
-            targets = getattr(train_data, "target_counts", lambda batch: torch.ones(len(batch)))
-            distribute_training(trainer, train_data, targets)
+        trainer = _trainer(config, train_data)
         # after distribute_training: sees sums over all processes. A peer's process ends with the block
         with (
             Tracking(trackers) as tracking,
             TrainingMonitor(trainer, title, config, tracking.log) as monitor,
-            getattr(model, "process", contextlib.nullcontext()),
+            getattr(trainer.model, "process", contextlib.nullcontext()),
         ):
             config["data_digests"] = digests = data_digests(config, dataset)
-            environment = environment_info(config["device"]) | getattr(model, "environment", {})
+            environment = environment_info(config["device"]) | getattr(trainer.model, "environment", {})
             data = (dataset, train_data, valid_data, test_data)
             yield _Experiment(*data, trainer, monitor, tracking, comparison, log, environment, digests)
 
 
-def _test(
-    experiment: _Experiment,
-    variant: Variant,
-    checkpoint: str | None,
-    best_valid: float | None,
-) -> RunResult:
+def _trainer(config: Config, train_data: Any) -> Any:
+    """Build the model and return its trainer."""
+    init_seed(config["seed"], config["reproducibility"])
+    model = get_model(config["model"])(config, train_data._dataset).to(config["device"])
+    with without_tensorboard():
+        trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
+    logging.getLogger().info(model)
+    if world_size() > 1:
+        # in RecBole's own loaders, each row of a batch is one target
+        targets = getattr(train_data, "target_counts", lambda batch: torch.ones(len(batch)))
+        distribute_training(trainer, train_data, targets)
+    return trainer
+
+
+def _test(experiment: _Experiment, variant: Variant, checkpoint: str | None, best_valid: float | None) -> RunResult:
     """Evaluate the model on the test split and return the run's result."""
     config, trainer, monitor = experiment.config, experiment.trainer, experiment.monitor
     test = trainer.evaluate(experiment.test_data, load_best_model=checkpoint is None, show_progress=False)

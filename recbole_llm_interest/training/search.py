@@ -165,7 +165,6 @@ def tune(
     warn_of_unused([config])
     lines = _space_lines(space)
     key = {"model": model, "dataset": dataset, "space": lines, "algorithm": algorithm, "seed": config["seed"]}
-    check_trackers([config])
     log = TrialLog(trials_path(output), explicit_settings(config) | key)
     search = _Search(model, dataset, config_file_list, shared, config, log)
     with shared_data_set_lock(Path(config["data_path"])):
@@ -205,6 +204,7 @@ class _Search:
         from recbole.trainer import HyperTuning
 
         config = self.config
+        check_trackers([config])
         bar = tqdm(
             desc=f"Searching {one_line(self.model)}", unit="trial", ncols=100, disable=not config["show_progress"]
         )

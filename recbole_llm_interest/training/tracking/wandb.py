@@ -33,7 +33,7 @@ class WandbTracker:
     packages: ClassVar[tuple[str, ...]] = ("wandb",)
 
     def __init__(self, run: TrackedRun, former: str | None) -> None:
-        wandb = _imported()
+        wandb, here = _imported(), Path.cwd()
         self.id, self.is_continued = former or secrets.token_hex(4), former is not None
         self._run = wandb.init(
             project=run.project,
@@ -42,11 +42,11 @@ class WandbTracker:
             config={**run.settings, **run.facts},
             id=self.id,
             resume="allow" if former else None,
+            dir=os.environ.get("WANDB_DIR") or here,  # W&B's own default is where its first run was
             reinit="create_new",  # a run of the user's own stays open
-            settings=wandb.Settings(silent=True, console="off", init_timeout=_INIT_TIMEOUT),
+            settings=wandb.Settings(console="off", init_timeout=_INIT_TIMEOUT),
         )
         folder = Path(self._run.settings.sync_dir)
-        here = Path.cwd()
         if not self._run.offline:
             self.place = str(self._run.url)
         else:
@@ -85,6 +85,7 @@ class WandbTracker:
 
 def _imported() -> Any:
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # errors would be sent even from offline runs
+    os.environ.setdefault("WANDB_SILENT", "true")  # the command says at its end where runs are
     import wandb
 
     return wandb
