@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -67,9 +65,9 @@ def write_tensorboard_beside_log() -> None:
     import recbole.trainer.trainer
     from torch.utils.tensorboard import SummaryWriter
 
-    def get_tensorboard(logger: Any) -> SummaryWriter | _NoTensorBoard:
+    def get_tensorboard(logger: Any) -> SummaryWriter | NoTensorBoard:
         if not is_main_process():
-            return _NoTensorBoard()
+            return NoTensorBoard()
         files = [Path(handler.baseFilename) for handler in logger.handlers if hasattr(handler, "baseFilename")]
         logs = [file.with_suffix("") for file in files if file.is_file()]
         return SummaryWriter(str(logs[0] if logs else Path("log", "tensorboard")))
@@ -77,27 +75,14 @@ def write_tensorboard_beside_log() -> None:
     recbole.trainer.trainer.get_tensorboard = get_tensorboard
 
 
-@contextlib.contextmanager
-def without_tensorboard() -> Iterator[None]:
-    """Make trainers in this block write no events of their own, as those of a run that has trackers."""
-    import recbole.trainer.trainer
-
-    original = recbole.trainer.trainer.get_tensorboard
-    recbole.trainer.trainer.get_tensorboard = lambda logger: _NoTensorBoard()
-    try:
-        yield
-    finally:
-        recbole.trainer.trainer.get_tensorboard = original
-
-
-class _NoTensorBoard:
+class NoTensorBoard:
     """Replaces TensorBoard's writer where it is not wanted."""
 
     def add_scalar(self, *args: object) -> None:
-        pass
+        """Do nothing."""
 
     def add_hparams(self, *args: object) -> None:
-        pass
+        """Do nothing."""
 
 
 def fix_early_stopping_on_plateaus() -> None:

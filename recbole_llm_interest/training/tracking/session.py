@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from importlib.util import find_spec
 from typing import Annotated, Any
 
+import recbole.trainer.trainer
 from pydantic import StringConstraints, TypeAdapter, ValidationError
 from recbole.config import Config
 from typing_extensions import TypedDict  # pydantic does not accept the one of typing before Python 3.12
@@ -16,6 +18,7 @@ from typing_extensions import TypedDict  # pydantic does not accept the one of t
 from recbole_llm_interest.distributed import is_main_process
 from recbole_llm_interest.errors import SettingsError
 from recbole_llm_interest.io.checkpoints.schema import Name
+from recbole_llm_interest.patches.training import NoTensorBoard
 from recbole_llm_interest.settings import TrackingSettings, read_settings
 from recbole_llm_interest.training.tracking import TRACKERS, Status, TrackedRun, Tracker
 
@@ -60,6 +63,17 @@ def check_trackers(configs: Iterable[Config]) -> None:
                     f"tracking by {name} needs the package {package}: pip install 'recbole_llm_interest[tracking]'"
                 )
         TRACKERS[name].check()
+
+
+@contextmanager
+def without_tensorboard() -> Iterator[None]:
+    """Make RecBole's trainers that are built in this block write no events of their own: ``Tracking`` does."""
+    original = recbole.trainer.trainer.get_tensorboard
+    recbole.trainer.trainer.get_tensorboard = lambda logger: NoTensorBoard()
+    try:
+        yield
+    finally:
+        recbole.trainer.trainer.get_tensorboard = original
 
 
 class Tracking:
