@@ -30,7 +30,7 @@ install: $(INSTALLED)
 
 $(INSTALLED): setup.py constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[media,parquet,index,tune,export,docs,test]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[media,parquet,index,tune,export,tracking,docs,test]'
 	@touch $(INSTALLED)
 
 # an environment of its own: RecTools needs another numpy
@@ -89,4 +89,4 @@ fuzz: install
 	$(BIN)/python tests/fuzz/mutate.py commands --cases=10000
 
 clean:
-	rm -rf .venv .venv-peers saved log site build *.egg-info
+	rm -rf .venv .venv-peers saved log wandb mlruns mlflow.db site build *.egg-info

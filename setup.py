@@ -43,6 +43,8 @@ EXTRAS = {
     "tune": ["hyperopt==0.2.5"],
     # model card and Hub; ONNX programs. Programs of any kind require torch 2.13.
     "export": ["huggingface_hub>=0.30", "onnx>=1.18", "onnxruntime>=1.20", "onnxscript>=0.5"],
+    # experiment trackers; SQLAlchemy and alembic are for MLflow's own default, a SQLite file
+    "tracking": ["wandb>=0.19", "mlflow-skinny>=3", "sqlalchemy>=2", "alembic>=1.13"],
     "docs": ["mkdocs-material>=9.6", "mkdocstrings[python]>=0.29"],
     "fuzz": ["atheris>=3"],
     "test": [

@@ -19,6 +19,7 @@ from recbole_llm_interest.cli.arguments import file_option, parse_arguments
 from recbole_llm_interest.cli.common import exit_code, show
 from recbole_llm_interest.cli.parsers import compare_parser
 from recbole_llm_interest.evaluation.plot import draw_comparison
+from recbole_llm_interest.evaluation.results import RunResult
 from recbole_llm_interest.evaluation.table import as_table, table_path
 from recbole_llm_interest.evaluation.variants import Variant, read_variants
 from recbole_llm_interest.io.config_files import named_models, read_config_files
@@ -62,7 +63,17 @@ def _report(table: ResultTable) -> None:
     checkpoints = ", ".join(one_line(result.checkpoint) for result in results)
     logs = ", ".join(sorted({one_line(Path(result.log).parent) for result in results}))
     files = ", ".join(map(one_line, written)) or "not written"
-    show(f"table: {files} | checkpoints: {checkpoints} | logs and TensorBoard: {logs}")
+    show(f"table: {files} | checkpoints: {checkpoints} | {_places(results, logs)}")
+
+
+def _places(results: Sequence[RunResult], logs: str) -> str:
+    """Say where the runs' logs are, and where their trackers show them."""
+    places: dict[str, dict[str, None]] = {}  # dict: in their order, each once
+    for result in results:
+        for name, place in result.tracked.items():
+            places.setdefault(name, {})[one_line(place)] = None
+    logged = "logs and TensorBoard" if places.pop("tensorboard", None) else "logs"  # beside each other
+    return " | ".join([f"{logged}: {logs}", *(f"{name}: {', '.join(found)}" for name, found in places.items())])
 
 
 def _compare(options: argparse.Namespace, overrides: dict[str, Any], table: ResultTable) -> None:

@@ -6,7 +6,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from recbole_llm_interest.activation import activate
 from recbole_llm_interest.cli.arguments import settings_list
 from recbole_llm_interest.cli.common import exit_code, show
 from recbole_llm_interest.cli.parsers import settings_parser
@@ -42,7 +41,8 @@ def generated_files() -> Mapping[Path, str]:
     Raises:
         SettingsError: the package is installed, not a checkout of the source.
     """
-    activate()  # fills the registries, whose names are values of settings
+    import recbole_llm_interest.training.tracking  # noqa: F401  (fills the registries, whose names are values)
+
     docs = PROPERTIES.parent / "docs"
     if not docs.is_dir():
         raise SettingsError(f"there is no folder {docs}: --write needs a checkout of the source")

@@ -69,6 +69,7 @@ class RunResult:
         peak_memory_mb: highest memory of the process during the run, in MiB; None if unknown.
         event_users: number of each tested event's user in the order of ``ranks``, from 0 by first appearance; empty if
             each event has a user of its own.
+        tracked: where each tracker shows the run, by the tracker's name.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -104,6 +105,7 @@ class RunResult:
     seconds_to_best: float | None = None
     peak_memory_mb: float | None = None
     event_users: list[_Count] = field(default_factory=list)
+    tracked: dict[str, str] = field(default_factory=dict)
 
     @property
     def files(self) -> dict[str, str]:

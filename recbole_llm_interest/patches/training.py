@@ -65,9 +65,9 @@ def write_tensorboard_beside_log() -> None:
     import recbole.trainer.trainer
     from torch.utils.tensorboard import SummaryWriter
 
-    def get_tensorboard(logger: Any) -> SummaryWriter | _NoTensorBoard:
+    def get_tensorboard(logger: Any) -> SummaryWriter | NoTensorBoard:
         if not is_main_process():
-            return _NoTensorBoard()
+            return NoTensorBoard()
         files = [Path(handler.baseFilename) for handler in logger.handlers if hasattr(handler, "baseFilename")]
         logs = [file.with_suffix("") for file in files if file.is_file()]
         return SummaryWriter(str(logs[0] if logs else Path("log", "tensorboard")))
@@ -75,14 +75,14 @@ def write_tensorboard_beside_log() -> None:
     recbole.trainer.trainer.get_tensorboard = get_tensorboard
 
 
-class _NoTensorBoard:
-    """Replaces TensorBoard's writer in processes that do not write."""
+class NoTensorBoard:
+    """Replaces TensorBoard's writer where it is not wanted."""
 
     def add_scalar(self, *args: object) -> None:
-        pass
+        """Do nothing."""
 
     def add_hparams(self, *args: object) -> None:
-        pass
+        """Do nothing."""
 
 
 def fix_early_stopping_on_plateaus() -> None:

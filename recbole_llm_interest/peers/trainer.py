@@ -19,6 +19,9 @@ class PeerTrainer(Trainer):
         """Return the highest memory of the other process, in MiB."""
         return float(self.model.peak_memory_mb)
 
+    def current_learning_rate(self) -> None:
+        """Return None: the optimizer is in the other process, and RecBole's here makes no step."""
+
     def _train_epoch(
         self, train_data: Any, epoch_idx: int, loss_func: object = None, show_progress: bool = False
     ) -> float:

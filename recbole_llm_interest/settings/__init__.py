@@ -22,6 +22,7 @@ from recbole_llm_interest.settings.groups import (
     EvaluationSettings,
     Modality,
     ModelSettings,
+    TrackingSettings,
 )
 from recbole_llm_interest.settings.models import MODELS, check_model
 from recbole_llm_interest.settings.reading import (
@@ -57,6 +58,7 @@ __all__ = [
     "ModelSettings",
     "RecentPopSettings",
     "Registry",
+    "TrackingSettings",
     "TransitionTextSettings",
     "VSKNNSettings",
     "baseline_keys",

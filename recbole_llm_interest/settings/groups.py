@@ -241,6 +241,17 @@ class EvaluationSettings:
 
 
 @dataclass(frozen=True)
+class TrackingSettings:
+    """Where the course of a training is written; also applies to RecBole's models."""
+
+    tracking: tuple[RegisteredName, ...] = _setting(
+        ("tensorboard",),
+        "experiment trackers that get losses, metrics, settings and result of each run; RecBole's log_wandb adds wandb",
+        section="Tracking",
+    )
+
+
+@dataclass(frozen=True)
 class RecBoleSettings:
     """RecBole's own settings that have another default for this model. RecBole reads them, not this package."""
 
@@ -252,4 +263,10 @@ class RecBoleSettings:
 
 
 #: the groups of the plug-in's own settings
-ALL_SETTINGS: tuple[type[Any], ...] = (DataSettings, ContentSettings, ModelSettings, EvaluationSettings)
+ALL_SETTINGS: tuple[type[Any], ...] = (
+    DataSettings,
+    ContentSettings,
+    ModelSettings,
+    EvaluationSettings,
+    TrackingSettings,
+)

@@ -24,6 +24,8 @@ from recbole_llm_interest.training.config import configure
 from recbole_llm_interest.training.experiment import run_experiment, supports_distributed_training
 from recbole_llm_interest.training.resume import check_resume_state, load_resume_state
 from recbole_llm_interest.training.run_metadata import changed_setting, digest, file_digests, run_identity
+from recbole_llm_interest.training.tracking.description import comparison_name
+from recbole_llm_interest.training.tracking.session import check_trackers
 from recbole_llm_interest.training.unused import warn_of_unused
 
 #: bytes of a table's name in the names of resume states, so that these are shorter than the 255 of a file system
@@ -68,13 +70,13 @@ def run(
     variants, dataset = _variants_and_dataset(models, dataset, config_file_list, settings)
     _check_arguments(variants, checkpoint, resume, seeds, nproc)
     configs = _configurations(variants, dataset, config_file_list, settings, seeds)
-    plan = [_Run(variant, config, checkpoint, nproc, resume, table) for variant, config in configs]
-    return _execute(plan, known, on_result or (lambda result: None))
+    shared = checkpoint, nproc, resume, table, comparison_name(dataset, table)
+    return _execute([_Run(variant, config, *shared) for variant, config in configs], known, on_result)
 
 
 @dataclass(frozen=True)
 class _Run:
-    """One planned run of a comparison; the attributes are those of ``run``."""
+    """One planned run of a comparison; the attributes are those of ``run``, and the comparison's name."""
 
     variant: Variant
     config: Config
@@ -82,6 +84,7 @@ class _Run:
     nproc: int
     resume: str | None
     table: Path | None
+    comparison: str
 
     @property
     def state_file(self) -> Path | None:
@@ -113,8 +116,8 @@ class _Run:
 
     def execute(self) -> RunResult:
         """Train and test, or test the checkpoint."""
-        processes = self._processes()
-        return run_in_processes(processes, run_experiment, self.variant, self.config, self.checkpoint, self.state_file)
+        files = self.checkpoint, self.state_file
+        return run_in_processes(self._processes(), run_experiment, self.variant, self.config, *files, self.comparison)
 
     def check_known(self, known: RunResult, files: Mapping[str, str]) -> None:
         """Check that a finished run has these settings and data.
@@ -204,12 +207,14 @@ def _configurations(
             (variant, configure(variant.model, dataset, files, {**given, "seed": seed}))
             for seed in range(first["seed"] + 1, first["seed"] + seeds)
         ]
-    warn_of_unused([config for _, config in configs])
+    checked = [config for _, config in configs]
+    check_trackers(checked)
+    warn_of_unused(checked)
     return configs
 
 
 def _execute(
-    plan: Sequence[_Run], known: Sequence[RunResult], on_result: Callable[[RunResult], object]
+    plan: Sequence[_Run], known: Sequence[RunResult], on_result: Callable[[RunResult], object] | None
 ) -> list[RunResult]:
     """Check all runs, then execute those that have no known result."""
     finished = {(result.variant, result.seed): result for result in known}
@@ -229,7 +234,8 @@ def _execute(
             if result is None:
                 result = planned.execute()
             results.append(result)
-            on_result(result)
+            if on_result is not None:
+                on_result(result)
             planned.remove_state(result)
     return results
 

@@ -61,11 +61,17 @@ from recbole_llm_interest.training.run_metadata import (
     run_identity,
 )
 from recbole_llm_interest.training.tested_events import tested_events
+from recbole_llm_interest.training.tracking.description import describe_run, summary_of
+from recbole_llm_interest.training.tracking.session import Tracking, trackers_of, without_tensorboard
 from recbole_llm_interest.training.trainer import LLMInterestTrainer
 
 
 def run_experiment(
-    variant: Variant, config: Config, checkpoint: str | None = None, state_file: Path | None = None
+    variant: Variant,
+    config: Config,
+    checkpoint: str | None = None,
+    state_file: Path | None = None,
+    comparison: str | None = None,
 ) -> RunResult:
     """Train a variant's model and test its best epoch, or test ``checkpoint``.
 
@@ -77,18 +83,18 @@ def run_experiment(
         checkpoint: evaluate this checkpoint instead of training.
         state_file: path of the resume state; an interrupted run is resumed from an existing one. None for the path
             beside the new checkpoint. The caller removes the file once it has kept the result.
+        comparison: name of the comparison, by which trackers group runs; None for one of this run alone.
 
     Raises:
         LLMInterestError: the settings, the data, the checkpoint or the resume state cannot be used.
     """
-    with _prepare(variant.name, config) as experiment:
-        environment = environment_info(config["device"])
+    with _prepare(variant.name, config, comparison) as experiment:
         best_valid = None
         if checkpoint is None:
             best_valid = experiment.train(state_file)
         else:
             experiment.restore(Path(checkpoint))
-        return on_main_process(lambda: _test(experiment, variant, checkpoint, best_valid, environment))
+        return on_main_process(lambda: _test(experiment, variant, checkpoint, best_valid))
 
 
 @dataclass(frozen=True)
@@ -106,13 +112,18 @@ class ValidationCurve:
     scores: list[list[float]]
 
 
-def validation_curve(config: Config) -> ValidationCurve:
+def validation_curve(config: Config, name: str, comparison: str | None = None) -> ValidationCurve:
     """Train a model without testing it or keeping a checkpoint.
+
+    Args:
+        config: RecBole's configuration of it.
+        name: of the run, for messages and trackers.
+        comparison: by which trackers group runs; None for one of this run alone.
 
     Raises:
         LLMInterestError: the settings or the data cannot be used.
     """
-    with _prepare(config["model"], config) as experiment:
+    with _prepare(name, config, comparison) as experiment:
         try:
             score = experiment.train(saved=False)
             if score is None:
@@ -142,7 +153,10 @@ class _Experiment:
     test_data: Any
     trainer: Any
     monitor: TrainingMonitor
+    tracking: Tracking
+    comparison: str | None
     log: str
+    environment: dict[str, Any]
     data: dict[str, str]
 
     @property
@@ -154,6 +168,11 @@ class _Experiment:
         """The loaders of training, validation and test data."""
         return self.train_data, self.valid_data, self.test_data
 
+    @property
+    def card(self) -> dict[str, Any]:
+        """The data card, with the fingerprint of the data."""
+        return data_card(self.dataset) | {"hash": fingerprint(self.data)}
+
     def restore(self, checkpoint: Path) -> None:
         """Load the weights of a checkpoint.
 
@@ -162,6 +181,7 @@ class _Experiment:
         """
         restore_model(self.trainer.model, load_matching_checkpoint(checkpoint, self.config))
         self.trainer.eval_collector.data_collect(self.train_data)  # counts that metrics need; RecBole's fit sets them
+        self._start_tracking()
 
     def train(self, state_file: Path | None = None, *, saved: bool = True) -> float | None:
         """Train and return the best validation score; None if nothing was validated.
@@ -193,15 +213,26 @@ class _Experiment:
 
     def _fit(self, state_file: Path | None, saved: bool) -> float | None:
         if not saved or not ResumableTraining.is_resumable(self.trainer):
+            self._start_tracking()
             writes = saved and is_main_process()
             best, _ = self.trainer.fit(self.train_data, self.valid_data, saved=writes, show_progress=False)
             return float(best) if best is not None else None
         path = state_file or resume_path(Path(self.trainer.saved_model_file))
         identity = run_identity(self.config)
         identity |= {"data": self.data, "processes": world_size()}
-        training = ResumableTraining(self.trainer, self.train_data, self.monitor.progress, path, identity)
+        training = ResumableTraining(self.trainer, self.train_data, self._progress, path, identity)
         state = self._resume(training) if path.exists() else None
+        self._start_tracking()
         return training.fit(self.valid_data, state, saved=is_main_process())
+
+    def _start_tracking(self) -> None:
+        if is_main_process():
+            names = self.monitor.title, self.config, self.comparison
+            place = Path(self.log), len(self.monitor.seconds)
+            self.tracking.start(describe_run(*names, self.environment, self.card, *place))
+
+    def _progress(self) -> dict[str, Any]:
+        return self.monitor.progress() | self.tracking.progress()
 
     def _resume(self, training: ResumableTraining) -> ResumeState:
         state = load_resume_state(training.path)
@@ -209,12 +240,13 @@ class _Experiment:
         check_resume_data(training.path, state["run"], training.run)
         training.restore(state)
         self.monitor.resume(state["progress"], state["best_valid_score"])
+        self.tracking.resume(state["progress"])
         logging.getLogger().info("resumed after epoch %d from %s", state["epoch"], training.path)
         return state
 
 
 @contextlib.contextmanager
-def _prepare(title: str, config: Config) -> Iterator[_Experiment]:
+def _prepare(title: str, config: Config, comparison: str | None) -> Iterator[_Experiment]:
     """Read the data and build the model. Errors here and in the ``with`` block become one-line errors."""
     with (
         shared_data_set_lock(Path(config["data_path"])),
@@ -225,7 +257,8 @@ def _prepare(title: str, config: Config) -> Iterator[_Experiment]:
         reset_peak_memory()
         logger = logging.getLogger()
         config["device"] = process_device(config["device"])
-        config["log_wandb"] = config["log_wandb"] and is_main_process()
+        trackers = trackers_of(config)
+        config["log_wandb"] = False  # RecBole's logger would write all runs of a process into one
         init_seed(config["seed"], config["reproducibility"])
         logger.info(config)
         with main_process_first():  # the others read the features that it has encoded
@@ -235,32 +268,39 @@ def _prepare(title: str, config: Config) -> Iterator[_Experiment]:
         if max(config["topk"]) > dataset.item_num - 1:
             raise SettingsError(f"topk={config['topk']}: {config['dataset']} has only {dataset.item_num - 1} items")
         config["item_digest"] = digest(dataset.field2id_token[dataset.iid_field])
-        init_seed(config["seed"], config["reproducibility"])
-        model = get_model(config["model"])(config, train_data._dataset).to(config["device"])
-        trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
-        logger.info(model)
-        if world_size() > 1:
-            # in RecBole's own loaders, each row of a batch is one target
-            targets = getattr(train_data, "target_counts", lambda batch: torch.ones(len(batch)))
-            distribute_training(trainer, train_data, targets)
+        trainer = _trainer(config, train_data)
         # after distribute_training: sees sums over all processes. A peer's process ends with the block
-        with TrainingMonitor(trainer, title, config) as monitor, getattr(model, "process", contextlib.nullcontext()):
+        with (
+            Tracking(trackers) as tracking,
+            TrainingMonitor(trainer, title, config, tracking.log) as monitor,
+            getattr(trainer.model, "process", contextlib.nullcontext()),
+        ):
             config["data_digests"] = digests = data_digests(config, dataset)
-            yield _Experiment(dataset, train_data, valid_data, test_data, trainer, monitor, log, digests)
+            environment = environment_info(config["device"]) | getattr(trainer.model, "environment", {})
+            data = (dataset, train_data, valid_data, test_data)
+            yield _Experiment(*data, trainer, monitor, tracking, comparison, log, environment, digests)
 
 
-def _test(
-    experiment: _Experiment,
-    variant: Variant,
-    checkpoint: str | None,
-    best_valid: float | None,
-    environment: dict[str, Any],
-) -> RunResult:
+def _trainer(config: Config, train_data: Any) -> Any:
+    """Build the model and return its trainer."""
+    init_seed(config["seed"], config["reproducibility"])
+    model = get_model(config["model"])(config, train_data._dataset).to(config["device"])
+    with without_tensorboard():
+        trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
+    logging.getLogger().info(model)
+    if world_size() > 1:
+        # in RecBole's own loaders, each row of a batch is one target
+        targets = getattr(train_data, "target_counts", lambda batch: torch.ones(len(batch)))
+        distribute_training(trainer, train_data, targets)
+    return trainer
+
+
+def _test(experiment: _Experiment, variant: Variant, checkpoint: str | None, best_valid: float | None) -> RunResult:
     """Evaluate the model on the test split and return the run's result."""
     config, trainer, monitor = experiment.config, experiment.trainer, experiment.monitor
     test = trainer.evaluate(experiment.test_data, load_best_model=checkpoint is None, show_progress=False)
     logging.getLogger().info("test result: %s", test)
-    return RunResult(
+    result = RunResult(
         variant=variant.name,
         model=config["model"],
         dataset=config["dataset"],
@@ -279,7 +319,10 @@ def _test(
         checkpoint=checkpoint or str(trainer.saved_model_file),
         log=experiment.log,
         effective_settings=effective_settings(config),
-        environment_info=environment | getattr(trainer.model, "environment", {}),
+        environment_info=experiment.environment,
         data=experiment.data,
-        data_card=data_card(experiment.dataset) | {"hash": fingerprint(experiment.data)},
+        data_card=experiment.card,
+        tracked=experiment.tracking.places,
     )
+    experiment.tracking.summarize(summary_of(result), result.epochs)
+    return result

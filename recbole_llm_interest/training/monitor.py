@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from statistics import fmean
 from typing import Any
 
@@ -22,6 +23,7 @@ class TrainingMonitor:
         trainer: the trainer, whose methods for an epoch are wrapped.
         title: name of the run, for the progress bar and messages.
         config: RecBole's configuration.
+        report: is called with the values of a training or a validation by name, and the number of its epoch, from 1.
 
     Attributes:
         title: name of the run.
@@ -32,19 +34,27 @@ class TrainingMonitor:
         valid_scores: pairs of the number of trained epochs and the validation score.
     """
 
-    def __init__(self, trainer: Any, title: str, config: Config) -> None:
+    def __init__(
+        self,
+        trainer: Any,
+        title: str,
+        config: Config,
+        report: Callable[[Mapping[str, float], int], None] = lambda values, epoch: None,
+    ) -> None:
         self.seconds: list[float] = []
         self.cpu_seconds: list[float] = []
         self.losses: dict[str, list[float]] = {}
         self.valid_scores: list[list[float]] = []
         self.title = title
         self.epoch = 1
+        self._report = report
         self._loss_names = getattr(trainer.model, "loss_names", None)
         self._batch_losses: tuple[Tensor, ...] = ()
         self._best = -float("inf")
         self._metric, self._is_bigger_better = config["valid_metric"], config["valid_metric_bigger"]
         # a trainer whose model is trained by another process says what that one took
         self._cpu_clock = getattr(trainer, "cpu_seconds", time.process_time)
+        self._learning_rate = getattr(trainer, "current_learning_rate", partial(learning_rate, trainer))
         self._memory, self._former_peak_mb = getattr(trainer, "peak_memory_mb", peak_memory_mb), 0.0
         self._bar = tqdm(
             total=trainer.epochs, desc=one_line(title), unit="epoch", disable=not config["show_progress"], ncols=100
@@ -120,23 +130,50 @@ class TrainingMonitor:
             loss = train_epoch(train_data, *args, **kwargs)
             self.seconds.append(time.perf_counter() - start)
             self.cpu_seconds.append(self._cpu_clock() - cpu_start)
-            self._record_losses(loss if isinstance(loss, tuple) else (loss,), len(train_data))
+            losses = self._record_losses(loss if isinstance(loss, tuple) else (loss,), len(train_data))
+            self._report(self._training_values(losses), self.epoch)
             self._bar.update()
             return loss
 
         return timed
 
-    def _record_losses(self, sums: tuple[Any, ...], batches: int) -> None:
+    def _record_losses(self, sums: tuple[Any, ...], batches: int) -> dict[str, float]:
+        """Record and return the losses of an epoch, means over batches."""
         unnamed = [f"part {number}" for number in range(1, len(sums) + 1)] if len(sums) > 1 else ["loss"]
-        for name, value in zip(self._loss_names or unnamed, sums, strict=False):
-            self.losses.setdefault(name, []).append(float(value) / batches)
+        names = zip(self._loss_names or unnamed, sums, strict=False)
+        losses = {name: float(value) / batches for name, value in names}
+        for name, value in losses.items():
+            self.losses.setdefault(name, []).append(value)
+        return losses
+
+    def _training_values(self, losses: Mapping[str, float]) -> dict[str, float]:
+        """Return what is reported of an epoch's training; the name of the sum of all losses is that of a single one."""
+        values = {"loss": sum(losses.values())} if losses else {}
+        values |= {**losses, "seconds": self.seconds[-1], "CPU seconds": self.cpu_seconds[-1]}
+        rate = self._learning_rate()
+        return {f"train/{name}": value for name, value in values.items()} | (
+            {"learning_rate": rate} if rate is not None else {}
+        )
 
     def _scored(self, valid_epoch: Callable[..., Any]) -> Callable[..., Any]:
         def scored(*args: Any, **kwargs: Any) -> Any:
+            start = time.perf_counter()
             score, result = valid_epoch(*args, **kwargs)
             self._best = max(self._best, score)
             self.valid_scores.append([len(self.seconds), float(score)])
             self._bar.set_postfix_str(f"{self._metric} {score:.4f}, best {self._best:.4f}")
+            values = {**{name: float(value) for name, value in result.items()}, "seconds": time.perf_counter() - start}
+            self._report({f"valid/{name}": value for name, value in values.items()}, len(self.seconds))
             return score, result
 
         return scored
+
+
+def learning_rate(trainer: Any) -> float | None:
+    """Return the learning rate of a trainer's next step, that of the first group of weights; None if it has no steps.
+
+    Args:
+        trainer: a trainer of RecBole.
+    """
+    groups = getattr(getattr(trainer, "optimizer", None), "param_groups", None)
+    return float(groups[0]["lr"]) if groups else None

@@ -20,7 +20,7 @@ from recbole_llm_interest.settings import baseline_keys, settings_keys
 #: settings that are not recorded: locations, output and devices; ``seed`` is recorded in a field of its own
 _UNRECORDED_SETTINGS = {
     *("seed", "data_path", "checkpoint_dir", "feature_cache", "show_progress", "state", "gpu_id", "use_gpu", "worker"),
-    *("encoder_device", "eval_scores_mb"),
+    *("encoder_device", "eval_scores_mb", "tracking", "log_wandb", "wandb_project"),
 }
 
 
@@ -29,7 +29,7 @@ _UNRECORDED_SETTINGS = {
 RESULT_NEUTRAL_SETTINGS = {
     *("text_batch_size", "image_batch_size", "audio_batch_size", "encoder_device"),
     *("feature_cache", "strict_content", "strict_data", "allow_pickle", "download_weights", "name_users"),
-    *("eval_scores_mb", "metrics"),
+    *("eval_scores_mb", "metrics", "tracking", "log_wandb", "wandb_project"),
 }
 
 

@@ -34,6 +34,7 @@ from recbole_llm_interest.settings import check_keys
 from recbole_llm_interest.training.config import configure
 from recbole_llm_interest.training.experiment import validation_curve
 from recbole_llm_interest.training.run_metadata import explicit_settings, json_values
+from recbole_llm_interest.training.tracking.session import check_trackers
 from recbole_llm_interest.training.unused import warn_of_unused
 
 #: end of the error message if the variant or its trials cannot be written
@@ -86,7 +87,8 @@ class TrialLog:
         for trial in self.trials:
             if trial["drawn"] == drawn:
                 return trial["score"]
-        result = validation_curve(config)
+        name = f"{config['model']}, trial {len(self.trials) + 1}"
+        result = validation_curve(config, name, self.path.stem)
         self.trials.append({"drawn": drawn, "score": result.best, "epochs": result.epochs, "curve": result.scores})
         text = json.dumps({"shared": self.shared, "trials": self.trials}, indent=1) + "\n"
         write_text(self.path, text, OTHER_OUTPUT_HINT)
@@ -200,6 +202,7 @@ class _Search:
         from recbole.trainer import HyperTuning
 
         config = self.config
+        check_trackers([config])
         bar = tqdm(
             desc=f"Searching {one_line(self.model)}", unit="trial", ncols=100, disable=not config["show_progress"]
         )
