@@ -1,7 +1,7 @@
-"""How true the names of interests are: the share of each group's items that carry its name, counted anew.
+"""How true the names of interests are: the share of each group's items that carry its name.
 
-The count reads the data set's files and not the recommender's own numbers: a category counts where it is one of the
-item's values as a whole, a word where the item's text has it between two characters that belong to no word.
+The recommender's shares are checked by another count: a name counts where it is one of the item's categories, or where
+the item's text has it between two characters that belong to no word. It is an error if fewer items carry it than said.
 
     python benchmarks/interest_names.py --checkpoint=saved/….safetensors
 """

@@ -51,6 +51,9 @@ class TermSource(Protocol):
     def carries(self, item: str, term: str) -> bool:
         """Whether an item carries a term."""
 
+    def parts(self, term: str) -> Sequence[str]:
+        """Terms that have to set a cluster apart, too, for this one to name it."""
+
 
 @dataclass(frozen=True)
 class Categories:
@@ -73,6 +76,10 @@ class Categories:
     def carries(self, item: str, term: str) -> bool:
         """Whether an item is of a category."""
         return term in self.of_item.get(item, ())
+
+    def parts(self, term: str) -> Sequence[str]:
+        """None: a category is a whole."""
+        return ()
 
 
 @dataclass(frozen=True)
@@ -99,11 +106,17 @@ class Words:
         """Whether an item's text has a word or phrase."""
         return carries_term(self.texts.get(item, ""), term)
 
+    def parts(self, term: str) -> Sequence[str]:
+        """The words of a phrase."""
+        return term.split()
+
 
 def name_clusters(
-    clusters: Sequence[Sequence[str]], sampled: Set[str], categories: Mapping[str, Sequence[str]],
+    clusters: Sequence[Sequence[str]],
+    sampled: Set[str],
+    categories: Mapping[str, Sequence[str]],
     texts: Mapping[str, str],
-) -> list[Name | None]:  # fmt: skip
+) -> list[Name | None]:
     """The name of each cluster; None for a cluster that no term names.
 
     A category has precedence over words. A name is carried by at least a third of the cluster's items, and by two.
@@ -123,6 +136,8 @@ def name_clusters(
     sources: list[TermSource] = [Categories(categories), Words(texts, spoken)]
     names: list[Name | None] = [None] * len(clusters)
     for source in sources:
+        if all(names):
+            break
         ranked = _ranked_terms([[item for item in cluster if item in sampled] for cluster in clusters], source)
         for index, cluster in enumerate(clusters):
             names[index] = names[index] or _first_carried(cluster, ranked[index], source)
@@ -130,7 +145,7 @@ def name_clusters(
 
 
 def _ranked_terms(clusters: Sequence[Sequence[str]], source: TermSource) -> list[list[str]]:
-    """The terms that may name each cluster, the best first; of equals the longest, of which others are parts."""
+    """The terms that may name each cluster, the best first."""
     counts = [Counter(chain.from_iterable(map(source.terms, cluster))) for cluster in clusters]
     overall = Counter[str]()
     for of_cluster in counts:
@@ -143,8 +158,14 @@ def _ranked_terms(clusters: Sequence[Sequence[str]], source: TermSource) -> list
             share, share_of_all = count / len(cluster), overall[term] / total
             if count >= _MIN_ITEMS and share >= MIN_SHARE and share >= _MIN_LIFT * share_of_all:
                 weights[term] = share * math.log(1 + 1 / share_of_all)
-        ranked.append(sorted(weights, key=lambda term, of=weights: (-of[term], -len(term), term))[:_CANDIDATES])  # type: ignore[misc]
+        ranked.append(_ranked(weights, source)[:_CANDIDATES])
     return ranked
+
+
+def _ranked(weights: Mapping[str, float], source: TermSource) -> list[str]:
+    """The terms by weight; of equals the longest first, of which others are parts."""
+    terms = [term for term in weights if all(part in weights for part in source.parts(term))]
+    return sorted(terms, key=lambda term: (-weights[term], -len(term), term))
 
 
 def _first_carried(cluster: Sequence[str], terms: Sequence[str], source: TermSource) -> Name | None:

@@ -24,6 +24,8 @@ _MAX_CATEGORIES = 64
 _SAMPLED_ITEMS = 5000
 _STARTS = 8
 _TYPICAL_ITEMS = 3
+#: of each title in a name
+_MAX_CHARACTERS = 40
 
 
 @dataclass(frozen=True, repr=False)
@@ -166,7 +168,8 @@ def _names(items: Catalog, cluster: Tensor, sampled: Tensor) -> list[Name | None
 
 
 def _titles(items: Catalog, rows: list[int]) -> str:
-    return " / ".join(dict.fromkeys(items.labels.get(items.tokens[row], items.tokens[row]) for row in rows))
+    titles = dict.fromkeys(items.labels.get(items.tokens[row], items.tokens[row]) for row in rows)
+    return " / ".join(t if len(t) <= _MAX_CHARACTERS else f"{t[: _MAX_CHARACTERS - 1].rstrip()}…" for t in titles)
 
 
 def _shares(groups: list[str], names: list[Name | None], sizes: list[int]) -> list[float | None]:
