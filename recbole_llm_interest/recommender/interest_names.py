@@ -42,7 +42,7 @@ class Name:
     count: int
 
 
-class TermSource(Protocol):
+class _TermSource(Protocol):
     """Where names come from."""
 
     def terms(self, item: str) -> Collection[str]:
@@ -133,7 +133,7 @@ def name_clusters(
         [Name(text='War', count=2), Name(text='Comedy', count=2)]
     """
     spoken = frozenset(name.lower() for names in categories.values() for name in names)
-    sources: list[TermSource] = [Categories(categories), Words(texts, spoken)]
+    sources: list[_TermSource] = [Categories(categories), Words(texts, spoken)]
     names: list[Name | None] = [None] * len(clusters)
     for source in sources:
         if all(names):
@@ -144,7 +144,7 @@ def name_clusters(
     return names
 
 
-def _ranked_terms(clusters: Sequence[Sequence[str]], source: TermSource) -> list[list[str]]:
+def _ranked_terms(clusters: Sequence[Sequence[str]], source: _TermSource) -> list[list[str]]:
     """The terms that may name each cluster, the best first."""
     counts = [Counter(chain.from_iterable(map(source.terms, cluster))) for cluster in clusters]
     overall = Counter[str]()
@@ -162,13 +162,13 @@ def _ranked_terms(clusters: Sequence[Sequence[str]], source: TermSource) -> list
     return ranked
 
 
-def _ranked(weights: Mapping[str, float], source: TermSource) -> list[str]:
+def _ranked(weights: Mapping[str, float], source: _TermSource) -> list[str]:
     """The terms by weight; of equals the longest first, of which others are parts."""
     terms = [term for term in weights if all(part in weights for part in source.parts(term))]
     return sorted(terms, key=lambda term: (-weights[term], -len(term), term))
 
 
-def _first_carried(cluster: Sequence[str], terms: Sequence[str], source: TermSource) -> Name | None:
+def _first_carried(cluster: Sequence[str], terms: Sequence[str], source: _TermSource) -> Name | None:
     """The first of the terms that enough of all items of a cluster carry."""
     for term in terms:
         count = sum(source.carries(item, term) for item in cluster)

@@ -97,7 +97,7 @@ class Trained:
     recorded: Callable[[Sequence[str]], list[tuple[list[str], list[float]]]]
     origin: Origin | None = None
     source: Artifact | None = None
-    categories: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    categories: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def time_unit(self) -> Literal["s", "ms"] | None:
