@@ -23,7 +23,7 @@ Write one HTML file that works offline, and its figures as PNG. A table gives tr
 baselines, and metrics of cold and warm items. A checkpoint gives modality weights, a map of the items, and one user's
 interest over time. Settings that differ from those of training, such as data_path, are given as --key=value. The report
 names a user only with --user, and items' titles only with --titles; otherwise it has the items' ids. The names of
-interests are words that are frequent in the texts of a group of items.
+interests are categories or words that the items of a group have in common.
 """
 
 _EXPORT = """

@@ -167,7 +167,12 @@ def _answer(recommender: Recommender, state: UserState, options: argparse.Namesp
 def _as_text(answer: dict[str, Any]) -> str:
     """The answer as tables."""
     interests = [
-        {"interest": one["name"], "typical items": "; ".join(one["items"]), "weight": one["weight"]}
+        {
+            "interest": one["name"],
+            "share": "-" if one["share"] is None else f"{one['share']:.0%}",
+            "typical items": "; ".join(one["items"]),
+            "weight": one["weight"],
+        }
         for one in answer["interests"]
     ]
     parts = [f"after {answer['events']} events", _table(answer["recommendations"]), _table(interests)]

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_llm_interest.content.blobs import Blob, MediaFile, Text
+from recbole_llm_interest.content.categories import CategoryColumns
 from recbole_llm_interest.content.content_files import ContentFiles, as_token
 from recbole_llm_interest.content.text_template import Columns, as_text, text_columns, text_writer
 from recbole_llm_interest.errors import DataError
@@ -36,6 +37,7 @@ class Catalogue:
         tokens: IDs, in the file's order.
         blobs: content by modality and token, without empty content.
         labels: by token, the first column of the text that is not empty, such as a title.
+        category_columns: the columns of the text that may have categories.
     """
 
     kind: str
@@ -44,6 +46,7 @@ class Catalogue:
     tokens: list[str] = field(default_factory=list)
     blobs: dict[Modality, dict[str, Blob]] = field(default_factory=lambda: {"text": {}, "image": {}, "audio": {}})
     labels: dict[str, str] = field(default_factory=dict)
+    category_columns: CategoryColumns = field(default_factory=CategoryColumns)
 
 
 def read_catalogue(
@@ -93,6 +96,7 @@ def _read_rows(
 ) -> tuple[Catalogue, dict[str, None]]:
     """Return the catalogue, and the names of all columns."""
     catalogue = Catalogue(files.kind, files.id_field, files.folder)
+    catalogue.category_columns.sequences = dict.fromkeys(files.sequence_columns, files.layout.sequence_separator)
     columns: dict[str, None] = {}
     for row in files.rows():
         columns.update(dict.fromkeys(row))
@@ -100,13 +104,14 @@ def _read_rows(
     return catalogue, columns
 
 
-def _add_row(catalogue: Catalogue, row: Mapping[str, Any], text: str, label_columns: Iterable[str]) -> None:
+def _add_row(catalogue: Catalogue, row: Mapping[str, Any], text: str, label_columns: Sequence[str]) -> None:
     token = as_token(row[catalogue.id_field])
     catalogue.tokens.append(token)
     if text:
         catalogue.blobs["text"][token] = Text(text)
         values = (as_text(row.get(column)) for column in label_columns)
         catalogue.labels[token] = next(filter(None, values), text)
+        catalogue.category_columns.add(token, row, label_columns)
     for modality, column in MEDIA_COLUMNS.items():
         if name := as_token(row.get(column)):
             catalogue.blobs[modality][token] = MediaFile(catalogue.folder / "content", name)

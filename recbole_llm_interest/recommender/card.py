@@ -56,7 +56,8 @@ def model_card(trained: Trained, result: RunResult | None, license: str) -> str:
         "## Data",
         f"{markdown_line(origin.dataset)}: {counts}{_data(origin, result)}. License: {_UNKNOWN}.",
         "These files have no ids or content of users. `vocabulary.json` has the items' ids, `texts.json` their "
-        "texts, which may be deleted: interests are then named by items. Weights may still reveal training data.",
+        "texts and categories, which may be deleted: interests are then named by items. Weights may still reveal "
+        "training data.",
         "## Test",
         _test(result),
         "## Encoders",

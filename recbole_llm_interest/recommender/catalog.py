@@ -76,6 +76,7 @@ class Catalog:
         neighbourhoods: by modality, in the order of the model's; none where neighbours have no say.
         texts: what is known of items in words, by token.
         labels: the same at its shortest, as a title.
+        categories: of the items that the model was trained on, such as genres, by token.
 
     Example:
         >>> catalog = recommender.items
@@ -92,6 +93,7 @@ class Catalog:
         neighbourhoods: Mapping[str, Neighbourhood] | None = None,
         texts: Mapping[str, str] | None = None,
         labels: Mapping[str, str] | None = None,
+        categories: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         self.tokens = list(tokens)
         self.tokens[0] = ""
@@ -99,6 +101,7 @@ class Catalog:
         self.all_rows = dict(self.rows)  # with those that were removed
         self.texts = dict(texts or {})
         self.labels = dict(labels or {})
+        self.categories = dict(categories or {})
         self.removed = torch.zeros(1, dtype=torch.long)  # with the padding
         self.added: dict[int, NewItem] = {}
         self._rule = rule

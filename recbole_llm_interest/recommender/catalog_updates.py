@@ -45,6 +45,7 @@ class CatalogUpdates:
                 neighbourhoods=neighbourhoods(trained.model),
                 texts=trained.texts,
                 labels=trained.labels,
+                categories=trained.categories,
             )
         self.pools: dict[str, list[str]] = {}
         self.pool_only = torch.zeros(0, dtype=torch.long)

@@ -79,6 +79,7 @@ class Trained:
         recorded: gives items and times of the recorded events of each of several users.
         origin: of the model; None if it is unknown.
         source: the file that it was loaded from, as manifests record it; None if it was not loaded.
+        categories: of items, such as genres, by id.
 
     Example:
         >>> load_trained(checkpoint, {}).origin.counts
@@ -96,6 +97,7 @@ class Trained:
     recorded: Callable[[Sequence[str]], list[tuple[list[str], list[float]]]]
     origin: Origin | None = None
     source: Artifact | None = None
+    categories: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def time_unit(self) -> Literal["s", "ms"] | None:
@@ -251,6 +253,7 @@ def _trained(
             effective_settings(config),
             unit,
         ),
+        categories=catalogue.category_columns.categories(),
     )
 
 

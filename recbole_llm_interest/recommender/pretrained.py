@@ -91,12 +91,13 @@ class _FolderConfig(BaseModel):
 
 
 class _Texts(BaseModel):
-    """Texts and titles of items, by their ids."""
+    """Texts, titles and categories of items, by their ids."""
 
     model_config = ConfigDict(strict=True)
 
     texts: dict[str, str] = {}
     labels: dict[str, str] = {}
+    categories: dict[str, list[str]] = {}  # folders of version 0.1.0 have none
 
 
 def read_pretrained(
@@ -131,8 +132,7 @@ def read_pretrained(
         tokens=tokens,
         users={},
         max_length=config.max_length,
-        texts=texts.texts,
-        labels=texts.labels,
+        **texts.model_dump(),
         item_reader=content_reader("item", fields["item"], content, model.item_encoder, fingerprints["item"]),
         user_reader=content_reader("user", fields["user"], content, model.user_encoder, fingerprints["user"]),
         recorded=lambda users: [([], []) for _ in users],
@@ -224,7 +224,7 @@ def _read_file(folder: Path, name: str) -> bytes:
 
 
 def _read_texts(folder: Path, hashes: Mapping[str, str]) -> _Texts:
-    """Texts and titles of items; none if the file was deleted."""
+    """Texts, titles and categories of items; none if the file was deleted."""
     if not is_there(current_file(folder, TEXTS)):
         return _Texts()
     return _validate(folder, TEXTS, _Texts, _parse_json(folder, TEXTS, _read_part(folder, TEXTS, hashes)))

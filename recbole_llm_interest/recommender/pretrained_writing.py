@@ -69,7 +69,7 @@ def model_files(trained: Trained, result: RunResult | None, license: str) -> dic
     """
     if trained.origin is None:
         raise RequestError("only a model that was loaded from a checkpoint or a folder can be saved")
-    texts = {"texts": trained.texts, "labels": trained.labels}
+    texts = {"texts": trained.texts, "labels": trained.labels, "categories": trained.categories}
     weights = {name: values.detach().cpu().contiguous() for name, values in trained.model.state_dict().items()}
     parts = {
         WEIGHTS: save(weights),

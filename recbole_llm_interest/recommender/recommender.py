@@ -228,19 +228,19 @@ class Recommender:
 
     @torch.no_grad()
     def interests(self, state: UserState, k: int | None = None) -> PerUser[list[Interest]]:
-        """Named clusters of items by the probability that the next event is of one of them; the ``k`` heaviest.
+        """Named groups of items by the probability that the next event is of one of them; the ``k`` heaviest.
 
         Example:
             >>> recommender.interests(state, k=1)[0].name
-            'bread, castles, volcanoes'
+            'A film about chess / A film about volcanoes / A film about space'
         """
         inputs.check_state(state, self.version, "interests")
         return state.per_user(self._retrieval.interests(state, self.interest_map, k))
 
     @cached_property
     def interest_map(self) -> InterestMap:
-        """The named clusters, found at first use."""
-        return InterestMap(self.items.representations, self.items.tokens, self.items.texts, self.items.labels)
+        """The named groups, found at first use."""
+        return InterestMap(self.items)
 
     def forecast(self, state: UserState, steps: int, every: float | None = None) -> PerUser[list[Forecast]]:
         """The likeliest next event, the likeliest after that, and so on, ``steps`` events ahead.

@@ -194,17 +194,21 @@ def interest(trajectory: InterestTrajectory, user: str) -> Section:
     last = [f"{name} {weight:.0%}" for name, weight in zip(names, weights[-1], strict=True)]
     first, end = trajectory.before + 1, trajectory.before + len(weights)
     events = zip(trajectory.labels, trajectory.groups, strict=True)
-    rows = [[f"{number}", label, trajectory.names[group]] for number, (label, group) in enumerate(events, start=first)]
+    shares = ["-" if share is None else f"{share:.0%}" for share in trajectory.shares]
+    rows = [
+        [f"{number}", label, trajectory.names[group], shares[group]]
+        for number, (label, group) in enumerate(events, start=first)
+    ]
     return Section(
         name="interest",
         title=f"The interest of user {user} over time",
         draw=partial(plots.draw_interest, trajectory),
         alt=f"Interest of user {user} after events {first} to {end}; after the last: {', '.join(last)}",
         caption="Above: after each event, the probability that the next item is of each interest, by the softmax over "
-        "all items' scores. An interest is a group of items with similar representations, named by words that its "
-        "texts have in common. Below: the interest that each event's item is of. Narrow screens show the last events "
-        "only.",
-        table=[["event", "item", "interest"], *rows],
+        "all items' scores. An interest is a group of similar items. It is named by a category or word that at least a "
+        "third of them carry, and the table has the share that do; or by the titles of its typical items. Below: the "
+        "interest that each event's item is of. Narrow screens show the last events only.",
+        table=[["event", "item", "interest", "share of its items with that name"], *rows],
     )
 
 

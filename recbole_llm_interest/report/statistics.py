@@ -29,6 +29,7 @@ class InterestTrajectory:
 
     Attributes:
         names: of the interests, which are groups of items, ``[G]``.
+        shares: of each group's items that carry its name, ``[G]``; None where the name is titles of typical items.
         weights: probability that the next item is of each group, after each event, ``[T, G]``; each line sums to one.
         items: the events' items by token, ``[T]``.
         labels: names of these items for the figure.
@@ -38,6 +39,7 @@ class InterestTrajectory:
     """
 
     names: list[str]
+    shares: list[float | None]
     weights: NDArray[np.float64]
     items: list[str]
     labels: list[str]
@@ -65,17 +67,17 @@ def interest_trajectory(recommender: Recommender, user: str, events: int) -> Int
     tokens = [recommender.items.tokens[item_id] for item_id in item_ids]
     known_times = [time if time == time else None for time in times]  # NaN: not known
     state = recommender.start(user, history=tokens[:before], at=known_times[:before])
-    names = recommender.interest_map.names
+    groups = recommender.interest_map
+    names = groups.names
     weights = np.zeros((len(tokens) - before, len(names)))
     for step in tqdm(range(len(weights)), desc="interest", unit="event", leave=False):
         state = recommender.update(state, tokens[before + step], known_times[before + step])
         for interest in recommender.interests(state):
             weights[step, names.index(interest.name)] += interest.weight
-    groups = recommender.interest_map.group(recommender.items.representations)[item_ids[before:]].tolist()
+    of_items = groups.group(recommender.items.representations)[item_ids[before:]].tolist()
     items = tokens[before:]
-    return InterestTrajectory(
-        names, weights, items, list(map(recommender.label, items)), groups, before, times[before:]
-    )
+    labels = list(map(recommender.label, items))
+    return InterestTrajectory(names, groups.shares, weights, items, labels, of_items, before, times[before:])
 
 
 @dataclass(frozen=True)

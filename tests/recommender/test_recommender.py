@@ -21,7 +21,6 @@ from recbole_llm_interest.io.checkpoints.writing import write_state
 from recbole_llm_interest.model.fusion import FUSIONS, Fusion
 from recbole_llm_interest.recommender import Calibration, Recommender, join
 from recbole_llm_interest.recommender.event_log import EventLog
-from recbole_llm_interest.recommender.interests import InterestMap
 from recbole_llm_interest.recommender.loading import Trained
 from recbole_llm_interest.recommender.neighbourhood import Neighbourhood
 from recbole_llm_interest.recommender.search import ApproximateIndex, exact_best
@@ -602,22 +601,6 @@ def test_interests_are_the_probability_of_their_items(serve):
         for number, name in enumerate(recommender.interest_map.names):
             assert weights[name] == pytest.approx(float(probability[user, group == number].sum()), abs=1e-5)
     assert len(recommender.interests(state[0], 2)) == 2
-
-
-def test_interests_are_called_by_what_is_typical_of_them():
-    torch.manual_seed(0)
-    centres = torch.eye(8)
-    group = torch.arange(64) % 8
-    representations = torch.cat([torch.zeros(1, 8), centres[group] + 0.05 * torch.randn(64, 8)])
-    tokens = ["", *(f"i{n}" for n in range(64))]
-    texts = {f"i{n}": f"title: the story of {SUBJECTS[n % 8]} number {n}" for n in range(64)}
-    found = InterestMap(representations, tokens, texts, {})
-    assert sorted(found.names) == sorted(SUBJECTS)
-    for name, typical in zip(found.names, found.typical, strict=True):
-        assert all(texts[tokens[row]].split()[4] == name for row in typical)
-    later = found.group(torch.cat([representations, centres[3:4]]))
-    assert found.names[int(later[-1])] == SUBJECTS[3]
-    assert sorted(InterestMap(representations, tokens, {}, {}).names)[0].startswith("i")  # without texts, by items
 
 
 # --- explanations

@@ -360,7 +360,8 @@ def test_interest_trajectory_equals_the_recommenders(recommender):
 
 def test_stacked_areas_reach_one(recommender):
     trajectory = interest_trajectory(recommender, "u3", 5)
-    many = InterestTrajectory([f"interest {n}" for n in range(9)], np.random.default_rng(0).dirichlet(np.ones(9), 20),
+    many = InterestTrajectory([f"interest {n}" for n in range(9)], [0.5] * 9,
+                   np.random.default_rng(0).dirichlet(np.ones(9), 20),
                    ["i"] * 20, ["item"] * 20, [n % 9 for n in range(20)], 3, [float("nan")] * 20)  # fmt: skip
     for one in (trajectory, many):
         names, weights = plots.largest_interests(one)
@@ -436,7 +437,7 @@ def test_figures_are_drawn_without_warnings_for_extreme_numbers_and_names(width,
     runs = [RunResult("r", "m", "d", 1, {"ndcg@10": 0.5}, "NDCG@10", 0.5, 1, 1.0, 1, 3, "all", "x", "c", "l")]
     one = estimate(runs, "NDCG@10")
     two = InterestTrajectory(
-        ["a", "b"], np.array([[0.2, 0.8], [1.0, 0.0]]), ["i", "j"], [long, "$"], [0, 1], 0, [8e8, 9e8]
+        ["a", "b"], [None, 0.5], np.array([[0.2, 0.8], [1.0, 0.0]]), ["i", "j"], [long, "$"], [0, 1], 0, [8e8, 9e8]
     )
     figures = [
         plots.draw_training({"loss": [1.0]}, [], "NDCG@10", width),
@@ -459,7 +460,7 @@ def test_figures_are_drawn_without_warnings_for_extreme_numbers_and_names(width,
 def test_bands_and_markers_differ_without_colour():
     names = [f"interest {n}" for n in range(9)]
     many = InterestTrajectory(
-        names, np.full((4, 9), 1 / 9), ["i"] * 4, ["item"] * 4, [0, 1, 2, 3], 0, [float("nan")] * 4
+        names, [None] * 9, np.full((4, 9), 1 / 9), ["i"] * 4, ["item"] * 4, [0, 1, 2, 3], 0, [float("nan")] * 4
     )
     areas, events = plots.draw_interest(many, plots.WIDE).axes
     looks = {(band.get_hatch(), tuple(band.get_facecolor()[0]) == (1, 1, 1, 1)) for band in areas.collections}
