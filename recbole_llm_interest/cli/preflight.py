@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import ast
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -55,6 +56,10 @@ def _check(name: str, words: Sequence[str]) -> None:
     if "config_files" not in options:
         check_keys(overrides)
         return
+    _check_settings(options, overrides)
+
+
+def _check_settings(options: argparse.Namespace, overrides: dict[str, str | None]) -> None:
     given = {**read_config_files(options.config_files), **{key: _value(text) for key, text in overrides.items()}}
     check_given_keys(given)
     if getattr(options, "rows", None):

@@ -155,7 +155,7 @@ def frame_of_arrow(table: Any) -> pd.DataFrame:
         table: a ``pyarrow.Table``.
     """
     import pandas as pd
-    from pyarrow.types import is_nested  # type: ignore[import-untyped]
+    from pyarrow.types import is_nested
 
     columns = [
         # pyarrow has no conversion of lists with Polars' type of text

@@ -116,7 +116,7 @@ def _from_arrow(source: Any, what: str) -> pd.DataFrame:
         DataError: pyarrow is not installed.
     """
     try:
-        import pyarrow  # type: ignore[import-untyped]
+        import pyarrow
     except ImportError as error:
         raise DataError(f"{what}: a {type(source).__name__} needs pyarrow: {PARQUET_REMEDY}") from error
     return frame_of_arrow(pyarrow.table(source))
