@@ -138,7 +138,7 @@ def _json_rows(line: str) -> tuple[list[dict[str, Any]], str]:
 
 def _read_parquet(path: Path, encoding: str) -> tuple[pd.DataFrame, list[Skipped]]:
     try:
-        from pyarrow import ArrowException, parquet  # type: ignore[import-untyped]
+        from pyarrow import ArrowException, parquet
     except ImportError as error:
         raise DataError(f"{path} needs pyarrow: pip install 'recbole_llm_interest[parquet]'") from error
     with open_regular(path, _TABLE) as file:
