@@ -42,7 +42,7 @@ from recbole_llm_interest.report.statistics import (
     principal_components,
 )
 
-SECTIONS = ["training", "metrics", "costs", "popularity", "modalities", "interest", "map"]
+SECTIONS = ["metrics", "popularity", "recommendations", "interest", "map", "modalities", "costs", "training"]
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +107,7 @@ class Page(HTMLParser):
 
     def drawings(self):
         """The SVG of each image."""
-        heads, bodies = zip(*(address.split(",", 1) for address in self.addresses if "," in address[:40]), strict=True)
+        heads, bodies = zip(*(address.split(",", 1) for address in self.addresses if address[0] != "#"), strict=True)
         assert set(heads) == {"data:image/svg+xml;base64", "data:"} or set(heads) == {"data:image/svg+xml;base64"}
         return [base64.b64decode(body, validate=True).decode() for body in bodies if body]
 
@@ -117,8 +117,8 @@ class Page(HTMLParser):
 
 def test_page_is_complete_and_self_contained(full, at_home):
     page = Page(full)
-    assert [section["id"] for section in page.all("section")] == SECTIONS
-    assert all(address.startswith("data:") for address in page.addresses)
+    assert [section["id"] for section in page.all("section")] == ["result", *SECTIONS, "about"]
+    assert all(address.startswith(("data:", "#")) for address in page.addresses)
     assert not re.search(r"https?:|//\w|@import|url\(|<script|<iframe", full)
     assert len(page.all("img")) == len(page.all("source")) == len(SECTIONS)
     assert all(len(image["alt"]) > 20 for image in page.all("img"))
@@ -186,7 +186,8 @@ def test_report_identifies_the_data(results, at_home):
     write_comparison([*results[:1], replace(results[1], data={"cycle.inter": "0"})], at_home / "two.json")
     assert main(["--table=two.json", "--output=two"]) == 0
     page = (at_home / "two" / "report.html").read_text()
-    assert f"<dt>data</dt><dd>{fingerprint(results[0].data)}, {fingerprint({'cycle.inter': '0'})}</dd>" in page
+    both = f"{fingerprint(results[0].data)}, {fingerprint({'cycle.inter': '0'})}"
+    assert f"<dt>fingerprint of the data</dt><dd>{both}</dd>" in page
     assert "NOT on the same data" in page
 
 
@@ -197,16 +198,16 @@ def test_report_of_a_table_alone_lists_what_is_absent(results, at_home):
     page = (at_home / "alone" / "report.html").read_text()
     assert (at_home / "again" / "report.html").read_text() == page
     assert [section["id"] for section in Page(page).all("section")] == [
-        *("training", "metrics", "costs", "popularity", "absent"),
+        *("result", "metrics", "popularity", "costs", "training", "about"),
     ]  # fmt: skip
     assert "give a checkpoint by --checkpoint" in page
 
 
 def test_report_of_a_checkpoint_alone(results, at_home):
-    assert main([f"--checkpoint={results[0].checkpoint}", "--map=tsne", "--category=title"]) == 0
+    assert main([f"--checkpoint={results[0].checkpoint}", "--map=pca", "--category=title"]) == 0
     (folder,) = at_home.glob("saved/report-LLMInterest*")
     page = (folder / "report.html").read_text()
-    assert [section["id"] for section in Page(page).all("section")] == ["modalities", "map", "absent"]
+    assert [section["id"] for section in Page(page).all("section")] == ["map", "modalities", "about"]
 
 
 def test_table_of_a_former_version_gives_the_sections_it_can(results, at_home):
@@ -217,7 +218,7 @@ def test_table_of_a_former_version_gives_the_sections_it_can(results, at_home):
     write_comparison(old, at_home / "old.json")
     assert main(["--table=old.json", "--output=old"]) == 0
     page = (at_home / "old" / "report.html").read_text()
-    assert [section["id"] for section in Page(page).all("section")] == ["metrics", "costs", "absent"]
+    assert [section["id"] for section in Page(page).all("section")] == ["result", "metrics", "costs", "about"]
     assert "seconds an epoch" in page
     assert "CPU seconds" not in page
     assert "training curves: the table has none" in page
@@ -240,6 +241,7 @@ def test_table_of_a_former_version_gives_the_sections_it_can(results, at_home):
         (["--checkpoint=CHECKPOINT", "--table=other.json"], "is of data set 'other', and"),
         (["--checkpoint=CHECKPOINT", "--user=u3", "--events=1"], "--events=1"),
         (["--checkpoint=CHECKPOINT", "--map=round"], "invalid choice: 'round'"),
+        (["--checkpoint=CHECKPOINT", "--map=umap"], "needs a package that is not installed: pip install umap-learn"),
         (["--table=empty.json"], "holds no runs"),
         (
             ["--table=table.json", "--output=table.json"],
@@ -248,7 +250,8 @@ def test_table_of_a_former_version_gives_the_sections_it_can(results, at_home):
         ),
     ],
 )
-def test_mistake_is_one_line(results, at_home, words, message, capsys):
+def test_mistake_is_one_line(results, at_home, words, message, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "umap", None)  # also where it is installed
     write_comparison([RunResult(**{**vars(results[0]), "dataset": "other"})], at_home / "other.json")
     (at_home / "empty.json").write_text("[]\n")
     assert main([word.replace("CHECKPOINT", results[0].checkpoint) for word in words]) == 2
@@ -480,7 +483,7 @@ def test_former_module_name_runs_the_command(at_home, results):
     command = [sys.executable, "-m", "recbole_llm_interest.report", "--table=table.json", "--output=own"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("report: own/report.html | pictures: own/training.png")
+    assert done.stdout.startswith("report: own/report.html | pictures: own/metrics.png")
 
 
 def test_commands_read_a_checkpoint_once(tiny_checkpoint, tmp_path, monkeypatch):
