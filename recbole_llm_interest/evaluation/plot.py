@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -40,6 +41,8 @@ def draw_comparison(results: Sequence[RunResult], path: Path) -> Path:
     """
     from matplotlib.figure import Figure
 
+    from recbole_llm_interest.io.fonts import font_advice, use_fonts_for
+
     metric = base_metric(results[0].valid_metric)
     panels = {metric: f"test {metric.upper()}", FILTERED + metric: f"test {metric.upper()}, seen items filtered"}
     summaries = [
@@ -58,8 +61,10 @@ def draw_comparison(results: Sequence[RunResult], path: Path) -> Path:
     figure.suptitle(plot_text(results[0].dataset, _MAX_NAME), fontsize="medium")
     figure.supxlabel(_LEGEND, fontsize="small")
     file = table_path(path, ".png")
+    for line in font_advice(use_fonts_for(figure)):
+        logging.getLogger().warning("%s: %s", file, line)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph ")  # letters that the font lacks are drawn as boxes
+        warnings.filterwarnings("ignore", "Glyph ")  # the line above says so once for all letters
         write_atomically(file, lambda out: figure.savefig(out, format="png", dpi=150), OTHER_PATH_HINT)
     return file
 

@@ -102,8 +102,8 @@ def _sentences(results: Sequence[RunResult], ranking: _Ranking) -> list[str]:
     if not _are_comparable(results):
         return ["The models were not tested on the same events of the same data: none of them can be called better."]
     following = others[0]
-    may_be_chance = ranking.p.get(following.name, 0.0) > _MAX_P
-    verdict = "is first, but not for certain" if may_be_chance else "did best"
+    p = ranking.p.get(following.name)
+    verdict = "is first" if p is None else "is first, but not for certain" if p > _MAX_P else "did best"
     is_stock = following in _stock(ranking)[:1] and best not in _stock(ranking)
     who = "The next, and the best of RecBole's own models," if is_stock else "The next"
     first = f"{best.name} {verdict}: {value} over {tested}. {_lead(ranking, following, who)}"
@@ -145,17 +145,17 @@ def _lead(ranking: _Ranking, other: VariantSummary, who: str) -> str:
     if p is None:
         return f"{lead}; not tested for chance, because the table lacks the ranks of the events."
     if p > _MAX_P:
-        return f"{lead}, which may be chance (p = {p:.2f})."
+        return f"{lead}, which may be chance ({p_text(p)})."
     return f"{lead}, which is unlikely to be chance ({p_text(p)})."
 
 
 def p_text(p: float) -> str:
     """Return a p-value in a sentence.
 
-    >>> p_text(0.0004), p_text(0.03)
-    ('p < .001', 'p = .030')
+    >>> p_text(0.0004), p_text(0.03), p_text(0.341), p_text(1.0)
+    ('p < .001', 'p = .030', 'p = .34', 'p = 1.00')
     """
-    return "p < .001" if p < 0.001 else f"p = {p:.3f}".replace("0.", ".", 1)
+    return "p < .001" if p < 0.001 else f"p = {f'{p:.3f}' if p <= _MAX_P else f'{p:.2f}'}".replace(" 0.", " .")
 
 
 def _on_hits(ranking: _Ranking) -> list[str]:

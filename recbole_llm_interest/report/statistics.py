@@ -217,7 +217,7 @@ def item_map(
     drawn = _sample(len(tokens), [index_of[token] for token in path])
     factors = recommender.items.factors(torch.arange(1, len(tokens) + 1)).double().cpu().numpy()
     factors = factors / max(np.linalg.norm(factors, axis=1).max(), np.finfo(float).tiny)
-    coordinates, axes = _project(factors, drawn, layout)
+    coordinates, axes = _layout(factors, drawn, layout)
     of_item = _interests_of(recommender) if categories is None else _first_categories(tokens, categories)
     place = {int(index): number for number, index in enumerate(drawn)}
     return ItemMap(
@@ -238,16 +238,21 @@ def _sample(count: int, required: Sequence[int]) -> NDArray[np.int64]:
     return np.union1d(drawn, np.array(required, dtype=int))
 
 
-def _project(
+def _layout(
     factors: NDArray[np.float64], drawn: NDArray[np.int64], layout: MapMethod
 ) -> tuple[NDArray[np.float64], tuple[str, str]]:
-    """Coordinates ``[n, 2]`` of the drawn ones among ``factors``, ``[N, D]``, and names of the axes."""
+    """Coordinates ``[n, 2]`` of those drawn among ``factors``, ``[N, D]``, and names of the axes if they have any."""
     if layout != "pca":
-        components, _ = principal_components(factors[drawn], _COMPONENTS)
-        return (_tsne if layout == "tsne" else _umap)(components), ("", "")
+        return project(factors[drawn], layout), ("", "")
     coordinates, shares = principal_components(factors)
     first, second = (f"principal component {n} ({share:.0%} of variance)" for n, share in enumerate(shares, start=1))
     return coordinates[drawn], (first, second)
+
+
+def project(values: NDArray[np.float64], layout: Literal["tsne", "umap"]) -> NDArray[np.float64]:
+    """Project ``values``, ``[N, D]``, onto a plane, ``[N, 2]``, by their first 50 principal components."""
+    components, _ = principal_components(values, _COMPONENTS)
+    return _tsne(components) if layout == "tsne" else _umap(components)
 
 
 def _interests_of(recommender: Recommender) -> list[str]:

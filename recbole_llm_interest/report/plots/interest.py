@@ -81,7 +81,7 @@ def _draw_areas(areas: Axes, numbers: range, names: Sequence[str], weights: NDAr
         areas.fill_between(edges, levels[:, index], levels[:, index + 1], step="post", **band(index, name))
     areas.set_xlim(edges[0], edges[-1])
     areas.set_ylim(0, 1)
-    areas.set_ylabel("share of the next event")
+    areas.set_ylabel("how likely the next item is")
 
 
 def _add_legend(figure: Figure, names: Sequence[str]) -> None:

@@ -20,6 +20,8 @@ from recbole_llm_interest.report.statistics import ItemMap
 
 #: events of the path that is drawn
 _PATH_EVENTS = 8
+#: area of all marks together in square points, from which each has its own
+_INK_AREA = 6000
 #: all items behind those of a category; it is drawn as pixels, and is visible on light and dark screens
 _CLOUD = "#8c8c8c55"
 
@@ -42,8 +44,9 @@ def draw_map(items: ItemMap, width: float) -> Figure:
         grid = figure.add_gridspec(1, 2, width_ratios=[4.6, 1])
         small = grid[1].subgridspec(rows, 1)
     whole = figure.add_subplot(grid[0])
+    area = min(max(_INK_AREA / len(items.coordinates), 16), 60)
     for index, (name, members) in enumerate(categories.items()):
-        _scatter(whole, items.coordinates[members], s=16, **_dots(index, name))
+        _scatter(whole, items.coordinates[members], s=area, **_dots(index, name))
         _draw_category(figure.add_subplot(small[divmod(index, small.ncols)]), items, index, name, members)
     if items.path:
         _draw_path(whole, items.coordinates[items.path[-_PATH_EVENTS:]], 8 if is_narrow else 11)
