@@ -24,8 +24,7 @@ Write one HTML file that works offline, and its figures as PNG. A table gives th
 models, those of rare and frequent items, and training curves. A checkpoint gives modality weights, a map of the items,
 and one user's recommendations, with reasons, and interest over time. Settings that differ from those of training, such
 as data_path, are given as --key=value. The report names a user only with --user, and items' titles only with --titles;
-otherwise it has the items' ids. The names of
-interests come from the texts of their items.
+otherwise it has the items' ids. The names of interests come from the texts of their items.
 """
 
 

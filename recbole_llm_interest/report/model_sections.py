@@ -65,9 +65,9 @@ def _suggestion_row(suggestion: Suggestion) -> list[str]:
 
 
 def _points(parts: Iterable[tuple[str, float]], count: int) -> str:
-    """The largest parts that are not nil, with their points."""
+    """The largest parts that are not nil, after their points; ``forget`` searches a report for ids in this form."""
     largest = sorted(parts, key=lambda part: -abs(part[1]))[:count]
-    return "; ".join(f"{name} {points:+.2f}" for name, points in largest if round(points, 2))
+    return "; ".join(f"{points:+.2f} {name}" for name, points in largest if round(points, 2))
 
 
 def interest(trajectory: InterestTrajectory, user: str) -> Section:

@@ -28,6 +28,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from recbole_llm_interest.cli import compare as runner
 from recbole_llm_interest.cli.report import main
 from recbole_llm_interest.content.catalogue import read_column
+from recbole_llm_interest.erasure.request import ErasureRequest
 from recbole_llm_interest.errors import DataError
 from recbole_llm_interest.evaluation.comparison import estimate
 from recbole_llm_interest.evaluation.metrics import event_gains
@@ -666,3 +667,12 @@ def test_commands_read_a_checkpoint_once(tiny_checkpoint, tmp_path, monkeypatch)
     monkeypatch.setattr(loading, "load_checkpoint", lambda path: read.append(path) or original(path))
     assert command.main([f"--checkpoint={tiny_checkpoint}", f"--output={tmp_path / 'report'}"]) == 0
     assert len(read) == 1
+
+
+def test_forget_finds_each_id_that_a_report_names(results, at_home):
+    """Without titles, the page has ids of items: in tables, and in the reasons of recommendations."""
+    page = write(results, "--user=u3", output="named")
+    for number in range(8):
+        pattern = ErasureRequest("item", "item_id", frozenset({f"i{number}"})).in_report
+        for row in re.findall(r"<tr>.*</tr>", page):
+            assert bool(pattern.search(row.encode())) == bool(re.search(rf"\bi{number}\b", row)), row
