@@ -41,6 +41,7 @@ EXTRAS = {
     "parquet": ["pyarrow>=15"],
     "index": ["faiss-cpu>=1.8"],  # approximate search and content_neighbours in large catalogues
     "tune": ["hyperopt==0.2.5"],
+    "umap": ["umap-learn>=0.5.7"],  # llm-interest report --map=umap
     # model card and Hub; ONNX programs. Programs of any kind require torch 2.13.
     "export": ["huggingface_hub>=0.30", "onnx>=1.18", "onnxruntime>=1.20", "onnxscript>=0.5"],
     # experiment trackers; SQLAlchemy and alembic are for MLflow's own default, a SQLite file

@@ -19,11 +19,11 @@ Recommend the next items for a user. Settings that differ from those of training
 """
 
 _REPORT = """
-Write one HTML file that works offline, and its figures as PNG. A table gives training curves, metrics against
-baselines, and metrics of cold and warm items. A checkpoint gives modality weights, a map of the items, and one user's
-interest over time. Settings that differ from those of training, such as data_path, are given as --key=value. The report
-names a user only with --user, and items' titles only with --titles; otherwise it has the items' ids. The names of
-interests are categories or words that the items of a group have in common.
+Write one HTML file that works offline, and its figures as PNG. A table gives the result in sentences, metrics of all
+models, those of rare and frequent items, and training curves. A checkpoint gives modality weights, a map of the items,
+and one user's recommendations, with reasons, and interest over time. Settings that differ from those of training, such
+as data_path, are given as --key=value. The report names a user only with --user, and items' titles only with --titles;
+otherwise it has the items' ids. The names of interests are categories or words that the items of a group have in common.
 """
 
 _EXPORT = """
@@ -133,7 +133,12 @@ def report_parser() -> argparse.ArgumentParser:
         help="column with the items' categories, for the map's colours; the first word of a list counts [interests]",
     )
     parser.add_argument("--events", type=int, default=30, help="number of the user's last events that are drawn [30]")
-    parser.add_argument("--map", choices=["pca", "tsne"], default="pca", help="how the map is computed [pca]")
+    parser.add_argument(
+        "--map",
+        choices=["tsne", "pca", "umap"],
+        default="tsne",
+        help="how the map is computed; umap needs umap-learn, pca is the fastest [tsne]",
+    )
     parser.add_argument("--output", help="folder of the report [report-… beside the checkpoint or table]")
     return parser
 

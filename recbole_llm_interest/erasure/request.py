@@ -53,9 +53,9 @@ class ErasureRequest:
 
     @cached_property
     def in_report(self) -> re.Pattern[bytes]:
-        """Matches one of the ids as a report shows it, including comments in its SVG images."""
+        """Matches one of the ids as a report shows it, including comments in its SVG images and reasons with points."""
         forms = _any_of({form for token in self.tokens for form in (token, *_in_html(one_line(token)))})
-        return re.compile(b"(?:user |<!-- )(?:%b)(?![^ <,:;.)])|" % forms + self.quoted.pattern)
+        return re.compile(rb"(?:user |<!-- |[+-]\d+\.\d\d )(?:%b)(?![^ <,:;.)])|" % forms + self.quoted.pattern)
 
     @cached_property
     def _json(self) -> bytes:

@@ -159,8 +159,8 @@ def _known_and_new(protocol: _Facts) -> str:
     if "-" in (warm_users, cold_users, warm_items, cold_items):
         return ""
     return (
-        f"With and without training events: {warm_users} and {cold_users} tested users, {warm_items} and {cold_items} "
-        "tested items."
+        f"Tested users: {warm_users} with training events, {cold_users} without. Tested items: {warm_items} with, "
+        f"{cold_items} without."
     )
 
 

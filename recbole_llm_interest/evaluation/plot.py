@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from recbole_llm_interest.io.files import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 #: characters of a row's name, and of a line of it
 _MAX_NAME, _NAME_LINE = 60, 30
@@ -57,9 +59,17 @@ def draw_comparison(results: Sequence[RunResult], path: Path) -> Path:
     axes[0].set_ylim(-0.6, len(names) - 0.4)
     figure.suptitle(plot_text(results[0].dataset, _MAX_NAME), fontsize="medium")
     figure.supxlabel(_LEGEND, fontsize="small")
-    file = table_path(path, ".png")
+    return _write(figure, table_path(path, ".png"))
+
+
+def _write(figure: Figure, file: Path) -> Path:
+    """Write a figure with fonts that have its letters; a warning names the letters that no font has."""
+    from recbole_llm_interest.io.fonts import font_advice, use_fonts_for
+
+    for line in font_advice(use_fonts_for(figure)):
+        logging.getLogger().warning("%s: %s", file, line)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph ")  # letters that the font lacks are drawn as boxes
+        warnings.filterwarnings("ignore", "Glyph ")  # the warning above names all letters at once
         write_atomically(file, lambda out: figure.savefig(out, format="png", dpi=150), OTHER_PATH_HINT)
     return file
 

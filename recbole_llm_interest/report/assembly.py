@@ -12,9 +12,23 @@ from recbole_llm_interest.evaluation.results import RunResult, fingerprint, read
 from recbole_llm_interest.io.manifest import Artifact
 from recbole_llm_interest.recommender import Recommender
 from recbole_llm_interest.recommender.loading import OpenedCheckpoint, Trained, load_opened
-from recbole_llm_interest.report import sections
+from recbole_llm_interest.report import model_sections, sections
+from recbole_llm_interest.report.findings import Finding, finding_notes, findings
 from recbole_llm_interest.report.sections import Section
-from recbole_llm_interest.report.statistics import MapMethod, interest_trajectory, item_map, modality_weights
+from recbole_llm_interest.report.statistics import (
+    MapMethod,
+    interest_trajectory,
+    item_map,
+    modality_weights,
+    suggestions,
+)
+
+#: the sections by name, those for everybody first
+_ORDER = ("metrics", "popularity", "recommendations", "interest", "map", "modalities", "costs", "training")
+#: recommended items of each kind, seen items kept and filtered
+_MAX_SUGGESTIONS = 5
+#: name of the fact that identifies the data
+_FINGERPRINT = "fingerprint of the data"
 
 
 @dataclass
@@ -22,12 +36,16 @@ class Report:
     """What a report shows.
 
     Attributes:
+        findings: the result of the comparison in sentences.
+        finding_notes: how to read them.
         facts: what it is about, by name.
         sections: in the order of the page.
         absent: for each part that it lacks, one line on how to get it.
         source: the checkpoint that it is on, as manifests record it; None for a report without a model.
     """
 
+    findings: list[Finding] = field(default_factory=list)
+    finding_notes: list[str] = field(default_factory=list)
     facts: dict[str, str] = field(default_factory=dict)
     sections: list[Section] = field(default_factory=list)
     absent: list[str] = field(default_factory=list)
@@ -57,7 +75,7 @@ class ModelOptions:
     titles: str | None = None
     category: str | None = None
     events: int = 30
-    layout: MapMethod = "pca"
+    layout: MapMethod = "tsne"
 
 
 def assemble(checkpoint: OpenedCheckpoint | None, table: Path | None, options: ModelOptions) -> Report:
@@ -74,15 +92,18 @@ def assemble(checkpoint: OpenedCheckpoint | None, table: Path | None, options: M
     """
     report = Report()
     if table is None:
-        report.absent.append("training curves, metrics, cold and warm items: give a comparison's JSON file by --table")
+        report.absent.append(
+            "the result of a comparison, its figures and training curves: give its JSON file by --table"
+        )
     else:
         _add_table(report, _read_table(table), checkpoint and checkpoint.path)
     if checkpoint is None:
         report.absent.append(
-            "modality weights, interest over time, map of the items: give a checkpoint by --checkpoint"
+            "recommendations, interests, what the model reads, map of the items: give a checkpoint by --checkpoint"
         )
     else:
         _add_model(report, checkpoint, options)
+    report.sections.sort(key=lambda section: _ORDER.index(section.name))
     return report
 
 
@@ -104,16 +125,17 @@ def _add_table(report: Report, results: Sequence[RunResult], checkpoint: Path | 
     report.add(sections.beyond_accuracy(results), "coverage, novelty and costs: the table has none")
     report.add(
         sections.popularity(results),
-        "cold and warm items: the table lacks the items' training events; that of a new run has them",
+        "rare and frequent items: the table lacks the items' training events; that of a new run has them",
     )
+    report.findings, report.finding_notes = findings(results), finding_notes(results)
     commits = dict.fromkeys(str(run.environment_info.get("commit") or "unknown") for run in results)
     report.facts |= {
         "data set": run.dataset,
-        "data": ", ".join(dict.fromkeys(fingerprint(result.data) for result in results)),
-        "test": f"{run.test_events:,} events, each ranked among {run.candidates}",
-        "variants": ", ".join(dict.fromkeys(run.variant for run in results)),
-        "seeds": ", ".join(map(str, sorted({run.seed for run in results}))),
-        "commits": ", ".join(commits),
+        _FINGERPRINT: ", ".join(dict.fromkeys(fingerprint(result.data) for result in results)),
+        "tested on": f"{run.test_events:,} events, each ranked among {run.candidates}",
+        "models": ", ".join(dict.fromkeys(run.variant for run in results)),
+        "random seeds": ", ".join(map(str, sorted({run.seed for run in results}))),
+        "version of the code (git commit)": ", ".join(commits),
     }
 
 
@@ -142,12 +164,12 @@ def _add_model(report: Report, checkpoint: OpenedCheckpoint, options: ModelOptio
     recommender = Recommender(trained)
     recommender.items.labels = {token: separator.join(words) for token, words in titles.items()}
     report.sections.append(_modality_section(trained))
-    path = _add_interest(report, recommender, options)
-    report.sections.append(sections.items(item_map(recommender, categories, path, options.layout), options.user))
+    path = _add_user(report, recommender, options)
+    report.sections.append(model_sections.items(item_map(recommender, categories, path, options.layout), options.user))
     report.facts |= {
         "data set": config["dataset"],
-        "data": report.facts.get("data", fingerprint(trained.data)),
-        "checkpoint": checkpoint.path.name,
+        _FINGERPRINT: report.facts.get(_FINGERPRINT, fingerprint(trained.data)),
+        "checkpoint of the model": checkpoint.path.name,
         "items": f"{len(recommender.items):,}",
         "trainable parameters": f"{sum(w.numel() for w in trained.model.parameters() if w.requires_grad):,}",
     }
@@ -156,14 +178,18 @@ def _add_model(report: Report, checkpoint: OpenedCheckpoint, options: ModelOptio
 def _modality_section(trained: Trained) -> Section:
     encoders = {"items": trained.model.item_encoder, "users": trained.model.user_encoder}
     weights = {kind: modality_weights(encoder) for kind, encoder in encoders.items() if encoder is not None}
-    return sections.modalities({kind: of_kind for kind, of_kind in weights.items() if of_kind})
+    return model_sections.modalities({kind: of_kind for kind, of_kind in weights.items() if of_kind})
 
 
-def _add_interest(report: Report, recommender: Recommender, options: ModelOptions) -> list[str]:
-    """The section of the user's interest; returns the items of the user's last events, by token."""
+def _add_user(report: Report, recommender: Recommender, options: ModelOptions) -> list[str]:
+    """The sections of the user's future and past; returns the items of the user's last events, by token."""
     if options.user is None:
-        report.absent.append("a user's interest over time, and path over the map: give a user by --user")
+        report.absent.append(
+            "a user's recommendations, interest over time and path over the map: give a user by --user"
+        )
         return []
+    best = suggestions(recommender, options.user, _MAX_SUGGESTIONS)
+    report.sections.append(model_sections.recommendations(best, options.user))
     trajectory = interest_trajectory(recommender, options.user, options.events)
-    report.sections.append(sections.interest(trajectory, options.user))
+    report.sections.append(model_sections.interest(trajectory, options.user))
     return trajectory.items

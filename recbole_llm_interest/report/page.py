@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -14,45 +14,48 @@ from tqdm import tqdm
 
 from recbole_llm_interest.io.escaping import several_lines
 from recbole_llm_interest.io.files import write_atomically, write_text
+from recbole_llm_interest.io.fonts import font_advice, use_fonts_for
 from recbole_llm_interest.report import plots
+from recbole_llm_interest.report.assembly import Report
 from recbole_llm_interest.report.sections import Section
 
 #: advice for where a file cannot be written
 _OTHER_FOLDER = "give another folder by --output"
 
 
-def write_report(
-    folder: Path, title: str, facts: Mapping[str, str], sections: Sequence[Section], absent: Sequence[str]
-) -> list[Path]:
+def write_report(folder: Path, title: str, report: Report) -> tuple[list[Path], list[str]]:
     """Draw every section for a wide screen and for a phone, and write ``report.html`` and one PNG per section.
 
     Args:
         folder: is created if it does not exist.
         title: the page's heading.
-        facts: what the report is about, by name.
-        sections: in the order of the page.
-        absent: for each part that the report lacks, one line on how to get it.
+        report: what it shows.
 
     Returns:
-        The paths of the files, the page first.
+        The paths of the files, the page first; and lines on letters that the figures cannot show.
 
     Raises:
         StorageError: a file cannot be written.
     """
-    page, *pictures = files = report_files(folder, sections)
-    shown = []
-    drawn = tqdm(zip(sections, pictures, strict=True), total=len(pictures), desc="figures", unit="figure", leave=False)
+    page, *pictures = files = report_files(folder, report.sections)
+    shown, absent = [], set[str]()
+    drawn = tqdm(
+        zip(report.sections, pictures, strict=True), total=len(pictures), desc="figures", unit="figure", leave=False
+    )
     for section, picture in drawn:
         with plots.style():
             wide, narrow = section.draw(plots.WIDE), section.draw(plots.NARROW)
+            boxes = {*use_fonts_for(wide), *use_fonts_for(narrow)}
             write_atomically(picture, partial(wide.savefig, format="png", dpi=150), _OTHER_FOLDER)
-            shown.append({**vars(section), "wide": _data_url(wide), "narrow": _data_url(narrow)})
+            figures = {"wide": _data_url(wide), "narrow": _data_url(narrow)}
+        shown.append({**vars(section), **figures, "font_advice": font_advice(boxes)})
+        absent |= boxes
     environment = Environment(
         loader=PackageLoader(__package__, "."), autoescape=True, finalize=several_lines, undefined=StrictUndefined
     )
     template = environment.get_template("report.html.j2")
-    write_text(page, template.render(title=title, facts=facts, sections=shown, absent=absent), _OTHER_FOLDER)
-    return files
+    write_text(page, template.render({**vars(report), "title": title, "sections": shown}), _OTHER_FOLDER)
+    return files, font_advice(absent)
 
 
 def report_files(folder: Path, sections: Sequence[Section]) -> list[Path]:
@@ -64,4 +67,15 @@ def _data_url(figure: Figure) -> str:
     """A figure as SVG in a data URL."""
     svg = io.BytesIO()
     figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
-    return f"data:image/svg+xml;base64,{base64.b64encode(svg.getvalue()).decode()}"
+    return f"data:image/svg+xml;base64,{base64.b64encode(_adaptive(svg.getvalue().decode()).encode()).decode()}"
+
+
+def _adaptive(svg: str) -> str:
+    """A drawing whose text, lines and background have other colors where the reader asks for a dark screen."""
+    names = {color: f"--c{number}" for number, color in enumerate(plots.ON_DARK)}
+    light = "".join(f"{name}:{color};" for color, name in names.items())
+    dark = "".join(f"{names[color]}:{on_dark};" for color, on_dark in plots.ON_DARK.items())
+    for color, name in names.items():
+        svg = svg.replace(color, f"var({name})")
+    style = f"<style>:root{{{light}}}@media screen and (prefers-color-scheme:dark){{:root{{{dark}}}}}</style>"
+    return svg.replace("<defs>", f"{style}<defs>", 1)

@@ -1,8 +1,8 @@
-"""The report's sections: each has a figure, its description in words, and a table of its numbers."""
+"""The report's sections on a comparison: each has a figure, its description in words, and a table of its numbers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from statistics import fmean
@@ -23,7 +23,7 @@ from recbole_llm_interest.evaluation.notes import data_lines, protocol_lines, te
 from recbole_llm_interest.evaluation.results import RunResult, fingerprint
 from recbole_llm_interest.evaluation.table import p_values_text
 from recbole_llm_interest.report import plots
-from recbole_llm_interest.report.statistics import InterestTrajectory, ItemMap, ModalityWeight
+from recbole_llm_interest.report.findings import metric_title
 
 #: panel title -> name of the variant -> its value
 _Panels = Mapping[str, Mapping[str, Estimate | None]]
@@ -32,9 +32,9 @@ _PanelsByTitle = dict[str, Mapping[str, Estimate | None]]
 
 #: titles of the groups of test events, by how often their item occurs in training
 _GROUPS = {
-    "Unseen": "never in training",
-    "Few": f"1 to {MANY_EVENTS - 1} training events",
-    "Many": f"{MANY_EVENTS} or more",
+    "Unseen": "items without training events",
+    "Few": f"items with 1 to {MANY_EVENTS - 1} training events",
+    "Many": f"items with {MANY_EVENTS} or more training events",
 }
 #: titles of the costs, by the field of ``RunResult``
 _COSTS = {
@@ -43,7 +43,17 @@ _COSTS = {
     "seconds_to_best": "seconds to the best epoch",
     "peak_memory_mb": "peak memory, MiB",
 }
-_INTERVAL = "Bars are 95 % bootstrap intervals of the mean over the test events, ticks are seeds."
+_INTERVAL = (
+    "Each mark is a mean over the test events. The bar through it is its 95 % interval (bootstrap): how far another "
+    "sample of users may move it. Ticks below it are single trainings, if there are several."
+)
+#: what the metrics of lists mean, by the beginning of their names in ``short_name``
+_LIST_METRICS = {
+    "coverage": "coverage is the share of all items that are recommended to anybody",
+    "Gini": "the Gini index is 0 if all items are recommended equally often, and 1 if one item has all places",
+    "novelty": "novelty is higher the rarer the recommended items are, in bits",
+    "diversity": "diversity is higher the less the texts of the items of one list are alike, from 0 to 1",
+}
 
 
 @dataclass(frozen=True)
@@ -56,7 +66,8 @@ class Section:
         draw: draws the figure at a width in inches.
         alt: the figure in words, for screen readers.
         caption: how to read the figure.
-        table: lines of cells, the first of which is the head; may be empty.
+        table: lines of cells, the first of which is the head, and the first of each line its name; may be empty.
+        table_title: what the table has.
         notes: lines below the table.
     """
 
@@ -66,6 +77,7 @@ class Section:
     alt: str
     caption: str
     table: list[list[str]] = field(default_factory=list)
+    table_title: str = ""
     notes: list[str] = field(default_factory=list)
 
 
@@ -79,10 +91,11 @@ def training(run: RunResult) -> Section | None:
         epoch, best = max(run.valid_scores, key=lambda pair: pair[1])
         ends.append(f"best validation {run.valid_metric} {best:.4f} at epoch {epoch:.0f}")
     caption = (
-        "Each part of the training loss with its weight, as the mean over the batches of an epoch; and the validation "
-        "score, which selects the best epoch."
+        "An epoch is one pass over the training data. The loss is what training makes smaller: each panel has one part "
+        "of it. The validation score is higher the better; the model of its best epoch is the one that was tested."
     )
-    return Section("training", f"Training of {run.variant}, seed {run.seed}", draw, "; ".join(ends), caption)
+    alt = f"Line charts by epoch: {'; '.join(ends)}"
+    return Section("training", f"Training of {run.variant}, seed {run.seed}", draw, alt, caption)
 
 
 def comparison(results: Sequence[RunResult]) -> Section | None:
@@ -99,22 +112,24 @@ def comparison(results: Sequence[RunResult]) -> Section | None:
     kept = sum(not metric.startswith(FILTERED) for metric in metrics)
     return Section(
         name="metrics",
-        title="Against baselines",
+        title="Accuracy of all models",
         draw=partial(plots.draw_estimates, panels, columns=kept or len(metrics)),
         alt=_description(panels),
-        caption=f"Test metrics of each variant of the table, the first on top. {_INTERVAL}",
+        caption=f"How well each model finds the items that came next; higher is better. {_INTERVAL}",
         table=table,
+        table_title="Accuracy by model: mean, and its 95 % interval in brackets",
         notes=_notes(results, variants),
     )
 
 
 def _tests(variants: Sequence[VariantSummary]) -> list[list[str]]:
     """The columns of p-values, with the head: none, that of seen items kept, and that of seen items filtered."""
+    against = f"p against {variants[0].name}"
     columns = [
         [head, *map(p_values_text, tests)]
         for head, tests in (
-            ("p (t / W)", [variant.p_values for variant in variants]),
-            ("p, filtered", [variant.filtered_p_values for variant in variants]),
+            (f"{against} (t-test / Wilcoxon)", [variant.p_values for variant in variants]),
+            (f"{against}, seen items filtered", [variant.filtered_p_values for variant in variants]),
         )
         if any(tests)
     ]
@@ -124,9 +139,9 @@ def _tests(variants: Sequence[VariantSummary]) -> list[list[str]]:
 def _notes(results: Sequence[RunResult], variants: Sequence[VariantSummary]) -> list[str]:
     notes = []
     if len({result.test_digest for result in results}) > 1:
-        notes.append("The variants are NOT tested on the same events: do not compare them.")
+        notes.append("The models are NOT tested on the same events: do not compare them.")
     if len({fingerprint(result.data) for result in results if result.files}) > 1:
-        notes.append("The variants are NOT on the same data: do not compare them.")
+        notes.append("The models are NOT on the same data: do not compare them.")
     notes += [*protocol_lines(results), *data_lines(results), *test_lines(variants)]
     return notes + [f"{variant.name}: {variant.runs[0].note}" for variant in variants if variant.runs[0].note]
 
@@ -146,12 +161,20 @@ def beyond_accuracy(results: Sequence[RunResult]) -> Section | None:
         return None
     return Section(
         name="costs",
-        title="Beyond accuracy, and costs",
+        title="Variety of the recommendations, time and memory",
         draw=partial(plots.draw_estimates, panels),
         alt=_description(panels),
-        caption="Metrics of the recommended lists that are no accuracy, and what each run cost. Ticks are seeds.",
+        caption=f"What the models recommend beside hits, and what their training took.{_explanations(panels)}",
         table=_table(panels),
+        table_title="Variety, time and memory by model",
     )
+
+
+def _explanations(panels: Iterable[str]) -> str:
+    """What the metrics of lists among the panels mean; nothing without any."""
+    titles = tuple(panels)
+    explained = [meaning for name, meaning in _LIST_METRICS.items() if any(title.startswith(name) for title in titles)]
+    return f" Of the recommended lists: {'; '.join(explained)}." if explained else ""
 
 
 def _cost(variant: VariantSummary, cost: str) -> Estimate | None:
@@ -167,11 +190,13 @@ def popularity(results: Sequence[RunResult]) -> Section | None:
         return None
     return Section(
         name="popularity",
-        title="Cold and warm items",
+        title="Rare and frequent items",
         draw=partial(plots.draw_estimates, panels, share_x=True),
         alt=_description(panels),
-        caption=f"Test {_title(metric)} by how often the target item occurs in training, cold items first. {_INTERVAL}",
+        caption=f"{_title(metric)} by how often the item that came next occurs in training. A model that knows items "
+        f"by their ID alone cannot find those without training events. {_INTERVAL}",
         table=_table(panels),
+        table_title=f"{_title(metric)} by model and by training events of the item",
     )
 
 
@@ -188,66 +213,13 @@ def _group_panels(variants: Sequence[VariantSummary], metric: str, words: str) -
     return panels
 
 
-def interest(trajectory: InterestTrajectory, user: str) -> Section:
-    """One user's interest after each event."""
-    names, weights = plots.largest_interests(trajectory)
-    last = [f"{name} {weight:.0%}" for name, weight in zip(names, weights[-1], strict=True)]
-    first, end = trajectory.before + 1, trajectory.before + len(weights)
-    events = zip(trajectory.labels, trajectory.groups, strict=True)
-    shares = ["-" if share is None else f"{share:.0%}" for share in trajectory.shares]
-    rows = [
-        [f"{number}", label, trajectory.names[group], shares[group]]
-        for number, (label, group) in enumerate(events, start=first)
-    ]
-    return Section(
-        name="interest",
-        title=f"The interest of user {user} over time",
-        draw=partial(plots.draw_interest, trajectory),
-        alt=f"Interest of user {user} after events {first} to {end}; after the last: {', '.join(last)}",
-        caption="Above: after each event, the probability that the next item is of each interest, by the softmax over "
-        "all items' scores. An interest is a group of similar items. It is named by a category or word that at least a "
-        "third of them carry, and the table has the share that do; or by the titles of its typical items. Below: the "
-        "interest that each event's item is of. Narrow screens show the last events only.",
-        table=[["event", "item", "interest", "share of its items with that name"], *rows],
-    )
-
-
-def modalities(weights: Mapping[str, Sequence[ModalityWeight]]) -> Section:
-    """Weights of the modalities, of items and of users."""
-    means = [f"{kind}: {', '.join(f'{w.name} {w.mean:.2f}' for w in of_kind)}" for kind, of_kind in weights.items()]
-    return Section(
-        name="modalities",
-        title="Modality weights",
-        draw=partial(plots.draw_modalities, weights),
-        alt="; ".join(means),
-        caption="Weight of each modality, and of the learnt ID, in a representation: the mean over those that have it, "
-        "and a line from the 10th to the 90th percentile. The weights in one representation sum to one. Below each "
-        "name: how many have it.",
-    )
-
-
-def items(item_map: ItemMap, user: str | None) -> Section:
-    """The item map, with the path of one user over it."""
-    drawn = len(item_map.categories)
-    shown = "all" if drawn == item_map.total else f"{drawn:,} of"
-    path = f" The path connects the last events of user {user} in order." if item_map.path else ""
-    return Section(
-        name="map",
-        title="Map of the items",
-        draw=partial(plots.draw_map, item_map),
-        alt=f"{drawn:,} items on a plane of {item_map.axes[0]} and {item_map.axes[1]}, by category.{path}",
-        caption=f"Items with similar representations are near each other: {shown} {item_map.total:,} items.{path}",
-    )
-
-
 def _is_of_group(metric: str) -> bool:
     """Whether a metric, such as ``ndcgfew@10``, is of one group of test events."""
     return metric.partition("@")[0].endswith(tuple(group.lower() for group in _GROUPS))
 
 
 def _title(metric: str) -> str:
-    name, _, k = short_name(base_metric(metric)).partition("@")
-    shown = f"{name.upper() if name in ('ndcg', 'mrr') else name}@{k}" if k else name
+    shown = metric_title(short_name(base_metric(metric)))
     return f"{shown}, seen items filtered" if metric.startswith(FILTERED) else shown
 
 
@@ -255,7 +227,7 @@ def _table(panels: _Panels) -> list[list[str]]:
     """One line for each variant, one column for each panel."""
     names = next(iter(panels.values()))
     lines = [[name, *(_number(by_variant[name]) for by_variant in panels.values())] for name in names]
-    return [["variant", *panels], *lines]
+    return [["model", *(title.replace("\n", " ") for title in panels)], *lines]
 
 
 def _number(value: Estimate | None) -> str:
@@ -269,7 +241,12 @@ def _number(value: Estimate | None) -> str:
 
 
 def _description(panels: _Panels) -> str:
-    return "; ".join(
-        f"{title}: {', '.join(f'{name} {_number(value)}' for name, value in by_variant.items())}"
-        for title, by_variant in panels.items()
-    )
+    """The highest and the lowest of each panel; all numbers are in the table."""
+    return "; ".join(["Points on a scale for each model", *(_extremes(*panel) for panel in panels.items())])
+
+
+def _extremes(title: str, by_variant: Mapping[str, Estimate | None]) -> str:
+    means = {name: value.mean for name, value in by_variant.items() if value is not None}
+    high, low = max(means, key=lambda name: means[name]), min(means, key=lambda name: means[name])
+    highest = f"{title}: {high} {plots.number_text(means[high])}".replace("\n", " ")
+    return highest if len(means) == 1 else f"{highest}, lowest {low} {plots.number_text(means[low])}"

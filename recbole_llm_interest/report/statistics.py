@@ -14,11 +14,14 @@ from tqdm import tqdm
 from recbole_llm_interest.errors import RequestError
 from recbole_llm_interest.model.entity_encoder import EntityEncoder
 from recbole_llm_interest.recommender import Recommender
+from recbole_llm_interest.recommender.explanation import Explanation
 
-MapMethod = Literal["pca", "tsne"]
+MapMethod = Literal["tsne", "pca", "umap"]
 
-#: items of a map; with more dots, most are hidden
-_MAX_DOTS = 3000
+#: items of a map, a random sample of more; with more dots, most are hidden, and t-SNE takes longer than the report
+MAX_DOTS = 3000
+#: principal components that t-SNE and UMAP start from, as van der Maaten and Hinton (2008) do with 30
+_COMPONENTS = 50
 #: items or users whose modality weights are computed in one batch
 _BATCH_SIZE = 2**14
 
@@ -78,6 +81,62 @@ def interest_trajectory(recommender: Recommender, user: str, events: int) -> Int
     items = tokens[before:]
     labels = list(map(recommender.label, items))
     return InterestTrajectory(names, groups.shares, weights, items, labels, of_items, before, times[before:])
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """An item that a user would be recommended now, and why.
+
+    Attributes:
+        title: of the item.
+        score: by the model.
+        rank: among all items.
+        unseen_rank: among the items that the user has no event of; None for an item with one.
+        parts: the explanation's parts of the score by name, such as ``text``, in points.
+        reasons: the user's profile and events by title, in points of the score, the most influential first.
+        is_exact: whether the parts sum to the score.
+    """
+
+    title: str
+    score: float
+    rank: int
+    unseen_rank: int | None
+    parts: dict[str, float]
+    reasons: list[tuple[str, float]]
+    is_exact: bool
+
+
+def suggestions(recommender: Recommender, user: str, count: int) -> list[Suggestion]:
+    """The items that a user would be recommended after all recorded events: of all items, and of those not seen.
+
+    Args:
+        recommender: a trained model and its data set.
+        user: token of a user of the data set.
+        count: of the best items of each kind; fewer in a small catalog.
+    """
+    state = recommender.start(user, history="recorded")
+    tokens = recommender.items.tokens
+    seen = {tokens[row] for row in state.items[0].tolist()}
+    ordered = recommender.recommend(state, min(len(recommender.items), count + len(seen)), exact=True)
+    ranks = {pair.item: rank for rank, pair in enumerate(ordered, start=1)}
+    unseen = {item: rank for rank, item in enumerate((item for item in ranks if item not in seen), start=1)}
+    shown = [pair for pair in ordered if ranks[pair.item] <= count or unseen.get(pair.item, count + 1) <= count]
+    return [
+        _suggestion(recommender, recommender.explain(state, best.item), ranks[best.item], unseen.get(best.item))
+        for best in shown
+    ]
+
+
+def _suggestion(recommender: Recommender, explanation: Explanation, rank: int, unseen_rank: int | None) -> Suggestion:
+    return Suggestion(
+        recommender.label(explanation.item),
+        explanation.score,
+        rank,
+        unseen_rank,
+        {part.name: part.points for part in explanation.of_item},
+        [(recommender.label(part.name), part.points) for part in explanation.of_user],
+        explanation.is_exact,
+    )
 
 
 @dataclass(frozen=True)
@@ -152,14 +211,15 @@ def item_map(
         recommender: a trained model and its items.
         categories: of each item by token, of which the first counts; None for the interests that the items are of.
         path: tokens of one user's items in order; the sample of items always contains them.
-        layout: ``pca``, or ``tsne`` (scikit-learn's, initialised with the principal components).
+        layout: ``tsne`` (scikit-learn's), ``umap`` (umap-learn's), or ``pca``. The first two have 50 principal
+            components as input, and start from the first two of them.
     """
     tokens = recommender.items.tokens[1:]
     index_of = {token: index for index, token in enumerate(tokens)}
     drawn = _sample(len(tokens), [index_of[token] for token in path])
     factors = recommender.items.factors(torch.arange(1, len(tokens) + 1)).double().cpu().numpy()
     factors = factors / max(np.linalg.norm(factors, axis=1).max(), np.finfo(float).tiny)
-    coordinates, axes = _project(factors, drawn, layout)
+    coordinates, axes = _layout(factors, drawn, layout)
     of_item = _interests_of(recommender) if categories is None else _first_categories(tokens, categories)
     place = {int(index): number for number, index in enumerate(drawn)}
     return ItemMap(
@@ -174,21 +234,27 @@ def item_map(
 
 def _sample(count: int, required: Sequence[int]) -> NDArray[np.int64]:
     """Ascending indices below ``count``: all, or a random sample with the required ones."""
-    if count <= _MAX_DOTS:
+    if count <= MAX_DOTS:
         return np.arange(count)
-    drawn = np.random.default_rng(0).choice(count, _MAX_DOTS, replace=False)
+    drawn = np.random.default_rng(0).choice(count, MAX_DOTS, replace=False)
     return np.union1d(drawn, np.array(required, dtype=int))
 
 
-def _project(
+def _layout(
     factors: NDArray[np.float64], drawn: NDArray[np.int64], layout: MapMethod
 ) -> tuple[NDArray[np.float64], tuple[str, str]]:
-    """Coordinates ``[n, 2]`` of the drawn ones among ``factors``, ``[N, D]``, and names of the axes."""
-    if layout == "tsne":
-        return _tsne(factors[drawn]), ("t-SNE 1", "t-SNE 2")
+    """Coordinates ``[n, 2]`` of those drawn among ``factors``, ``[N, D]``, and names of the axes if they have any."""
+    if layout != "pca":
+        return project(factors[drawn], layout), ("", "")
     coordinates, shares = principal_components(factors)
     first, second = (f"principal component {n} ({share:.0%} of variance)" for n, share in enumerate(shares, start=1))
     return coordinates[drawn], (first, second)
+
+
+def project(values: NDArray[np.float64], layout: Literal["tsne", "umap"]) -> NDArray[np.float64]:
+    """Project ``values``, ``[N, D]``, onto a plane, ``[N, 2]``, by their first 50 principal components."""
+    components, _ = principal_components(values, _COMPONENTS)
+    return _tsne(components) if layout == "tsne" else _umap(components)
 
 
 def _interests_of(recommender: Recommender) -> list[str]:
@@ -201,30 +267,43 @@ def _first_categories(tokens: Sequence[str], categories: Mapping[str, Sequence[s
     return [categories[token][0] if categories.get(token) else "unknown" for token in tokens]
 
 
-def principal_components(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], list[float]]:
-    """The first two principal components of ``values``, ``[N, D]``.
+def principal_components(values: NDArray[np.float64], count: int = 2) -> tuple[NDArray[np.float64], list[float]]:
+    """The first principal components of ``values``, ``[N, D]``.
 
     The sign of each component is such that its largest loading is positive, so that equal values give equal maps.
 
+    Args:
+        values: with at least one row.
+        count: of the components; those beyond D are zero.
+
     Returns:
-        Coordinates, ``[N, 2]``, and each component's share of the variance.
+        Coordinates, ``[N, count]``, and each component's share of the variance.
     """
     centred = values - values.mean(axis=0)
     variances, directions = np.linalg.eigh(centred.T @ centred)
-    first = np.flip(directions, axis=1)[:, :2]
+    first = np.flip(directions, axis=1)[:, :count]
     first = first * np.sign(first[np.abs(first).argmax(axis=0), np.arange(first.shape[1])])
-    coordinates = np.zeros((len(values), 2))
+    coordinates = np.zeros((len(values), count))
     coordinates[:, : first.shape[1]] = centred @ first
-    shares = np.flip(variances)[:2] / max(variances.sum(), np.finfo(float).tiny)
-    return coordinates, [*shares.clip(min=0).tolist(), 0.0][:2]
+    shares = np.flip(variances)[:count] / max(variances.sum(), np.finfo(float).tiny)
+    return coordinates, [*shares.clip(min=0).tolist(), *[0.0] * count][:count]
 
 
-def _tsne(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """t-SNE (van der Maaten and Hinton, 2008) of ``values``, ``[N, D]``, as ``[N, 2]``."""
+def _tsne(components: NDArray[np.float64]) -> NDArray[np.float64]:
+    """t-SNE (van der Maaten and Hinton, 2008) of principal components, ``[N, D]``, as ``[N, 2]``."""
     from sklearn.manifold import TSNE
 
-    start, _ = principal_components(values)
-    start = start / max(start[:, 0].std(), np.finfo(float).tiny) * 1e-4  # the scale of scikit-learn's own start
-    perplexity = min(30.0, max((len(values) - 1) / 3, 1.0))
-    coordinates: NDArray[np.float64] = TSNE(perplexity=perplexity, init=start, random_state=0).fit_transform(values)
+    start = components[:, :2] / max(components[:, 0].std(), np.finfo(float).tiny) * 1e-4  # as scikit-learn's own start
+    perplexity = min(30.0, max((len(components) - 1) / 3, 1.0))
+    model = TSNE(perplexity=perplexity, init=start, random_state=0)
+    coordinates: NDArray[np.float64] = model.fit_transform(components)
     return coordinates.astype(np.float64)
+
+
+def _umap(components: NDArray[np.float64]) -> NDArray[np.float64]:
+    """UMAP (McInnes et al., 2018) of principal components, ``[N, D]``, as ``[N, 2]``."""
+    from umap import UMAP
+
+    neighbours = max(min(15, len(components) - 1), 2)
+    model = UMAP(n_neighbors=neighbours, init=components[:, :2].astype(np.float32), random_state=0)
+    return np.asarray(model.fit_transform(components), dtype=np.float64)

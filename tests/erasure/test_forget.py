@@ -203,6 +203,9 @@ def test_results_and_models_are_left_with_a_reason_or_deleted_on_request(here, f
         ("--item=i1", '<img src="data:image/svg+xml;base64,PCEtLSBpMSAtLT4=">', True),  # <!-- i1 -->
         ("--item=i1", "<td>i10</td>", False),
         ("--item=i1", "<td>i1</td>", True),
+        ("--item=i1", '<th scope="row">i1</th>', True),
+        ("--item=i1", '<td class="long">+0.41 i2; -0.20 i1; +0.10 i3</td>', True),
+        ("--item=i1", "<td>+0.41 i10; i1 text</td>", False),
     ],
 )
 def test_report_that_shows_the_id_is_deleted(here, forget, option, page, is_named):

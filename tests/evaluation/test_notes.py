@@ -43,7 +43,7 @@ def test_lines_of_leave_one_out():
         "and count as missed.",
         "3 of 6 test events have the same time as another event of the user's.",
         "On average, 41.2% of the training events lie after the test event that they help to predict.",
-        "With and without training events: 6 and 0 tested users, 4 and 1 tested items.",
+        "Tested users: 6 with training events, 0 without. Tested items: 4 with, 1 without.",
     ]
 
 

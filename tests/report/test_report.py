@@ -9,14 +9,18 @@ import shutil
 import subprocess
 import sys
 import warnings
+from collections import Counter
 from dataclasses import replace
 from html.parser import HTMLParser
+from itertools import combinations, pairwise
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 import torch
 from conftest import QUICK, SUBJECTS, cycle_events, write_dataset
+from matplotlib import font_manager
+from matplotlib.colors import to_rgb
 from PIL import Image
 from sklearn.decomposition import PCA
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -24,6 +28,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from recbole_llm_interest.cli import compare as runner
 from recbole_llm_interest.cli.report import main
 from recbole_llm_interest.content.catalogue import read_column
+from recbole_llm_interest.erasure.request import ErasureRequest
 from recbole_llm_interest.errors import DataError
 from recbole_llm_interest.evaluation.comparison import estimate
 from recbole_llm_interest.evaluation.metrics import event_gains
@@ -32,17 +37,21 @@ from recbole_llm_interest.evaluation.significance import bootstrap_interval
 from recbole_llm_interest.evaluation.table import write_comparison
 from recbole_llm_interest.recommender import Recommender
 from recbole_llm_interest.report import plots
+from recbole_llm_interest.report.plots.style import COLOURS, GREY, HATCHES, INK, MARKERS, PAPER
 from recbole_llm_interest.report.statistics import (
     InterestTrajectory,
     ItemMap,
     ModalityWeight,
+    Suggestion,
     interest_trajectory,
     item_map,
     modality_weights,
     principal_components,
+    project,
+    suggestions,
 )
 
-SECTIONS = ["training", "metrics", "costs", "popularity", "modalities", "interest", "map"]
+SECTIONS = ["metrics", "popularity", "recommendations", "interest", "map", "modalities", "costs", "training"]
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +116,7 @@ class Page(HTMLParser):
 
     def drawings(self):
         """The SVG of each image."""
-        heads, bodies = zip(*(address.split(",", 1) for address in self.addresses if "," in address[:40]), strict=True)
+        heads, bodies = zip(*(address.split(",", 1) for address in self.addresses if address[0] != "#"), strict=True)
         assert set(heads) == {"data:image/svg+xml;base64", "data:"} or set(heads) == {"data:image/svg+xml;base64"}
         return [base64.b64decode(body, validate=True).decode() for body in bodies if body]
 
@@ -117,8 +126,8 @@ class Page(HTMLParser):
 
 def test_page_is_complete_and_self_contained(full, at_home):
     page = Page(full)
-    assert [section["id"] for section in page.all("section")] == SECTIONS
-    assert all(address.startswith("data:") for address in page.addresses)
+    assert [section["id"] for section in page.all("section")] == ["result", *SECTIONS, "about"]
+    assert all(address.startswith(("data:", "#")) for address in page.addresses)
     assert not re.search(r"https?:|//\w|@import|url\(|<script|<iframe", full)
     assert len(page.all("img")) == len(page.all("source")) == len(SECTIONS)
     assert all(len(image["alt"]) > 20 for image in page.all("img"))
@@ -186,7 +195,8 @@ def test_report_identifies_the_data(results, at_home):
     write_comparison([*results[:1], replace(results[1], data={"cycle.inter": "0"})], at_home / "two.json")
     assert main(["--table=two.json", "--output=two"]) == 0
     page = (at_home / "two" / "report.html").read_text()
-    assert f"<dt>data</dt><dd>{fingerprint(results[0].data)}, {fingerprint({'cycle.inter': '0'})}</dd>" in page
+    both = f"{fingerprint(results[0].data)}, {fingerprint({'cycle.inter': '0'})}"
+    assert f"<dt>fingerprint of the data</dt><dd>{both}</dd>" in page
     assert "NOT on the same data" in page
 
 
@@ -197,16 +207,16 @@ def test_report_of_a_table_alone_lists_what_is_absent(results, at_home):
     page = (at_home / "alone" / "report.html").read_text()
     assert (at_home / "again" / "report.html").read_text() == page
     assert [section["id"] for section in Page(page).all("section")] == [
-        *("training", "metrics", "costs", "popularity", "absent"),
+        *("result", "metrics", "popularity", "costs", "training", "about"),
     ]  # fmt: skip
     assert "give a checkpoint by --checkpoint" in page
 
 
 def test_report_of_a_checkpoint_alone(results, at_home):
-    assert main([f"--checkpoint={results[0].checkpoint}", "--map=tsne", "--category=title"]) == 0
+    assert main([f"--checkpoint={results[0].checkpoint}", "--map=pca", "--category=title"]) == 0
     (folder,) = at_home.glob("saved/report-LLMInterest*")
     page = (folder / "report.html").read_text()
-    assert [section["id"] for section in Page(page).all("section")] == ["modalities", "map", "absent"]
+    assert [section["id"] for section in Page(page).all("section")] == ["map", "modalities", "about"]
 
 
 def test_table_of_a_former_version_gives_the_sections_it_can(results, at_home):
@@ -217,7 +227,7 @@ def test_table_of_a_former_version_gives_the_sections_it_can(results, at_home):
     write_comparison(old, at_home / "old.json")
     assert main(["--table=old.json", "--output=old"]) == 0
     page = (at_home / "old" / "report.html").read_text()
-    assert [section["id"] for section in Page(page).all("section")] == ["metrics", "costs", "absent"]
+    assert [section["id"] for section in Page(page).all("section")] == ["result", "metrics", "costs", "about"]
     assert "seconds an epoch" in page
     assert "CPU seconds" not in page
     assert "training curves: the table has none" in page
@@ -240,6 +250,7 @@ def test_table_of_a_former_version_gives_the_sections_it_can(results, at_home):
         (["--checkpoint=CHECKPOINT", "--table=other.json"], "is of data set 'other', and"),
         (["--checkpoint=CHECKPOINT", "--user=u3", "--events=1"], "--events=1"),
         (["--checkpoint=CHECKPOINT", "--map=round"], "invalid choice: 'round'"),
+        (["--checkpoint=CHECKPOINT", "--map=umap"], "needs a package that is not installed: pip install umap-learn"),
         (["--table=empty.json"], "holds no runs"),
         (
             ["--table=table.json", "--output=table.json"],
@@ -248,7 +259,8 @@ def test_table_of_a_former_version_gives_the_sections_it_can(results, at_home):
         ),
     ],
 )
-def test_mistake_is_one_line(results, at_home, words, message, capsys):
+def test_mistake_is_one_line(results, at_home, words, message, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "umap", None)  # also where it is installed
     write_comparison([RunResult(**{**vars(results[0]), "dataset": "other"})], at_home / "other.json")
     (at_home / "empty.json").write_text("[]\n")
     assert main([word.replace("CHECKPOINT", results[0].checkpoint) for word in words]) == 2
@@ -304,6 +316,126 @@ def test_chromium_shows_every_figure(full, at_home, tmp_path, width):
         assert image["right"] <= width
 
 
+# --- readable for everybody
+
+
+class Outline(HTMLParser):
+    """The headings of a page by level, its ids, and whether each table has a caption and heads with a scope."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.levels, self.ids, self.tables, self.tags = [], [], [], Counter()
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        given = dict(attributes)
+        self.tags[tag] += 1
+        self.ids += [given["id"]] if "id" in given else []
+        if re.fullmatch(r"h[1-6]", tag):
+            self.levels.append(int(tag[1]))
+        if tag == "table":
+            self.tables.append([])
+        if self.tables and tag in ("caption", "th"):
+            self.tables[-1].append((tag, given.get("scope")))
+
+
+def test_page_has_landmarks_headings_in_order_and_named_tables(full):
+    outline, page = Outline(full), Page(full)
+    assert page.all("html")[0]["lang"] == "en"
+    assert [outline.tags[tag] for tag in ("main", "header", "nav", "h1")] == [1, 1, 1, 1]
+    assert outline.levels[0] == 1
+    assert all(after - before <= 1 for before, after in pairwise(outline.levels))
+    assert len(outline.ids) == len(set(outline.ids))
+    assert {address.removeprefix("#") for address in page.addresses if address[0] == "#"} <= set(outline.ids)
+    for section in page.all("section"):
+        assert section["aria-labelledby"] in outline.ids
+    assert len(outline.tables) == 6
+    for parts in outline.tables:
+        assert parts[0] == ("caption", None)
+        assert set(parts[1:]) == {("th", "col"), ("th", "row")}
+    boxes = [box for box in page.all("div") if box.get("class") == "scroll"]
+    assert all(box["tabindex"] == "0" and box["aria-labelledby"] in outline.ids for box in boxes)
+
+
+def luminance(color):
+    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in to_rgb(color))
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def contrast(one, other):
+    """The contrast ratio of two colors, as WCAG 2 defines it."""
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_text_has_contrast_on_light_and_dark_screens(full):
+    light, dark = (dict(re.findall(r"--(\w+): (#\w{6})", rule)) for rule in re.findall(r":root {(.*?)}", full))
+    assert light.keys() == dark.keys()
+    for colors in (light, dark):
+        for text in ("ink", "soft", "link"):
+            assert contrast(colors[text], colors["paper"]) >= 4.5
+            assert contrast(colors[text], colors["box"]) >= 4.5
+    assert dark["paper"] == plots.ON_DARK[PAPER]
+    for text in (INK, GREY):
+        assert contrast(text, PAPER) >= 4.5
+        assert contrast(plots.ON_DARK[text], dark["paper"]) >= 4.5
+
+
+def test_drawings_change_their_colors_on_dark_screens(full):
+    for drawing in Page(full).drawings():
+        rule = re.search(r"@media screen and \(prefers-color-scheme:dark\){:root{(.*?)}}", drawing)[1]
+        assert set(re.findall(r"#\w{6}", rule)) == set(plots.ON_DARK.values())
+        body = drawing.split("</style>", 1)[1]
+        assert "var(--c0)" in body
+        assert not any(color in body for color in plots.ON_DARK)
+        assert "#000000" not in body
+
+
+#: Machado, Oliveira and Fernandes (2009), severity 1
+BLINDNESS = {
+    "none": np.eye(3),
+    "protanopia": [[0.1523, 1.0526, -0.2049], [0.1145, 0.7863, 0.0992], [-0.0039, -0.0481, 1.0520]],
+    "deuteranopia": [[0.3673, 0.8606, -0.2280], [0.2801, 0.6725, 0.0474], [-0.0118, 0.0429, 0.9689]],
+    "tritanopia": [[1.2555, -0.0767, -0.1788], [-0.0784, 0.9308, 0.1476], [0.0047, 0.6914, 0.3039]],
+}
+
+
+@pytest.mark.parametrize("kind", BLINDNESS)
+def test_colors_differ_for_color_blind_readers(kind):
+    """A difference of 2.3 in CIELAB is just noticeable; markers and hatches differ too."""
+    rgb = np.array([to_rgb(color) for color in COLOURS])
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4) @ np.array(BLINDNESS[kind]).T
+    to_xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+    xyz = np.cbrt(linear.clip(0, 1) @ to_xyz.T / np.array([0.9505, 1, 1.089]))
+    lab = np.column_stack([116 * xyz[:, 1], 500 * (xyz[:, 0] - xyz[:, 1]), 200 * (xyz[:, 1] - xyz[:, 2])])
+    distances = [np.linalg.norm(one - other) for one, other in combinations(lab, 2)]
+    assert min(distances) > 15
+    assert len(set(MARKERS)) == len(set(HATCHES)) == len(COLOURS)
+
+
+def test_page_says_what_comes_first(full, results):
+    """The result stands before all figures, by both protocols, and its numbers are the table's."""
+    said = full[full.index('id="result"') : full.index("<figure>")]
+    assert "Seen items kept" in said
+    assert "Seen items filtered" in said
+    best = max(
+        estimate([run for run in results if run.variant == name], "ndcg@3").mean for name in ("LLMInterest", "Pop")
+    )
+    assert f"NDCG@3 {best:.4f} over 24 test events" in said
+
+
+def test_letters_without_a_font_are_named_below_the_figure_and_by_the_command(results, at_home, capsys, monkeypatch):
+    odd = [replace(run, variant=f"卧虎 {run.variant}") for run in results]
+    write_comparison(odd, at_home / "chinese.json")
+    own = [font for font in font_manager.fontManager.ttflist if "mpl-data" in font.fname]
+    monkeypatch.setattr(font_manager.fontManager, "ttflist", own)
+    monkeypatch.setattr(font_manager, "findSystemFonts", list)
+    assert main(["--table=chinese.json", "--output=chinese"]) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "no font" in line]
+    assert "apt-get install fonts-noto-cjk" in line
+    assert (at_home / "chinese" / "report.html").read_text().count("no font for 2 letters") == 3
+
+
 # --- the numbers
 
 
@@ -356,6 +488,48 @@ def test_interest_trajectory_equals_the_recommenders(recommender):
     after = {interest.name: interest.weight for interest in
              recommender.interests(recommender.start("u3", history="recorded"))}  # fmt: skip
     assert dict(zip(trajectory.names, trajectory.weights[-1], strict=True)) == pytest.approx(after, abs=1e-5)
+
+
+def test_suggestions_are_the_recommenders(recommender):
+    """Both lists, seen items kept and filtered, with the parts and reasons that ``explain`` gives."""
+    state = recommender.start("u3", history="recorded")
+    shown = suggestions(recommender, "u3", 3)
+    kept = [best.item for best in recommender.recommend(state, k=3)]
+    by_rank = {one.rank: one for one in shown}
+    assert [by_rank[rank].title for rank in (1, 2, 3)] == [recommender.label(item) for item in kept]
+    assert [one.score for one in shown] == sorted((one.score for one in shown), reverse=True)
+    for one in shown:
+        assert one.unseen_rank is None  # u3 has had all eight items
+        assert sum(one.parts.values()) == pytest.approx(one.score, abs=1e-3)
+    assert len(shown) == 3
+    explained = recommender.explain(state, kept[0])
+    assert by_rank[1].parts == {part.name: part.points for part in explained.of_item}
+    assert [points for _, points in by_rank[1].reasons] == [part.points for part in explained.of_user]
+
+
+def test_suggestions_of_items_that_the_user_has_not_seen(recommender, monkeypatch):
+    few = recommender.start("u3", history=["i1", "i2"])
+    original = recommender.start
+    monkeypatch.setattr(recommender, "start", lambda user, history: few if history == "recorded" else original(user))
+    shown = suggestions(recommender, "u3", 2)
+    unseen = [best.item for best in recommender.recommend(few, k=2, exclude_seen=True)]
+    ranked = {one.unseen_rank: one.title for one in shown if one.unseen_rank is not None}
+    assert [ranked[1], ranked[2]] == [recommender.label(item) for item in unseen]
+    assert all(one.unseen_rank is None for one in shown if one.title in map(recommender.label, ("i1", "i2")))
+
+
+def test_tsne_keeps_groups_apart_that_two_components_mix():
+    """Twelve groups, each on an axis of its own: a plane of principal components cannot separate them."""
+    chance = np.random.default_rng(0)
+    groups = np.repeat(np.arange(12), 20)
+    factors = np.eye(60)[groups] + chance.normal(scale=0.05, size=(240, 60))
+    plane, _ = principal_components(factors)
+    near = {}
+    for name, points in (("pca", plane), ("tsne", project(factors, "tsne"))):
+        distances = np.linalg.norm(points[:, None] - points[None], axis=2) + np.diag([np.inf] * 240)
+        near[name] = (groups[distances.argsort(axis=1)[:, :10]] == groups[:, None]).mean()
+    assert near["tsne"] > 0.98
+    assert near["pca"] < 0.9
 
 
 def test_stacked_areas_reach_one(recommender):
@@ -439,6 +613,7 @@ def test_figures_are_drawn_without_warnings_for_extreme_numbers_and_names(width,
     two = InterestTrajectory(
         ["a", "b"], [None, 0.5], np.array([[0.2, 0.8], [1.0, 0.0]]), ["i", "j"], [long, "$"], [0, 1], 0, [8e8, 9e8]
     )
+    many = {f"part {n}": 0.5 - n / 5 for n in range(9)}
     figures = [
         plots.draw_training({"loss": [1.0]}, [], "NDCG@10", width),
         plots.draw_training({f"part {n}": [1.0] * 40 for n in range(7)}, [[1, 0.1], [2, 0.1]], "NDCG@10", width),
@@ -446,6 +621,7 @@ def test_figures_are_drawn_without_warnings_for_extreme_numbers_and_names(width,
         plots.draw_estimates({f"metric {n}": {f"row {n}": one for n in range(12)} for n in range(5)}, width),
         plots.draw_modalities({"items": [ModalityWeight("id", 1.0, 1.0, 1.0, 3, 3)]}, width),
         plots.draw_interest(two, width),
+        plots.draw_recommendations([Suggestion(long, 1.0, 1, None, many, [], True)], list(many), width),
         plots.draw_map(ItemMap(np.zeros((1, 2)), [long], [], [], ("x", "y"), 1), width),
         plots.draw_map(ItemMap(np.random.default_rng(0).normal(size=(90, 2)), [f"{n % 30}" for n in range(90)],
                                [3, 3, 4], ["$a", "b$", long], ("x", "y"), 90), width),
@@ -479,7 +655,7 @@ def test_former_module_name_runs_the_command(at_home, results):
     command = [sys.executable, "-m", "recbole_llm_interest.report", "--table=table.json", "--output=own"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("report: own/report.html | pictures: own/training.png")
+    assert done.stdout.startswith("report: own/report.html | pictures: own/metrics.png")
 
 
 def test_commands_read_a_checkpoint_once(tiny_checkpoint, tmp_path, monkeypatch):
@@ -490,3 +666,12 @@ def test_commands_read_a_checkpoint_once(tiny_checkpoint, tmp_path, monkeypatch)
     monkeypatch.setattr(loading, "load_checkpoint", lambda path: read.append(path) or original(path))
     assert command.main([f"--checkpoint={tiny_checkpoint}", f"--output={tmp_path / 'report'}"]) == 0
     assert len(read) == 1
+
+
+def test_forget_finds_each_id_that_a_report_names(results, at_home):
+    """Without titles, the page has ids of items: in tables, and in the reasons of recommendations."""
+    page = write(results, "--user=u3", output="named")
+    for number in range(8):
+        pattern = ErasureRequest("item", "item_id", frozenset({f"i{number}"})).in_report
+        for row in re.findall(r"<tr>.*</tr>", page):
+            assert bool(pattern.search(row.encode())) == bool(re.search(rf"\bi{number}\b", row)), row

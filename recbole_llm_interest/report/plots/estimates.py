@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from recbole_llm_interest.evaluation.comparison import Estimate
 from recbole_llm_interest.io.escaping import plot_text
-from recbole_llm_interest.report.plots.style import ACCENT, DARK, GREY, PALE, WIDE, label_lines, set_title
+from recbole_llm_interest.report.plots.style import ACCENT, GREY, INK, PALE, PAPER, WIDE, label_lines, set_title
 
 
 def draw_estimates(
@@ -85,10 +85,10 @@ def _draw_estimate(axes: Axes, line: int, estimate: Estimate | None) -> None:
     if len(estimate.values) > 1:
         axes.plot(estimate.values, [line + 0.24] * len(estimate.values), "|", color=GREY, markersize=5, zorder=2)
     if estimate.interval is not None:
-        axes.plot(estimate.interval, [line, line], "|-", color=DARK, markersize=6, linewidth=1.2, zorder=3)
+        axes.plot(estimate.interval, [line, line], "|-", color=INK, markersize=6, linewidth=1.2, zorder=3)
     axes.plot(
-        estimate.mean, line, "D" if is_first else "o", markersize=6, zorder=4, markeredgecolor=DARK,
-        markerfacecolor=ACCENT if is_first else "white",
+        estimate.mean, line, "D" if is_first else "o", markersize=6, zorder=4, markeredgecolor=INK,
+        markerfacecolor=ACCENT if is_first else PAPER,
     )  # fmt: skip
     axes.annotate(
         number_text(estimate.mean), (estimate.mean, line), (0, 7), textcoords="offset points", ha="center", fontsize=8,

@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 from recbole_llm_interest.io.escaping import plot_text
 from recbole_llm_interest.report.plots.style import (
     COLOURS,
-    DARK,
     GREY,
+    INK,
     MARKERS,
     MAX_GROUPS,
     OTHERS,
     PALE,
+    PAPER,
     WIDE,
     band,
     label_lines,
@@ -80,7 +81,7 @@ def _draw_areas(areas: Axes, numbers: range, names: Sequence[str], weights: NDAr
         areas.fill_between(edges, levels[:, index], levels[:, index + 1], step="post", **band(index, name))
     areas.set_xlim(edges[0], edges[-1])
     areas.set_ylim(0, 1)
-    areas.set_ylabel("share of the next event")
+    areas.set_ylabel("how likely the next item is")
 
 
 def _add_legend(figure: Figure, names: Sequence[str]) -> None:
@@ -118,8 +119,8 @@ def _draw_events(events: Axes, numbers: range, names: Sequence[str], trajectory:
     shown = slice(-len(numbers), None)
     for number, group in zip(numbers, trajectory.groups[shown], strict=True):
         line = line_of.get(trajectory.names[group], len(names) - 1)
-        colour = "white" if names[line] == OTHERS else COLOURS[line]
-        events.plot(number, line, MARKERS[line], color=colour, markeredgecolor=DARK, markersize=7, zorder=3)
+        colour = PAPER if names[line] == OTHERS else COLOURS[line]
+        events.plot(number, line, MARKERS[line], color=colour, markeredgecolor=INK, markersize=7, zorder=3)
     events.set_ylim(-0.6, len(names) - 0.4)
     events.grid(axis="y", color=PALE)
     labels = zip(trajectory.labels[shown], numbers, strict=True)

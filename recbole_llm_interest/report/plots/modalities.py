@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 
-from recbole_llm_interest.report.plots.style import COLOURS, DARK, HATCHES, WIDE, label_lines, set_title
+from recbole_llm_interest.report.plots.style import COLOURS, INK, PAPER, WIDE, band, label_lines, set_title
 from recbole_llm_interest.report.statistics import ModalityWeight
 
 
@@ -36,9 +37,10 @@ def draw_modalities(weights: Mapping[str, Sequence[ModalityWeight]], width: floa
 
 
 def _draw_weight(axes: Axes, line: int, weight: ModalityWeight, look: int) -> None:
-    axes.barh(line, weight.mean, 0.62, facecolor=COLOURS[look], alpha=0.55, hatch=HATCHES[look], edgecolor=DARK)
+    axes.barh(line, weight.mean, 0.62, **band(look, weight.name))
     centre, half = (weight.low + weight.high) / 2, (weight.high - weight.low) / 2
-    axes.errorbar(centre, line, xerr=half, color="black", capsize=3, linewidth=1.3)
+    outline = [withStroke(linewidth=3.5, foreground=PAPER)]  # the line is over the bar and beyond it
+    axes.errorbar(centre, line, xerr=half, color=INK, capsize=3, linewidth=1.3, path_effects=outline)
     axes.annotate(
         f"{weight.mean:.2f}", (max(weight.mean, weight.high), line), (6, 0), textcoords="offset points", va="center",
         fontweight="bold",

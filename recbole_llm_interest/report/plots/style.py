@@ -16,7 +16,11 @@ WIDE, NARROW = 9.5, 4.0
 MAX_GROUPS = 6
 #: name of the group that holds the others
 OTHERS = "all others"
-DARK, GREY, PALE = "0.1", "0.55", "0.88"
+#: colors of text and lines, of less important ones, of grids, and of the background; those of dark screens are beside
+INK, GREY, PALE, PAPER = "#1a1a1a", "#6a6a6a", "#dededf", "#ffffff"
+ON_DARK = {INK: "#ececec", GREY: "#a6a6a6", PALE: "#3d4048", PAPER: "#16181d"}
+#: outlines and hatches on an area of a color, which is the same on light and dark screens
+EDGE = "#111111"
 ACCENT, WARM = "#0072B2", "#B8442B"
 #: differ in lightness too (after Okabe and Ito, 2008); the first is the darkest
 COLOURS = [ACCENT, "#E69F00", "#7A3B69", "#56B4E9", WARM, "#F0E442", "#009E73"]
@@ -28,12 +32,14 @@ MARKERS = ["o", "^", "s", "D", "v", "P", "X"]
 def style() -> Iterator[None]:
     """Set matplotlib's style: small text, letters as outlines, and files that are equal for equal figures.
 
-    Letters that the font lacks are drawn as boxes, without a warning for each.
+    There is no warning for each letter that no font has: see ``io/fonts.py``.
     """
     with warnings.catch_warnings(), mpl.rc_context({
         "font.size": 9, "axes.titlesize": 9, "axes.labelsize": 9, "xtick.labelsize": 8, "ytick.labelsize": 8,
         "axes.spines.top": False, "axes.spines.right": False, "hatch.linewidth": 0.5,
         "svg.fonttype": "path", "svg.hashsalt": "report", "text.usetex": False,
+        **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK),
+        "hatch.color": EDGE, "figure.facecolor": PAPER, "axes.facecolor": PAPER, "savefig.facecolor": PAPER,
     }):  # fmt: skip
         warnings.filterwarnings("ignore", "Glyph ")
         yield
@@ -51,12 +57,12 @@ def label_lines(axes: Axes, labels: list[str]) -> None:
 
 
 def band(index: int, name: str) -> dict[str, Any]:
-    """Colour and hatch of a group's area; white without hatch for the others."""
+    """Colour and hatch of a group's area; the background's without hatch for the others."""
     is_others = name == OTHERS
     return {
-        "facecolor": "white" if is_others else _lighten(COLOURS[index]),
+        "facecolor": PAPER if is_others else _lighten(COLOURS[index]),
         "hatch": "" if is_others else HATCHES[index],
-        "edgecolor": DARK,
+        "edgecolor": INK if is_others else EDGE,
         "linewidth": 0.8,
     }
 

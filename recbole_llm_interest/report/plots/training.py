@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from recbole_llm_interest.io.escaping import plot_text
-from recbole_llm_interest.report.plots.style import DARK, PALE, WARM, WIDE, set_title
+from recbole_llm_interest.report.plots.style import INK, PALE, WARM, WIDE, set_title
 
 
 def draw_training(
@@ -51,13 +51,13 @@ def _validation(panel: Axes, valid: Sequence[Sequence[float]], metric: str) -> N
     epochs, scores = zip(*valid, strict=True)
     _curve(panel, epochs, scores)
     best = int(np.argmax(scores))
-    panel.plot(epochs[best], scores[best], "*", color=WARM, markersize=13, markeredgecolor="white", zorder=4)
+    panel.plot(epochs[best], scores[best], "*", color=WARM, markersize=13, markeredgecolor=INK, zorder=4)
     set_title(panel, f"validation {plot_text(metric, 24)}")
     panel.set_xlabel(f"epoch (star: best, {scores[best]:.4f}\nat epoch {epochs[best]:.0f})")
 
 
 def _curve(panel: Axes, epochs: Sequence[float], values: Sequence[float]) -> None:
-    panel.plot(epochs, values, "-o" if len(values) <= 30 else "-", color=DARK, markersize=3, linewidth=1.3)
+    panel.plot(epochs, values, "-o" if len(values) <= 30 else "-", color=INK, markersize=3, linewidth=1.3)
     panel.set_xlabel("epoch")
     panel.xaxis.set_major_locator(MaxNLocator(4, integer=True))
     panel.yaxis.set_major_locator(MaxNLocator(4))
