@@ -23,7 +23,7 @@ Write one HTML file that works offline, and its figures as PNG. A table gives th
 models, those of rare and frequent items, and training curves. A checkpoint gives modality weights, a map of the items,
 and one user's recommendations, with reasons, and interest over time. Settings that differ from those of training, such
 as data_path, are given as --key=value. The report names a user only with --user, and items' titles only with --titles;
-otherwise it has the items' ids. The names of interests are categories or words that the items of a group have in common.
+otherwise it has the items' ids. The names of interests are categories or words that items of a group have in common.
 """
 
 _EXPORT = """
