@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from recbole_llm_interest.content.event_times import TIME_FEATURES
 from recbole_llm_interest.content.features import Content
 from recbole_llm_interest.content.transitions import Transitions
-from recbole_llm_interest.errors import DataError, SettingsError
+from recbole_llm_interest.errors import DataError
 from recbole_llm_interest.model.entity_encoder import EntityEncoder
 from recbole_llm_interest.model.history_bias import HistoryBias
 from recbole_llm_interest.model.interest_tracker import InterestTracker
@@ -121,7 +121,7 @@ def build_parts(
 
     Raises:
         DataError: items have neither content nor IDs.
-        SettingsError: a setting names a fusion, tracker or objective that is not registered, or refines what is off.
+        SettingsError: a setting names a fusion, tracker or objective that is not registered.
     """
     if not tables.item_content and not settings.use_item_id:
         raise DataError("the items have no content and use_item_id is off: add content, or set use_item_id=True")
@@ -198,10 +198,6 @@ def _time_embeddings(settings: ModelSettings, size: int) -> nn.ModuleDict:
 
 
 def _history_bias(settings: ModelSettings, item_encoder: EntityEncoder, tables: ContentTables) -> HistoryBias:
-    if settings.repeat_context and not settings.repeat_bias:
-        raise SettingsError(
-            "repeat_context refines repeat_bias, which is off: set repeat_bias=True, or repeat_context=False"
-        )
     repeat = None
     if settings.repeat_bias:
         repeat = RepeatBias(item_encoder.output_size if settings.repeat_context else None)

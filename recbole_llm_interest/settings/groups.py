@@ -35,6 +35,14 @@ def _check_registered(value: str, info: ValidationInfo) -> str:
 RegisteredName = Annotated[str, AfterValidator(_check_registered)]
 
 
+def _check_repeat_context(value: bool, info: ValidationInfo) -> bool:
+    if value and not info.data.get("repeat_bias", True):
+        raise ValueError(
+            "repeat_context refines repeat_bias, which is off: set repeat_bias=True, or repeat_context=False"
+        )
+    return value
+
+
 def _check_moment(value: Any) -> float | str:
     """Return a quantile as a float, or a date as text: YAML makes dates of their own type of unquoted ones."""
     try:
@@ -156,7 +164,7 @@ class ModelSettings:
     attention_readout: bool = _setting(False, "whether the interest attends to all hidden states so far")
     last_item_skip: bool = _setting(False, "linear skip connection from the last item")
     repeat_bias: bool = _setting(True, "learned score bias of items in the history, by the number of events since then")
-    repeat_context: bool = _setting(
+    repeat_context: Annotated[bool, AfterValidator(_check_repeat_context)] = _setting(
         False, "whether that bias also depends on the item, on the interest and on the user's repeats so far"
     )
     content_neighbours: NonNegativeInt = _setting(

@@ -33,7 +33,13 @@ START = 1_700_000_000.0
 LENGTH = QUICK["MAX_ITEM_LIST_LENGTH"]
 TIMES = ["gap", "hour", "weekday"]
 NEIGHBOURS = {"content_neighbours": 5, "transition_neighbours": 5, "repeat_context": True}
-BARE = {"repeat_bias": False, "content_neighbours": 0, "transition_neighbours": 0, "use_user_content": False}
+BARE = {
+    "repeat_bias": False,
+    "repeat_context": False,
+    "content_neighbours": 0,
+    "transition_neighbours": 0,
+    "use_user_content": False,
+}
 
 
 def is_pickle(data):

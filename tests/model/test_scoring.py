@@ -18,7 +18,7 @@ from recbole_llm_interest.recommender.search import ApproximateIndex, exact_best
 HISTORY = ["i3", "i0", "i3", "i6"]
 
 
-BARE = {"repeat_bias": False, "content_neighbours": 0}
+BARE = {"repeat_bias": False, "repeat_context": False, "content_neighbours": 0}
 
 
 @pytest.fixture(params=[
