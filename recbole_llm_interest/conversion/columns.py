@@ -20,24 +20,30 @@ from recbole_llm_interest.io.atomic_files import format_columns
 if TYPE_CHECKING:
     import pandas as pd
 
-#: words for users and items. Those of the second line count only if there is none of the first.
+#: words for users and items, in English and Chinese. Those of the second line count only if there is none of the first.
 _NOUNS = {
     "user": (
         "user uid customer visitor client member reviewer buyer shopper subscriber listener viewer reader player "
-        "patron account username cust consumer borrower",
-        "session author person profile cookie device household ip",
+        "patron account username cust consumer borrower 用户 客户 顾客 会员 买家 读者 观众 听众 玩家",
+        "session author person profile cookie device household ip 账号 会话 设备 作者",
     ),
     "item": (
         "item iid product movie film book isbn article news song track video game sku asin business recipe listing "
-        "hotel course app show anime podcast episode paper ean gtin upc stock merchandise poi offer job ad",
-        "artist album post page url document doc content venue place restaurant story photo question title store",
+        "hotel course app show anime podcast episode paper ean gtin upc stock merchandise poi offer job ad "
+        "商品 物品 产品 电影 影片 图书 书籍 文章 新闻 歌曲 视频 游戏 课程 菜品",
+        "artist album post page url document doc content venue place restaurant story photo question title store "
+        "店铺 帖子 歌手 专辑",
     ),
 }
 _ALL_NOUNS = frozenset(" ".join(line for lines in _NOUNS.values() for line in lines).split())
 #: words that say that a column has ids
-_ID_WORDS = ("id", "ids", "key", "no", "nr", "num", "number", "code", "token", "idx", "index", "hash", "uuid", "unique")
+_ID_WORDS = (
+    *("id", "ids", "key", "no", "nr", "num", "number", "code", "token", "idx", "index", "hash", "uuid", "unique"),
+    *("编号", "编码", "代码", "序号", "标识", "号"),
+)
 _TIME_NOUNS = frozenset(
     {"timestamp", "ts", "time", "datetime", "date", "dat", "unixtime", "epoch", "when", "at", "stamp"}
+    | {"时间", "日期", "时间戳"}
 )
 _TIME_UNITS = frozenset(
     {"s", "sec", "seconds", "ms", "msec", "millis", "us", "micros", "ns", "nanos", "utc", "gmt", "local", "unix"}
@@ -46,10 +52,17 @@ _TIME_UNITS = frozenset(
 _OTHER_TIMES = {
     *("birth", "release", "published", "publish", "signup", "registration", "expiry", "expires", "delivery"),
     *("watch", "play", "dwell", "listening", "reading", "duration", "updated", "update", "modified", "end"),
+    *("出生", "注册", "发布", "上架", "更新", "结束"),
 }
 #: ranks of names of times: time, date and the like alone; no time at all
 _PLAIN_NAME, _NO_TIME = 1, 4
-_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_]+")
+#: words that are written without spaces between them, the longest first
+_UNSPACED = "|".join(
+    sorted((word for word in _ALL_NOUNS | {*_ID_WORDS} | _TIME_NOUNS | _OTHER_TIMES if not word.isascii()), key=len)[
+        ::-1
+    ]
+)
+_WORD = re.compile(rf"{_UNSPACED}|[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|(?:(?!{_UNSPACED})[^\W\d_A-Za-z])+")
 _ISO_DATE = re.compile(r"\d{4}-\d\d-\d\d")
 #: rows that are looked at before a column is read completely
 _SAMPLE = 2_000

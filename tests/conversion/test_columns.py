@@ -30,6 +30,8 @@ ISO = ["2014-01-01", "2014-01-02"]
         ("session_id track_id artist_id ts", "session_id", "track_id", "ts"),
         ("user session_id item created_at updated_at", "user", "item", "created_at"),
         ("uid iid time", "uid", "iid", "time"),
+        ("用户ID 商品ID 行为类型 时间戳", "用户ID", "商品ID", "时间戳"),
+        ("会员编号 图书编号 借阅日期 注册日期", "会员编号", "图书编号", "借阅日期"),
         ("anonymous_user_id parent_asin watch_time time_ms", "anonymous_user_id", "parent_asin", "time_ms"),
     ],
 )
