@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 
@@ -24,6 +25,28 @@ def program_with(word, document="README.md"):
     text = (REPOSITORY / document).read_text()
     (program,) = [program for program in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if word in program]
     return program
+
+
+@pytest.mark.slow
+def test_chinese_quick_start(here):
+    """Its commands and its program, from the tables to what a newcomer is recommended, with fewer epochs."""
+    text = (REPOSITORY / "docs" / "zh" / "quickstart.md").read_text()
+    commands = re.findall(r"^(?:python data|llm-interest [cr]).*", text, re.MULTILINE)
+    for command in commands:
+        word, first, *words = shlex.split(command)
+        start = [str(REPOSITORY / first)] if word == "python" else [str(REPOSITORY / "llm_interest.py"), first]
+        if first == "compare":
+            words = ["--model=LLMInterest", *words[1:], "--epochs=15", "--show_progress=False"]
+        if first == "report":
+            (checkpoint,) = (here / "saved").glob("*.safetensors")
+            words = [f"--checkpoint={checkpoint}"]
+        done = subprocess.run([sys.executable, *start, *words], capture_output=True, text=True, cwd=here)
+        assert done.returncode == 0, done.stderr
+    program = program_with("用户17", "docs/zh/quickstart.md")
+    live = subprocess.run([sys.executable, "-c", program, str(checkpoint)], capture_output=True, text=True, cwd=here)
+    assert live.returncode == 0, live.stderr
+    assert re.findall(r"^1 +sku\d{3}", live.stdout, re.MULTILINE)
+    assert "share=1.00" in live.stdout  # groups of items are named by their category, which all their items have
 
 
 @pytest.mark.slow
