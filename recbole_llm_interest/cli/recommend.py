@@ -189,7 +189,9 @@ def _explanation_as_text(explanation: dict[str, Any]) -> list[str]:
     for title, key in ((f"item ({kind})", "of_item"), ("user (loss without each)", "of_user")):
         shown = explanation[key][:_PARTS]
         if shown:  # a new user without events has no parts
-            parts.append(_table([{title: p["name"], "points": p["points"], "share": p["share"]} for p in shown]))
+            parts.append(
+                _table([{title: p["title"] or p["name"], "points": p["points"], "share": p["share"]} for p in shown])
+            )
     return parts
 
 

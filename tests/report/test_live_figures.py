@@ -39,7 +39,7 @@ def test_interests_are_the_recommenders_and_the_rest_is_one_bar(recommender):
 def test_bars_say_the_probability_and_the_share_that_carries_the_name():
     interests = [Interest("Sci-Fi", 0.625, ("Alien",), share=0.94), Interest("Alien / Solaris", 0.375, ("Alien",))]
     (axes,) = draw_live_interests(interests, 9.5).axes
-    assert texts(axes.texts) == ["62.5%, the name of 94% of its items", "37.5%"]
+    assert texts(axes.texts) == ["62.5% (94% of its items carry the name)", "37.5%"]
 
 
 def test_history_is_in_order_and_the_last_events_are_shown(recommender):

@@ -38,5 +38,5 @@ def draw_live_interests(interests: Sequence[Interest], width: float) -> Picture:
 
 
 def _note(interest: Interest) -> str:
-    carried = "" if interest.share is None else f", the name of {interest.share:.0%} of its items"
+    carried = "" if interest.share is None else f" ({interest.share:.0%} of its items carry the name)"
     return f"{interest.weight:.1%}{carried}"
