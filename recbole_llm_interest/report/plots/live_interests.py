@@ -31,7 +31,7 @@ def draw_live_interests(interests: Sequence[Interest], width: float) -> Picture:
     axes.bar_label(bars, notes, padding=5, color=GREY)
     label_lines(axes, names)
     axes.set_ylim(len(names) - 0.4, -0.6)
-    axes.set_xlim(0, 1.45 * max(weights))  # room for the text beside the longest bar
+    axes.set_xlim(0, 1.6 * max(weights))  # room for the text beside the longest bar
     axes.xaxis.set_major_formatter("{x:.0%}")
     axes.set_xlabel("how likely the next item is of this interest")
     return figure
