@@ -8,7 +8,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 PEERS_INSTALLED := .venv-peers/.installed
 
-.PHONY: help install peers run daily examples check test lint format docs settings bench fuzz clean
+.PHONY: help install peers run daily examples notebook check test lint format docs settings bench fuzz clean
 
 help:
 	@echo "make install   set up .venv"
@@ -16,6 +16,7 @@ help:
 	@echo "make run       LLMInterest and two baselines on ml-100k"
 	@echo "make daily     the same with text, images and sound, on a data set made here"
 	@echo "make examples  a video list, ads and replies, on data sets made here"
+	@echo "make notebook  run examples/quickstart.ipynb, and keep what its cells show"
 	@echo "make check     lint, types, doctests and fast tests: before each commit"
 	@echo "make test      the whole test suite"
 	@echo "make lint      ruff and mypy"
@@ -52,6 +53,9 @@ examples: install
 	$(BIN)/python examples/videos.py
 	$(BIN)/python examples/ads.py
 	$(BIN)/python examples/replies.py
+
+notebook: install
+	$(BIN)/python examples/run_notebook.py
 
 # test_code_is_clean runs what lint has just run
 check: lint

@@ -99,5 +99,7 @@ def recommender_names(tiny_model: Any, tiny_checkpoint: Path, tmp_path: Path) ->
 
 @pytest.fixture(autouse=True)
 def _doctests_of_the_recommender(request: pytest.FixtureRequest, doctest_namespace: dict[str, Any]) -> None:
-    if isinstance(request.node, pytest.DoctestItem) and ".recommender" in request.node.name:
+    if isinstance(request.node, pytest.DoctestItem) and any(
+        part in request.node.name for part in (".recommender", "live_figures")
+    ):
         doctest_namespace.update(request.getfixturevalue("recommender_names")())

@@ -47,13 +47,15 @@ EXTRAS = {
     "export": ["huggingface_hub>=0.30", "onnx>=1.18", "onnxruntime>=1.20", "onnxscript>=0.5"],
     # experiment trackers; SQLAlchemy and alembic are for MLflow's own default, a SQLite file
     "tracking": ["wandb>=0.19", "mlflow-skinny>=3", "sqlalchemy>=2", "alembic>=1.13"],
-    "docs": ["mkdocs-material>=9.6", "mkdocstrings[python]>=0.29"],
+    "docs": ["mkdocs-material>=9.6", "mkdocstrings[python]>=0.29", "nbconvert>=7"],
     "fuzz": ["atheris>=3"],
     "test": [
         "build",
         "hypothesis",
+        "ipykernel",
         "markdown-it-py",
         "mypy",
+        "nbclient",
         "pytest",
         "pytest-timeout",
         "pytest-xdist",

@@ -15,18 +15,29 @@ if TYPE_CHECKING:
     from recbole_llm_interest.conversion import from_pandas
     from recbole_llm_interest.recommender import Recommender
     from recbole_llm_interest.recommender.batch import recommend_all
+    from recbole_llm_interest.report.live_figures import plot_history, plot_interests
     from recbole_llm_interest.training.compare import compare
 
 watch_imports()
 
 __version__ = "0.1.0"
-__all__ = ["Recommender", "__version__", "compare", "from_pandas", "recommend_all"]
+__all__ = [
+    "Recommender",
+    "__version__",
+    "compare",
+    "from_pandas",
+    "plot_history",
+    "plot_interests",
+    "recommend_all",
+]
 
 #: where the names are that this module gives; importing them takes seconds, importing this module does not
 _MODULES = {
     "Recommender": "recommender",
     "compare": "training.compare",
     "from_pandas": "conversion",
+    "plot_history": "report.live_figures",
+    "plot_interests": "report.live_figures",
     "recommend_all": "recommender.batch",
 }
 

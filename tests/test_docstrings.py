@@ -14,7 +14,7 @@ MODULES = [module_name(path) for path in trees() if ">>>" in path.read_text()]
 @pytest.mark.parametrize("module", MODULES)
 def test_examples_run(module, request, here):
     imported = importlib.import_module(f"{PACKAGE.name}.{module}".removesuffix(".__init__"))
-    is_recommender = module.startswith("recommender")
+    is_recommender = module.startswith("recommender") or module == "report.live_figures"
     names = request.getfixturevalue("recommender_names" if is_recommender else "docstring_globals")
     docstrings = [found for found in doctest.DocTestFinder().find(imported) if found.examples]
     assert docstrings

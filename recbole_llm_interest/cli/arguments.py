@@ -57,6 +57,18 @@ def bare_parser(prog: str, description: str) -> argparse.ArgumentParser:
     return _Parser(prog=shown, description=description, allow_abbrev=False)
 
 
+def command_parser(prog: str, description: str) -> argparse.ArgumentParser:
+    """A parser with the option of every command, ``--json``.
+
+    Args:
+        prog: as for ``bare_parser``.
+        description: as for ``bare_parser``.
+    """
+    parser = bare_parser(prog, description)
+    parser.add_argument("--json", action="store_true", help="print the result as one JSON object in the last line")
+    return parser
+
+
 def settings_list() -> str:
     """Every setting with its values, default and meaning, as ``make settings`` has written it."""
     return (PROPERTIES / "settings.txt").read_text("utf-8").rstrip()
@@ -69,7 +81,7 @@ def data_set_parser(prog: str, description: str) -> argparse.ArgumentParser:
         prog: as for ``bare_parser``.
         description: as for ``bare_parser``.
     """
-    parser = bare_parser(prog, textwrap.fill(description, 80))
+    parser = command_parser(prog, textwrap.fill(description, 80))
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = settings_list()
     parser.add_argument("--dataset", "-d", help="name of the data set, a folder in data_path [ml-100k]")

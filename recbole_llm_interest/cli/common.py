@@ -7,12 +7,14 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TextIO
 
+from pydantic_core import to_jsonable_python
+
 from recbole_llm_interest.errors import LLMInterestError, Terminated
-from recbole_llm_interest.io.escaping import LogFormatter, one_line, several_lines
+from recbole_llm_interest.io.escaping import LogFormatter, json_text, one_line, several_lines
 
 
 def show(text: object, stream: TextIO | None = None) -> None:
@@ -25,6 +27,15 @@ def show(text: object, stream: TextIO | None = None) -> None:
     stream = sys.stdout if stream is None else stream
     encoding = stream.encoding or "utf-8"
     print(several_lines(text).encode(encoding, "backslashreplace").decode(encoding), file=stream)
+
+
+def show_json(result: Mapping[str, Any]) -> None:
+    """Print a command's result as one JSON object in one line, in ASCII: what ``--json`` asks for.
+
+    Args:
+        result: by plain names; paths become text.
+    """
+    show(json_text(to_jsonable_python(result), ascii_only=True))
 
 
 def exit_code(job: Callable[[], object], kept: str) -> int:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_llm_interest.cli.arguments import file_option, parse_arguments
-from recbole_llm_interest.cli.common import exit_code, show
+from recbole_llm_interest.cli.common import exit_code, show, show_json
 from recbole_llm_interest.cli.parsers import compare_parser
 from recbole_llm_interest.evaluation.plot import draw_comparison
 from recbole_llm_interest.evaluation.results import RunResult
@@ -35,9 +35,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command line. Returns the exit code: 0, 2 for a mistake, 130 when interrupted, 143 when terminated."""
     parser = compare_parser()
     table = ResultTable()
+    as_json = False
 
     def job() -> None:
+        nonlocal as_json
         options, overrides = parse_arguments(parser, arguments)
+        as_json = options.json
         for option in ("resume", "checkpoint"):
             if (value := getattr(options, option)) is not None:
                 file_option(option, value)
@@ -48,22 +51,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _compare(options, overrides, table)
 
     code = exit_code(job, kept="encoded features and finished runs are kept")
-    reported = exit_code(lambda: _report(table), kept="all runs are kept") if table.results else 0
+    reported = exit_code(lambda: _report(table, as_json=as_json), kept="all runs are kept") if table.results else 0
     return code or reported
 
 
-def _report(table: ResultTable) -> None:
-    """Print the table and the paths of all files; draw a plot if there are several runs."""
-    results = table.results
+def _report(table: ResultTable, *, as_json: bool) -> None:
+    """Draw a plot if there are several runs, and print the table and the paths of all files."""
+    files = list(table.files)
+    if table.files and len(table.results) > 1:
+        files.append(draw_comparison(table.results, table.files[0]))
+    if as_json:
+        show_json({"runs": [*map(_as_dict, table.results)], "files": files})
+    else:
+        _print(table.results, files)
+
+
+def _as_dict(result: RunResult) -> dict[str, Any]:
+    """What a program wants to know of a run; the JSON file of the table has everything."""
+    names = ("variant", "model", "dataset", "seed", "test", "valid_metric", "best_valid", "epochs", "checkpoint", "log")
+    return {name: getattr(result, name) for name in names}
+
+
+def _print(results: Sequence[RunResult], files: Sequence[Path]) -> None:
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     show(f"\n{as_table(results, width=width)}")
-    written = list(table.files)
-    if table.files and len(results) > 1:
-        written.append(draw_comparison(results, table.files[0]))
     checkpoints = ", ".join(one_line(result.checkpoint) for result in results)
     logs = ", ".join(sorted({one_line(Path(result.log).parent) for result in results}))
-    files = ", ".join(map(one_line, written)) or "not written"
-    show(f"table: {files} | checkpoints: {checkpoints} | {_places(results, logs)}")
+    written = ", ".join(map(one_line, files)) or "not written"
+    show(f"table: {written} | checkpoints: {checkpoints} | {_places(results, logs)}")
 
 
 def _places(results: Sequence[RunResult], logs: str) -> str:

@@ -7,9 +7,8 @@ import sys
 from collections.abc import Sequence
 
 from recbole_llm_interest import conversion
-from recbole_llm_interest.cli.arguments import bare_parser
-from recbole_llm_interest.cli.common import exit_code, show
-from recbole_llm_interest.io.escaping import json_text
+from recbole_llm_interest.cli.arguments import command_parser
+from recbole_llm_interest.cli.common import exit_code, show, show_json
 
 _DESCRIPTION = """
 Make a data set of a table of events: CSV, TSV, JSON lines (each also as .gz) or Parquet. Columns and times are
@@ -26,13 +25,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         as_json = options.pop("json")
         tables = [options.pop(name) for name in ("events", "items", "users")]
         made = conversion.from_pandas(*tables, data_path=options.pop("output"), **options)
-        show(json_text(made.as_dict()) if as_json else made)
+        show_json(made.as_dict()) if as_json else show(made)
 
     return exit_code(job, kept="nothing was written, or a data set that was there is unchanged")
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = bare_parser("python -m recbole_llm_interest.cli.convert", _DESCRIPTION)
+    parser = command_parser("python -m recbole_llm_interest.cli.convert", _DESCRIPTION)
     parser.usage = "%(prog)s [-h] [--items FILE] [--users FILE] [--name NAME] [OPTION ...] events"
     parser.add_argument("events", help="table with one row an event: a user, an item, a time, and any other columns")
     parser.add_argument("--items", metavar="FILE", help="table with one row an item: its id, texts, paths of files")
@@ -42,7 +41,6 @@ def _parser() -> argparse.ArgumentParser:
     written.add_argument("--name", help="of the data set [the name of the events' file]")
     written.add_argument("--output", default="data", metavar="FOLDER", help="where its folder is made [data]")
     written.add_argument("--overwrite", action="store_true", help="replace the files of a data set that exists")
-    written.add_argument("--json", action="store_true", help="print the summary as one JSON object")
     columns = parser.add_argument_group("columns, recognised if not given")
     columns.add_argument("--user", metavar="COLUMN", help="the users' in the table of events")
     columns.add_argument("--item", metavar="COLUMN", help="the items'")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 
 from tabulate import tabulate
 
 from recbole_llm_interest.cli.checks import Check, run_checks
-from recbole_llm_interest.cli.common import exit_code, show
+from recbole_llm_interest.cli.common import exit_code, show, show_json
 from recbole_llm_interest.cli.parsers import doctor_parser
 from recbole_llm_interest.io.escaping import markdown_cell, one_line
 
@@ -23,14 +24,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     checks: list[Check] = []
 
     def job() -> None:
-        parser.parse_args(arguments)
+        as_json = parser.parse_args(arguments).json
         checks.extend(run_checks())
+        if as_json:
+            broken = [check.name for check in checks if check.is_broken]
+            show_json({"broken": broken, "checks": [{"mark": check.mark, **asdict(check)} for check in checks]})
+        else:
+            _print(checks)
 
     code = exit_code(job, kept="nothing was changed")
-    if code:
-        return code
-    _print(checks)
-    return int(any(check.is_broken for check in checks))
+    return code or int(any(check.is_broken for check in checks))
 
 
 def _print(checks: Sequence[Check]) -> None:

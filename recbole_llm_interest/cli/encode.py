@@ -19,7 +19,7 @@ from recbole.config import Config
 from tabulate import tabulate
 
 from recbole_llm_interest.cli.arguments import parse_arguments
-from recbole_llm_interest.cli.common import exit_code, show
+from recbole_llm_interest.cli.common import exit_code, show, show_json
 from recbole_llm_interest.cli.parsers import encode_parser
 from recbole_llm_interest.content.encoding_job import Partition
 from recbole_llm_interest.content.pipeline import collect_features
@@ -28,7 +28,7 @@ from recbole_llm_interest.data.dataset_files import catalogue_from_config, featu
 from recbole_llm_interest.data.interaction_files import read_interaction_tokens
 from recbole_llm_interest.errors import DataError
 from recbole_llm_interest.io.config_files import named_models, read_config_files
-from recbole_llm_interest.io.escaping import json_text, markdown_cell, one_line
+from recbole_llm_interest.io.escaping import markdown_cell, one_line
 from recbole_llm_interest.io.files import shared_data_set_lock
 from recbole_llm_interest.settings import ContentSettings, read_settings
 from recbole_llm_interest.training.config import configure
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _print_summary(summaries, config["dataset"], cache)
         if options.json:
             record = {"dataset": config["dataset"], "features": str(cache), "summaries": [*map(asdict, summaries)]}
-            show(json_text(record, ascii_only=True))
+            show_json(record)
         problems = [problem for summary in summaries if summary.is_incomplete for problem in summary.problems()]
         if problems and settings.strict_content:
             raise DataError("; ".join(problems))

@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from tabulate import tabulate
 
 from recbole_llm_interest.cli.arguments import parse_arguments
-from recbole_llm_interest.cli.common import exit_code, show
+from recbole_llm_interest.cli.common import exit_code, show, show_json
 from recbole_llm_interest.cli.parsers import export_parser
 from recbole_llm_interest.errors import DataError, SettingsError
 from recbole_llm_interest.evaluation.results import RunResult, read_results
@@ -41,12 +41,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
             programs, files = _write(load_opened(opened), folder, result, options)
         if result is None:
             show("the card has no test result: give the comparison's JSON file by --table", sys.stderr)
-        show(_table(programs))
-        size = sum(file.stat().st_size for file in files) / 2**20
-        shown = one_line(folder)
-        show(f"\nmodel: {shown} ({size:.1f} MB), card: {shown}/README.md | programs: {shown}/{_PROGRAMS}")
+        if options.json:
+            show_json({"model": folder, "files": files, "programs": [*map(asdict, programs)]})
+            return
+        _print(programs, files, folder)
 
     return exit_code(job, kept="all files are those of before, or all are the new ones")
+
+
+def _print(programs: Sequence[Written], files: Sequence[Path], folder: Path) -> None:
+    show(_table(programs))
+    size = sum(file.stat().st_size for file in files) / 2**20
+    shown = one_line(folder)
+    show(f"\nmodel: {shown} ({size:.1f} MB), card: {shown}/README.md | programs: {shown}/{_PROGRAMS}")
 
 
 def _write(

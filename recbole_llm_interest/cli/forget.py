@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from recbole_llm_interest.cli.arguments import parse_arguments
-from recbole_llm_interest.cli.common import exit_code, show
+from recbole_llm_interest.cli.common import exit_code, show, show_json
 from recbole_llm_interest.cli.parsers import forget_parser
 from recbole_llm_interest.erasure import Erasure, erase
 from recbole_llm_interest.errors import SettingsError
@@ -37,10 +38,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         config = configure("LLMInterest", options.dataset, options.config_files, overrides)
         flags = {"checkpoints": options.checkpoints, "results": options.results}
         erasures.append(erase(config, options.user, options.item, **flags))
-        _print(erasures[0])
+        show_json(_as_dict(erasures[0])) if options.json else _print(erasures[0])
 
     code = exit_code(job, kept="each file is complete, either rewritten or unchanged; the same command continues")
     return code or (LEFT if any(erasure.left for erasure in erasures) else 0)
+
+
+def _as_dict(erasure: Erasure) -> dict[str, Any]:
+    return {
+        "rewritten": erasure.rewritten,
+        "deleted": erasure.deleted,
+        "left": [{"file": path, "reason": why} for path, why in erasure.left.items()],
+        "unknown": erasure.unknown,
+    }
 
 
 def _print(erasure: Erasure) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
-from recbole_llm_interest.cli.common import exit_code, show
+from recbole_llm_interest.cli.common import exit_code, show, show_json
 from recbole_llm_interest.cli.parsers import migrate_parser
 from recbole_llm_interest.errors import CheckpointError
 from recbole_llm_interest.io.checkpoints.reading import CHECKPOINT_FILE, load_checkpoint, read_resume_state
@@ -24,9 +24,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = migrate_parser()
 
     def job() -> None:
-        for name in parser.parse_args(arguments).files:
-            path = Path(name)
-            show(f"{one_line(path)}: converted to {one_line(migrated(path))}")
+        options = parser.parse_args(arguments)
+        converted: dict[Path, Path] = {}
+        try:
+            for path in map(Path, options.files):
+                converted[path] = migrated(path)
+                if not options.json:
+                    show(f"{one_line(path)}: converted to {one_line(converted[path])}")
+        finally:  # an error does not hide what was written before it
+            if options.json:
+                show_json({"converted": [{"file": path, "new": new} for path, new in converted.items()]})
 
     return exit_code(job, kept="written files are complete")
 

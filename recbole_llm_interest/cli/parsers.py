@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from recbole_llm_interest.cli.arguments import bare_parser, data_set_parser
+from recbole_llm_interest.cli.arguments import command_parser, data_set_parser
 from recbole_llm_interest.settings import MODELS, SEARCH_ALGORITHMS
 
 _DOCTOR = """
@@ -81,22 +81,20 @@ def tune_parser() -> argparse.ArgumentParser:
 
 def encode_parser() -> argparse.ArgumentParser:
     """Options of ``llm-interest encode``."""
-    parser = data_set_parser(
+    return data_set_parser(
         "python -m recbole_llm_interest.content.encode",
         "Encode the content of a data set's items and users. Any setting: --key=value.",
     )
-    parser.add_argument("--json", action="store_true", help="end with the summary as one JSON object in one line")
-    return parser
 
 
 def doctor_parser() -> argparse.ArgumentParser:
     """Options of ``llm-interest doctor``."""
-    return bare_parser("python -m recbole_llm_interest.doctor", _DOCTOR)
+    return command_parser("python -m recbole_llm_interest.doctor", _DOCTOR)
 
 
 def recommend_parser() -> argparse.ArgumentParser:
     """Options of ``llm-interest recommend``."""
-    parser = bare_parser(
+    parser = command_parser(
         "python -m recbole_llm_interest.recommender",
         _RECOMMEND,
     )
@@ -116,13 +114,12 @@ def recommend_parser() -> argparse.ArgumentParser:
     parser.add_argument("--min_diversity", type=float, default=0.0, help="least 1 - cosine of any two items [0]")
     parser.add_argument("--forecast", type=int, default=0, help="print the likeliest events, so many ahead, too")
     parser.add_argument("--explain", metavar="ITEM", help="print the parts of this item's score, too")
-    parser.add_argument("--json", action="store_true", help="print one line of JSON")
     return parser
 
 
 def report_parser() -> argparse.ArgumentParser:
     """Options of ``llm-interest report``."""
-    parser = bare_parser("python -m recbole_llm_interest.report", _REPORT)
+    parser = command_parser("python -m recbole_llm_interest.report", _REPORT)
     parser.add_argument("--checkpoint", help="of LLMInterest, as run_recbole.py writes them")
     parser.add_argument("--table", help="JSON file of a comparison on the same data set, as run_recbole.py writes them")
     parser.add_argument("--user", help="id of the user whose interest is drawn; the report then names this user")
@@ -145,7 +142,7 @@ def report_parser() -> argparse.ArgumentParser:
 
 def export_parser() -> argparse.ArgumentParser:
     """Options of ``llm-interest export``."""
-    parser = bare_parser("python -m recbole_llm_interest.export", _EXPORT)
+    parser = command_parser("python -m recbole_llm_interest.export", _EXPORT)
     parser.add_argument("--checkpoint", required=True, help="of LLMInterest, as run_recbole.py writes them")
     parser.add_argument("--output", required=True, help="folder to write")
     parser.add_argument("--onnx", action="store_true", help="write the programs for ONNX, too")
@@ -170,14 +167,14 @@ def forget_parser() -> argparse.ArgumentParser:
 
 def migrate_parser() -> argparse.ArgumentParser:
     """Options of ``llm-interest migrate``."""
-    parser = bare_parser("python -m recbole_llm_interest.cli.migrate", _MIGRATE)
+    parser = command_parser("python -m recbole_llm_interest.cli.migrate", _MIGRATE)
     parser.add_argument("files", nargs="+", metavar="FILE.pth", help="a checkpoint or a resume state")
     return parser
 
 
 def settings_parser() -> argparse.ArgumentParser:
     """Options of ``llm-interest settings``."""
-    parser = bare_parser("python -m recbole_llm_interest.cli.settings", "List every setting of the plug-in.")
+    parser = command_parser("python -m recbole_llm_interest.cli.settings", "List every setting of the plug-in.")
     parser.add_argument(
         "--write", action="store_true", help="write the generated files of a checkout of the source instead"
     )

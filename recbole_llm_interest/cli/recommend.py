@@ -13,10 +13,10 @@ from typing import Any
 from tabulate import tabulate
 
 from recbole_llm_interest.cli.arguments import parse_arguments
-from recbole_llm_interest.cli.common import exit_code, show
+from recbole_llm_interest.cli.common import exit_code, show, show_json
 from recbole_llm_interest.cli.parsers import recommend_parser
 from recbole_llm_interest.errors import RequestError, SettingsError
-from recbole_llm_interest.io.escaping import json_text, markdown_cell, one_line
+from recbole_llm_interest.io.escaping import markdown_cell, one_line
 from recbole_llm_interest.io.opening import FileKind, is_folder, parse_json, read_lines
 from recbole_llm_interest.recommender import Recommender, UserState
 from recbole_llm_interest.recommender.loading import checkpoint_in_use, load_opened
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise SettingsError("command line: --pool and --candidates exclude each other: give one of them")
         with _loaded(options, overrides) as recommender:
             answer = _recommend(recommender, options)
-        show(json_text(answer, ascii_only=True) if options.json else _as_text(answer))
+        show_json(answer) if options.json else show(_as_text(answer))
         if options.save_state and not options.json:
             show(f"\nstate: {one_line(options.save_state)}")
 
@@ -189,7 +189,9 @@ def _explanation_as_text(explanation: dict[str, Any]) -> list[str]:
     for title, key in ((f"item ({kind})", "of_item"), ("user (loss without each)", "of_user")):
         shown = explanation[key][:_PARTS]
         if shown:  # a new user without events has no parts
-            parts.append(_table([{title: p["name"], "points": p["points"], "share": p["share"]} for p in shown]))
+            parts.append(
+                _table([{title: p["title"] or p["name"], "points": p["points"], "share": p["share"]} for p in shown])
+            )
     return parts
 
 

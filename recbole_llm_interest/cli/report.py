@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_llm_interest.cli.arguments import parse_arguments
-from recbole_llm_interest.cli.common import exit_code, show
+from recbole_llm_interest.cli.common import exit_code, show, show_json
 from recbole_llm_interest.cli.parsers import report_parser
 from recbole_llm_interest.errors import SettingsError
 from recbole_llm_interest.io.escaping import one_line
@@ -31,6 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         checkpoint = _path(options.checkpoint)
         with checkpoint_in_use(checkpoint, overrides) if checkpoint else nullcontext() as opened:
             (page, *pictures), notes = _write(options, opened)
+        if options.json:
+            show_json({"report": page, "pictures": pictures, "notes": notes})
+            return
         for note in notes:
             show(note)
         show(f"report: {one_line(page)} | pictures: {', '.join(map(one_line, pictures))}")

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from recbole_llm_interest.cli.arguments import settings_list
-from recbole_llm_interest.cli.common import exit_code, show
+from recbole_llm_interest.cli.common import exit_code, show, show_json
 from recbole_llm_interest.cli.parsers import settings_parser
 from recbole_llm_interest.errors import SettingsError
 from recbole_llm_interest.io.files import write_text
 from recbole_llm_interest.settings import BASELINE_SETTINGS, PROPERTIES
-from recbole_llm_interest.settings.rendering import baseline_yaml, settings_help, settings_markdown, settings_yaml
+from recbole_llm_interest.settings.rendering import (
+    baseline_yaml,
+    settings_by_section,
+    settings_help,
+    settings_markdown,
+    settings_yaml,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -25,14 +33,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def job() -> None:
         options = parser.parse_args(arguments)
-        if not options.write:
+        if options.write:
+            _write(as_json=options.json)
+        elif options.json:
+            show_json({"settings": _as_records()})
+        else:
             show(settings_list())
-            return
-        for path, text in generated_files().items():
-            write_text(path, text, "check the permissions of the checkout")
-            show(f"written: {path}")
 
     return exit_code(job, kept="the files are unchanged or complete")
+
+
+def _write(*, as_json: bool) -> None:
+    texts = generated_files()
+    for path, text in texts.items():
+        write_text(path, text, "check the permissions of the checkout")
+        if not as_json:
+            show(f"written: {path}")
+    if as_json:
+        show_json({"written": [*texts]})
+
+
+def _as_records() -> list[dict[str, Any]]:
+    """What is known of each setting, with its section, in their order."""
+    import recbole_llm_interest.training.tracking  # noqa: F401  (fills the registries, whose names are values)
+
+    return [
+        {"section": section, **asdict(setting)}
+        for section, settings in settings_by_section().items()
+        for setting in settings
+    ]
 
 
 def generated_files() -> Mapping[Path, str]:

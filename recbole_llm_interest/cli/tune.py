@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from recbole_llm_interest.cli.arguments import file_option, parse_arguments
-from recbole_llm_interest.cli.common import exit_code, show
+from recbole_llm_interest.cli.common import exit_code, show, show_json
 from recbole_llm_interest.cli.parsers import tune_parser
 from recbole_llm_interest.errors import SettingsError
 from recbole_llm_interest.io.config_files import models_and_dataset
@@ -45,6 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 algorithm=options.algorithm,
                 trials=options.trials,
             )
+        if options.json:
+            show_json({**asdict(variant), "row": output, "trials": trials_path(output)})
+            return
         show(f"{one_line(variant.note)}\nrow: {one_line(output)} | trials: {one_line(trials_path(output))}")
 
     return exit_code(job, kept="finished trials are kept: the same command goes on with the others")

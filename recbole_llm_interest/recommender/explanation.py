@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import pandas as pd
 import torch
 from torch import Tensor
 
+from recbole_llm_interest.io.escaping import one_line
 from recbole_llm_interest.model.entity_encoder import EntityEncoder
 from recbole_llm_interest.model.interest_tracker import InterestState
 from recbole_llm_interest.model.scoring import ScoringRule, logits
@@ -30,6 +32,7 @@ class Part:
         points: its term in the score, or the loss of score without it; may be negative.
         share: its absolute points as a share of those of all parts of its list.
         time: timestamp of an event; None for unknown, and for what is no event.
+        title: of an event's item; None where it has none, and for what is no event.
 
     Example:
         >>> explanation = recommender.explain(state, "i1")
@@ -41,11 +44,12 @@ class Part:
     points: float
     share: float
     time: float | None = None
+    title: str | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Explanation:
-    """The parts of an item's score.
+    """The parts of an item's score. A notebook shows them as a table.
 
     Attributes:
         item: its ID.
@@ -61,6 +65,8 @@ class Explanation:
         >>> explanation = recommender.explain(state, "i1")
         >>> round(sum(part.points for part in explanation.of_item), 3) == round(explanation.score, 3)
         True
+        >>> recommender.explain(recommender.start("u1", history=["i2", "i3"]), "i4").of_user[0].title
+        'A film about bread'
     """
 
     item: str
@@ -69,9 +75,33 @@ class Explanation:
     is_exact: bool
     of_user: list[Part]
 
+    @property
+    def frame(self) -> pd.DataFrame:
+        """A table with the columns of, part, title, points and share.
 
-#: name, points, time
-_Points = tuple[str, float, float | None]
+        Example:
+            >>> recommender.explain(state, "i3").frame.columns.tolist()
+            ['of', 'part', 'title', 'points', 'share']
+        """
+        rows = [
+            (of, part.name, part.title or "", part.points, part.share)
+            for of, parts in (("item", self.of_item), ("user", self.of_user))
+            for part in parts
+        ]
+        return pd.DataFrame(rows, columns=["of", "part", "title", "points", "share"])
+
+    def __repr__(self) -> str:
+        largest = [parts[0] for parts in (self.of_item, self.of_user) if parts]
+        shown = ", ".join(f"{one_line(part.title or part.name)} {part.share:.2f}" for part in largest)
+        return f"Explanation({self.item!r}, score={self.score:.2f}, largest parts: {shown})"
+
+    def _repr_html_(self) -> str:
+        """The table in a notebook."""
+        return str(self.frame.to_html(index=False, float_format="{:.2f}".format))
+
+
+#: name, points, time, title
+_Points = tuple[str, float, float | None, str | None]
 
 
 def explain(live: LiveModel, state: State, row: int) -> Explanation:
@@ -84,8 +114,8 @@ def explain(live: LiveModel, state: State, row: int) -> Explanation:
 
 
 def _with_shares(points: Sequence[_Points]) -> list[Part]:
-    total = sum(abs(value) for _, value, _ in points) or 1.0
-    parts = [Part(name, value, abs(value) / total, time) for name, value, time in points]
+    total = sum(abs(value) for _, value, *_ in points) or 1.0
+    parts = [Part(name, value, abs(value) / total, time, title) for name, value, time, title in points]
     return sorted(parts, key=lambda part: -part.share)
 
 
@@ -100,12 +130,12 @@ def _item_parts(live: LiveModel, state: State, query: Query, row: int) -> tuple[
     factors, is_exact = _modality_factors(encoder, live.model.scoring_rule, parts)
     values = logits(query.interest, factors)[0].tolist()
     points: list[_Points] = [
-        (name if is_present else f"no {name}", value, None)
+        (name if is_present else f"no {name}", value, None, None)
         for name, is_present, value in zip(encoder.modalities, present[0].tolist(), values, strict=True)
     ]
     item = torch.tensor([row], device=live.device)
     for name, bias in live.bias_parts(state.interest, state.items, state.length).items():
-        points.append((_BIAS_NAMES[name], float(bias.of(item)), None))
+        points.append((_BIAS_NAMES[name], float(bias.of(item)), None, None))
     return points, is_exact
 
 
@@ -133,17 +163,17 @@ def _user_parts(live: LiveModel, state: State, row: int, score: float) -> list[_
     points: list[_Points] = []
     if user is not None:
         anonymous = live.initial(live.users([0]))
-        points.append(("profile", score - _scores_after(live, rows, times, anonymous, row)[0], None))
+        points.append(("profile", score - _scores_after(live, rows, times, anonymous, row)[0], None, None))
     if older:
         recent = _scores_after(live, rows[:, older:], times[:, older:], start, row)[0]
-        points.append((f"{older} older events", score - recent, None))
+        points.append((f"{older} older events", score - recent, None, None))
     if length:
         kept = _leave_one_out(length, older)
         others = _scores_after(live, rows[0, kept], times[0, kept], start, row, older)
         for event, rest in enumerate(others, start=older):
             time = float(times[0, event])
             name = live.items.tokens[int(rows[0, event])]
-            points.append((name, score - rest, time if time == time else None))
+            points.append((name, score - rest, time if time == time else None, live.items.labels.get(name)))
     return points
 
 

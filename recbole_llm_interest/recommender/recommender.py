@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -166,6 +166,16 @@ class Recommender:
         inputs.check_state(state, self.version, "update")
         return self._states.update(state, *inputs.read_events(state, item, at, self._trained.time_unit))
 
+    def replay(self, state: UserState, events: int) -> Iterator[UserState]:
+        """The states of one user before the last ``events`` events, and after each of them.
+
+        Example:
+            >>> list(recommender.replay(state, events=1))
+            [UserState(user='u1', events=1), UserState(user='u1', events=2)]
+        """
+        inputs.check_state(state, self.version, "replay")
+        return (past[0] for past in self._states.replay(state, events))
+
     def save(self, state: UserState, path: str | Path, users: Sequence[Id] | None = None) -> None:
         """Write a state to a file, with these ids of its users; None for their positions, which identify nobody.
 
@@ -278,12 +288,7 @@ class Recommender:
         return state.per_user(self._retrieval.scores(state, inputs.read_items(state, item)))
 
     def label(self, item: Id) -> str:
-        """The title of an item; its id where it has none.
-
-        Example:
-            >>> recommender.label("i3")
-            'A film about bread'
-        """
+        """The title of an item; its id where it has none."""
         return self.items.labels.get(str(item), str(item))
 
     def add_item(self, item: Id, content: Mapping[str, Any]) -> None:
@@ -324,13 +329,7 @@ class Recommender:
         self._changes.add_pool(name, items)
 
     def remove_item(self, item: Id) -> None:
-        """Recommend an item no more. Histories keep it.
-
-        Example:
-            >>> recommender.remove_item("i1")
-            >>> "i1" in recommender.items
-            False
-        """
+        """Recommend an item no more. Histories keep it."""
         self.items.remove(str(item))
 
     @torch.no_grad()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -83,6 +83,20 @@ class StateUpdates:
             state.users,
             state.is_single,
         )
+
+    @torch.no_grad()
+    def replay(self, state: UserState, events: int) -> Iterator[UserState]:
+        """The states of one user before the last ``events`` events, and after each of them."""
+        items = [self._live.items.tokens[row] for row in state.items[0].tolist()]
+        times = [None if math.isnan(time) else time for time in state.times[0].tolist()]
+        before = max(len(items) - events, 0)
+        profile = state.tracker.user
+        known = torch.zeros(1, 0) if profile is None else profile
+        past = self._read(known, [(items[:before], times[:before])], state.users)
+        yield past
+        for item, time in zip(items[before:], times[before:], strict=True):
+            past = self.update(past, [item], [time])
+            yield past
 
     def _profiles(self, inputs: Sequence[UserInput]) -> Tensor:
         """Encoded profiles, ``[B, U]``; ``U`` is 0 if the model has no content of users."""

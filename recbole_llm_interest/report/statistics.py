@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Literal
 
 import numpy as np
@@ -13,7 +14,7 @@ from tqdm import tqdm
 
 from recbole_llm_interest.errors import RequestError
 from recbole_llm_interest.model.entity_encoder import EntityEncoder
-from recbole_llm_interest.recommender import Recommender
+from recbole_llm_interest.recommender import Recommender, UserState
 from recbole_llm_interest.recommender.explanation import Explanation
 
 MapMethod = Literal["tsne", "pca", "umap"]
@@ -63,24 +64,33 @@ def interest_trajectory(recommender: Recommender, user: str, events: int) -> Int
         RequestError: no event of the user has an item that the model knows.
     """
     recorded = recommender.start(user, history="recorded")
-    item_ids, times = recorded.items[0].tolist(), recorded.times[0].tolist()
-    if not item_ids:
+    if not int(recorded.length):
         raise RequestError(f"user {user!r} cannot be shown: no event has an item that the model knows")
-    before = max(len(item_ids) - events, 0)
-    tokens = [recommender.items.tokens[item_id] for item_id in item_ids]
-    known_times = [time if time == time else None for time in times]  # NaN: not known
-    state = recommender.start(user, history=tokens[:before], at=known_times[:before])
+    return trajectory_of(recommender, recorded, events)
+
+
+def trajectory_of(recommender: Recommender, state: UserState, events: int) -> InterestTrajectory:
+    """Follow the interest of one user through the last events of a state.
+
+    Args:
+        recommender: that made the state.
+        state: of one user with events.
+        events: how many of the last events.
+    """
+    before = max(int(state.length) - events, 0)
+    item_ids = state.items[0, before:].tolist()
     groups = recommender.interest_map
     names = groups.names
-    weights = np.zeros((len(tokens) - before, len(names)))
-    for step in tqdm(range(len(weights)), desc="interest", unit="event", leave=False):
-        state = recommender.update(state, tokens[before + step], known_times[before + step])
-        for interest in recommender.interests(state):
+    weights = np.zeros((len(item_ids), len(names)))
+    states = islice(recommender.replay(state, events), 1, None)
+    for step, past in enumerate(tqdm(states, "interest", len(item_ids), unit="event", leave=False)):
+        for interest in recommender.interests(past):
             weights[step, names.index(interest.name)] += interest.weight
-    of_items = groups.group(recommender.items.representations)[item_ids[before:]].tolist()
-    items = tokens[before:]
+    of_items = groups.group(recommender.items.representations)[item_ids].tolist()
+    items = [recommender.items.tokens[item_id] for item_id in item_ids]
     labels = list(map(recommender.label, items))
-    return InterestTrajectory(names, groups.shares, weights, items, labels, of_items, before, times[before:])
+    times = state.times[0, before:].tolist()
+    return InterestTrajectory(names, groups.shares, weights, items, labels, of_items, before, times)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ of text, lines and background are those of ``ON_DARK``, which the page exchanges
 from recbole_llm_interest.report.plots.estimates import draw_estimates, number_text
 from recbole_llm_interest.report.plots.interest import draw_interest, largest_interests
 from recbole_llm_interest.report.plots.item_map import draw_map
+from recbole_llm_interest.report.plots.live_interests import draw_live_interests
 from recbole_llm_interest.report.plots.modalities import draw_modalities
 from recbole_llm_interest.report.plots.recommendations import draw_recommendations
 from recbole_llm_interest.report.plots.style import NARROW, ON_DARK, WIDE, style
@@ -19,6 +20,7 @@ __all__ = [
     "WIDE",
     "draw_estimates",
     "draw_interest",
+    "draw_live_interests",
     "draw_map",
     "draw_modalities",
     "draw_recommendations",

@@ -12,6 +12,7 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from recbole_llm_interest.io.escaping import plot_text
+from recbole_llm_interest.report.plots.picture import Picture
 from recbole_llm_interest.report.plots.style import (
     COLOURS,
     GREY,
@@ -48,7 +49,7 @@ def largest_interests(trajectory: InterestTrajectory) -> tuple[list[str], NDArra
     return [*names, OTHERS], np.column_stack([weights, 1 - weights.sum(axis=1)])
 
 
-def draw_interest(trajectory: InterestTrajectory, width: float) -> Figure:
+def draw_interest(trajectory: InterestTrajectory, width: float) -> Picture:
     """Stacked areas of the interest after each event; below, each event on the line of the interest that it is of.
 
     Args:
@@ -60,7 +61,7 @@ def draw_interest(trajectory: InterestTrajectory, width: float) -> Figure:
     shown = min(len(weights), _MAX_NARROW_EVENTS) if is_narrow else len(weights)
     end = trajectory.before + len(weights)
     numbers = range(end - shown + 1, end + 1)
-    figure = Figure(figsize=(width, 7.4 if is_narrow else 6.6), layout="constrained")
+    figure = Picture(figsize=(width, 7.4 if is_narrow else 6.6), layout="constrained")
     areas, events = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": [1.5, 1]})
     _draw_areas(areas, numbers, names, weights[-shown:])
     if is_narrow:
