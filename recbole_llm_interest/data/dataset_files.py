@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-
-from recbole.config import Config
+from typing import TYPE_CHECKING
 
 from recbole_llm_interest.content.catalogue import Catalogue, read_catalogue, read_column
 from recbole_llm_interest.io.atomic_files import AtomicFormat
 from recbole_llm_interest.io.manifest import Artifact, absolute, record_beside
 from recbole_llm_interest.settings import ContentSettings
+
+if TYPE_CHECKING:
+    from recbole.config import Config
 
 
 def feature_cache(config: Config, settings: ContentSettings) -> Path:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import pandas as pd
-from recbole.config import Config
 
 from recbole_llm_interest.errors import DataError, SettingsError
 from recbole_llm_interest.io.atomic_files import AtomicFormat, format_columns, read_atomic_file, read_header
+
+if TYPE_CHECKING:
+    from recbole.config import Config
 
 #: reads columns of a file
 _Reader: TypeAlias = Callable[[Path, tuple[str, ...]], pd.DataFrame]
@@ -62,7 +64,15 @@ def check_interaction_file(config: Config) -> None:
 
 def _header(config: Config, path: Path) -> dict[str, str]:
     if not path.is_file():
-        raise DataError(f"data set {config['dataset']!r}: {path} does not exist")
+        others = sorted(other.name for other in path.parent.glob("*.inter") if other.is_file())
+        name = others[0].removesuffix(".inter") if others else ""
+        hint = (
+            f"the folder has {others[0]}: files have the folder's name, so rename the folder to {name}, or the files"
+            if others
+            else f"llm-interest convert makes it of a table; or set --data_path to the folder that holds "
+            f"{config['dataset']}/{path.name}"
+        )
+        raise DataError(f"data set {config['dataset']!r}: {path} does not exist: {hint}")
     return read_header(path, AtomicFormat.from_config(config))
 
 

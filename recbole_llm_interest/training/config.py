@@ -10,21 +10,19 @@ from typing import Any
 
 from recbole.config import Config
 
+from recbole_llm_interest.data.data_set_check import check_data_set
 from recbole_llm_interest.data.evaluation_loader import check_seen_items, has_both_candidates
-from recbole_llm_interest.data.interaction_files import check_interaction_file
 from recbole_llm_interest.data.time_split import check_time_split
 from recbole_llm_interest.errors import SettingsError, TrainingError, is_out_of_memory
 from recbole_llm_interest.evaluation.collector import FILTERED
 from recbole_llm_interest.io.config_files import models_and_dataset, read_config_files
 from recbole_llm_interest.io.files import is_write_error, storage_error
-from recbole_llm_interest.io.opening import is_folder, name_fault
 from recbole_llm_interest.settings import (
     ALL_SETTINGS,
     BASELINE_SETTINGS,
     PROPERTIES,
     check_given_keys,
     check_model,
-    data_set_error,
     read_settings,
 )
 
@@ -34,11 +32,8 @@ RECBOLE_ERRORS = (
     *(NotImplementedError, RuntimeError, SyntaxError, ImportError, OSError),
 )
 
-#: settings that name columns, and what seeds of numpy and integers of torch can be
-_COLUMNS = ("USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD")
+#: what seeds of numpy and integers of torch can be
 _SEEDS, _INTEGERS = range(2**32), range(-(2**63), 2**63)
-#: settings that name folders
-_PATHS = ("data_path", "checkpoint_dir", "feature_cache")
 
 
 def configure(
@@ -71,9 +66,8 @@ def configure(
     for key in ("model", "dataset"):  # what files name: other models of a comparison, or another data set
         config.external_config_dict.pop(key, None)
     _check_values(config)
-    _check_folders(config)
     with as_user_error("the settings"):  # RecBole's own may have values of any type
-        check_interaction_file(config)
+        check_data_set(config)
         _check_valid_metric(config)
     check_time_split(config)
     check_seen_items(config)
@@ -114,9 +108,6 @@ def as_user_error(what: str, log: str | None = None) -> Iterator[None]:
 
 def _check_values(config: Config) -> None:
     """Check RecBole's settings whose wrong type would be noticed late or never."""
-    for key in _COLUMNS:
-        if not isinstance(config[key], str | None):
-            raise SettingsError(f"{key}={config[key]!r:.80} is not the name of a column")
     if type(config["seed"]) is not int or config["seed"] not in _SEEDS:
         raise SettingsError(f"seed={config['seed']!r:.80} is not an integer from 0 to {_SEEDS.stop - 1}")
     for key, value in config.external_config_dict.items():
@@ -130,14 +121,6 @@ def _parts(value: Any) -> Iterator[Any]:
     if isinstance(value, dict | list | tuple):
         for part in value.values() if isinstance(value, dict) else value:
             yield from _parts(part)
-
-
-def _check_folders(config: Config) -> None:
-    for key in _PATHS:
-        if config[key] is not None and (fault := name_fault(config[key])):
-            raise SettingsError(f"{key}={str(config[key])[:80]!r} {fault}: give the name of a folder")
-    if not is_folder(Path(config["data_path"])):
-        raise data_set_error(config["dataset"], Path(config["data_path"]))
 
 
 def _check_valid_metric(config: Config) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from recbole.config import Config
 
+from recbole_llm_interest.data.run_settings import BUNDLED
 from recbole_llm_interest.data.unread_columns import warn_of_unread_columns
 from recbole_llm_interest.settings.peers import PEER_SETTING, PEERS
 
@@ -29,8 +30,6 @@ _FILTERS = (
     "user_inter_num_interval",
     "item_inter_num_interval",
 )
-#: the data set that RecBole reads from its own folder, whatever ``data_path`` is
-_BUNDLED = "ml-100k"
 
 
 def warn_of_unused(configs: Sequence[Config]) -> None:
@@ -53,6 +52,6 @@ def _reasons_of_data(config: Config) -> dict[str, str]:
     if config["benchmark_filename"] is not None:
         return dict.fromkeys(_FILTERS, "files of benchmark_filename are not filtered")
     folder = config.external_config_dict.get("data_path")
-    if config["dataset"] == _BUNDLED and folder and (Path(folder) / _BUNDLED).is_dir():
-        return {"data_path": f"RecBole reads its own {_BUNDLED}: give the folder's data another name"}
+    if config["dataset"] == BUNDLED and folder and (Path(folder) / BUNDLED).is_dir():
+        return {"data_path": f"RecBole reads its own {BUNDLED}: give the folder's data another name"}
     return {}
