@@ -11,7 +11,7 @@ from typing import Any
 
 from recbole_llm_interest.cli.common import bare_parser, exit_code, parse_arguments
 from recbole_llm_interest.evaluation.results import RunResult
-from recbole_llm_interest.evaluation.variants import Variant
+from recbole_llm_interest.io.variants import Variant
 from recbole_llm_interest.training.comparison import run
 
 #: for a few hundred short texts: full whitening would amplify noise, and IDs would overfit

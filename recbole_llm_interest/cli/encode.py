@@ -21,12 +21,12 @@ from recbole_llm_interest.cli.arguments import parse_arguments
 from recbole_llm_interest.cli.common import exit_code, show
 from recbole_llm_interest.cli.parsers import encode_parser
 from recbole_llm_interest.content.collection import collect_features
+from recbole_llm_interest.content.data_set_check import check_data_set
+from recbole_llm_interest.content.dataset_files import catalogue_from_config, feature_cache, record_features
 from recbole_llm_interest.content.encoding_job import Partition
+from recbole_llm_interest.content.interaction_files import read_interaction_tokens
+from recbole_llm_interest.content.run_settings import RunSettings, read_run_settings
 from recbole_llm_interest.content.summary import EncodingSummary
-from recbole_llm_interest.data.data_set_check import check_data_set
-from recbole_llm_interest.data.dataset_files import catalogue_from_config, feature_cache, record_features
-from recbole_llm_interest.data.interaction_files import read_interaction_tokens
-from recbole_llm_interest.data.run_settings import RunSettings, read_run_settings
 from recbole_llm_interest.errors import DataError
 from recbole_llm_interest.io.config_files import models_and_dataset, named_models, read_config_files
 from recbole_llm_interest.io.escaping import json_text, markdown_cell, one_line

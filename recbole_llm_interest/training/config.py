@@ -10,12 +10,13 @@ from typing import Any
 
 from recbole.config import Config
 
-from recbole_llm_interest.data.data_set_check import check_data_set
+from recbole_llm_interest.content.data_set_check import check_data_set
+from recbole_llm_interest.content.run_settings import read_given_settings
 from recbole_llm_interest.data.evaluation_loader import check_seen_items, has_both_candidates
 from recbole_llm_interest.data.time_split import check_time_split
 from recbole_llm_interest.errors import SettingsError, TrainingError, is_out_of_memory
 from recbole_llm_interest.evaluation.collector import FILTERED
-from recbole_llm_interest.io.config_files import models_and_dataset, read_config_files
+from recbole_llm_interest.io.config_files import models_and_dataset
 from recbole_llm_interest.io.files import is_write_error, storage_error
 from recbole_llm_interest.settings import (
     ALL_SETTINGS,
@@ -23,6 +24,7 @@ from recbole_llm_interest.settings import (
     PROPERTIES,
     check_given_keys,
     check_model,
+    check_recbole_values,
     read_settings,
 )
 
@@ -32,8 +34,8 @@ RECBOLE_ERRORS = (
     *(NotImplementedError, RuntimeError, SyntaxError, ImportError, OSError),
 )
 
-#: what seeds of numpy and integers of torch can be
-_SEEDS, _INTEGERS = range(2**32), range(-(2**63), 2**63)
+#: what integers of torch can be
+_INTEGERS = range(-(2**63), 2**63)
 
 
 def configure(
@@ -59,7 +61,9 @@ def configure(
     if len(models) > 1:
         raise SettingsError(f"model={','.join(models)}: only a comparison takes several models: name one")
     check_model(models[0])
-    check_given_keys([*read_config_files(files), *overrides])
+    given = read_given_settings(files, overrides)
+    check_given_keys(given)
+    check_recbole_values(given)
     protocol = str(PROPERTIES / "protocol.yaml")
     with as_user_error("the settings"):
         config = Config(models[0], dataset, [protocol, *files], overrides)
@@ -108,8 +112,6 @@ def as_user_error(what: str, log: str | None = None) -> Iterator[None]:
 
 def _check_values(config: Config) -> None:
     """Check RecBole's settings whose wrong type would be noticed late or never."""
-    if type(config["seed"]) is not int or config["seed"] not in _SEEDS:
-        raise SettingsError(f"seed={config['seed']!r:.80} is not an integer from 0 to {_SEEDS.stop - 1}")
     for key, value in config.external_config_dict.items():
         if any(isinstance(part, int) and part not in _INTEGERS for part in _parts(value)):
             raise SettingsError(f"{key} has an integer of more than 64 bits")

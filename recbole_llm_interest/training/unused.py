@@ -8,7 +8,7 @@ from pathlib import Path
 
 from recbole.config import Config
 
-from recbole_llm_interest.data.run_settings import BUNDLED
+from recbole_llm_interest.content.run_settings import BUNDLED
 from recbole_llm_interest.data.unread_columns import warn_of_unread_columns
 from recbole_llm_interest.settings.peers import PEER_SETTING, PEERS
 

@@ -12,7 +12,7 @@ import pytest
 from conftest import REPOSITORY, cycle_events, write_dataset
 
 from recbole_llm_interest.cli.compare import main
-from recbole_llm_interest.evaluation.variants import Variant
+from recbole_llm_interest.io.variants import Variant
 from recbole_llm_interest.training.comparison import run
 
 

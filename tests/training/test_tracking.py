@@ -22,9 +22,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from recbole_llm_interest.cli.compare import main
 from recbole_llm_interest.errors import DivergedError, SettingsError
 from recbole_llm_interest.evaluation.results import read_results
-from recbole_llm_interest.evaluation.variants import Variant
 from recbole_llm_interest.io.checkpoints.reading import read_resume_state
 from recbole_llm_interest.io.checkpoints.writing import write_state
+from recbole_llm_interest.io.variants import Variant
 from recbole_llm_interest.settings.portable import portable_settings
 from recbole_llm_interest.training.comparison import run
 from recbole_llm_interest.training.monitor import TrainingMonitor

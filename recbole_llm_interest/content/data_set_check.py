@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
-from recbole_llm_interest.data.interaction_files import check_interaction_file
+from recbole_llm_interest.content.interaction_files import check_interaction_file
 from recbole_llm_interest.errors import SettingsError
 from recbole_llm_interest.io.opening import is_folder, name_fault
 from recbole_llm_interest.settings import data_set_error
-
-if TYPE_CHECKING:
-    from recbole.config import Config
 
 #: settings that name columns, and settings that name folders
 _COLUMNS = ("USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD")
 _PATHS = ("data_path", "checkpoint_dir", "feature_cache")
 
 
-def check_data_set(config: Config) -> None:
+def check_data_set(config: Any) -> None:
     """Check the folder of a data set and the headers of its interaction files.
 
     Args:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from recbole.config import Config
 
-from recbole_llm_interest.data.run_settings import read_run_settings
+from recbole_llm_interest.content.run_settings import read_run_settings
 from recbole_llm_interest.settings import PROPERTIES
 
 #: what RecBole computes from others, or what this package leaves to it
