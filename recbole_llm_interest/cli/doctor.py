@@ -23,24 +23,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     checks: list[Check] = []
 
     def job() -> None:
-        parser.parse_args(arguments)
-        checks.extend(run_checks())
+        imports = parser.parse_args(arguments).imports
+        checks.extend(run_checks(imports))
+        _print(checks, "works here" if imports else "has all it needs here; --imports also imports each package")
 
-    code = exit_code(job, kept="nothing was changed")
-    if code:
-        return code
-    _print(checks)
-    return int(any(check.is_broken for check in checks))
+    return exit_code(job, kept="nothing was changed") or int(any(check.is_broken for check in checks))
 
 
-def _print(checks: Sequence[Check]) -> None:
+def _print(checks: Sequence[Check], result: str) -> None:
     rows = [(check.mark, markdown_cell(check.name), markdown_cell(check.state)) for check in checks]
     show(tabulate(rows, headers=("", "check", "state"), tablefmt="github", maxcolwidths=[None, None, 90]))
     for check in checks:
         if check.remedy:
             show(f"\n{check.name}: {one_line(check.remedy)}")
     broken = ", ".join(check.name for check in checks if check.is_broken)
-    show(f"\n{f'broken: {broken}' if broken else 'the default text encoder works here'}")
+    show(f"\n{f'broken: {broken}' if broken else f'the default text encoder {result}'}")
 
 
 if __name__ == "__main__":

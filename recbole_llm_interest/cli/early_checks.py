@@ -32,6 +32,7 @@ from recbole_llm_interest.settings import (
     check_recbole_values,
     read_settings,
 )
+from recbole_llm_interest.settings.listed_names import check_listed_names
 from recbole_llm_interest.settings.peers import PEERS
 from recbole_llm_interest.settings.trackers import TRACKER_PACKAGES, check_tracker_packages, trackers_of
 
@@ -179,6 +180,7 @@ def _configurations(
         _, dataset = models_and_dataset([variant.model], options.dataset, options.config_files, overrides)
         check_model(variant.model)
         check_recbole_values(given)
+        check_listed_names(given)
         for group in (*ALL_SETTINGS, *BASELINE_SETTINGS.get(variant.model, ())):
             read_settings(group, given)
         yield read_run_settings(variant.model, dataset, options.config_files, {**overrides, **variant.settings})

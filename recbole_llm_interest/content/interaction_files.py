@@ -5,16 +5,18 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-import pandas as pd
 
 from recbole_llm_interest.errors import DataError, SettingsError
 from recbole_llm_interest.io.atomic_files import AtomicFormat, format_columns, read_atomic_file, read_header
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 #: reads columns of a file
-_Reader: TypeAlias = Callable[[Path, tuple[str, ...]], pd.DataFrame]
+_Reader: TypeAlias = "Callable[[Path, tuple[str, ...]], pd.DataFrame]"
 #: the parts of data that is split already: training, validation, test
 _PARTS = 3
 
@@ -171,6 +173,8 @@ class RecordedHistories:
 def _plain_histories(
     config: Any, read: _Reader, files: Sequence[Path], users: Sequence[str]
 ) -> dict[str, tuple[list[str], list[float]]]:
+    import pandas as pd  # here because it takes half a second, which checks of headers should not wait for
+
     user_field, item_field, time_field = (config[f"{name}_FIELD"] for name in ("USER_ID", "ITEM_ID", "TIME"))
     columns = (user_field, item_field, *([time_field] if _is_ordered_by_time(config) else []))
     frames = [read(path, columns) for path in files]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -16,6 +17,11 @@ def gpu_count() -> int | None:
     """Return the number of NVIDIA GPUs; None where there are others, whose number is unknown."""
     count = sum(re.fullmatch(r"nvidia\d+", path.name) is not None for path in _DEVICES.glob("nvidia*"))
     return None if not count and any((_DEVICES / name).exists() for name in _UNNUMBERED) else count
+
+
+def cpu_cores() -> int | None:
+    """Return the number of CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 def check_device(setting: str, name: str | None) -> None:
