@@ -11,6 +11,7 @@ from recbole.config import Config
 from recbole_llm_interest.content.run_settings import BUNDLED
 from recbole_llm_interest.data.unread_columns import warn_of_unread_columns
 from recbole_llm_interest.settings.peers import PEER_SETTING, PEERS
+from recbole_llm_interest.settings.readers import unread_settings
 
 _logger = logging.getLogger(__name__)
 #: settings that RecBole overwrites, and what determines them instead
@@ -40,7 +41,8 @@ def warn_of_unused(configs: Sequence[Config]) -> None:
     """
     warn_of_unread_columns(configs)
     given = {key: value for config in configs for key, value in config.external_config_dict.items()}
-    reasons = _COMPUTED | _reasons_of_data(configs[0])
+    runs = [(config["model"], config.external_config_dict) for config in configs]
+    reasons = unread_settings(runs) | _COMPUTED | _reasons_of_data(configs[0])
     if not any(config["model"] in PEERS for config in configs):
         reasons |= {key: "no model of RecTools is run" for key in given if key.startswith(PEER_SETTING)}
     for key in reasons.keys() & given.keys():
