@@ -125,10 +125,6 @@ def check_report(options: argparse.Namespace, overrides: Mapping[str, Any]) -> N
     check_keys(overrides)
     if not options.checkpoint and not options.table:
         raise SettingsError("command line: there is nothing to show: give --checkpoint, --table, or both")
-    if not options.checkpoint:
-        given = [name for name in ("user", "titles", "category") if getattr(options, name)] + list(overrides)
-        if given:
-            raise SettingsError(f"command line: --{given[0]} needs a model: give --checkpoint too")
     if options.map == "umap" and find_spec("umap") is None:
         raise SettingsError(
             "command line: --map=umap needs a package that is not installed: pip install umap-learn, or leave out --map"
@@ -137,6 +133,8 @@ def check_report(options: argparse.Namespace, overrides: Mapping[str, Any]) -> N
         raise SettingsError(f"command line: --events={options.events}: give 2 or more, for a change to be visible")
     if options.checkpoint:
         check_first_bytes(Path(options.checkpoint))
+    elif of_model := [*filter(vars(options).get, ("user", "titles", "category")), *overrides]:
+        raise SettingsError(f"command line: --{of_model[0]} needs a model: give --checkpoint too")
 
 
 def check_export(options: argparse.Namespace, overrides: Mapping[str, Any]) -> None:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from recbole_llm_interest.content.blobs import Text
 from recbole_llm_interest.content.catalogue import Catalogue
 from recbole_llm_interest.content.encoders import create_encoder
 from recbole_llm_interest.content.encoders.vocabulary import warn_of_unread_letters
@@ -113,7 +112,5 @@ def _create_job(
     if not blobs:
         return _FinishedJob(summary, {})
     encoder = create_encoder(modality, settings)
-    if isinstance(folder := getattr(encoder, "folder", None), Path):
-        texts = [blob.text for blob in blobs.values() if isinstance(blob, Text)]
-        warn_of_unread_letters(source, folder, texts, f"{catalogue.kind}s")
+    warn_of_unread_letters(encoder, blobs.values(), f"{catalogue.kind}s")
     return EncodingJob(blobs, encoder, FeatureStore(cache, modality, encoder.fingerprint), summary, partition)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import re
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 from recbole_llm_interest.settings.baselines import BASELINE_SETTINGS
@@ -14,7 +12,7 @@ from recbole_llm_interest.settings.groups import ALL_SETTINGS, ContentSettings, 
 from recbole_llm_interest.settings.models import MODELS
 from recbole_llm_interest.settings.peers import PEER_SETTING, PEERS
 from recbole_llm_interest.settings.reading import settings_keys
-from recbole_llm_interest.settings.recbole_sources import keys_in_code, keys_in_yaml, recbole_folder
+from recbole_llm_interest.settings.recbole_sources import imported_models, keys_in_code, keys_in_yaml, recbole_folder
 
 #: what other models call a setting of LLMInterest
 _SYNONYMS = {
@@ -95,12 +93,5 @@ def _keys_of_model(model: str) -> frozenset[str]:
     folder = recbole_folder()
     file = folder / "properties" / "model" / f"{model}.yaml"
     code = [path for path in (folder / "model").glob("*_recommender/*.py") if path.stem == model.lower()]
-    in_code = [keys_in_code(path) for first in code for path in (first, *_imported(first))]
+    in_code = [keys_in_code(path) for first in code for path in (first, *imported_models(first))]
     return frozenset(keys_in_yaml(file) if file.is_file() else ()).union(*in_code)
-
-
-def _imported(path: Path) -> list[Path]:
-    """The files of models that a model's file imports."""
-    names = re.findall(r"^from recbole\.model\.\w+_recommender(?:\.\w+)? import (.+)$", path.read_text("utf-8"), re.M)
-    stems = {name.strip(" ()").lower() for line in names for name in line.split(",")}
-    return [other for other in path.parent.parent.glob("*_recommender/*.py") if other.stem in stems]

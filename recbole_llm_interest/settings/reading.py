@@ -163,7 +163,10 @@ def data_set_error(dataset: str, folder: Path) -> DataError:
         dataset: its name.
         folder: where it was expected.
     """
+    others = [path.name for path in folder.parent.glob("*") if path.is_dir()]
+    nearest = difflib.get_close_matches(dataset, others, n=1, cutoff=0.6)
+    hint = f": did you mean {nearest[0]!r}? Or" if nearest else ";"
     return DataError(
-        f"data set {dataset!r}: there is no folder {folder}; set --data_path to the folder that holds "
+        f"data set {dataset!r}: there is no folder {folder}{hint} set --data_path to the folder that holds "
         f"{dataset}/{dataset}.inter (RecBole's ml-100k needs none)"
     )

@@ -42,3 +42,11 @@ def keys_in_yaml(file: Path) -> list[str]:
 def keys_in_code(file: Path) -> list[str]:
     """Return the keys that a module of RecBole reads."""
     return re.findall(r"""config\[["'](\w+)["']\]""", file.read_text("utf-8"))
+
+
+def imported_models(file: Path) -> list[Path]:
+    """Return the files of the models of RecBole that a model's file imports."""
+    imports = r"^from recbole\.model\.\w+_recommender(?:\.\w+)? import (.+)$"
+    lines = re.findall(imports, file.read_text("utf-8"), re.MULTILINE)
+    stems = {name.strip(" ()").lower() for line in lines for name in line.split(",")}
+    return [other for other in file.parent.parent.glob("*_recommender/*.py") if other.stem in stems]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from recbole.config import Config
+from recbole.evaluator import register
 
 from recbole_llm_interest.content.data_set_check import check_data_set
 from recbole_llm_interest.content.run_settings import read_given_settings
@@ -27,6 +28,7 @@ from recbole_llm_interest.settings import (
     check_recbole_values,
     read_settings,
 )
+from recbole_llm_interest.settings.registry import known_names
 
 #: exceptions that RecBole raises for settings and data that it cannot use
 RECBOLE_ERRORS = (
@@ -61,9 +63,7 @@ def configure(
     if len(models) > 1:
         raise SettingsError(f"model={','.join(models)}: only a comparison takes several models: name one")
     check_model(models[0])
-    given = read_given_settings(files, overrides)
-    check_given_keys(given)
-    check_recbole_values(given)
+    _check_given(read_given_settings(files, overrides))
     protocol = str(PROPERTIES / "protocol.yaml")
     with as_user_error("the settings"):
         config = Config(models[0], dataset, [protocol, *files], overrides)
@@ -123,6 +123,21 @@ def _parts(value: Any) -> Iterator[Any]:
     if isinstance(value, dict | list | tuple):
         for part in value.values() if isinstance(value, dict) else value:
             yield from _parts(part)
+
+
+def _check_given(given: Mapping[str, Any]) -> None:
+    """Check keys, and the values of RecBole's settings that it reports late or unclearly."""
+    check_given_keys(given)
+    check_recbole_values(given)
+    _check_metrics(given.get("metrics"))
+
+
+def _check_metrics(metrics: Any) -> None:
+    """Check that RecBole or this package has each metric."""
+    known = {metric.__name__ for metric in register.metrics_dict.values()}
+    for name in [metrics] if isinstance(metrics, str) else metrics or ():
+        if isinstance(name, str) and name.lower() not in register.metrics_dict:
+            raise SettingsError(f"unknown metric {name!r}: {known_names(name, sorted(known))}")
 
 
 def _check_valid_metric(config: Config) -> None:

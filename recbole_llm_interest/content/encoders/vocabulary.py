@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from importlib.util import find_spec
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from recbole_llm_interest.content.blobs import Blob, Text
 from recbole_llm_interest.io.opening import is_there
 
 _logger = logging.getLogger(__name__)
@@ -42,18 +43,21 @@ class Reading(NamedTuple):
         return self.foreign > _FOREIGN * self.letters and self.unread > _UNREAD * self.foreign
 
 
-def warn_of_unread_letters(name: str, folder: Path, texts: Sequence[str], of: str) -> None:
+def warn_of_unread_letters(encoder: Any, blobs: Iterable[Blob], of: str) -> None:
     """Log one line if an encoder cannot read the texts.
 
     Args:
-        name: of the encoder.
-        folder: of its model. Without a ``tokenizer.json`` in it, nothing is known, and nothing is logged.
-        texts: to encode; a sample of them is looked at.
-        of: what the texts are of, for the message: ``items``.
+        encoder: that reads them. Nothing is logged without a ``folder`` that has a ``tokenizer.json``.
+        blobs: to encode, of which a sample of the texts is looked at.
+        of: what they are of, for the message: ``items``.
     """
-    if not is_there(folder / "tokenizer.json") or find_spec("tokenizers") is None:
+    folder = getattr(encoder, "folder", None)
+    texts = [blob.text for blob in blobs if isinstance(blob, Text)]
+    if not texts or not isinstance(folder, Path) or not is_there(folder / "tokenizer.json"):
         return
-    sample = texts[:: math.ceil(len(texts) / _SAMPLE)] if texts else []
+    if find_spec("tokenizers") is None:
+        return
+    sample = texts[:: math.ceil(len(texts) / _SAMPLE)]
     try:
         reading = read_letters(folder, [text.encode(errors="replace").decode() for text in sample])
     except Exception:  # tokenizers' own, of a damaged file: the encoder names it when it loads
@@ -62,7 +66,7 @@ def warn_of_unread_letters(name: str, folder: Path, texts: Sequence[str], of: st
         _logger.warning(
             "text encoder %s does not know %.0f%% of the letters beyond a-z in %s' texts, such as %r: name one that "
             "reads them, such as text_encoder=sentence-transformers/paraphrase-multilingual-MiniLM-L12-v2",
-            *(name, 100 * reading.unread / reading.foreign, of, reading.example[:60]),
+            *(encoder.name, 100 * reading.unread / reading.foreign, of, reading.example[:60]),
         )
 
 
