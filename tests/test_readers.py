@@ -34,8 +34,8 @@ def test_setting_of_one_of_two_models_has_an_effect():
     assert unread_settings([("LLMInterest", {"n_heads": 4}), ("SASRec", {"n_heads": 4})]) == {}
     rows = [("LLMInterest", {"n_heads": 4}), ("SASRec", {"num_heads": 4})]
     assert unread_settings(rows) == {
-        "n_heads": "LLMInterest does not read it; LLMInterest has num_heads",
-        "num_heads": "SASRec does not read it",
+        "n_heads": "LLMInterest has no such setting; LLMInterest has num_heads",
+        "num_heads": "SASRec has no such setting",
     }
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from recbole_llm_interest.io.config_files import DEFAULT_MODEL, read_config_files
+from recbole_llm_interest.io.literals import parse_literal
 from recbole_llm_interest.io.yaml_files import read_yaml
 from recbole_llm_interest.settings import MODELS, PROPERTIES
 from recbole_llm_interest.settings.peers import PEERS
@@ -108,8 +108,8 @@ def _value(given: Any) -> Any:
     if not isinstance(given, str):
         return given
     try:
-        return ast.literal_eval(given)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return parse_literal(given)
+    except SyntaxError:
         return {"true": True, "false": False}.get(given.lower(), given)
 
 

@@ -35,7 +35,7 @@ def unread_settings(runs: Iterable[tuple[str, Mapping[str, Any]]]) -> dict[str, 
 
     Example:
         >>> unread_settings([("LLMInterest", {"n_heads": 4, "epochs": 3})])
-        {'n_heads': 'LLMInterest does not read it; LLMInterest has num_heads'}
+        {'n_heads': 'LLMInterest has no such setting; LLMInterest has num_heads'}
         >>> unread_settings([("LLMInterest", {"n_heads": 4}), ("SASRec", {"n_heads": 4})])
         {}
     """
@@ -57,7 +57,7 @@ def unread_settings(runs: Iterable[tuple[str, Mapping[str, Any]]]) -> dict[str, 
 def _unread(key: str, models: list[str]) -> str:
     synonym = _SYNONYMS.get(key) if "LLMInterest" in models else None
     hint = f"; LLMInterest has {synonym}" if synonym else ""
-    return f"{', '.join(models)} {'do' if len(models) > 1 else 'does'} not read it{hint}"
+    return f"{', '.join(models)} {'have' if len(models) > 1 else 'has'} no such setting{hint}"
 
 
 def _reads(model: str, key: str) -> bool:

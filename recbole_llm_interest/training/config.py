@@ -134,10 +134,11 @@ def _check_given(given: Mapping[str, Any]) -> None:
 
 def _check_metrics(metrics: Any) -> None:
     """Check that RecBole or this package has each metric."""
-    known = {metric.__name__ for metric in register.metrics_dict.values()}
+    names = {metric.__name__ for metric in register.metrics_dict.values()}
+    known = sorted(name for name in names if name[0].isupper())  # the others are of groups of events, such as ndcgFew
     for name in [metrics] if isinstance(metrics, str) else metrics or ():
         if isinstance(name, str) and name.lower() not in register.metrics_dict:
-            raise SettingsError(f"unknown metric {name!r}: {known_names(name, sorted(known))}")
+            raise SettingsError(f"unknown metric {name!r}: {known_names(name, known)}")
 
 
 def _check_valid_metric(config: Config) -> None:

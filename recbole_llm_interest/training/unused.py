@@ -45,8 +45,12 @@ def warn_of_unused(configs: Sequence[Config]) -> None:
     reasons = unread_settings(runs) | _COMPUTED | _reasons_of_data(configs[0])
     if not any(config["model"] in PEERS for config in configs):
         reasons |= {key: "no model of RecTools is run" for key in given if key.startswith(PEER_SETTING)}
-    for key in reasons.keys() & given.keys():
-        _logger.warning("the setting %s has no effect: %s", key, reasons[key])
+    by_reason: dict[str, list[str]] = {}
+    for key in filter(reasons.__contains__, given):
+        by_reason.setdefault(reasons[key], []).append(key)
+    for reason, keys in by_reason.items():
+        form = "the setting %s has no effect: %s" if len(keys) == 1 else "the settings %s have no effect: %s"
+        _logger.warning(form, ", ".join(sorted(keys)), reason)
 
 
 def _reasons_of_data(config: Config) -> dict[str, str]:
