@@ -1,1 +1,1 @@
-"""From content (text, images, audio) to features, one row per item or user. Independent of RecBole."""
+"""From the files of a data set to features of its content, one row per item or user. Independent of RecBole."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from recbole.config import Config
@@ -45,8 +45,13 @@ def warn_of_unused(configs: Sequence[Config]) -> None:
     reasons = unread_settings(runs) | _COMPUTED | _reasons_of_data(configs[0])
     if not any(config["model"] in PEERS for config in configs):
         reasons |= {key: "no model of RecTools is run" for key in given if key.startswith(PEER_SETTING)}
+    _warn({key: reasons[key] for key in given if key in reasons})
+
+
+def _warn(reasons: Mapping[str, str]) -> None:
+    """Log one line for each reason, with all settings that it applies to."""
     by_reason: dict[str, list[str]] = {}
-    for key in filter(reasons.__contains__, given):
+    for key in reasons:
         by_reason.setdefault(reasons[key], []).append(key)
     for reason, keys in by_reason.items():
         form = "the setting %s has no effect: %s" if len(keys) == 1 else "the settings %s have no effect: %s"
