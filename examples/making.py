@@ -12,7 +12,7 @@ from typing import Any
 from recbole_llm_interest.cli.arguments import bare_parser, parse_arguments
 from recbole_llm_interest.cli.common import exit_code
 from recbole_llm_interest.evaluation.results import RunResult
-from recbole_llm_interest.evaluation.variants import Variant
+from recbole_llm_interest.io.variants import Variant
 from recbole_llm_interest.training.comparison import run
 
 #: for a few hundred short texts: full whitening would amplify noise, and IDs would overfit

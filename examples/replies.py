@@ -20,7 +20,7 @@ from sklearn.linear_model import LogisticRegression
 from tabulate import tabulate
 
 from recbole_llm_interest.content.encoders import create_encoder
-from recbole_llm_interest.evaluation.variants import Variant
+from recbole_llm_interest.io.variants import Variant
 from recbole_llm_interest.recommender import Calibration, Recommender
 from recbole_llm_interest.settings import ContentSettings
 

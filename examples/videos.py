@@ -16,7 +16,7 @@ from tabulate import tabulate
 from video_site import ROUTINES, Site, Visit, visits, write_site
 
 from recbole_llm_interest.evaluation.table import as_table, write_comparison
-from recbole_llm_interest.evaluation.variants import Variant
+from recbole_llm_interest.io.variants import Variant
 from recbole_llm_interest.recommender import Recommender, UserState
 
 ROWS = [

@@ -22,7 +22,8 @@ MOVED_MODULES = {
     "dataloader": "data.dataloader",
     "dataset": "data.dataset",
     "doctor": "cli.doctor",
-    "evaluation.rows": "evaluation.variants",
+    "evaluation.rows": "io.variants",
+    "evaluation.variants": "io.variants",
     "export.__main__": "cli.export",
     "forget": "cli.forget",
     "recommender.__main__": "cli.recommend",
@@ -106,8 +107,8 @@ class _MovedModuleFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         """Do nothing: importing the present module has executed it."""
 
     def get_code(self, fullname: str) -> types.CodeType:
-        """Return what ``python -m`` executes: the present module's ``main``, though not in processes that it spawns."""
-        command = f"from {_present_name(fullname)} import main\n    sys.exit(main())"
+        """Return what ``python -m`` executes: the command of the module, though not in processes that it spawns."""
+        command = f"from llm_interest import run\n    sys.exit(run({_present_name(fullname).rpartition('.')[2]!r}))"
         return compile(f"import sys\nif __name__ == '__main__':\n    {command}", fullname, "exec")
 
 

@@ -13,7 +13,7 @@ from recbole.config import Config
 from recbole_llm_interest.cli import arguments
 from recbole_llm_interest.cli.settings import generated_files, main
 from recbole_llm_interest.errors import SettingsError
-from recbole_llm_interest.patches.security import parse_literal
+from recbole_llm_interest.io.literals import parse_literal
 from recbole_llm_interest.settings import (
     ALL_SETTINGS,
     BASELINE_SETTINGS,

@@ -45,8 +45,8 @@ class _Parser(argparse.ArgumentParser):
         raise SettingsError(f"command line: {message}; --help lists the options")
 
 
-def bare_parser(prog: str, description: str) -> argparse.ArgumentParser:
-    """A parser without options.
+def command_parser(prog: str, description: str) -> argparse.ArgumentParser:
+    """A parser with the option of every command, ``--json``.
 
     Args:
         prog: how the command is called; the console script's name for it replaces this where that runs.
@@ -54,17 +54,7 @@ def bare_parser(prog: str, description: str) -> argparse.ArgumentParser:
     """
     called = str(sys.argv[0])  # None for modules of former names, which have no file
     shown = called if called.startswith(_CONSOLE_SCRIPT) else prog
-    return _Parser(prog=shown, description=description, allow_abbrev=False)
-
-
-def command_parser(prog: str, description: str) -> argparse.ArgumentParser:
-    """A parser with the option of every command, ``--json``.
-
-    Args:
-        prog: as for ``bare_parser``.
-        description: as for ``bare_parser``.
-    """
-    parser = bare_parser(prog, description)
+    parser = _Parser(prog=shown, description=description, allow_abbrev=False)
     parser.add_argument("--json", action="store_true", help="print the result as one JSON object in the last line")
     return parser
 
@@ -78,8 +68,8 @@ def data_set_parser(prog: str, description: str) -> argparse.ArgumentParser:
     """A parser with the options of every command that reads a data set; ``--help`` lists the settings, too.
 
     Args:
-        prog: as for ``bare_parser``.
-        description: as for ``bare_parser``.
+        prog: as for ``command_parser``.
+        description: as for ``command_parser``.
     """
     parser = command_parser(prog, textwrap.fill(description, 80))
     parser.formatter_class = argparse.RawDescriptionHelpFormatter

@@ -1,22 +1,28 @@
-"""Checks of this machine: which encoders and file formats work, and how to add the others."""
+"""Checks of this machine: which encoders and file formats work, and how to add the others.
+
+By default, packages are looked for and not imported: that takes a second. With ``imports``, each is imported, which
+takes up to half a minute and is the only way to know that it works.
+"""
 
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
+import importlib.util
+import re
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
+from recbole_llm_interest.activation import activate
 from recbole_llm_interest.content.encoders import ENCODERS, create_encoder, encoder_class
-from recbole_llm_interest.content.encoders.weights import cached_model
+from recbole_llm_interest.content.encoders.weights import has_weights
 from recbole_llm_interest.content.encoding_job import installed_version
 from recbole_llm_interest.content.media.images import FORMATS
 from recbole_llm_interest.errors import EncoderError
+from recbole_llm_interest.io.devices import cpu_cores, gpu_count
 from recbole_llm_interest.settings import MODALITIES, MODELS, ContentSettings
-from recbole_llm_interest.training.environment_info import cpu_cores
 
 _AUDIO_FORMATS = ("WAV", "FLAC", "OGG", "MP3", "AIFF")
 
@@ -48,53 +54,77 @@ class Check:
         return "BROKEN" if self.is_broken else "missing" if self.remedy else "ok"
 
 
-def run_checks() -> list[Check]:
-    """Check versions, devices, each registered encoder, the default encoders' weights, and file formats."""
-    checks: list[Callable[[], Iterable[Check]]] = [
-        _check_versions,
-        _check_torchvision,
-        _check_encoders,
-        _check_default_weights,
-        _check_images,
-        _check_audio,
-        _check_precomputed,
-        _check_hub_cache,
+def run_checks(imports: bool = False) -> list[Check]:
+    """Check versions, devices, each registered encoder, the default encoders' weights, and file formats.
+
+    Args:
+        imports: whether packages are imported, and weights looked for whose encoder has to be imported for that.
+    """
+    return [
+        *_check_versions(),
+        _check_device(imports),
+        Check("models", f"RecBole's, {', '.join(MODELS)}"),
+        _check_torchvision(imports),
+        *_check_encoders(imports),
+        *_check_default_weights(imports),
+        _check_images(),
+        _check_audio(),
+        _check_packages("other audio formats (m4a, aac, wma, videos)", {"av": "av"}, imports),
+        _check_packages("precomputed features in Parquet", {"pyarrow": "pyarrow"}, imports),
+        _check_hub_cache(),
     ]
-    return [result for check in checks for result in check()]
 
 
-def _check_versions() -> Iterable[Check]:
+def _check_versions() -> Iterator[Check]:
     versions = ", ".join(f"{package} {installed_version(package)}" for package in ("recbole", "torch", "numpy"))
     yield Check("versions", f"Python {sys.version.split()[0]}, {versions}")
-    gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
-    cpu = f"no GPU; {cpu_cores()} CPU cores, {torch.get_num_threads()} threads"
-    yield Check("device", ", ".join(gpus) or cpu)
-    yield Check("models", f"RecBole's, {', '.join(MODELS)}")
 
 
-def _check_torchvision() -> Iterable[Check]:
+def _check_device(imports: bool) -> Check:
+    cpu = f"{cpu_cores()} CPU cores"
+    if not imports:
+        count = gpu_count()
+        gpus = "a GPU that is not NVIDIA's" if count is None else f"{count} NVIDIA GPUs" if count else "no GPU"
+        return Check("device", f"{gpus}; {cpu}")
+    import torch
+
+    names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    return Check("device", ", ".join(names) or f"no GPU that torch can use; {cpu}, {torch.get_num_threads()} threads")
+
+
+def _check_torchvision(imports: bool) -> Check:
     version = installed_version("torchvision")
     if version is None:
-        yield Check("torchvision", "not installed", "pip install -c constraints.txt torchvision, for CLIP")
-        return
+        return Check("torchvision", "not installed", "pip install torchvision, for CLIP")
+    needed, found = _torch_of("torchvision"), str(installed_version("torch")).partition("+")[0]
+    remedy = f"install the release for torch {found}; without it, transformers does not import either"
+    if needed not in ("", found):
+        return Check("torchvision", f"{version} is for torch {needed}", remedy, is_required=True)
+    return _import_torchvision(version, remedy) if imports else Check("torchvision", version)
+
+
+def _torch_of(package: str) -> str:
+    """Return the version of torch that a package requires; empty if it does not require a certain one."""
+    required = importlib.metadata.requires(package) or ()
+    matches = (re.match(r"torch\s*==\s*([\d.]+)", requirement) for requirement in required)
+    return next((match[1] for match in matches if match), "")
+
+
+def _import_torchvision(version: str, remedy: str) -> Check:
     try:
+        activate()  # it may need a patch
         importlib.import_module("torchvision")
     except Exception as error:  # a build for another torch fails in many ways
-        yield Check(
-            "torchvision",
-            f"{version} does not import: {_one_line(error)}",
-            f"install the release for torch {torch.__version__} (constraints.txt pairs them); without it, transformers "
-            "does not import either",
-            is_required=True,
-        )
-        return
+        return Check("torchvision", f"{version} does not import: {_one_line(error)}", remedy, is_required=True)
+    import torch
+
     has_operators = hasattr(torch.ops.torchvision, "nms") and bool(
         torch._C._dispatch_has_kernel_for_dispatch_key("torchvision::nms", "CPU")
     )
-    yield Check("torchvision", version if has_operators else f"{version}, patched: it was built for a torch with CUDA")
+    return Check("torchvision", version if has_operators else f"{version}, patched: it was built for a torch with CUDA")
 
 
-def _check_encoders() -> Iterable[Check]:
+def _check_encoders(imports: bool) -> Iterator[Check]:
     """The packages of each registered encoder; a default encoder of a default modality is required."""
     defaults = ContentSettings()
     for modality, registry in ENCODERS.items():
@@ -102,10 +132,10 @@ def _check_encoders() -> Iterable[Check]:
         for name in registry:
             encoder = encoder_class(modality, name)
             is_required = modality in defaults.modalities and encoder is encoder_class(modality, default)
-            yield _check_imports(f"{modality} encoder {name}", encoder.packages, is_required=is_required)
+            yield _check_packages(f"{modality} encoder {name}", encoder.packages, imports, is_required)
 
 
-def _check_default_weights() -> Iterable[Check]:
+def _check_default_weights(imports: bool) -> Iterator[Check]:
     """The weights of each modality's default encoder, on this machine alone; the encoder itself looks for them."""
     settings = ContentSettings()
     for modality in MODALITIES:
@@ -113,6 +143,9 @@ def _check_default_weights() -> Iterable[Check]:
         if not encoder_class(modality, encoder_name).needs_weights:
             continue
         name, is_required = f"weights of {encoder_name}", modality in settings.modalities
+        if not is_required and not imports:
+            yield Check(name, "not looked for: --imports does")
+            continue
         try:
             create_encoder(modality, settings).prepare()
         except EncoderError as error:
@@ -121,65 +154,59 @@ def _check_default_weights() -> Iterable[Check]:
             yield Check(name, "available", is_required=is_required)
 
 
-def _check_images() -> Iterable[Check]:
+def _check_images() -> Check:
     try:
         from PIL import Image
     except ImportError as error:
-        yield Check("image formats", f"Pillow does not import: {_one_line(error)}", _install("pillow"))
-        return
+        return Check("image formats", f"Pillow does not import: {_one_line(error)}", _install("pillow"))
     Image.init()
     readable = [name for name in FORMATS if name in Image.OPEN]
     missing = [name for name in FORMATS if name not in Image.OPEN]
     remedy = f"Pillow was built without {', '.join(missing)}: pip install --upgrade pillow" if missing else ""
-    yield Check("image formats", f"Pillow {installed_version('pillow')}: {', '.join(readable)}", remedy)
+    return Check("image formats", f"Pillow {installed_version('pillow')}: {', '.join(readable)}", remedy)
 
 
-def _check_audio() -> Iterable[Check]:
+def _check_audio() -> Check:
     try:
         import soundfile
     except (ImportError, OSError) as error:  # OSError: the package is there, libsndfile is not
-        yield Check("audio formats", f"soundfile: {_one_line(error)}", _install("soundfile"))
-    else:
-        formats = [name for name in _AUDIO_FORMATS if name in soundfile.available_formats()]
-        yield Check("audio formats", f"soundfile {soundfile.__version__}: {', '.join(formats)}")
-    yield _check_imports("other audio formats (m4a, aac, wma, videos)", {"av": "av"})
+        return Check("audio formats", f"soundfile: {_one_line(error)}", _install("soundfile"))
+    formats = [name for name in _AUDIO_FORMATS if name in soundfile.available_formats()]
+    return Check("audio formats", f"soundfile {soundfile.__version__}: {', '.join(formats)}")
 
 
-def _check_precomputed() -> Iterable[Check]:
-    yield _check_imports("precomputed features in Parquet", {"pyarrow": "pyarrow"})
-
-
-def _check_hub_cache() -> Iterable[Check]:
+def _check_hub_cache() -> Check:
     try:
-        from huggingface_hub import constants, scan_cache_dir
+        from huggingface_hub import constants
     except ImportError as error:
-        yield Check("hub cache", f"huggingface_hub: {_one_line(error)}", _install("huggingface_hub"))
-        return
+        return Check("hub cache", f"huggingface_hub: {_one_line(error)}", _install("huggingface_hub"))
     offline = ", offline (HF_HUB_OFFLINE)" if constants.HF_HUB_OFFLINE else ""
     folder = Path(constants.HF_HUB_CACHE)
-    repositories = scan_cache_dir(folder).repos if folder.is_dir() else ()
-    models = sorted(repository.repo_id for repository in repositories if repository.repo_type == "model")
-    yield Check("hub cache", f"{folder}{offline}: {_list_models(models)}")
+    return Check("hub cache", f"{folder}{offline}: {_list_models(sorted(folder.glob('models--*')))}")
 
 
-def _list_models(models: Iterable[str]) -> str:
-    has_weights = {name: cached_model(name) is not None for name in models}
-    complete = ", ".join(name for name, is_complete in has_weights.items() if is_complete) or "no checkpoints"
-    incomplete = ", ".join(name for name, is_complete in has_weights.items() if not is_complete)
+def _list_models(folders: Iterable[Path]) -> str:
+    has_files = {path.name.removeprefix("models--").replace("--", "/"): has_weights(path) for path in folders}
+    complete = ", ".join(name for name, is_complete in has_files.items() if is_complete) or "no checkpoints"
+    incomplete = ", ".join(name for name, is_complete in has_files.items() if not is_complete)
     return f"{complete}; without weights: {incomplete}" if incomplete else complete
 
 
-def _check_imports(name: str, packages: Mapping[str, str], is_required: bool = False) -> Check:
-    """Import each package, which takes a moment and is the only way to know that it works.
+def _check_packages(name: str, packages: Mapping[str, str], imports: bool, is_required: bool = False) -> Check:
+    """Look for each package, or import it.
 
     Args:
         name: of the check.
         packages: the module to import by the package's name.
+        imports: whether to import them.
         is_required: whether the default settings need them.
     """
     for package, module in packages.items():
         try:
-            importlib.import_module(module)
+            if imports:
+                importlib.import_module(module)
+            elif importlib.util.find_spec(module) is None:
+                return Check(name, f"{package} is not installed", _install(package), is_required)
         except ImportError as error:
             return Check(name, f"{package}: {_one_line(error)}", _install(package), is_required)
         except Exception as error:  # a broken installation raises anything
@@ -190,7 +217,7 @@ def _check_imports(name: str, packages: Mapping[str, str], is_required: bool = F
 
 
 def _install(package: str) -> str:
-    return f"pip install -c constraints.txt {package}"
+    return f"pip install {package}"
 
 
 def _one_line(error: BaseException) -> str:

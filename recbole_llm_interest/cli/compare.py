@@ -21,10 +21,10 @@ from recbole_llm_interest.cli.parsers import compare_parser
 from recbole_llm_interest.evaluation.plot import draw_comparison
 from recbole_llm_interest.evaluation.results import RunResult
 from recbole_llm_interest.evaluation.table import as_table, table_path
-from recbole_llm_interest.evaluation.variants import Variant, read_variants
 from recbole_llm_interest.io.config_files import named_models, read_config_files
 from recbole_llm_interest.io.escaping import one_line
 from recbole_llm_interest.io.files import exclusive_lock
+from recbole_llm_interest.io.variants import Variant, read_variants
 from recbole_llm_interest.training.compare import ResultTable
 from recbole_llm_interest.training.comparison import run
 

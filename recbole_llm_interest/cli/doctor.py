@@ -24,26 +24,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     checks: list[Check] = []
 
     def job() -> None:
-        as_json = parser.parse_args(arguments).json
-        checks.extend(run_checks())
-        if as_json:
+        options = parser.parse_args(arguments)
+        checks.extend(run_checks(options.imports))
+        if options.json:
             broken = [check.name for check in checks if check.is_broken]
             show_json({"broken": broken, "checks": [{"mark": check.mark, **asdict(check)} for check in checks]})
-        else:
-            _print(checks)
+            return
+        works = "works here" if options.imports else "has all it needs here; --imports also imports each package"
+        _print(checks, works)
 
-    code = exit_code(job, kept="nothing was changed")
-    return code or int(any(check.is_broken for check in checks))
+    return exit_code(job, kept="nothing was changed") or int(any(check.is_broken for check in checks))
 
 
-def _print(checks: Sequence[Check]) -> None:
+def _print(checks: Sequence[Check], result: str) -> None:
     rows = [(check.mark, markdown_cell(check.name), markdown_cell(check.state)) for check in checks]
     show(tabulate(rows, headers=("", "check", "state"), tablefmt="github", maxcolwidths=[None, None, 90]))
     for check in checks:
         if check.remedy:
             show(f"\n{check.name}: {one_line(check.remedy)}")
     broken = ", ".join(check.name for check in checks if check.is_broken)
-    show(f"\n{f'broken: {broken}' if broken else 'the default text encoder works here'}")
+    show(f"\n{f'broken: {broken}' if broken else f'the default text encoder {result}'}")
 
 
 if __name__ == "__main__":

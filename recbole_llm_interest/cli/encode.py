@@ -13,28 +13,32 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
-import torch.distributed
-from recbole.config import Config
 from tabulate import tabulate
 
 from recbole_llm_interest.cli.arguments import parse_arguments
 from recbole_llm_interest.cli.common import exit_code, show, show_json
 from recbole_llm_interest.cli.parsers import encode_parser
+from recbole_llm_interest.content.collection import collect_features
+from recbole_llm_interest.content.data_set_check import check_data_set
+from recbole_llm_interest.content.dataset_files import catalogue_from_config, feature_cache, record_features
 from recbole_llm_interest.content.encoding_job import Partition
-from recbole_llm_interest.content.pipeline import collect_features
+from recbole_llm_interest.content.interaction_files import read_interaction_tokens
+from recbole_llm_interest.content.run_settings import RunSettings, read_run_settings
 from recbole_llm_interest.content.summary import EncodingSummary
-from recbole_llm_interest.data.dataset_files import catalogue_from_config, feature_cache, record_features
-from recbole_llm_interest.data.interaction_files import read_interaction_tokens
 from recbole_llm_interest.errors import DataError
-from recbole_llm_interest.io.config_files import named_models, read_config_files
+from recbole_llm_interest.io.config_files import models_and_dataset, named_models, read_config_files
 from recbole_llm_interest.io.escaping import markdown_cell, one_line
 from recbole_llm_interest.io.files import shared_data_set_lock
-from recbole_llm_interest.settings import ContentSettings, read_settings
-from recbole_llm_interest.training.config import configure
+from recbole_llm_interest.settings import ALL_SETTINGS, ContentSettings, check_given_keys, read_settings
 
 _logger = logging.getLogger(__name__)
 _SHOWN_REJECTIONS = 20
+#: the model whose content is encoded
+_MODEL = "LLMInterest"
+#: set by torch's launcher
+_LAUNCHED = "TORCHELASTIC_RUN_ID"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -50,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def job() -> None:
         options, overrides = parse_arguments(parser, arguments)
-        config = configure("LLMInterest", options.dataset, options.config_files, overrides)
+        config = _configure(options.dataset, options.config_files, overrides)
         _warn_of_other_models(options.config_files)
         with shared_data_set_lock(Path(config["data_path"])):
             summaries = encode_dataset(config)
@@ -70,14 +74,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return exit_code(job, kept="encoded features are kept; run the same command to continue")
 
 
+def _configure(dataset: str | None, files: Sequence[str], overrides: dict[str, Any]) -> RunSettings:
+    """Return the settings of a data set, checked, without RecBole: a job that has nothing to encode is quick."""
+    models, dataset = models_and_dataset([_MODEL], dataset, files, overrides)
+    check_given_keys([*read_config_files(files), *overrides])
+    config = read_run_settings(models[0], dataset, files, overrides)
+    for settings in ALL_SETTINGS:
+        read_settings(settings, config)
+    check_data_set(config)
+    return config
+
+
 def _warn_of_other_models(files: Sequence[str]) -> None:
     named = named_models(read_config_files(files))
-    if named and "LLMInterest" not in named:
+    if named and _MODEL not in named:
         names = ",".join(named)
         _logger.warning("model=%s in the config files has no effect: LLMInterest's content is encoded", names)
 
 
-def encode_dataset(config: Config) -> list[EncodingSummary] | None:
+def encode_dataset(config: RunSettings) -> list[EncodingSummary] | None:
     """Encode the content of all items and users of the catalogue and of the interactions.
 
     With ``torchrun``, each process encodes its partition.
@@ -96,12 +111,8 @@ def encode_dataset(config: Config) -> list[EncodingSummary] | None:
     cache = feature_cache(config, settings)
     record_features(config, settings)
     partition = None
-    if torch.distributed.is_torchelastic_launched():
-        # The timeout is long because processes wait for the slowest one at the end.
-        torch.distributed.init_process_group("gloo", timeout=timedelta(days=30))
-        partition = Partition(torch.distributed.get_rank(), torch.distributed.get_world_size())
-        if settings.encoder_device is None and torch.cuda.is_available():
-            settings = replace(settings, encoder_device=f"cuda:{os.environ['LOCAL_RANK']}")
+    if _LAUNCHED in os.environ:
+        partition, settings = _join_processes(settings)
     summaries = []
     for kind in ("item", "user"):
         catalogue = catalogue_from_config(config, kind, settings)
@@ -111,8 +122,21 @@ def encode_dataset(config: Config) -> list[EncodingSummary] | None:
     return summaries if partition is None else _gather(summaries, partition)
 
 
+def _join_processes(settings: ContentSettings) -> tuple[Partition, ContentSettings]:
+    """Return the part of this process of torch's launcher, and the settings with its device."""
+    import torch.distributed  # here because importing torch takes seconds
+
+    # The timeout is long because processes wait for the slowest one at the end.
+    torch.distributed.init_process_group("gloo", timeout=timedelta(days=30))
+    if settings.encoder_device is None and torch.cuda.is_available():
+        settings = replace(settings, encoder_device=f"cuda:{os.environ['LOCAL_RANK']}")
+    return Partition(torch.distributed.get_rank(), torch.distributed.get_world_size()), settings
+
+
 def _gather(summaries: list[EncodingSummary], partition: Partition) -> list[EncodingSummary] | None:
     """Return the summaries of all processes in the first one, None in the others."""
+    import torch.distributed  # here because importing torch takes seconds
+
     gathered: list[list[EncodingSummary]] | None = None
     if partition.rank == 0:
         gathered = [[] for _ in range(partition.world_size)]

@@ -12,8 +12,9 @@ from tabulate import tabulate
 
 from recbole_llm_interest.cli.arguments import parse_arguments
 from recbole_llm_interest.cli.common import exit_code, show, show_json
+from recbole_llm_interest.cli.early_checks import check_export
 from recbole_llm_interest.cli.parsers import export_parser
-from recbole_llm_interest.errors import DataError, SettingsError
+from recbole_llm_interest.errors import DataError
 from recbole_llm_interest.evaluation.results import RunResult, read_results
 from recbole_llm_interest.export.saving import DESCRIPTION, Written, write_programs
 from recbole_llm_interest.io.escaping import one_line
@@ -30,11 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def job() -> None:
         options, overrides = parse_arguments(parser, arguments)
+        check_export(options, overrides)
         checkpoint, folder = Path(options.checkpoint), Path(options.output)
-        if not options.output:
-            raise SettingsError("command line: --output is empty: give a folder")
-        if folder.exists() and not folder.is_dir():
-            raise SettingsError(f"command line: --output={folder} is a file: give a folder")
         result = _find_result(checkpoint, options.table)
         settings = {"use_gpu": False, **overrides}  # programs are exported for the CPU
         with checkpoint_in_use(checkpoint, settings) as opened:

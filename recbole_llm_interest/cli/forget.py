@@ -8,9 +8,9 @@ from typing import Any
 
 from recbole_llm_interest.cli.arguments import parse_arguments
 from recbole_llm_interest.cli.common import exit_code, show, show_json
+from recbole_llm_interest.cli.early_checks import check_erasure
 from recbole_llm_interest.cli.parsers import forget_parser
 from recbole_llm_interest.erasure import Erasure, erase
-from recbole_llm_interest.errors import SettingsError
 from recbole_llm_interest.io.escaping import one_line
 from recbole_llm_interest.training.config import configure
 
@@ -30,11 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def job() -> None:
         options, overrides = parse_arguments(parser, arguments)
-        if not options.user and not options.item:
-            raise SettingsError("command line: nothing to forget: give --user or --item")
-        for option in ("user", "item"):
-            if "" in getattr(options, option):
-                raise SettingsError(f"command line: --{option} is empty: give an id")
+        check_erasure(options, overrides)
         config = configure("LLMInterest", options.dataset, options.config_files, overrides)
         flags = {"checkpoints": options.checkpoints, "results": options.results}
         erasures.append(erase(config, options.user, options.item, **flags))

@@ -9,7 +9,8 @@ from typing import cast
 from recbole_llm_interest.cli.common import exit_code, show, show_json
 from recbole_llm_interest.cli.parsers import migrate_parser
 from recbole_llm_interest.errors import CheckpointError
-from recbole_llm_interest.io.checkpoints.reading import CHECKPOINT_FILE, load_checkpoint, read_resume_state
+from recbole_llm_interest.io.checkpoints.first_bytes import CHECKPOINT_FILE
+from recbole_llm_interest.io.checkpoints.reading import load_checkpoint, read_resume_state
 from recbole_llm_interest.io.checkpoints.schema import Checkpoint
 from recbole_llm_interest.io.checkpoints.writing import write_state
 from recbole_llm_interest.io.escaping import one_line

@@ -89,7 +89,13 @@ def encode_parser() -> argparse.ArgumentParser:
 
 def doctor_parser() -> argparse.ArgumentParser:
     """Options of ``llm-interest doctor``."""
-    return command_parser("python -m recbole_llm_interest.doctor", _DOCTOR)
+    parser = command_parser("python -m recbole_llm_interest.doctor", _DOCTOR)
+    parser.add_argument(
+        "--imports",
+        action="store_true",
+        help="import each package, too, the only way to know that it works; this takes up to half a minute",
+    )
+    return parser
 
 
 def recommend_parser() -> argparse.ArgumentParser:

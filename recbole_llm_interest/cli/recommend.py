@@ -14,6 +14,7 @@ from tabulate import tabulate
 
 from recbole_llm_interest.cli.arguments import parse_arguments
 from recbole_llm_interest.cli.common import exit_code, show, show_json
+from recbole_llm_interest.cli.early_checks import check_recommendation
 from recbole_llm_interest.cli.parsers import recommend_parser
 from recbole_llm_interest.errors import RequestError, SettingsError
 from recbole_llm_interest.io.escaping import markdown_cell, one_line
@@ -33,8 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def job() -> None:
         options, overrides = parse_arguments(parser, arguments)
-        if options.pool and options.candidates is not None:
-            raise SettingsError("command line: --pool and --candidates exclude each other: give one of them")
+        check_recommendation(options, overrides)
         with _loaded(options, overrides) as recommender:
             answer = _recommend(recommender, options)
         show_json(answer) if options.json else show(_as_text(answer))

@@ -12,12 +12,12 @@ from pathlib import Path
 
 from recbole_llm_interest.cli.arguments import file_option, parse_arguments
 from recbole_llm_interest.cli.common import exit_code, show, show_json
+from recbole_llm_interest.cli.early_checks import check_search, search_space
 from recbole_llm_interest.cli.parsers import tune_parser
 from recbole_llm_interest.errors import SettingsError
 from recbole_llm_interest.io.config_files import models_and_dataset
 from recbole_llm_interest.io.escaping import one_line
 from recbole_llm_interest.io.files import exclusive_lock
-from recbole_llm_interest.settings import PROPERTIES
 from recbole_llm_interest.training.search import OTHER_OUTPUT_HINT, trials_path, tune
 
 
@@ -27,8 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def job() -> None:
         options, overrides = parse_arguments(parser, arguments)
-        if options.trials < 1:
-            raise SettingsError(f"trials={options.trials}: a search needs at least one")
+        check_search(options, overrides)
         given = [options.model] if options.model else []
         (model, *others), dataset = models_and_dataset(given, options.dataset, options.config_files, overrides)
         if others:
@@ -41,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 dataset,
                 options.config_files,
                 overrides,
-                space=Path(options.space or PROPERTIES / "search" / f"{model.partition(':')[0]}.hyper"),
+                space=Path(options.space or search_space(model)),
                 output=output,
                 algorithm=options.algorithm,
                 trials=options.trials,

@@ -1,5 +1,1 @@
-"""From content (text, images, audio) to features, one row per item or user. Independent of RecBole."""
-
-from recbole_llm_interest.activation import activate
-
-activate()
+"""From the files of a data set to features of its content, one row per item or user. Independent of RecBole."""

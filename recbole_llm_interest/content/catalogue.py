@@ -87,7 +87,7 @@ def read_catalogue(
             _logger.warning("%s has no effect: there is no %s and no %s", setting, files.jsonl, files.atomic)
         return Catalogue(kind, id_field, folder)
     catalogue, columns = _read_rows(files, write_text, named_columns)
-    _check_columns(setting, named_columns, columns, files.path)
+    check_named_columns(setting, named_columns, columns, files.path)
     return catalogue
 
 
@@ -155,7 +155,7 @@ def read_column(
         elements = [as_text(element) for element in _elements(row.get(column), separator)]
         if any(elements):
             values[as_token(row.get(id_field))] = list(filter(None, elements))
-    _check_columns("the report", [column], columns, path)
+    check_named_columns("the report", [column], columns, path)
     return values
 
 
@@ -166,8 +166,14 @@ def _elements(value: Any, separator: str | None) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
-def _check_columns(setting: str, named: Iterable[str], columns: Mapping[str, None], path: Path) -> None:
-    """Check that the named columns exist.
+def check_named_columns(setting: str, named: Iterable[str], columns: Mapping[str, None], path: Path) -> None:
+    """Check that the columns that a setting names exist.
+
+    Args:
+        setting: for the message.
+        named: the columns that it names.
+        columns: those that the file has; if there are none, nothing is checked.
+        path: the file.
 
     Raises:
         DataError: one does not.

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from recbole_llm_interest.errors import DataError
+from recbole_llm_interest.io.array_files import parse_arrays
 from recbole_llm_interest.io.files import remove_abandoned, write_atomically
 from recbole_llm_interest.io.opening import FileKind, is_there, read_bytes, read_json
-from recbole_llm_interest.io.tensor_files import parse_tensors
 
 _logger = logging.getLogger(__name__)
 _KEY_BYTES = hashlib.sha256().digest_size
@@ -76,10 +76,9 @@ class FeatureStore:
         try:
             data = read_bytes(path, _SHARD)
             is_intact = hashlib.sha256(data).hexdigest() == path.stem
-            tensors = parse_tensors(data, {"U8", "F32"}).tensors if is_intact else {}
+            shard = parse_arrays(data, {"U8", "F32"}) if is_intact else {}
         except (DataError, ValueError):
-            tensors = {}
-        shard = {name: values.numpy() for name, values in tensors.items()}
+            shard = {}
         if _is_valid(shard):
             return shard
         _logger.warning("feature shard %s is damaged: its content is encoded again", path)

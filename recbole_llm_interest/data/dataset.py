@@ -7,10 +7,10 @@ import logging
 from recbole.config import Config
 from torch import Tensor
 
+from recbole_llm_interest.content.dataset_files import catalogue_from_config, feature_cache, record_features
 from recbole_llm_interest.content.features import Content, control
 from recbole_llm_interest.content.pipeline import collect_content
 from recbole_llm_interest.content.transitions import Transitions, count_transitions
-from recbole_llm_interest.data.dataset_files import catalogue_from_config, feature_cache, record_features
 from recbole_llm_interest.data.history_dataset import HistoryDataset
 from recbole_llm_interest.errors import DataError
 from recbole_llm_interest.settings import ContentSettings, ModelSettings, read_settings

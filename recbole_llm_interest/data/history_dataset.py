@@ -16,10 +16,10 @@ from recbole.utils import FeatureSource, FeatureType
 from torch import Tensor
 
 from recbole_llm_interest.content.event_times import time_feature
+from recbole_llm_interest.content.interaction_files import check_interaction_file
 from recbole_llm_interest.data.benchmark_splits import EventTable, split_tables
 from recbole_llm_interest.data.event_counts import count_training_events
 from recbole_llm_interest.data.event_histories import HISTORY_END, HISTORY_START, first_events, own_events
-from recbole_llm_interest.data.interaction_files import check_interaction_file
 from recbole_llm_interest.data.training_events import TrainingEvents
 from recbole_llm_interest.errors import DataError, SettingsError
 

@@ -7,7 +7,7 @@ import logging
 from recbole.config import Config
 
 from recbole_llm_interest.content.blobs import Text
-from recbole_llm_interest.data.dataset_files import catalogue_from_config
+from recbole_llm_interest.content.dataset_files import catalogue_from_config
 from recbole_llm_interest.data.history_dataset import HistoryDataset
 from recbole_llm_interest.settings import ContentSettings, read_settings
 

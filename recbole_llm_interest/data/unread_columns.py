@@ -10,7 +10,7 @@ from recbole.config import Config
 
 from recbole_llm_interest.content.catalogue import MEDIA_COLUMNS
 from recbole_llm_interest.content.content_files import ContentFiles
-from recbole_llm_interest.data.interaction_files import interaction_files, is_loaded, list_field
+from recbole_llm_interest.content.interaction_files import interaction_files, is_loaded, list_field
 from recbole_llm_interest.io.atomic_files import AtomicFormat, read_header
 
 _logger = logging.getLogger(__name__)

@@ -8,8 +8,8 @@ from pathlib import Path
 from recbole.config import Config
 
 from recbole_llm_interest.content.blobs import Blob
+from recbole_llm_interest.content.dataset_files import catalogue_from_config
 from recbole_llm_interest.content.feature_store import FeatureStore
-from recbole_llm_interest.data.dataset_files import catalogue_from_config
 from recbole_llm_interest.erasure.request import Erasure
 from recbole_llm_interest.errors import ContentError, LLMInterestError
 from recbole_llm_interest.settings import MODALITIES, ContentSettings

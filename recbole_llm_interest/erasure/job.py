@@ -8,7 +8,7 @@ from pathlib import Path
 import recbole
 from recbole.config import Config
 
-from recbole_llm_interest.data.dataset_files import feature_cache
+from recbole_llm_interest.content.dataset_files import feature_cache
 from recbole_llm_interest.erasure.artifacts import DeletionOptions, erase_artifacts
 from recbole_llm_interest.erasure.data_files import DataFiles, erase_media, erase_rows, leave_precomputed_features
 from recbole_llm_interest.erasure.features import erase_features

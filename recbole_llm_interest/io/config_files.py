@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from recbole_llm_interest.errors import SettingsError
+from recbole_llm_interest.io.opening import FileKind
 from recbole_llm_interest.io.yaml_files import read_yaml
 
+#: the file of a search, in RecBole's format
+SEARCH_SPACE = FileKind("search space", SettingsError, 250_000, "give one by --space")
 #: what is trained, and on which data, if nothing names them
 DEFAULT_MODEL, DEFAULT_DATASET = "LLMInterest", "ml-100k"
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ast
-import contextlib
 import functools
 import pickle
 import sys
@@ -14,28 +12,9 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 
 from recbole_llm_interest.errors import DataError, SettingsError
-
-
-def parse_literal(text: str) -> Any:
-    """Parse ``text`` as a Python literal, or as a YAML list or mapping.
-
-    Raises:
-        SyntaxError: the text is neither. RecBole then keeps the string unchanged.
-
-    Example:
-        >>> parse_literal("[5, 10]"), parse_literal("[title, genres]")
-        ([5, 10], ['title', 'genres'])
-    """
-    try:
-        return ast.literal_eval(text.strip())
-    except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError) as error:
-        if text.strip()[:1] in ("[", "{"):  # such as [title, genres]: words without quotes
-            with contextlib.suppress(yaml.YAMLError):
-                return yaml.safe_load(text)
-        raise SyntaxError(f"not a literal: {text[:80]}") from error
+from recbole_llm_interest.io.literals import parse_literal
 
 
 def replace_eval_by_literals() -> None:

@@ -16,10 +16,10 @@ from recbole.utils import init_seed
 from torch import Tensor
 
 from recbole_llm_interest.content.blobs import Text
+from recbole_llm_interest.content.dataset_files import catalogue_from_config
 from recbole_llm_interest.content.event_times import time_unit
+from recbole_llm_interest.content.interaction_files import RecordedHistories
 from recbole_llm_interest.content.text_template import text_writer
-from recbole_llm_interest.data.dataset_files import catalogue_from_config
-from recbole_llm_interest.data.interaction_files import RecordedHistories
 from recbole_llm_interest.errors import CheckpointError, is_out_of_memory
 from recbole_llm_interest.io.checkpoints.reading import load_checkpoint
 from recbole_llm_interest.io.checkpoints.schema import Checkpoint

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from recbole_llm_interest.data.dataset_files import read_item_column
+from recbole_llm_interest.content.dataset_files import read_item_column
 from recbole_llm_interest.errors import DataError, RequestError
 from recbole_llm_interest.evaluation.results import RunResult, fingerprint, read_results
 from recbole_llm_interest.io.manifest import Artifact

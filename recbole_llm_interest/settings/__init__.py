@@ -36,6 +36,7 @@ from recbole_llm_interest.settings.reading import (
     ssl_weights,
 )
 from recbole_llm_interest.settings.recbole_sources import SEARCH_ALGORITHMS
+from recbole_llm_interest.settings.recbole_values import check_recbole_values
 from recbole_llm_interest.settings.registry import OBJECTIVE_WEIGHT, REGISTRIES, Registry
 
 _PACKAGE = Path(__file__).parent.parent
@@ -65,6 +66,7 @@ __all__ = [
     "check_given_keys",
     "check_keys",
     "check_model",
+    "check_recbole_values",
     "data_set_error",
     "list_settings",
     "read_settings",

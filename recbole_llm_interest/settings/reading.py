@@ -74,7 +74,7 @@ def read_settings(settings: type[_Settings], config: Mapping[str, Any] | Any) ->
         return settings(**values)
     except ValidationError as error:
         name = str(error.errors()[0]["loc"][0])
-        raise _invalid_value(name, values[name], error) from error
+        raise invalid_value(name, values[name], error) from error
 
 
 def ssl_weights(config: Mapping[str, Any] | Any) -> dict[str, float]:
@@ -104,10 +104,17 @@ def _external_weight(key: str, config: Mapping[str, Any] | Any) -> float:
     try:
         return TypeAdapter(NonNegativeFloat).validate_python(config[key])
     except ValidationError as error:
-        raise _invalid_value(key, config[key], error) from error
+        raise invalid_value(key, config[key], error) from error
 
 
-def _invalid_value(name: str, value: Any, error: ValidationError) -> SettingsError:
+def invalid_value(name: str, value: Any, error: ValidationError) -> SettingsError:
+    """Return the error of a setting whose value pydantic refuses.
+
+    Args:
+        name: of the setting.
+        value: that it has.
+        error: pydantic's.
+    """
     details = error.errors()[0]
     reason = details["msg"].removeprefix("Value error, ")
     if details["type"] == "tuple_type" and value is not None:
@@ -156,7 +163,10 @@ def data_set_error(dataset: str, folder: Path) -> DataError:
         dataset: its name.
         folder: where it was expected.
     """
+    others = [path.name for path in folder.parent.glob("*") if path.is_dir()]
+    nearest = difflib.get_close_matches(dataset, others, n=1, cutoff=0.6)
+    hint = f": did you mean {nearest[0]!r}? Or" if nearest else ";"
     return DataError(
-        f"data set {dataset!r}: there is no folder {folder}; set --data_path to the folder that holds "
+        f"data set {dataset!r}: there is no folder {folder}{hint} set --data_path to the folder that holds "
         f"{dataset}/{dataset}.inter (RecBole's ml-100k needs none)"
     )

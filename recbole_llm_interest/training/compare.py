@@ -16,9 +16,9 @@ from recbole_llm_interest.errors import DataError
 from recbole_llm_interest.evaluation.comparison import summarize
 from recbole_llm_interest.evaluation.results import RunResult, read_results
 from recbole_llm_interest.evaluation.table import as_table, table_files, table_path, write_comparison
-from recbole_llm_interest.evaluation.variants import Variant
 from recbole_llm_interest.io.files import exclusive_lock
 from recbole_llm_interest.io.manifest import record_made_from, source_of
+from recbole_llm_interest.io.variants import Variant
 from recbole_llm_interest.training.comparison import run
 
 

@@ -15,9 +15,9 @@ from recbole.config import Config
 from recbole_llm_interest.distributed import run_in_processes
 from recbole_llm_interest.errors import SettingsError
 from recbole_llm_interest.evaluation.results import RunResult, changed_file
-from recbole_llm_interest.evaluation.variants import Variant
 from recbole_llm_interest.io.config_files import models_and_dataset
 from recbole_llm_interest.io.files import exclusive_lock, shared_data_set_lock
+from recbole_llm_interest.io.variants import Variant
 from recbole_llm_interest.patches.checkpoints import CHECKPOINT_SUFFIX
 from recbole_llm_interest.training.checkpoint import check_checkpoint_settings, resume_path
 from recbole_llm_interest.training.config import configure

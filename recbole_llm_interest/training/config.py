@@ -3,30 +3,32 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from recbole.config import Config
+from recbole.evaluator import register
 
+from recbole_llm_interest.content.data_set_check import check_data_set
+from recbole_llm_interest.content.run_settings import read_given_settings
 from recbole_llm_interest.data.evaluation_loader import check_seen_items, has_both_candidates
-from recbole_llm_interest.data.interaction_files import check_interaction_file
 from recbole_llm_interest.data.time_split import check_time_split
 from recbole_llm_interest.errors import SettingsError, TrainingError, is_out_of_memory
 from recbole_llm_interest.evaluation.collector import FILTERED
-from recbole_llm_interest.io.config_files import models_and_dataset, read_config_files
+from recbole_llm_interest.io.config_files import models_and_dataset
 from recbole_llm_interest.io.files import is_write_error, storage_error
-from recbole_llm_interest.io.opening import is_folder, name_fault
 from recbole_llm_interest.settings import (
     ALL_SETTINGS,
     BASELINE_SETTINGS,
     PROPERTIES,
     check_given_keys,
     check_model,
-    data_set_error,
+    check_recbole_values,
     read_settings,
 )
+from recbole_llm_interest.settings.registry import known_names
 
 #: exceptions that RecBole raises for settings and data that it cannot use
 RECBOLE_ERRORS = (
@@ -34,11 +36,8 @@ RECBOLE_ERRORS = (
     *(NotImplementedError, RuntimeError, SyntaxError, ImportError, OSError),
 )
 
-#: settings that name columns, and what seeds of numpy and integers of torch can be
-_COLUMNS = ("USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD")
-_SEEDS, _INTEGERS = range(2**32), range(-(2**63), 2**63)
-#: settings that name folders
-_PATHS = ("data_path", "checkpoint_dir", "feature_cache")
+#: what integers of torch can be
+_INTEGERS = range(-(2**63), 2**63)
 
 
 def configure(
@@ -64,16 +63,15 @@ def configure(
     if len(models) > 1:
         raise SettingsError(f"model={','.join(models)}: only a comparison takes several models: name one")
     check_model(models[0])
-    check_given_keys([*read_config_files(files), *overrides])
+    _check_given(read_given_settings(files, overrides))
     protocol = str(PROPERTIES / "protocol.yaml")
     with as_user_error("the settings"):
         config = Config(models[0], dataset, [protocol, *files], overrides)
     for key in ("model", "dataset"):  # what files name: other models of a comparison, or another data set
         config.external_config_dict.pop(key, None)
     _check_values(config)
-    _check_folders(config)
     with as_user_error("the settings"):  # RecBole's own may have values of any type
-        check_interaction_file(config)
+        check_data_set(config)
         _check_valid_metric(config)
     check_time_split(config)
     check_seen_items(config)
@@ -114,11 +112,6 @@ def as_user_error(what: str, log: str | None = None) -> Iterator[None]:
 
 def _check_values(config: Config) -> None:
     """Check RecBole's settings whose wrong type would be noticed late or never."""
-    for key in _COLUMNS:
-        if not isinstance(config[key], str | None):
-            raise SettingsError(f"{key}={config[key]!r:.80} is not the name of a column")
-    if type(config["seed"]) is not int or config["seed"] not in _SEEDS:
-        raise SettingsError(f"seed={config['seed']!r:.80} is not an integer from 0 to {_SEEDS.stop - 1}")
     for key, value in config.external_config_dict.items():
         if any(isinstance(part, int) and part not in _INTEGERS for part in _parts(value)):
             raise SettingsError(f"{key} has an integer of more than 64 bits")
@@ -132,12 +125,20 @@ def _parts(value: Any) -> Iterator[Any]:
             yield from _parts(part)
 
 
-def _check_folders(config: Config) -> None:
-    for key in _PATHS:
-        if config[key] is not None and (fault := name_fault(config[key])):
-            raise SettingsError(f"{key}={str(config[key])[:80]!r} {fault}: give the name of a folder")
-    if not is_folder(Path(config["data_path"])):
-        raise data_set_error(config["dataset"], Path(config["data_path"]))
+def _check_given(given: Mapping[str, Any]) -> None:
+    """Check keys, and the values of RecBole's settings that it reports late or unclearly."""
+    check_given_keys(given)
+    check_recbole_values(given)
+    _check_metrics(given.get("metrics"))
+
+
+def _check_metrics(metrics: Any) -> None:
+    """Check that RecBole or this package has each metric."""
+    names = {metric.__name__ for metric in register.metrics_dict.values()}
+    known = sorted(name for name in names if name[0].isupper())  # the others are of groups of events, such as ndcgFew
+    for name in [metrics] if isinstance(metrics, str) else metrics or ():
+        if isinstance(name, str) and name.lower() not in register.metrics_dict:
+            raise SettingsError(f"unknown metric {name!r}: {known_names(name, known)}")
 
 
 def _check_valid_metric(config: Config) -> None:

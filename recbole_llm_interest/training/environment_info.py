@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 import platform
 import re
 import subprocess
@@ -14,6 +13,7 @@ import torch
 
 import recbole_llm_interest
 from recbole_llm_interest.distributed import world_size
+from recbole_llm_interest.io.devices import cpu_cores
 from recbole_llm_interest.settings import PROPERTIES
 
 
@@ -28,11 +28,6 @@ def environment_info(device: torch.device) -> dict[str, Any]:
         "cores": cpu_cores(),
         "processes": world_size(),
     }
-
-
-def cpu_cores() -> int | None:
-    """Return the number of CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 def commit_of(package: Path, *others: Path) -> str | None:

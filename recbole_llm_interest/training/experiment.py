@@ -31,10 +31,11 @@ from recbole_llm_interest.distributed import (
 )
 from recbole_llm_interest.errors import DivergedError, SettingsError
 from recbole_llm_interest.evaluation.results import RunResult, fingerprint
-from recbole_llm_interest.evaluation.variants import Variant
 from recbole_llm_interest.io.checkpoints.schema import ResumeState
 from recbole_llm_interest.io.files import shared_data_set_lock
 from recbole_llm_interest.io.manifest import record_run
+from recbole_llm_interest.io.variants import Variant
+from recbole_llm_interest.settings.trackers import trackers_of
 from recbole_llm_interest.training.checkpoint import (
     load_matching_checkpoint,
     reserve_checkpoint_path,
@@ -62,7 +63,7 @@ from recbole_llm_interest.training.run_metadata import (
 )
 from recbole_llm_interest.training.tested_events import tested_events
 from recbole_llm_interest.training.tracking.description import describe_run, summary_of
-from recbole_llm_interest.training.tracking.session import Tracking, trackers_of, without_tensorboard
+from recbole_llm_interest.training.tracking.session import Tracking, without_tensorboard
 from recbole_llm_interest.training.trainer import LLMInterestTrainer
 
 

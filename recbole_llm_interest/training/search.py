@@ -24,12 +24,12 @@ from tqdm import tqdm
 from typing_extensions import TypedDict  # pydantic does not accept the one of typing before Python 3.12
 
 from recbole_llm_interest.errors import SettingsError
-from recbole_llm_interest.evaluation.variants import Variant
-from recbole_llm_interest.io.config_files import read_config_files
+from recbole_llm_interest.io.config_files import SEARCH_SPACE, read_config_files
 from recbole_llm_interest.io.escaping import one_line
 from recbole_llm_interest.io.files import shared_data_set_lock, write_text
 from recbole_llm_interest.io.manifest import record_run
 from recbole_llm_interest.io.opening import FileKind, is_there, read_json, read_text
+from recbole_llm_interest.io.variants import Variant
 from recbole_llm_interest.settings import check_keys
 from recbole_llm_interest.training.config import configure
 from recbole_llm_interest.training.experiment import validation_curve
@@ -42,7 +42,6 @@ OTHER_OUTPUT_HINT = "give another place by --output"
 #: explicit settings that are not written to the variant: they choose what is reported, not how a model is trained
 _COMPARISON_SETTINGS = {"model", "dataset", "metrics", "topk"}
 _LOG = FileKind("file of trials", SettingsError, 100_000_000, "give another --output")
-_SPACE = FileKind("search space", SettingsError, 250_000, "give one by --space")
 
 
 class Trial(TypedDict):
@@ -284,7 +283,7 @@ class _Search:
 
 def _space_lines(space: Path) -> list[str]:
     """Return the lines of a search space with single spaces, without empty lines."""
-    return [" ".join(line.split()) for line in read_text(space, _SPACE).splitlines() if line.strip()]
+    return [" ".join(line.split()) for line in read_text(space, SEARCH_SPACE).splitlines() if line.strip()]
 
 
 def _format(score: float | None) -> str:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from recbole.config import Config
 
+from recbole_llm_interest.content.run_settings import BUNDLED
 from recbole_llm_interest.data.unread_columns import warn_of_unread_columns
 from recbole_llm_interest.settings.peers import PEER_SETTING, PEERS
+from recbole_llm_interest.settings.readers import unread_settings
 
 _logger = logging.getLogger(__name__)
 #: settings that RecBole overwrites, and what determines them instead
@@ -29,8 +31,6 @@ _FILTERS = (
     "user_inter_num_interval",
     "item_inter_num_interval",
 )
-#: the data set that RecBole reads from its own folder, whatever ``data_path`` is
-_BUNDLED = "ml-100k"
 
 
 def warn_of_unused(configs: Sequence[Config]) -> None:
@@ -41,11 +41,21 @@ def warn_of_unused(configs: Sequence[Config]) -> None:
     """
     warn_of_unread_columns(configs)
     given = {key: value for config in configs for key, value in config.external_config_dict.items()}
-    reasons = _COMPUTED | _reasons_of_data(configs[0])
+    runs = [(config["model"], config.external_config_dict) for config in configs]
+    reasons = unread_settings(runs) | _COMPUTED | _reasons_of_data(configs[0])
     if not any(config["model"] in PEERS for config in configs):
         reasons |= {key: "no model of RecTools is run" for key in given if key.startswith(PEER_SETTING)}
-    for key in reasons.keys() & given.keys():
-        _logger.warning("the setting %s has no effect: %s", key, reasons[key])
+    _warn({key: reasons[key] for key in given if key in reasons})
+
+
+def _warn(reasons: Mapping[str, str]) -> None:
+    """Log one line for each reason, with all settings that it applies to."""
+    by_reason: dict[str, list[str]] = {}
+    for key in reasons:
+        by_reason.setdefault(reasons[key], []).append(key)
+    for reason, keys in by_reason.items():
+        form = "the setting %s has no effect: %s" if len(keys) == 1 else "the settings %s have no effect: %s"
+        _logger.warning(form, ", ".join(sorted(keys)), reason)
 
 
 def _reasons_of_data(config: Config) -> dict[str, str]:
@@ -53,6 +63,6 @@ def _reasons_of_data(config: Config) -> dict[str, str]:
     if config["benchmark_filename"] is not None:
         return dict.fromkeys(_FILTERS, "files of benchmark_filename are not filtered")
     folder = config.external_config_dict.get("data_path")
-    if config["dataset"] == _BUNDLED and folder and (Path(folder) / _BUNDLED).is_dir():
-        return {"data_path": f"RecBole reads its own {_BUNDLED}: give the folder's data another name"}
+    if config["dataset"] == BUNDLED and folder and (Path(folder) / BUNDLED).is_dir():
+        return {"data_path": f"RecBole reads its own {BUNDLED}: give the folder's data another name"}
     return {}

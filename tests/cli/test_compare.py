@@ -12,7 +12,7 @@ import pytest
 from conftest import REPOSITORY, cycle_events, write_dataset
 
 from recbole_llm_interest.cli.compare import main
-from recbole_llm_interest.evaluation.variants import Variant
+from recbole_llm_interest.io.variants import Variant
 from recbole_llm_interest.training.comparison import run
 
 
@@ -144,7 +144,7 @@ def mistakes():
     yield ["--nproc=0"], "nproc=0: it takes at least one process"
     yield ["--world_size=2"], "world_size cannot be set here: run_recbole.py --nproc=2"
     yield ["--config_files=missing.yaml"], "config file missing.yaml does not exist"
-    yield ["--metrics=[Sparkle]"], "There is no metric named 'Sparkle'"
+    yield ["--metrics=[Sparkle]"], "unknown metric 'Sparkle'"
     yield ["--checkpoint=missing.pth"], "checkpoint missing.pth does not exist"
     yield ["--resume=missing.pth"], "there is nothing to resume: missing.resume.safetensors does not exist"
     yield ["--resume=x.pth", "--model=GRU4Rec,Pop"], "several go on by the same --table"

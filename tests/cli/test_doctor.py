@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from types import MappingProxyType
 
+import pytest
+
 from recbole_llm_interest.cli.checks import run_checks
 from recbole_llm_interest.cli.doctor import main
 from recbole_llm_interest.content.encoders import AUDIO_ENCODERS
@@ -37,21 +39,32 @@ def test_checks_state_what_works_here(capsys, monkeypatch):
     out = capsys.readouterr().out
     for word in ("torchvision", "all-MiniLM-L6-v2", "open_clip", "soundfile", "hub cache", "CPU cores"):
         assert word in out
+    assert "no GPU; " in out or "NVIDIA" in out
     monkeypatch.setitem(sys.modules, "librosa", None)
     monkeypatch.setitem(sys.modules, "sentence_transformers", None)
     assert main([]) == 1
     out = capsys.readouterr().out
     assert "| BROKEN  | text encoder pretrained" in out
     assert "| missing | audio encoder librosa" in out
-    assert "audio encoder librosa: pip install -c constraints.txt librosa" in out
+    assert "audio encoder librosa: pip install librosa" in out
 
 
-def test_encoder_from_outside_the_package_is_checked(monkeypatch):
+@pytest.mark.parametrize("imports", [False, True])
+def test_encoder_from_outside_the_package_is_checked(monkeypatch, imports):
     class Whistle:
         needs_weights = False
         packages = MappingProxyType({"whistle": "no_such_module"})
 
     monkeypatch.setitem(AUDIO_ENCODERS._members, "whistle", Whistle)
-    (check,) = [check for check in run_checks() if check.name == "audio encoder whistle"]
+    (check,) = [check for check in run_checks(imports=imports) if check.name == "audio encoder whistle"]
     assert check.mark == "missing"
-    assert check.remedy == "pip install -c constraints.txt whistle"
+    assert check.remedy == "pip install whistle"
+
+
+def test_torchvision_for_another_torch_is_named_without_an_import(monkeypatch):
+    versions = {"torchvision": "0.18.0", "torch": "2.13.0+cpu"}
+    monkeypatch.setattr("recbole_llm_interest.cli.checks.installed_version", lambda name: versions.get(name, "1"))
+    monkeypatch.setattr("importlib.metadata.requires", lambda name: ["numpy", "torch==2.3.0"])
+    (check,) = [check for check in run_checks() if check.name == "torchvision"]
+    assert (check.mark, check.state) == ("BROKEN", "0.18.0 is for torch 2.3.0")
+    assert check.remedy.startswith("install the release for torch 2.13.0")

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from conftest import write_dataset
 
+from recbole_llm_interest.content.interaction_files import RecordedHistories, interaction_files, read_interaction_tokens
 from recbole_llm_interest.data.benchmark_splits import EventTable, listed_histories, plain_events
-from recbole_llm_interest.data.interaction_files import RecordedHistories, interaction_files, read_interaction_tokens
 from recbole_llm_interest.errors import DataError, SettingsError
 from recbole_llm_interest.training.comparison import run
 from recbole_llm_interest.training.config import configure

@@ -28,7 +28,7 @@ from recbole_llm_interest.evaluation.plot import draw_comparison
 from recbole_llm_interest.evaluation.results import RunResult, read_results
 from recbole_llm_interest.evaluation.significance import paired_p_values
 from recbole_llm_interest.evaluation.table import as_table, write_comparison
-from recbole_llm_interest.evaluation.variants import Variant, read_variants
+from recbole_llm_interest.io.variants import Variant, read_variants
 from recbole_llm_interest.settings import check_keys
 from recbole_llm_interest.training.comparison import run
 from recbole_llm_interest.training.environment_info import commit_of

@@ -29,8 +29,8 @@ from recbole_llm_interest.distributed import (
     run_in_processes,
 )
 from recbole_llm_interest.errors import DataError, ProcessError
-from recbole_llm_interest.evaluation.variants import Variant
 from recbole_llm_interest.io.checkpoints.reading import load_checkpoint
+from recbole_llm_interest.io.variants import Variant
 from recbole_llm_interest.training.comparison import run
 from recbole_llm_interest.training.config import configure
 from recbole_llm_interest.training.experiment import run_experiment, supports_distributed_training

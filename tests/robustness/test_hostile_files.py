@@ -23,10 +23,10 @@ from recbole_llm_interest.content.neighbours import _read as read_neighbours
 from recbole_llm_interest.content.precomputed import read_features
 from recbole_llm_interest.errors import DataError, EncoderError, LLMInterestError, SettingsError, StorageError
 from recbole_llm_interest.evaluation.results import read_results
-from recbole_llm_interest.evaluation.variants import read_variants
 from recbole_llm_interest.io.atomic_files import AtomicFormat, read_atomic_file
 from recbole_llm_interest.io.config_files import read_config_files
 from recbole_llm_interest.io.files import try_lock, write_text
+from recbole_llm_interest.io.variants import read_variants
 from recbole_llm_interest.training.config import configure
 from recbole_llm_interest.training.search import TrialLog, _space_lines
 

@@ -15,9 +15,9 @@ import pytest
 from recbole_llm_interest.content.catalogue import read_catalogue
 from recbole_llm_interest.content.precomputed import read_features
 from recbole_llm_interest.errors import DataError, SettingsError
-from recbole_llm_interest.evaluation.variants import read_variants
 from recbole_llm_interest.io.atomic_files import AtomicFormat, drop_rows, read_atomic_file, read_header
 from recbole_llm_interest.io.config_files import read_config_files
+from recbole_llm_interest.io.variants import read_variants
 
 #: values that some reader has misread; each is tested as an id, as a title and as a line of ids
 VALUES = {

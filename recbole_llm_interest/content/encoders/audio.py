@@ -9,6 +9,7 @@ from typing import Any, BinaryIO, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from recbole_llm_interest.activation import activate
 from recbole_llm_interest.content.encoders.weights import (
     check_missing_weights,
     combined_fingerprint,
@@ -153,6 +154,7 @@ class AudioEncoder:
     @functools.cached_property
     def _model(self) -> tuple[Any, Any]:
         self.prepare()
+        activate()  # transformers imports torchvision, which may need a patch
         import torch
         from transformers import AutoFeatureExtractor, AutoModel
         from transformers.utils import logging

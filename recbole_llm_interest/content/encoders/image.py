@@ -12,6 +12,7 @@ from typing import Any, BinaryIO, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from recbole_llm_interest.activation import activate
 from recbole_llm_interest.content.encoders import weights_free_encoders
 from recbole_llm_interest.content.encoders.weights import (
     combined_fingerprint,
@@ -137,6 +138,7 @@ class ImageEncoder:
     @functools.cached_property
     def _model(self) -> tuple[Any, Any]:
         self.prepare()
+        activate()  # open_clip imports torchvision, which may need a patch
         import torch
 
         device = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -196,6 +198,7 @@ def _pretrained(name: str, weights: str, download: bool) -> dict[str, Any]:
     Raises:
         EncoderError: the architecture or tag is unknown, or its weights are not found.
     """
+    activate()  # open_clip imports torchvision, which may need a patch
     import open_clip
 
     if name not in open_clip.list_models():

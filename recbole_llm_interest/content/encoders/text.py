@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from recbole_llm_interest.activation import activate
 from recbole_llm_interest.content.encoders.weights import (
     MODEL_CONFIG,
     check_missing_weights,
@@ -167,6 +168,7 @@ class TextEncoder:
     @functools.cached_property
     def _model(self) -> Any:
         self.prepare()
+        activate()  # transformers imports torchvision, which may need a patch
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # prevents a warning in every forked data worker
         # Imported here because training with cached features needs none of these packages.
         import torch

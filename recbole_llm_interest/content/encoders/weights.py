@@ -83,12 +83,12 @@ def find_model(modality: Modality, name: str, download: bool = False) -> Path:
         # snapshot_download sends the same request without a timeout and would hang behind a firewall that drops it
         revision = HfApi().repo_info(name, timeout=_HUB_TIMEOUT).sha
         folder = Path(snapshot_download(name, revision=revision, allow_patterns=_PATTERNS))
-        if not _has_weights(folder):
+        if not has_weights(folder):
             snapshot_download(name, revision=revision, allow_patterns=["*.bin", "*.pt"])
     except Exception as error:
         reason = f"and the download from the hub failed ({type(error).__name__})"
         raise missing_weights_error(modality, name, reason) from error
-    if not _has_weights(folder):
+    if not has_weights(folder):
         raise missing_weights_error(modality, name, "and its repository on the hub holds none")
     return folder
 
@@ -101,7 +101,7 @@ def cached_model(name: str) -> Path | None:
         folder = Path(snapshot_download(name, allow_patterns=_PATTERNS, local_files_only=True))
     except Exception:  # not in the cache, or not a valid name
         return None
-    return folder if _has_weights(folder) else None
+    return folder if has_weights(folder) else None
 
 
 def missing_weights_error(modality: Modality, name: str, reason: str) -> EncoderError:
@@ -165,7 +165,8 @@ def check_missing_weights(modality: Modality, name: str, folder: Path, missing: 
         )
 
 
-def _has_weights(folder: Path) -> bool:
+def has_weights(folder: Path) -> bool:
+    """Return whether a folder, or one in it, has a file of weights."""
     return any(path.suffix in _WEIGHTS for path in folder.rglob("*"))
 
 

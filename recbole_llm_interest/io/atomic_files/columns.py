@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from recbole_llm_interest.io.atomic_files.file_format import MAX_TOKEN_CHARACTERS
 from recbole_llm_interest.io.atomic_files.lines import LineNumbers, LineScan
 from recbole_llm_interest.io.row_report import RowReport
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: stands for an unknown number; RecBole replaces it with the column's mean
 _MISSING_NUMBERS = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "none")
@@ -97,6 +99,8 @@ def _convert_token(table: RowTable, column: Column) -> None:
 
 
 def _convert_float(table: RowTable, column: Column) -> None:
+    import pandas as pd  # here because it takes half a second, which checks of headers should not wait for
+
     values = table.frame[column.name]
     is_missing = np.zeros(len(values), dtype=bool)
     if values.dtype == object:
@@ -118,6 +122,8 @@ def _convert_token_sequence(table: RowTable, column: Column) -> None:
 def _convert_sequence(
     table: RowTable, column: Column, to_array: Callable[[list[str]], NDArray[Any] | None], reason: str
 ) -> None:
+    import pandas as pd  # as above
+
     arrays = [
         to_array([word for word in cell.split(column.sequence_separator) if word]) for cell in table.frame[column.name]
     ]

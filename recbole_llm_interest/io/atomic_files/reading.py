@@ -7,10 +7,9 @@ import csv
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from recbole_llm_interest.errors import DataError
 from recbole_llm_interest.io.atomic_files.columns import Column, RowTable
@@ -26,6 +25,9 @@ from recbole_llm_interest.io.atomic_files.lines import LineScan, scan_lines
 from recbole_llm_interest.io.atomic_files.timestamps import timestamp_warnings
 from recbole_llm_interest.io.opening import open_regular
 from recbole_llm_interest.io.row_report import RowReport
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def read_atomic_file(
@@ -156,6 +158,8 @@ def _read_columns(
     ids: Sequence[str],
 ) -> pd.DataFrame:
     """Read the columns of all well-formed lines: numbers as float64 if all of them are, everything else as text."""
+    import pandas as pd  # here because it takes half a second, which checks of headers should not wait for
+
     types = _column_types(columns, ids, scan)
     if scan.line_count - 1 == len(scan.skipped):
         return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in types.items()})
@@ -180,6 +184,8 @@ def _read_csv(
     path: Path, atomic_format: AtomicFormat, header: Mapping[str, str], types: Mapping[str, Any], scan: LineScan
 ) -> pd.DataFrame:
     """Read columns by pandas, with everything off that would interpret their values."""
+    import pandas as pd  # as above
+
     with open_regular(path, ATOMIC_FILE) as file:
         return pd.read_csv(
             file,

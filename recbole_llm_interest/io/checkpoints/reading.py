@@ -12,25 +12,21 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
-from recbole_llm_interest.errors import CheckpointError
 from recbole_llm_interest.io.checkpoints.decoding import Decoder
+from recbole_llm_interest.io.checkpoints.first_bytes import CHECKPOINT_FILE, FORMER_START, has_header
 from recbole_llm_interest.io.checkpoints.former_files import converted
 from recbole_llm_interest.io.checkpoints.layout import (
     CHECKSUM_PLACE,
     FORMAT,
     HEADER_START,
     LENGTH_BYTES,
-    MAX_HEADER_BYTES,
     MAX_VALUES,
     checksum_of,
 )
 from recbole_llm_interest.io.checkpoints.schema import CHECKPOINT, RESUME_STATE, Checkpoint, ResumeState
-from recbole_llm_interest.io.opening import MEMORY_BYTES, FileKind, open_regular, parse_json
+from recbole_llm_interest.io.opening import open_regular, parse_json
 from recbole_llm_interest.io.tensor_files import DTYPES
 
-CHECKPOINT_FILE = FileKind("checkpoint", CheckpointError, MEMORY_BYTES, "give one that a training wrote")
-#: the first bytes of a former file, a ZIP archive
-_FORMER_START = b"PK\x03\x04"
 #: exceptions that a damaged or hostile file causes
 _DAMAGES = (ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError, RuntimeError)
 
@@ -61,7 +57,7 @@ def read_resume_state(path: Path) -> ResumeState:
 def _read(path: Path, schema: TypeAdapter[_Kind], what: str) -> _Kind:
     with open_regular(path, CHECKPOINT_FILE) as file:
         try:
-            if file.peek(4)[:4] != _FORMER_START:
+            if file.peek(4)[:4] != FORMER_START:
                 return schema.validate_python(_read_values(file))
             with converted(file) as new:
                 return schema.validate_python(_read_values(new))
@@ -84,7 +80,7 @@ def _read_values(file: BufferedReader | BufferedRandom) -> Any:
     status = os.fstat(file.fileno())
     start = file.read(LENGTH_BYTES + len(HEADER_START))
     length = int.from_bytes(start[:LENGTH_BYTES], "little")
-    if start[LENGTH_BYTES:] != HEADER_START or not len(HEADER_START) <= length <= min(MAX_HEADER_BYTES, status.st_size):
+    if not has_header(start, status.st_size):
         raise ValueError("its first bytes are wrong")
     header = start + file.read(length - len(HEADER_START))
     described = _parse(header[LENGTH_BYTES:].decode())

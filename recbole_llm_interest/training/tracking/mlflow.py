@@ -7,11 +7,11 @@ import os
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from importlib.util import find_spec
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 from recbole_llm_interest.errors import SettingsError
+from recbole_llm_interest.settings.trackers import TRACKER_PACKAGES, check_tracker_packages
 from recbole_llm_interest.training.tracking import Status, TrackedRun
 
 #: where runs are written unless ``MLFLOW_TRACKING_URI`` says otherwise; MLflow's own default
@@ -39,7 +39,7 @@ class MLflowTracker:
         former: id of the run to continue; None for a new one.
     """
 
-    packages: ClassVar[tuple[str, ...]] = ("mlflow",)
+    packages: ClassVar[tuple[str, ...]] = TRACKER_PACKAGES["mlflow"]
 
     def __init__(self, run: TrackedRun, former: str | None) -> None:
         self._client = _client()
@@ -63,12 +63,7 @@ class MLflowTracker:
         store = _store()
         scheme = re.split(r"[+:]", store)[0]
         if scheme in _DATABASES:
-            for package in ("sqlalchemy", "alembic"):
-                if find_spec(package) is None:
-                    raise SettingsError(
-                        f"tracking by mlflow in {_without_password(store)} needs the package {package}: pip install "
-                        "'recbole_llm_interest[tracking]'"
-                    )
+            check_tracker_packages(f"mlflow in {_without_password(store)}", ("sqlalchemy", "alembic"))
         elif scheme not in ("http", "https"):
             try:
                 _client().search_experiments(max_results=1)

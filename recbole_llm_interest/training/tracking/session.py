@@ -7,7 +7,6 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from importlib.util import find_spec
 from typing import Annotated, Any
 
 import recbole.trainer.trainer
@@ -16,10 +15,9 @@ from recbole.config import Config
 from typing_extensions import TypedDict  # pydantic does not accept the one of typing before Python 3.12
 
 from recbole_llm_interest.distributed import is_main_process
-from recbole_llm_interest.errors import SettingsError
 from recbole_llm_interest.io.checkpoints.schema import Name
 from recbole_llm_interest.patches.training import NoTensorBoard
-from recbole_llm_interest.settings import TrackingSettings, read_settings
+from recbole_llm_interest.settings.trackers import check_tracker_packages, trackers_of
 from recbole_llm_interest.training.tracking import TRACKERS, Status, TrackedRun, Tracker
 
 _logger = logging.getLogger(__name__)
@@ -40,16 +38,6 @@ class TrackedBefore(TypedDict):
 _TRACKED_BEFORE: TypeAdapter[TrackedBefore] = TypeAdapter(TrackedBefore)
 
 
-def trackers_of(config: Config) -> list[str]:
-    """Return the names of the trackers that a run is to be written to.
-
-    Raises:
-        SettingsError: one is unknown.
-    """
-    names = read_settings(TrackingSettings, config).tracking
-    return list(dict.fromkeys([*names, *(["wandb"] if config["log_wandb"] else [])]))
-
-
 def check_trackers(configs: Iterable[Config]) -> None:
     """Check that the trackers of these runs can be used, before data is read.
 
@@ -57,11 +45,7 @@ def check_trackers(configs: Iterable[Config]) -> None:
         SettingsError: a package or a login is missing.
     """
     for name in dict.fromkeys(name for config in configs for name in trackers_of(config)):
-        for package in TRACKERS[name].packages:
-            if find_spec(package) is None:
-                raise SettingsError(
-                    f"tracking by {name} needs the package {package}: pip install 'recbole_llm_interest[tracking]'"
-                )
+        check_tracker_packages(name, TRACKERS[name].packages)
         TRACKERS[name].check()
 
 

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 from recbole_llm_interest.errors import SettingsError
+from recbole_llm_interest.settings.trackers import TRACKER_PACKAGES
 from recbole_llm_interest.training.tracking import Status, TrackedRun
 
 #: seconds that the start of a run may wait for the server
@@ -30,7 +31,7 @@ class WandbTracker:
         former: id of the run to continue; None for a new one.
     """
 
-    packages: ClassVar[tuple[str, ...]] = ("wandb",)
+    packages: ClassVar[tuple[str, ...]] = TRACKER_PACKAGES["wandb"]
 
     def __init__(self, run: TrackedRun, former: str | None) -> None:
         wandb, here = _imported(), Path.cwd()

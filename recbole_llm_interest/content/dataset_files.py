@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-
-from recbole.config import Config
+from typing import Any
 
 from recbole_llm_interest.content.catalogue import Catalogue, read_catalogue, read_column
 from recbole_llm_interest.io.atomic_files import AtomicFormat
@@ -12,19 +11,19 @@ from recbole_llm_interest.io.manifest import Artifact, absolute, record_beside
 from recbole_llm_interest.settings import ContentSettings
 
 
-def feature_cache(config: Config, settings: ContentSettings) -> Path:
+def feature_cache(config: Any, settings: ContentSettings) -> Path:
     """Return the folder of a data set's encoded features."""
     return Path(settings.feature_cache or Path(config["checkpoint_dir"]) / "features") / config["dataset"]
 
 
-def record_features(config: Config, settings: ContentSettings) -> None:
+def record_features(config: Any, settings: ContentSettings) -> None:
     """Record the folder of a data set's encoded features before something is written to it."""
     cache, data_path = feature_cache(config, settings), Path(config["data_path"])
     folder = Artifact(absolute(cache), "features", config["dataset"], absolute(data_path))
     record_beside([Path(config["checkpoint_dir"]), cache.parent], [folder])
 
 
-def catalogue_from_config(config: Config, kind: str, settings: ContentSettings) -> Catalogue:
+def catalogue_from_config(config: Any, kind: str, settings: ContentSettings) -> Catalogue:
     """Read the content of all items or users.
 
     Args:
@@ -48,7 +47,7 @@ def catalogue_from_config(config: Config, kind: str, settings: ContentSettings) 
     )
 
 
-def read_item_column(config: Config, column: str) -> dict[str, list[str]]:
+def read_item_column(config: Any, column: str) -> dict[str, list[str]]:
     """Read the values of one column by item token. A list or a sequence has several values.
 
     Raises:
@@ -65,5 +64,5 @@ def read_item_column(config: Config, column: str) -> dict[str, list[str]]:
     )
 
 
-def _id_field(config: Config, kind: str) -> str:
+def _id_field(config: Any, kind: str) -> str:
     return config["ITEM_ID_FIELD"] if kind == "item" else config["USER_ID_FIELD"]

@@ -5,22 +5,23 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-import pandas as pd
-from recbole.config import Config
 
 from recbole_llm_interest.errors import DataError, SettingsError
 from recbole_llm_interest.io.atomic_files import AtomicFormat, format_columns, read_atomic_file, read_header
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 #: reads columns of a file
-_Reader: TypeAlias = Callable[[Path, tuple[str, ...]], pd.DataFrame]
+_Reader: TypeAlias = "Callable[[Path, tuple[str, ...]], pd.DataFrame]"
 #: the parts of data that is split already: training, validation, test
 _PARTS = 3
 
 
-def interaction_files(config: Config) -> list[Path]:
+def interaction_files(config: Any) -> list[Path]:
     """Return the files of a data set's interactions, each once.
 
     Raises:
@@ -41,7 +42,7 @@ def _is_part_name(part: object) -> bool:
     return isinstance(part, str) and bool(part) and Path(part).name == part
 
 
-def check_interaction_file(config: Config) -> None:
+def check_interaction_file(config: Any) -> None:
     """Check that the interaction files have the columns that every model of a comparison needs.
 
     Raises:
@@ -60,13 +61,21 @@ def check_interaction_file(config: Config) -> None:
         _check_columns(config, path, header, kinds)
 
 
-def _header(config: Config, path: Path) -> dict[str, str]:
+def _header(config: Any, path: Path) -> dict[str, str]:
     if not path.is_file():
-        raise DataError(f"data set {config['dataset']!r}: {path} does not exist")
+        others = sorted(other.name for other in path.parent.glob("*.inter") if other.is_file())
+        name = others[0].removesuffix(".inter") if others else ""
+        hint = (
+            f"the folder has {others[0]}: files have the folder's name, so rename the folder to {name}, or the files"
+            if others
+            else f"llm-interest convert makes it of a table; or set --data_path to the folder that holds "
+            f"{config['dataset']}/{path.name}"
+        )
+        raise DataError(f"data set {config['dataset']!r}: {path} does not exist: {hint}")
     return read_header(path, AtomicFormat.from_config(config))
 
 
-def _check_columns(config: Config, path: Path, header: dict[str, str], kinds: dict[str, str]) -> None:
+def _check_columns(config: Any, path: Path, header: dict[str, str], kinds: dict[str, str]) -> None:
     for column, kind in kinds.items():
         if column not in header:
             raise DataError(
@@ -79,7 +88,7 @@ def _check_columns(config: Config, path: Path, header: dict[str, str], kinds: di
             raise DataError(f"load_col or unload_col leaves out {column!r} of {path}, which every model needs: load it")
 
 
-def is_loaded(config: Config, suffix: str, column: str) -> bool:
+def is_loaded(config: Any, suffix: str, column: str) -> bool:
     """Return whether ``load_col`` and ``unload_col`` make RecBole load a column of a data set's file.
 
     Args:
@@ -100,12 +109,12 @@ def is_loaded(config: Config, suffix: str, column: str) -> bool:
     return load is None or load.get(suffix, []) == "*" or column in (load.get(suffix) or ())
 
 
-def list_field(config: Config, field: str) -> str:
+def list_field(config: Any, field: str) -> str:
     """Return the name of the column of a history's values of ``field``."""
     return f"{field}{config['LIST_SUFFIX']}"
 
 
-def read_interaction_tokens(config: Config, kind: str) -> list[str]:
+def read_interaction_tokens(config: Any, kind: str) -> list[str]:
     """Read the tokens of all items or users in the interaction files.
 
     Raises:
@@ -141,7 +150,7 @@ class RecordedHistories:
         SettingsError: at a call, ``benchmark_filename`` does not name three parts.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Any) -> None:
         self._config = config
         self._read = functools.cache(functools.partial(_read_columns, config))
 
@@ -162,8 +171,10 @@ class RecordedHistories:
 
 
 def _plain_histories(
-    config: Config, read: _Reader, files: Sequence[Path], users: Sequence[str]
+    config: Any, read: _Reader, files: Sequence[Path], users: Sequence[str]
 ) -> dict[str, tuple[list[str], list[float]]]:
+    import pandas as pd  # here because it takes half a second, which checks of headers should not wait for
+
     user_field, item_field, time_field = (config[f"{name}_FIELD"] for name in ("USER_ID", "ITEM_ID", "TIME"))
     columns = (user_field, item_field, *([time_field] if _is_ordered_by_time(config) else []))
     frames = [read(path, columns) for path in files]
@@ -178,7 +189,7 @@ def _plain_histories(
 
 
 def _listed_histories(
-    config: Config, read: _Reader, files: Sequence[Path], users: Sequence[str]
+    config: Any, read: _Reader, files: Sequence[Path], users: Sequence[str]
 ) -> dict[str, tuple[list[str], list[float]]]:
     user_field, item_field, time_field = (config[f"{name}_FIELD"] for name in ("USER_ID", "ITEM_ID", "TIME"))
     items_field, times_field = list_field(config, item_field), list_field(config, time_field)
@@ -196,16 +207,16 @@ def _listed_histories(
     return found
 
 
-def _has_lists(config: Config, header: dict[str, str]) -> bool:
+def _has_lists(config: Any, header: dict[str, str]) -> bool:
     """Return whether rows with this header list their histories."""
     return config["benchmark_filename"] is not None and list_field(config, config["ITEM_ID_FIELD"]) in header
 
 
-def _is_ordered_by_time(config: Config) -> bool:
+def _is_ordered_by_time(config: Any) -> bool:
     return config["eval_args"]["order"] == "TO"
 
 
-def _read_columns(config: Config, path: Path, fields: Sequence[str]) -> pd.DataFrame:
+def _read_columns(config: Any, path: Path, fields: Sequence[str]) -> pd.DataFrame:
     """Read columns of an interaction file as they are, before RecBole filters or splits them."""
     numbers = {config["TIME_FIELD"]: "float", list_field(config, config["TIME_FIELD"]): "float_seq"}
     kinds = numbers | {list_field(config, config["ITEM_ID_FIELD"]): "token_seq"}

@@ -1,0 +1,196 @@
+"""What can be wrong with the files, settings, data and packages of a command, checked in one second or two.
+
+Nothing here imports RecBole or torch, which take seconds. The commands check the same again where it matters.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from recbole_llm_interest.cli.arguments import file_option
+from recbole_llm_interest.content.data_set_check import check_data_set
+from recbole_llm_interest.content.encoder_check import check_encoders
+from recbole_llm_interest.content.run_settings import RunSettings, read_given_settings, read_run_settings
+from recbole_llm_interest.errors import SettingsError
+from recbole_llm_interest.io.checkpoints.first_bytes import check_first_bytes
+from recbole_llm_interest.io.config_files import SEARCH_SPACE, models_and_dataset
+from recbole_llm_interest.io.devices import check_device
+from recbole_llm_interest.io.opening import is_folder, read_text
+from recbole_llm_interest.io.variants import Variant, read_variants
+from recbole_llm_interest.settings import (
+    ALL_SETTINGS,
+    BASELINE_SETTINGS,
+    PROPERTIES,
+    check_given_keys,
+    check_keys,
+    check_model,
+    check_recbole_values,
+    read_settings,
+)
+from recbole_llm_interest.settings.listed_names import check_listed_names
+from recbole_llm_interest.settings.peers import PEERS
+from recbole_llm_interest.settings.trackers import TRACKER_PACKAGES, check_tracker_packages, trackers_of
+
+#: what a value of a wrong type raises where a number or a mapping is expected; RecBole's configuration then names it
+_WRONG_TYPES = (TypeError, KeyError, AttributeError, ValueError, IndexError)
+
+
+def check_comparison(options: argparse.Namespace, overrides: Mapping[str, Any]) -> None:
+    """Check rows, checkpoint, settings, data and packages of ``llm-interest compare``.
+
+    Raises:
+        LLMInterestError: one of them is missing or wrong.
+    """
+    for option in ("table", "resume", "checkpoint"):
+        if (value := getattr(options, option)) is not None:
+            path = file_option(option, value)
+            if option == "checkpoint":
+                check_first_bytes(path)
+    names = options.model.split(",") if options.model else []
+    _check_runs(read_variants(Path(options.rows), names) if options.rows else names, options, overrides)
+
+
+def check_search(options: argparse.Namespace, overrides: Mapping[str, Any]) -> None:
+    """Check space, settings, data and packages of ``llm-interest tune``.
+
+    Raises:
+        LLMInterestError: one of them is missing or wrong.
+    """
+    if options.trials < 1:
+        raise SettingsError(f"trials={options.trials}: a search needs at least one")
+    if find_spec("hyperopt") is None:
+        raise SettingsError("a search needs the package hyperopt: pip install 'recbole_llm_interest[tune]'")
+    models = _check_runs([options.model] if options.model else [], options, overrides)
+    if len(models) == 1:
+        read_text(Path(options.space or search_space(models[0])), SEARCH_SPACE)
+
+
+def search_space(model: str) -> Path:
+    """Return the file of a model's search space in this package."""
+    return PROPERTIES / "search" / f"{model.partition(':')[0]}.hyper"
+
+
+def check_encoding(options: argparse.Namespace, overrides: Mapping[str, Any]) -> None:
+    """Check settings, data, weights and packages of ``llm-interest encode``.
+
+    Raises:
+        LLMInterestError: one of them is missing or wrong.
+    """
+    _check_runs(["LLMInterest"], options, overrides)
+
+
+def check_erasure(options: argparse.Namespace, overrides: Mapping[str, Any]) -> None:
+    """Check ids, settings and data of ``llm-interest forget``.
+
+    Raises:
+        LLMInterestError: one of them is missing or wrong.
+    """
+    if not options.user and not options.item:
+        raise SettingsError("command line: nothing to forget: give --user or --item")
+    for option in ("user", "item"):
+        if "" in getattr(options, option):
+            raise SettingsError(f"command line: --{option} is empty: give an id")
+    for config in _configurations([Variant("LLMInterest", "LLMInterest")], options, overrides):
+        check_data_set(config)
+
+
+def check_recommendation(options: argparse.Namespace, overrides: Mapping[str, Any]) -> None:
+    """Check options, settings and checkpoint of ``llm-interest recommend``.
+
+    Raises:
+        LLMInterestError: one of them is missing or wrong.
+    """
+    check_keys(overrides)
+    if options.pool and options.candidates is not None:
+        raise SettingsError("command line: --pool and --candidates exclude each other: give one of them")
+    if options.k < 1:
+        raise SettingsError(f"command line: --k={options.k}: ask for one item or more")
+    if not is_folder(Path(options.checkpoint)):
+        check_first_bytes(Path(options.checkpoint))
+
+
+def check_report(options: argparse.Namespace, overrides: Mapping[str, Any]) -> None:
+    """Check options, settings, packages and checkpoint of ``llm-interest report``.
+
+    Raises:
+        SettingsError: there is neither a checkpoint nor a table, an option needs a model, there are too few events, or
+            a package is missing.
+        LLMInterestError: the checkpoint is missing or is another file.
+    """
+    check_keys(overrides)
+    if not options.checkpoint and not options.table:
+        raise SettingsError("command line: there is nothing to show: give --checkpoint, --table, or both")
+    if options.map == "umap" and find_spec("umap") is None:
+        raise SettingsError(
+            "command line: --map=umap needs a package that is not installed: pip install umap-learn, or leave out --map"
+        )
+    if options.events < 2:
+        raise SettingsError(f"command line: --events={options.events}: give 2 or more, for a change to be visible")
+    if options.checkpoint:
+        check_first_bytes(Path(options.checkpoint))
+    elif of_model := [*filter(vars(options).get, ("user", "titles", "category")), *overrides]:
+        raise SettingsError(f"command line: --{of_model[0]} needs a model: give --checkpoint too")
+
+
+def check_export(options: argparse.Namespace, overrides: Mapping[str, Any]) -> None:
+    """Check options, settings, packages and checkpoint of ``llm-interest export``.
+
+    Raises:
+        LLMInterestError: one of them is missing or wrong.
+    """
+    check_keys(overrides)
+    if not options.output:
+        raise SettingsError("command line: --output is empty: give a folder")
+    if Path(options.output).exists() and not is_folder(Path(options.output)):
+        raise SettingsError(f"command line: --output={options.output} is a file: give a folder")
+    check_first_bytes(Path(options.checkpoint))
+
+
+def _check_runs(given: Sequence[str | Variant], options: argparse.Namespace, overrides: Mapping[str, Any]) -> list[str]:
+    """Check the models, settings, data, encoders and trackers of runs; returns the names of the models."""
+    variants = [Variant(one, one) if isinstance(one, str) else one for one in given]
+    if not variants:
+        names, _ = models_and_dataset([], options.dataset, options.config_files, overrides)
+        variants = [Variant(name, name) for name in names]
+    for config in list(_configurations(variants, options, overrides)):
+        with suppress(*_WRONG_TYPES):
+            check_data_set(config)
+            if PEERS.get(config["model"], config["model"] == "LLMInterest"):
+                check_device("encoder_device", config["encoder_device"])
+                check_encoders(config)
+        for name in trackers_of(config):
+            check_tracker_packages(name, TRACKER_PACKAGES.get(name, ()))
+    return [variant.model for variant in variants]
+
+
+def _configurations(
+    variants: Iterable[Variant], options: argparse.Namespace, overrides: Mapping[str, Any]
+) -> Iterator[RunSettings]:
+    """Yield the settings of each variant, after their keys and values are checked."""
+    for variant in variants:
+        given = {**read_given_settings(options.config_files, overrides), **variant.settings}
+        check_given_keys(given)
+        _, dataset = models_and_dataset([variant.model], options.dataset, options.config_files, overrides)
+        check_model(variant.model)
+        check_recbole_values(given)
+        check_listed_names(given)
+        for group in (*ALL_SETTINGS, *BASELINE_SETTINGS.get(variant.model, ())):
+            read_settings(group, given)
+        yield read_run_settings(variant.model, dataset, options.config_files, {**overrides, **variant.settings})
+
+
+#: the checks by command
+CHECKS = {
+    "compare": check_comparison,
+    "tune": check_search,
+    "encode": check_encoding,
+    "forget": check_erasure,
+    "recommend": check_recommendation,
+    "report": check_report,
+    "export": check_export,
+}
