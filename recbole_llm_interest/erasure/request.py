@@ -53,9 +53,11 @@ class ErasureRequest:
 
     @cached_property
     def in_report(self) -> re.Pattern[bytes]:
-        """Matches one of the ids as a report shows it, including comments in its SVG images and reasons with points."""
+        """Matches one of the ids as a report shows it: in comments of SVG images, in reasons, in names of titles."""
         forms = _any_of({form for token in self.tokens for form in (token, *_in_html(one_line(token)))})
-        return re.compile(rb"(?:user |<!-- |[+-]\d+\.\d\d )(?:%b)(?![^ <,:;.)])|" % forms + self.quoted.pattern)
+        after_words = rb"(?:user |<!-- |/ |[+-]\d+\.\d\d )(?:%b)(?![^ <,:;.)])" % forms
+        first_of_name = rb"(?<![^ >\"'])(?:%b) / " % forms
+        return re.compile(b"|".join([after_words, first_of_name, self.quoted.pattern]))
 
     @cached_property
     def _json(self) -> bytes:
