@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +75,22 @@ def write_tensorboard_beside_log() -> None:
         return SummaryWriter(str(logs[0] if logs else Path("log", "tensorboard")))
 
     recbole.trainer.trainer.get_tensorboard = get_tensorboard
+
+
+@contextmanager
+def without_tensorboard() -> Iterator[None]:
+    """Make trainers that are built in this block write no events (no upstream issue).
+
+    RecBole's trainers write some of their values, under names of their own; trackers write all of them.
+    """
+    import recbole.trainer.trainer
+
+    original = recbole.trainer.trainer.get_tensorboard
+    recbole.trainer.trainer.get_tensorboard = lambda logger: NoTensorBoard()
+    try:
+        yield
+    finally:
+        recbole.trainer.trainer.get_tensorboard = original
 
 
 class NoTensorBoard:

@@ -10,8 +10,9 @@ from recbole_llm_interest.errors import SettingsError
 from recbole_llm_interest.settings.groups import TrackingSettings
 from recbole_llm_interest.settings.reading import read_settings
 
-#: packages without which a tracker cannot write, beyond those that come with this package
-TRACKER_PACKAGES: dict[str, tuple[str, ...]] = {"tensorboard": (), "wandb": ("wandb",), "mlflow": ("mlflow",)}
+#: packages without which a tracker cannot write, beyond those that come with this package. They are here, and not in
+#: the classes of the trackers, because the command line checks them before it imports RecBole and torch
+TRACKER_PACKAGES: dict[str, tuple[str, ...]] = {"wandb": ("wandb",), "mlflow": ("mlflow",)}
 
 
 def trackers_of(config: Mapping[str, Any] | Any) -> list[str]:

@@ -35,6 +35,7 @@ from recbole_llm_interest.io.checkpoints.schema import ResumeState
 from recbole_llm_interest.io.files import shared_data_set_lock
 from recbole_llm_interest.io.manifest import record_run
 from recbole_llm_interest.io.variants import Variant
+from recbole_llm_interest.patches.training import without_tensorboard
 from recbole_llm_interest.settings.trackers import trackers_of
 from recbole_llm_interest.training.checkpoint import (
     load_matching_checkpoint,
@@ -63,7 +64,7 @@ from recbole_llm_interest.training.run_metadata import (
 )
 from recbole_llm_interest.training.tested_events import tested_events
 from recbole_llm_interest.training.tracking.description import describe_run, summary_of
-from recbole_llm_interest.training.tracking.session import Tracking, without_tensorboard
+from recbole_llm_interest.training.tracking.session import Tracking
 from recbole_llm_interest.training.trainer import LLMInterestTrainer
 
 
@@ -124,14 +125,14 @@ def validation_curve(config: Config, name: str, comparison: str | None = None) -
     Raises:
         LLMInterestError: the settings or the data cannot be used.
     """
-    with _prepare(name, config, comparison) as experiment:
-        try:
+    try:
+        with _prepare(name, config, comparison) as experiment:
             score = experiment.train(saved=False)
             if score is None:
                 raise SettingsError(f"{config['model']}: nothing was validated, so that there is nothing to choose by")
-        except DivergedError:
-            score = None
-        return ValidationCurve(score, len(experiment.monitor.seconds), experiment.monitor.valid_scores)
+    except DivergedError:  # caught here so that trackers show the run as failed
+        score = None
+    return ValidationCurve(score, len(experiment.monitor.seconds), experiment.monitor.valid_scores)
 
 
 def supports_distributed_training(config: Config) -> bool:

@@ -27,8 +27,10 @@ from recbole_llm_interest.io.checkpoints.writing import write_state
 from recbole_llm_interest.io.variants import Variant
 from recbole_llm_interest.settings.portable import portable_settings
 from recbole_llm_interest.training.comparison import run
+from recbole_llm_interest.training.config import configure
+from recbole_llm_interest.training.experiment import validation_curve
 from recbole_llm_interest.training.monitor import TrainingMonitor
-from recbole_llm_interest.training.tracking import TRACKERS
+from recbole_llm_interest.training.tracking import TRACKERS, TrackedRun
 from recbole_llm_interest.training.tracking.tensorboard import TensorBoardTracker
 
 #: a variant with a name of its own, another trainer of RecBole's, a general model, and one that counts
@@ -251,12 +253,15 @@ def test_tensorboard_is_on_by_default_beside_the_log_and_off_without_trackers(gi
     assert re.fullmatch(r"cycle-\w+-\d+-\d+_[\d-]+", one.comparison)  # no table names it
 
 
-def test_a_checkpoint_that_is_evaluated_has_a_run_with_the_result(given, here):
+@pytest.mark.parametrize("tracker", SHOWN_BY)
+def test_a_checkpoint_that_is_evaluated_has_a_run_with_the_result(given, here, tracker):
+    NEEDS[tracker]()
     (trained,) = run(["BPR"], "cycle", config_dict={**given, "tracking": []})
-    (tested,) = run(["BPR"], "cycle", config_dict=given, checkpoint=trained.checkpoint)
-    (one,) = shown_by_tensorboard(here)
+    (tested,) = run(["BPR"], "cycle", config_dict={**given, "tracking": [tracker]}, checkpoint=trained.checkpoint)
+    (one,) = SHOWN_BY[tracker](here)
     assert one.values == {}
-    assert one.summary["test/ndcg@3"] == pytest.approx(tested.test["ndcg@3"])
+    assert one.summary == {name: pytest.approx(value, rel=1e-6) for name, value in summary(tested).items()}
+    assert one.has_finished
 
 
 def test_wandb_is_asked_for_as_in_recbole(given, here):
@@ -343,9 +348,10 @@ def test_run_that_diverges_is_shown_as_failed(given, here, tracker):
 
 
 class Broken(TensorBoardTracker):
-    """A tracker from outside the package, whose server goes away at a moment."""
+    """A tracker from outside the package, whose server goes away at a moment, and how its runs ended."""
 
     moment = ""
+    ends: list[str] = []
 
     def __init__(self, run, former):
         self.fail("start")
@@ -366,6 +372,7 @@ class Broken(TensorBoardTracker):
 
     def close(self, status):
         super().close(status)
+        self.ends.append(status)
         self.fail("end")
 
 
@@ -386,9 +393,18 @@ def messages(caplog):
     return [message for message in shown if "no such setting" not in message]
 
 
-@pytest.mark.parametrize("moment", ["start", "epoch", "result", "end"])
-def test_tracker_that_fails_costs_one_warning_and_not_the_run(given, here, caplog, monkeypatch, moment):
+@pytest.fixture
+def ends(monkeypatch):
+    """How runs of the tracker ``broken`` ended."""
     monkeypatch.setitem(TRACKERS._members, "broken", Broken)
+    monkeypatch.setattr(Broken, "ends", [])
+    return Broken.ends
+
+
+@pytest.mark.parametrize(
+    ("moment", "status"), [("start", []), ("epoch", ["failed"]), ("result", ["failed"]), ("end", ["finished"])]
+)
+def test_tracker_that_fails_costs_one_warning_and_not_the_run(given, here, caplog, monkeypatch, ends, moment, status):
     monkeypatch.setattr(Broken, "moment", moment)
     (expected,) = run(["BPR"], "cycle", config_dict={**given, "tracking": []})
     with seen(caplog):
@@ -396,6 +412,54 @@ def test_tracker_that_fails_costs_one_warning_and_not_the_run(given, here, caplo
     assert messages(caplog) == ["broken stopped: ConnectionError: the server is gone; the run goes on without it"]
     assert (result.test, result.losses, result.epochs) == (expected.test, expected.losses, 3)
     assert result.tracked["tensorboard"] == result.log.removesuffix(".log")
+    assert ends == status
+
+
+def test_mlflow_run_whose_settings_cannot_be_written_does_not_look_as_if_it_went_on(given, here, monkeypatch):
+    NEEDS["mlflow"]()
+    from mlflow.tracking import MlflowClient
+
+    def fail(*_, **__):
+        raise ConnectionError("the server is gone")
+
+    monkeypatch.setattr(MlflowClient, "log_batch", fail)
+    (result,) = run(["Pop"], "cycle", config_dict={**given, "tracking": ["mlflow"]})
+    assert result.tracked == {}
+    client = MlflowClient(os.environ["MLFLOW_TRACKING_URI"])
+    (experiment,) = [one for one in client.search_experiments() if one.name == "cycle"]
+    assert [one.info.status for one in client.search_runs([experiment.experiment_id])] == ["FAILED"]
+
+
+def test_trial_that_diverges_is_shown_as_failed(given, ends):
+    overrides = {**given, "tracking": ["broken"], "train_neg_sample_args": None}
+    for rate, status in ((1e30, "failed"), (0.001, "finished")):
+        config = configure("GRU4Rec", "cycle", overrides={**overrides, "learning_rate": rate})
+        curve = validation_curve(config, "a trial")
+        assert (curve.best is None) == (status == "failed")
+        assert ends.pop() == status
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_wandb_run_that_its_server_lacks_is_known_to_begin_in_the_middle(given, here, monkeypatch, is_there):
+    """A server is asked by ``wandb.init``; here, an offline run stands for the one that it answers with."""
+    wandb = pytest.importorskip("wandb")
+    started = wandb.init
+
+    class Online:
+        offline, resumed, url = False, is_there, "https://wandb.invalid/run"
+
+        def __init__(self, **options):
+            self._run = started(**options)
+
+        def __getattr__(self, name):
+            return getattr(self._run, name)
+
+    monkeypatch.setattr(wandb, "init", Online)
+    described = TrackedRun("GRU4Rec, seed 1", "mine", "recbole", {}, {}, here / "a.log", epochs=2)
+    tracker = TRACKERS["wandb"](described, "former")
+    assert tracker.is_continued == is_there
+    tracker.close("finished")
+    wandb.teardown()
 
 
 @pytest.mark.slow

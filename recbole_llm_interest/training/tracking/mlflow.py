@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
@@ -51,6 +52,7 @@ class MLflowTracker:
             self._written = self._last_epochs()
         else:
             self.id = self._create(run)
+            self._write_settings(run.settings)
         self.place = self._address()
 
     @staticmethod
@@ -77,9 +79,9 @@ class MLflowTracker:
 
         now = int(1000 * time.time())
         named = {_metric_name(name): value for name, value in values.items()}
-        # of a run that was killed, an epoch that it had written may be trained again
+        # of a run that was killed, an epoch that it had written may be trained again; without training it is epoch 0
         metrics = [
-            Metric(name, value, now, epoch) for name, value in named.items() if epoch > self._written.get(name, 0)
+            Metric(name, value, now, epoch) for name, value in named.items() if epoch > self._written.get(name, -1)
         ]
         self._client.log_batch(self.id, metrics=metrics, synchronous=True)
 
@@ -92,17 +94,24 @@ class MLflowTracker:
         self._client.set_terminated(self.id, _STATUS[status])
 
     def _create(self, run: TrackedRun) -> str:
-        from mlflow.entities import Param
-
         tags = {"comparison": run.comparison, **{name: str(value) for name, value in run.facts.items()}}
         if commit := run.facts.get("commit"):
             tags["mlflow.source.git.commit"] = str(commit)
         shown = {name: value[:_TAG_CHARACTERS] for name, value in tags.items()}
-        created = self._client.create_run(self._experiment(run), run_name=run.name, tags=shown)
-        parameters = [Param(_allowed(name), str(value)[:_PARAMETER_CHARACTERS]) for name, value in run.settings.items()]
-        for part in _parts(parameters, _PARAMETERS):
-            self._client.log_batch(created.info.run_id, params=part, synchronous=True)
-        return str(created.info.run_id)
+        return str(self._client.create_run(self._experiment(run), run_name=run.name, tags=shown).info.run_id)
+
+    def _write_settings(self, settings: Mapping[str, Any]) -> None:
+        """Write settings as parameters. If they cannot be written, the run ends: nobody else knows it yet."""
+        from mlflow.entities import Param
+
+        parameters = [Param(_allowed(name), str(value)[:_PARAMETER_CHARACTERS]) for name, value in settings.items()]
+        try:
+            for part in _parts(parameters, _PARAMETERS):
+                self._client.log_batch(self.id, params=part, synchronous=True)
+        except Exception:
+            with contextlib.suppress(Exception):
+                self.close("failed")
+            raise
 
     def _experiment(self, run: TrackedRun) -> str:
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or str(run.facts["dataset"])

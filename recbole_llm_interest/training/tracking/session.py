@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Annotated, Any
 
-import recbole.trainer.trainer
 from pydantic import StringConstraints, TypeAdapter, ValidationError
 from recbole.config import Config
 from typing_extensions import TypedDict  # pydantic does not accept the one of typing before Python 3.12
 
 from recbole_llm_interest.distributed import is_main_process
 from recbole_llm_interest.io.checkpoints.schema import Name
-from recbole_llm_interest.patches.training import NoTensorBoard
 from recbole_llm_interest.settings.trackers import check_tracker_packages, trackers_of
 from recbole_llm_interest.training.tracking import TRACKERS, Status, TrackedRun, Tracker
 
@@ -47,17 +45,6 @@ def check_trackers(configs: Iterable[Config]) -> None:
     for name in dict.fromkeys(name for config in configs for name in trackers_of(config)):
         check_tracker_packages(name, TRACKERS[name].packages)
         TRACKERS[name].check()
-
-
-@contextmanager
-def without_tensorboard() -> Iterator[None]:
-    """Make RecBole's trainers that are built in this block write no events of their own: ``Tracking`` does."""
-    original = recbole.trainer.trainer.get_tensorboard
-    recbole.trainer.trainer.get_tensorboard = lambda logger: NoTensorBoard()
-    try:
-        yield
-    finally:
-        recbole.trainer.trainer.get_tensorboard = original
 
 
 class Tracking:
@@ -117,7 +104,9 @@ class Tracking:
         status: Status = "finished"
         if kind is not None:
             status = "failed" if issubclass(kind, Exception) else "interrupted"
-        self._each(lambda tracker: tracker.close(status))
+        closing, self._trackers = self._trackers, {}
+        for name, tracker in closing.items():
+            self._guard(name, lambda tracker=tracker: tracker.close(status))  # type: ignore[misc]
 
     def _open(self, name: str, run: TrackedRun, former: str | None) -> None:
         tracker = TRACKERS[name](run, former)
@@ -137,7 +126,10 @@ class Tracking:
         try:
             call()
         except Exception as error:  # of any library: none may end a training
-            self._trackers.pop(name, None)
+            broken = self._trackers.pop(name, None)
             reason = " ".join(str(error).split())[:300]
             _logger.warning("%s stopped: %s: %s; the run goes on without it", name, type(error).__name__, reason)
             _logger.info("the traceback of %s", name, exc_info=True)
+            if broken is not None:  # or its run would look as if it were still going on
+                with suppress(Exception):
+                    broken.close("failed")

@@ -35,7 +35,7 @@ class WandbTracker:
 
     def __init__(self, run: TrackedRun, former: str | None) -> None:
         wandb, here = _imported(), Path.cwd()
-        self.id, self.is_continued = former or secrets.token_hex(4), former is not None
+        self.id = former or secrets.token_hex(4)
         self._run = wandb.init(
             project=run.project,
             name=run.name,
@@ -47,6 +47,8 @@ class WandbTracker:
             reinit="create_new",  # a run of the user's own stays open
             settings=wandb.Settings(console="off", init_timeout=_INIT_TIMEOUT),
         )
+        # a run that the server does not have any more is made anew; offline, nobody can know
+        self.is_continued = former is not None and bool(self._run.offline or self._run.resumed)
         folder = Path(self._run.settings.sync_dir)
         if not self._run.offline:
             self.place = str(self._run.url)
