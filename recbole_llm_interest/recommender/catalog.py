@@ -12,6 +12,7 @@ from recbole_llm_interest.content.features import Content
 from recbole_llm_interest.errors import RequestError
 from recbole_llm_interest.model.scoring import ScoringRule
 from recbole_llm_interest.recommender.growable_tensor import GrowableTensor
+from recbole_llm_interest.recommender.inputs import Id, read_id
 from recbole_llm_interest.recommender.neighbourhood import Neighbourhood
 
 #: items of one block: scores of a block, and of few users, stay in a processor's cache
@@ -115,9 +116,9 @@ class Catalog:
         """How many items there are to recommend."""
         return len(self.rows)
 
-    def __contains__(self, token: object) -> bool:
+    def __contains__(self, token: Id) -> bool:
         """Whether there is an item of this ID to recommend: ``"i1" in recommender.items``."""
-        return str(token) in self.rows
+        return read_id(token) in self.rows
 
     @property
     def representations(self) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from recbole_llm_interest.errors import RequestError
 from recbole_llm_interest.recommender.catalog import Catalog, NewItem
-from recbole_llm_interest.recommender.inputs import Ids, read_ids
+from recbole_llm_interest.recommender.inputs import Ids, read_id, read_ids
 from recbole_llm_interest.recommender.live_model import neighbourhoods
 from recbole_llm_interest.recommender.loading import Trained
 from recbole_llm_interest.recommender.search import ApproximateIndex
@@ -105,7 +105,7 @@ class CatalogUpdates:
             RequestError: an item is unknown, a new item is already in the catalog, or its content cannot be used.
             EncoderError: an encoder cannot be loaded.
         """
-        ids = [str(item) for item in items] if isinstance(items, Mapping) else read_ids(items, "items")
+        ids = list(map(read_id, items)) if isinstance(items, Mapping) else read_ids(items, "items")
         if isinstance(items, Mapping):
             known = [item for item in ids if item in self.items]
             if known:

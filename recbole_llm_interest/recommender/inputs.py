@@ -15,7 +15,7 @@ from recbole_llm_interest.errors import RequestError, StateError
 from recbole_llm_interest.recommender.user_state import UserState
 
 #: an id as callers may write it; data sets hold it as text
-Id: TypeAlias = str | int
+Id: TypeAlias = str | int | float
 #: a list, array, Series or column of ids; None for a new user among users
 Ids: TypeAlias = Iterable[Id | None]
 #: the time of an event: a number in the data set's unit, or a date; None where it is unknown
@@ -59,6 +59,18 @@ def is_list(value: object) -> bool:
     return isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping)
 
 
+def read_id(value: Id) -> str:
+    """An id as text: of a whole float without the point, since pandas makes floats of integers with missing values.
+
+    Example:
+        >>> from recbole_llm_interest.recommender.inputs import read_id
+        >>> read_id(17862.0), read_id("17862.0")
+        ('17862', '17862.0')
+    """
+    is_whole = isinstance(value, float | np.floating) and float(value).is_integer()
+    return str(int(value) if is_whole else value)
+
+
 def read_ids(values: Any, name: str) -> list[str]:
     """A list of ids as text.
 
@@ -75,7 +87,7 @@ def read_ids(values: Any, name: str) -> list[str]:
         )
     if isinstance(values, pd.DataFrame):
         raise RequestError(f"{name} is a DataFrame: give one of its columns, as {name}=frame[{values.columns[0]!r}]")
-    return [str(value) for value in values]
+    return list(map(read_id, values))
 
 
 def read_times(times: Iterable[Time] | None, items: Sequence[str], unit: TimeUnit) -> list[float | None] | None:
@@ -152,11 +164,15 @@ def read_users(user: Any, profile: Any, history: Any, at: Any, unit: TimeUnit) -
 
 def _list_history(history: Any) -> Any:
     """A history that can be read more than once, and is of the right form at first sight."""
-    if history is None or (isinstance(history, str) and history == RECORDED):
+    if history is None or _is_recorded(history):
         return history
     if isinstance(history, str | pd.DataFrame):
         return read_ids(history, "history")  # raises
     return list(history) if is_list(history) else history
+
+
+def _is_recorded(history: Any) -> bool:
+    return isinstance(history, str) and history == RECORDED
 
 
 def _is_batch(user: Any, profile: Any, history: Any) -> bool:
@@ -166,36 +182,34 @@ def _is_batch(user: Any, profile: Any, history: Any) -> bool:
 
 def _columns(user: Any, profile: Any, history: Any, at: Any) -> list[list[Any]]:
     """Users, profiles, histories and times of a batch: a list of each, with one element for each user."""
-    is_recorded = isinstance(history, str)
+    is_recorded = _is_recorded(history)
     given = {"users": user, "profiles": profile, "histories": None if is_recorded else history, "lists of times": at}
-    columns = {name: _per_user(values, name) for name, values in given.items()}
+    columns = {name: _per_user(values, name) for name, values in given.items() if values is not None}
     count = _common_length(columns)
     if is_recorded:
         columns["histories"] = [RECORDED] * count
-    return [values or [None] * count for values in columns.values()]
+    return [columns.get(name, [None] * count) for name in given]
 
 
 def _common_length(columns: Mapping[str, Sequence[Any]]) -> int:
-    counts = {name: len(values) for name, values in columns.items() if values}
-    if len(set(counts.values())) != 1:
-        counted = " and ".join(f"{count} {name}" for name, count in counts.items()) or "no users"
+    counts = {name: len(values) for name, values in columns.items()}
+    if len(set(counts.values())) != 1 or 0 in counts.values():
+        counted = " and ".join(f"{count or 'no'} {name}" for name, count in counts.items())
         raise RequestError(f"start has {counted}: give one of each for each user")
     return max(counts.values())
 
 
 def _per_user(values: Any, name: str) -> list[Any]:
-    """One value for each user of a batch; none where the argument is not given."""
-    if values is None:
-        return []
+    """One value for each user of a batch."""
     if not is_list(values):
         raise RequestError(f"the {name} of a batch are a list with one for each user, not {values!r}")
     return list(values)
 
 
 def _read_user(user: Any, profile: Any, history: Any, at: Any, unit: TimeUnit) -> UserInput:
-    name = None if user is None else str(user)
+    name = None if user is None else read_id(user)
     _check_profile(name, profile)
-    is_recorded = isinstance(history, str)  # read_users has refused every other text
+    is_recorded = _is_recorded(history)
     if is_recorded and name is None:
         raise RequestError("history='recorded' needs a user of the data set: give the user's id")
     if is_recorded or (history is None and name is not None):
@@ -236,13 +250,30 @@ def check_state(state: UserState, version: str, method: str) -> None:
         )
 
 
+def check_single(state: UserState, version: str, method: str) -> None:
+    """Refuse what is not the state of one user of this model; a batch of one is such a state.
+
+    Args:
+        state: the argument of a method.
+        version: hash of the model.
+        method: its name, for messages.
+
+    Raises:
+        RequestError: it is not a state, or of several users.
+        StateError: it is a state of another model.
+    """
+    check_state(state, version, method)
+    if len(state) != 1:
+        raise RequestError(f"{method}: the state is of {len(state)} users: give one of them, such as state[0]")
+
+
 def read_items(state: UserState, items: Any) -> list[str]:
     """Ids of one item for each user of a state.
 
     Raises:
         RequestError: as ``read_per_user``.
     """
-    return [str(item) for item in read_per_user(state, items, "item")]
+    return list(map(read_id, read_per_user(state, items, "item")))
 
 
 def read_events(state: UserState, items: Any, at: Any, unit: TimeUnit) -> tuple[list[str], list[float | None]]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from recbole_llm_interest.errors import RequestError
 from recbole_llm_interest.evaluation.results import RunResult
 from recbole_llm_interest.recommender import inputs
 from recbole_llm_interest.recommender.catalog_updates import CatalogUpdates
@@ -169,11 +170,20 @@ class Recommender:
     def replay(self, state: UserState, events: int) -> Iterator[UserState]:
         """The states of one user before the last ``events`` events, and after each of them.
 
+        Args:
+            state: of one user.
+            events: how many of the last events; 0 for the state after all of them.
+
+        Raises:
+            RequestError: the state is of several users, or ``events`` is negative.
+
         Example:
             >>> list(recommender.replay(state, events=1))
             [UserState(user='u1', events=1), UserState(user='u1', events=2)]
         """
-        inputs.check_state(state, self.version, "replay")
+        inputs.check_single(state, self.version, "replay")
+        if events < 0:
+            raise RequestError(f"replay: events={events}: give 0 or more")
         return (past[0] for past in self._states.replay(state, events))
 
     def save(self, state: UserState, path: str | Path, users: Sequence[Id] | None = None) -> None:
@@ -266,30 +276,20 @@ class Recommender:
 
     @torch.no_grad()
     def explain(self, state: UserState, item: Id | Ids) -> PerUser[Explanation]:
-        """What makes the score of an item; for a batch, of one item for each user.
-
-        Example:
-            >>> recommender.explain(recommender.start("u1", history=["i2", "i3"]), "i4").of_user[0].name
-            'i3'
-        """
+        """What makes the score of an item; for a batch, of one item for each user."""
         inputs.check_state(state, self.version, "explain")
         rows = self.items.find(inputs.read_items(state, item)).tolist()
         return state.per_user([explain(self._live, user, row) for user, row in zip(state, rows, strict=True)])
 
     @torch.no_grad()
     def score(self, state: UserState, item: Id | Ids) -> PerUser[float]:
-        """The score of an item as ``recommend`` gives it; for a batch, of one item for each user.
-
-        Example:
-            >>> recommender.score(state, "i3") > recommender.score(state, "i8")
-            True
-        """
+        """The score of an item as ``recommend`` gives it; for a batch, of one item for each user."""
         inputs.check_state(state, self.version, "score")
         return state.per_user(self._retrieval.scores(state, inputs.read_items(state, item)))
 
     def label(self, item: Id) -> str:
         """The title of an item; its id where it has none."""
-        return self.items.labels.get(str(item), str(item))
+        return self.items.labels.get(inputs.read_id(item), inputs.read_id(item))
 
     def add_item(self, item: Id, content: Mapping[str, Any]) -> None:
         """Add an item by its content. It can be recommended, and be part of histories, at once.
@@ -307,7 +307,7 @@ class Recommender:
             >>> "i9" in recommender.items
             True
         """
-        self._changes.add_item(str(item), content)
+        self._changes.add_item(inputs.read_id(item), content)
 
     def add_pool(self, name: str, items: Mapping[Any, Mapping[str, Any]] | Ids) -> None:
         """Name a pool of items, such as ads, which ``recommend`` takes as ``candidates``.
@@ -330,7 +330,7 @@ class Recommender:
 
     def remove_item(self, item: Id) -> None:
         """Recommend an item no more. Histories keep it."""
-        self.items.remove(str(item))
+        self.items.remove(inputs.read_id(item))
 
     @torch.no_grad()
     def build_index(self, queries: UserState, recall: float = 0.95, k: int = 10) -> float:

@@ -23,6 +23,7 @@ from recbole_llm_interest.io.opening import FileKind, parse_json, read_bytes, sh
 from recbole_llm_interest.io.tensor_files import parse_tensors
 from recbole_llm_interest.model.interest_tracker import InterestState, InterestTracker
 from recbole_llm_interest.recommender.event_log import EventLog
+from recbole_llm_interest.recommender.inputs import Id, read_ids
 from recbole_llm_interest.recommender.user_state import UserState
 
 #: version of the file format; another one is not read
@@ -63,7 +64,7 @@ def save_state(
     state: UserState,
     path: Path,
     tokens: Sequence[str],
-    users: Sequence[str | int] | None = None,
+    users: Sequence[Id] | None = None,
     data: Mapping[str, str] | None = None,
 ) -> None:
     """Write a state to a file.
@@ -76,10 +77,10 @@ def save_state(
         data: hashes of the data that the model was trained on.
 
     Raises:
-        RequestError: there is not one id for each user.
+        RequestError: there is not one id for each user, or no list of them.
         StorageError: the file cannot be written; a former file of that name is intact.
     """
-    names = [str(name) for name in (range(len(state)) if users is None else users)]
+    names = read_ids(range(len(state)) if users is None else users, "users")
     if len(names) != len(state):
         raise RequestError(f"the state is of {len(state)} users, and users has {len(names)} ids: give one for each")
     rows, items = torch.unique(state.items, return_inverse=True)

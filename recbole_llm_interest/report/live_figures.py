@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from recbole_llm_interest.errors import RequestError
 from recbole_llm_interest.io.fonts import font_advice, use_fonts_for
 from recbole_llm_interest.recommender import Recommender, UserState
+from recbole_llm_interest.recommender.inputs import check_single
 from recbole_llm_interest.report.plots import WIDE, draw_interest, draw_live_interests, style
 from recbole_llm_interest.report.statistics import trajectory_of
 
@@ -27,7 +28,8 @@ def plot_interests(recommender: Recommender, state: UserState, k: int = 8) -> Fi
         The figure. It is not shown: a notebook shows the value of a cell, and ``savefig`` writes a file.
 
     Raises:
-        RequestError: the state is of several users, or ``k`` is less than 1.
+        RequestError: ``state`` is no state, or of several users; or ``k`` is less than 1.
+        StateError: the state is of another model.
 
     Example:
         >>> figure = plot_interests(recommender, recommender.start("u1"), k=2)
@@ -35,7 +37,7 @@ def plot_interests(recommender: Recommender, state: UserState, k: int = 8) -> Fi
         'all others'
         >>> figure.savefig(folder / "interests.png")
     """
-    _check_single(state, "plot_interests")
+    check_single(state, recommender.version, "plot_interests")
     if k < 1:
         raise RequestError(f"k={k}: give 1 or more interests")
     with style():
@@ -55,25 +57,21 @@ def plot_history(recommender: Recommender, state: UserState, events: int = 30) -
         each on the line of the interest that its item is of.
 
     Raises:
-        RequestError: the state is of several users or has no events, or ``events`` is less than 1.
+        RequestError: ``state`` is no state, is of several users or has no events; or ``events`` is less than 1.
+        StateError: the state is of another model.
 
     Example:
         >>> figure = plot_history(recommender, recommender.start("u1", history=["i1", "i2"]))
         >>> [label.get_text() for label in figure.axes[1].get_xticklabels()]
         ['A film about space  1', 'A film about whales  2']
     """
-    _check_single(state, "plot_history")
+    check_single(state, recommender.version, "plot_history")
     if events < 1:
         raise RequestError(f"events={events}: give 1 or more")
     if not int(state.length):
         raise RequestError("plot_history: the state has no events: give one after start(history=…) or update")
     with style():
         return _with_fonts(draw_interest(trajectory_of(recommender, state[0], events), WIDE))
-
-
-def _check_single(state: UserState, method: str) -> None:
-    if len(state) != 1:
-        raise RequestError(f"{method}: the state is of {len(state)} users: give one of them, such as state[0]")
 
 
 def _with_fonts(figure: Figure) -> Figure:

@@ -83,6 +83,23 @@ def test_recorded_histories_of_a_batch_are_those_of_its_users(recommender):
         alone = recommender.start(state.users[0], history="recorded")
         assert torch.equal(state.items, alone.items)
         assert torch.equal(state.times, alone.times)
+        assert torch.equal(state.items[0], recommender.items.find([item for item, _ in events_of(state.users[0])]))
+    for user in ("u3", ["u3", "u1"]):  # the recorded history is the default
+        named, default = recommender.start(user, history="recorded"), recommender.start(user)
+        assert (default.users, default.is_single) == (named.users, named.is_single)
+        assert torch.equal(default.interest, named.interest)
+
+
+def events_of(user):
+    return [(f"i{1 + (int(user[1:]) + step) % 8}", 1.7e9 + 86400 * step) for step in range(9)]
+
+
+def test_state_is_followed_through_its_last_events(recommender):
+    state = recommender.start("u1", history=["i1", "i2"])
+    assert [past.length.item() for past in recommender.replay(state, 1)] == [1, 2]
+    assert [past.length.item() for past in recommender.replay(state, 5)] == [0, 1, 2]
+    (end,) = recommender.replay(recommender.start(["u1"], history=[["i1", "i2"]]), 0)  # a batch of one
+    assert torch.allclose(end.interest, state.interest, atol=1e-6)
 
 
 def test_grouped_frame_is_a_batch(recommender):
@@ -120,6 +137,13 @@ def test_ids_may_be_numbers(tiny_model):
     assert 1 not in recommender.items
     assert recommender.recommend(state, 1, candidates=[17865])[0].item == "17865"
     assert "17865" not in [item for item, _ in recommender.recommend(state, 7, exclude=pd.Series([17865]))]
+    with_missing = pd.DataFrame({"user": [7, None], "item": [17862, None]}).dropna()  # floats
+    assert torch.equal(
+        recommender.start(with_missing["user"], history=[with_missing["item"]]).items,
+        recommender.start(7, history=[17862]).items,
+    )
+    assert recommender.update(state, 17864.0).items[0, -1] == state.items[0, -1]
+    assert 17864.0 in recommender.items
     recommender.remove_item(17865)
     assert 17865 not in recommender.items
 
@@ -182,7 +206,17 @@ MISTAKES = {
     "one item for a batch": (lambda r, s: r.update(join([s, s]), "i1"), "the state is of 2 users"),
     "one time for a batch": (lambda r, s: r.update(join([s, s]), ["i1", "i2"], at=[5.0]), "2 users need one time each"),
     "lists of different lengths": (lambda r, s: r.start(["u1", "u2"], history=[["i1"]]), "2 users and 1 histories"),
+    "histories of no user": (lambda r, s: r.start(["u1", "u2"], history=[]), "2 users and no histories"),
+    "one history for users": (lambda r, s: r.start(["u1", "u2"], history=["i1", "i2"]), "did you mean history=['i1']?"),
+    "one history for profiles": (
+        lambda r, s: r.start(profile=[{"text": "x"}, {"text": "y"}], history=["i1", "i2"]),
+        "did you mean history=['i1']?",
+    ),
     "no users": (lambda r, s: r.start([]), "no users"),
+    "no users with histories": (lambda r, s: r.start([], history=[]), "no users"),
+    "replay of a batch": (lambda r, s: r.replay(join([s, s]), 1), "give one of them, such as state[0]"),
+    "replay of less than none": (lambda r, s: r.replay(s, -1), "events=-1: give 0 or more"),
+    "one id for the users of a file": (lambda r, s: r.save(s, "state", users="u1"), "did you mean users=['u1']?"),
     "recorded of nobody": (lambda r, s: r.start(history="recorded"), "needs a user of the data set"),
     "profile of a known user": (lambda r, s: r.start("u1", profile={"text": "x"}), "is given with a profile"),
     "profile is text": (lambda r, s: r.start(profile="baker"), "is not a mapping"),

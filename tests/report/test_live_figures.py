@@ -89,6 +89,13 @@ def test_state_of_several_users_is_an_error(recommender, draw):
         draw(recommender, recommender.start(["u1", "u2"]))
 
 
+@pytest.mark.parametrize("draw", [plot_interests, plot_history])
+@pytest.mark.parametrize("user", ["u1", 196])
+def test_id_for_a_state_is_an_error(recommender, draw, user):
+    with pytest.raises(RequestError, match=f"takes a state, not {user!r}: start"):
+        draw(recommender, user)
+
+
 def test_nothing_to_draw_is_an_error(recommender):
     with pytest.raises(RequestError, match="no events"):
         plot_history(recommender, recommender.start(history=[]))
