@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from recbole_llm_interest.recommender import Recommender
     from recbole_llm_interest.recommender.batch import recommend_all
     from recbole_llm_interest.report.live_figures import plot_history, plot_interests
-    from recbole_llm_interest.training.compare import compare
+    from recbole_llm_interest.training.comparison import compare
 
 watch_imports()
 
@@ -34,7 +34,7 @@ __all__ = [
 #: where the names are that this module gives; importing them takes seconds, importing this module does not
 _MODULES = {
     "Recommender": "recommender",
-    "compare": "training.compare",
+    "compare": "training.comparison",
     "from_pandas": "conversion",
     "plot_history": "report.live_figures",
     "plot_interests": "report.live_figures",

@@ -25,8 +25,8 @@ from recbole_llm_interest.io.config_files import named_models, read_config_files
 from recbole_llm_interest.io.escaping import one_line
 from recbole_llm_interest.io.files import exclusive_lock
 from recbole_llm_interest.io.variants import Variant, read_variants
-from recbole_llm_interest.training.compare import ResultTable
 from recbole_llm_interest.training.comparison import run
+from recbole_llm_interest.training.result_table import ResultTable
 
 _logger = logging.getLogger(__name__)
 

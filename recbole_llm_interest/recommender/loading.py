@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -34,7 +33,7 @@ from recbole_llm_interest.recommender.encoding import ContentReader
 from recbole_llm_interest.settings import ContentSettings, ModelSettings, read_settings, settings_keys
 from recbole_llm_interest.settings.portable import portable_settings, withheld_content
 from recbole_llm_interest.training.checkpoint import restore_model
-from recbole_llm_interest.training.config import as_user_error, configure
+from recbole_llm_interest.training.config import as_user_error, configure, empty_command_line
 from recbole_llm_interest.training.run_metadata import data_digests, digest, effective_settings
 
 
@@ -287,7 +286,7 @@ def read_configuration(checkpoint: Path, settings: dict[str, Any]) -> tuple[Chec
                 f"files elsewhere: give {key}"
             )
     overrides = {**portable_settings(recorded), **_places(checkpoint), **settings}
-    with _empty_command_line():
+    with empty_command_line():
         return saved, configure(LLMInterest.__name__, trained["dataset"], overrides=overrides)
 
 
@@ -295,17 +294,6 @@ def _places(checkpoint: Path) -> dict[str, Any]:
     """Return the paths of data and features of the training, if this user trained the checkpoint here."""
     data_path = recorded_data_path(checkpoint)
     return {} if data_path is None else {"data_path": str(data_path), "checkpoint_dir": str(checkpoint.parent)}
-
-
-@contextmanager
-def _empty_command_line() -> Iterator[None]:
-    """Hide the process' command line from RecBole, which would read any program's arguments as settings."""
-    arguments = sys.argv
-    sys.argv = arguments[:1]
-    try:
-        yield
-    finally:
-        sys.argv = arguments
 
 
 def content_reader(

@@ -1,35 +1,141 @@
-"""A comparison: runs several models, each with one or more seeds, under one protocol."""
+"""A comparison: runs several models, each with one or more seeds, under one protocol.
+
+``compare`` is for programs, ``run`` what it and the command line do.
+"""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+import pandas as pd
 import torch.distributed
 from recbole.config import Config
 
-from recbole_llm_interest.distributed import run_in_processes
-from recbole_llm_interest.errors import SettingsError
-from recbole_llm_interest.evaluation.results import RunResult, changed_file
-from recbole_llm_interest.io.config_files import models_and_dataset
+from recbole_llm_interest.errors import DataError, SettingsError
+from recbole_llm_interest.evaluation.comparison import summarize
+from recbole_llm_interest.evaluation.results import RunResult
+from recbole_llm_interest.evaluation.table import as_table, table_path
+from recbole_llm_interest.io.config_files import models_and_dataset, named_models
 from recbole_llm_interest.io.files import exclusive_lock, shared_data_set_lock
 from recbole_llm_interest.io.variants import Variant
-from recbole_llm_interest.patches.checkpoints import CHECKPOINT_SUFFIX
-from recbole_llm_interest.training.checkpoint import check_checkpoint_settings, resume_path
-from recbole_llm_interest.training.config import configure
-from recbole_llm_interest.training.experiment import run_experiment, supports_distributed_training
-from recbole_llm_interest.training.resume import check_resume_state, load_resume_state
-from recbole_llm_interest.training.run_metadata import changed_setting, digest, file_digests, run_identity
+from recbole_llm_interest.training.config import configure, empty_command_line
+from recbole_llm_interest.training.planned_run import PlannedRun
+from recbole_llm_interest.training.result_table import ResultTable
+from recbole_llm_interest.training.run_metadata import file_digests
 from recbole_llm_interest.training.tracking.description import comparison_name
 from recbole_llm_interest.training.tracking.session import check_trackers
 from recbole_llm_interest.training.unused import warn_of_unused
 
-#: bytes of a table's name in the names of resume states, so that these are shorter than the 255 of a file system
-_MAX_STEM_BYTES = 120
+
+class DataSet(Protocol):
+    """A data set by its name and folder, such as ``from_pandas`` returns.
+
+    Attributes:
+        dataset: its name.
+        data_path: the folder that has its folder.
+    """
+
+    dataset: str
+    data_path: Path
+
+
+@dataclass(frozen=True, repr=False)
+class Comparison:
+    """Runs of several models under one protocol. ``print`` shows them as a table.
+
+    Attributes:
+        results: the runs.
+        files: the table as JSON, Markdown and LaTeX; none without ``table``.
+
+    Example:
+        >>> Comparison([])
+        Comparison()
+    """
+
+    results: list[RunResult]
+    files: tuple[Path, ...] = ()
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """A row for each model, with the mean of each metric over seeds."""
+        summaries = summarize(self.results)
+        means = {
+            summary.name: {metric: statistics.mean(summary.values(metric)) for metric in summary.runs[0].test}
+            for summary in summaries
+        }
+        return pd.DataFrame.from_dict(means, orient="index").rename_axis("model")
+
+    def checkpoint(self, model: str, seed: int | None = None) -> str:
+        """The checkpoint of a model, which ``Recommender.load`` takes.
+
+        Args:
+            model: its name in the table.
+            seed: of the run; None for the first one.
+
+        Raises:
+            DataError: there is no such run.
+        """
+        for result in self.results:
+            if result.variant == model and seed in (None, result.seed):
+                return result.checkpoint
+        known = ", ".join(f"{result.variant} of seed {result.seed}" for result in self.results)
+        raise DataError(f"there is no run of {model}{'' if seed is None else f' of seed {seed}'}: there are {known}")
+
+    def __repr__(self) -> str:
+        names = dict.fromkeys(result.variant for result in self.results)
+        return f"Comparison({', '.join(names)})"
+
+    def __str__(self) -> str:
+        return as_table(self.results)
+
+    def _repr_html_(self) -> str:
+        """The table in a notebook."""
+        return str(self.frame.to_html(float_format="{:.4f}".format))
+
+
+def compare(
+    data: str | DataSet,
+    models: str | Sequence[str | Variant] = "LLMInterest",
+    *,
+    seeds: int = 1,
+    table: str | Path | None = None,
+    config_files: Sequence[str] = (),
+    **settings: Any,
+) -> Comparison:
+    """Train models on a data set under one protocol, test them, and compare them.
+
+    Args:
+        data: name of a data set, or what ``from_pandas`` returned.
+        models: names of models, RecBole's or this package's, as a list or separated by commas; or variants with
+            settings of their own.
+        seeds: runs of each model; ``seed`` is counted up from the setting.
+        table: file of the results: finished runs of it are not run again, interrupted ones are resumed.
+        config_files: YAML files of settings; a later one takes precedence.
+        **settings: of RecBole or of this package, which take precedence over the files. RecBole's own functions would
+            read the command line of the program, too; this one does not.
+
+    Raises:
+        LLMInterestError: a setting or the data set is unusable. Settings are checked before training.
+
+    Example:
+        >>> compare("ml-100k", ["LLMInterest", "GRU4Rec"], epochs=5, table="films")  # doctest: +SKIP
+        Comparison(LLMInterest, GRU4Rec)
+    """
+    name, given = (data, {}) if isinstance(data, str) else (data.dataset, {"data_path": str(data.data_path)})
+    listed = named_models({"model": models}) if isinstance(models, str) else models
+    kept = ResultTable(None if table is None else table_path(Path(table), ".json"))
+    with empty_command_line(), exclusive_lock(kept.path, "give another table") if kept.path else nullcontext():
+        known = kept.read()
+        run(
+            listed, name, config_files, {**given, **settings}, seeds=seeds, table=kept.path, known=known,
+            on_result=kept.write,
+        )  # fmt: skip
+    return Comparison(kept.results, tuple(kept.files))
 
 
 def run(
@@ -71,90 +177,7 @@ def run(
     _check_arguments(variants, checkpoint, resume, seeds, nproc)
     configs = _configurations(variants, dataset, config_file_list, settings, seeds)
     shared = checkpoint, nproc, resume, table, comparison_name(dataset, table)
-    return _execute([_Run(variant, config, *shared) for variant, config in configs], known, on_result)
-
-
-@dataclass(frozen=True)
-class _Run:
-    """One planned run of a comparison; the attributes are those of ``run``, and the comparison's name."""
-
-    variant: Variant
-    config: Config
-    checkpoint: str | None
-    nproc: int
-    resume: str | None
-    table: Path | None
-    comparison: str
-
-    @property
-    def state_file(self) -> Path | None:
-        """Path of the resume state; None for the one beside the checkpoint.
-
-        With a table, the same command finds the state again by its name.
-        """
-        if self.resume is not None:
-            return resume_path(Path(self.resume))
-        if self.table is None:
-            return None
-        seed = self.config["seed"]
-        key = digest([self.table.resolve(), self.variant.name, seed])[:8]
-        stem = self.table.stem.encode()[:_MAX_STEM_BYTES].decode(errors="ignore")
-        name = f"{self.config['model']}-{stem}-{seed}-{key}{CHECKPOINT_SUFFIX}"
-        return resume_path(Path(self.config["checkpoint_dir"]) / name)
-
-    def check(self) -> None:
-        """Check that the checkpoint to evaluate or the state to resume has these settings.
-
-        Raises:
-            CheckpointError: it has others, or cannot be read.
-        """
-        if self.checkpoint is not None:
-            check_checkpoint_settings(Path(self.checkpoint), self.config)
-        state = self.state_file
-        if state is not None and (self.resume is not None or state.exists()):
-            check_resume_state(state, load_resume_state(state), self.config)
-
-    def execute(self) -> RunResult:
-        """Train and test, or test the checkpoint."""
-        files = self.checkpoint, self.state_file
-        return run_in_processes(self._processes(), run_experiment, self.variant, self.config, *files, self.comparison)
-
-    def check_known(self, known: RunResult, files: Mapping[str, str]) -> None:
-        """Check that a finished run has these settings and data.
-
-        Args:
-            known: result of the run.
-            files: hashes of the data set's files.
-
-        Raises:
-            SettingsError: it has others.
-        """
-        if (changed := changed_setting(vars(known), run_identity(self.config))) is not None:
-            key, then, now = changed
-            raise SettingsError(
-                f"row {known.variant!r}, seed {known.seed}, was run with {key}={then!r}, now {now!r}: give the row "
-                "another name, or the table another file"
-            )
-        if (file := changed_file(known.files, files)) is not None:
-            raise SettingsError(
-                f"row {known.variant!r}, seed {known.seed}, was run on other data: {file} has changed since; give "
-                "another --table, or the file as it was"
-            )
-
-    def remove_state(self, result: RunResult) -> None:
-        """Remove the resume state of a run whose result is kept."""
-        if self.checkpoint is None:
-            (self.state_file or resume_path(Path(result.checkpoint))).unlink(missing_ok=True)
-
-    def _processes(self) -> int:
-        if self.nproc == 1 or self.checkpoint is not None:
-            return 1
-        if supports_distributed_training(self.config):
-            return self.nproc
-        logging.getLogger().warning(
-            "%s does not support training by several processes: one is used", self.config["model"]
-        )
-        return 1
+    return _execute([PlannedRun(variant, config, *shared) for variant, config in configs], known, on_result)
 
 
 def _variants_and_dataset(
@@ -214,7 +237,7 @@ def _configurations(
 
 
 def _execute(
-    plan: Sequence[_Run], known: Sequence[RunResult], on_result: Callable[[RunResult], object] | None
+    plan: Sequence[PlannedRun], known: Sequence[RunResult], on_result: Callable[[RunResult], object] | None
 ) -> list[RunResult]:
     """Check all runs, then execute those that have no known result."""
     finished = {(result.variant, result.seed): result for result in known}
@@ -241,7 +264,7 @@ def _execute(
 
 
 @contextmanager
-def _reserved(plan: Sequence[_Run]) -> Iterator[None]:
+def _reserved(plan: Sequence[PlannedRun]) -> Iterator[None]:
     """Lock the data sets of all runs, and the resume state if a run is resumed."""
     with ExitStack() as held:
         for folder in {Path(planned.config["data_path"]) for planned in plan}:

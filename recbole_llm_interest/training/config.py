@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -78,6 +79,17 @@ def configure(
     for settings in (*ALL_SETTINGS, *BASELINE_SETTINGS.get(config["model"], ())):
         read_settings(settings, config)
     return config
+
+
+@contextmanager
+def empty_command_line() -> Iterator[None]:
+    """Hide the process' command line from RecBole, which would read any program's arguments as settings."""
+    arguments = sys.argv
+    sys.argv = arguments[:1]
+    try:
+        yield
+    finally:
+        sys.argv = arguments
 
 
 @contextmanager

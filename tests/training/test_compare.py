@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 import recbole_llm_interest
 from recbole_llm_interest.cli.compare import main
 from recbole_llm_interest.errors import DataError, SettingsError
-from recbole_llm_interest.training.compare import compare
+from recbole_llm_interest.training.comparison import compare
 
 
 @pytest.fixture
@@ -48,6 +49,20 @@ def test_finished_runs_of_a_table_are_not_run_again(data, settings):
     again = compare(data, ["Pop", "RepeatLast"], table="kept", **settings)
     assert again.results[0] == first.results[0]
     assert [result.variant for result in again.results] == ["Pop", "RepeatLast"]
+
+
+def test_models_are_a_list_or_separated_by_commas(data, settings):
+    assert repr(compare(data, "Pop", **settings)) == "Comparison(Pop)"
+    assert repr(compare(data, "Pop, RepeatLast", **settings)) == "Comparison(Pop, RepeatLast)"
+
+
+def test_command_line_of_a_program_is_its_own(data, settings, monkeypatch):
+    words = ["study.py", "--seed=7", "--epochs=1", "--out=x"]
+    monkeypatch.setattr(sys, "argv", [*words])
+    (result,) = compare(data, ["BPR"], seed=1, **settings).results
+    assert (result.seed, result.epochs) == (1, settings["epochs"])
+    assert "out" not in {**result.settings, **result.effective_settings}
+    assert sys.argv == words
 
 
 def test_misspelt_setting_is_named_before_anything_runs(data, settings, here):

@@ -13,7 +13,7 @@ from collections import defaultdict
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from conftest import REPOSITORY
@@ -351,7 +351,7 @@ class Broken(TensorBoardTracker):
     """A tracker from outside the package, whose server goes away at a moment, and how its runs ended."""
 
     moment = ""
-    ends: list[str] = []
+    ends: ClassVar[list[str]] = []
 
     def __init__(self, run, former):
         self.fail("start")
