@@ -14,7 +14,7 @@ from recbole_llm_interest.activation import watch_imports
 if TYPE_CHECKING:
     from recbole_llm_interest.conversion import from_pandas
     from recbole_llm_interest.recommender import Recommender
-    from recbole_llm_interest.recommender.batch import recommend_all
+    from recbole_llm_interest.recommender.recommend_all import recommend_all
     from recbole_llm_interest.report.live_figures import plot_history, plot_interests
     from recbole_llm_interest.training.comparison import compare
 
@@ -38,7 +38,7 @@ _MODULES = {
     "from_pandas": "conversion",
     "plot_history": "report.live_figures",
     "plot_interests": "report.live_figures",
-    "recommend_all": "recommender.batch",
+    "recommend_all": "recommender.recommend_all",
 }
 
 

@@ -4,7 +4,7 @@
 |---|---|
 | log | lines with a quoted id are removed |
 | features | those of removed content are deleted |
-| saved data set | deleted: it has every event |
+| saved data set | deleted: it has every event, or items for each user (``recommend_all``) |
 | user state | deleted, or rewritten without the user |
 | report | deleted if it names one of them; otherwise left, or deleted on request |
 | table, tuning | left, or deleted on request: its metrics are of events that are removed |

@@ -9,7 +9,10 @@ import pandas as pd
 from tabulate import tabulate
 
 from recbole_llm_interest.io.escaping import one_line
-from recbole_llm_interest.recommender.user_state import UserState
+
+_COLUMNS = ["rank", "item", "title", "score"]
+#: items that ``repr`` shows
+_SHOWN = 3
 
 
 class Recommendation(NamedTuple):
@@ -31,7 +34,7 @@ class Recommendation(NamedTuple):
 
 
 class Recommendations(list[Recommendation]):
-    """The best items for a user, the best first: a list that is shown as a table, with titles.
+    """The best items for a user, the best first: a list that ``print`` and notebooks show as a table, with titles.
 
     Args:
         best: the items with their scores.
@@ -43,6 +46,8 @@ class Recommendations(list[Recommendation]):
     Example:
         >>> recommender.recommend(recommender.start("u1", history=["i1", "i2"]), k=1).titles
         ['A film about bread']
+        >>> print(recommender.recommend(recommender.start("u1", history=["i1", "i2"]), k=1).frame.columns.tolist())
+        ['rank', 'item', 'title', 'score']
     """
 
     def __init__(self, best: Iterable[Recommendation], titles: Mapping[str, str]) -> None:
@@ -50,33 +55,41 @@ class Recommendations(list[Recommendation]):
         self.titles = [titles.get(item, item) for item, _ in self]
 
     @property
-    def frame(self) -> pd.DataFrame:
-        """A table with the columns rank, item, title and score."""
-        items, scores = zip(*self, strict=True) if self else ((), ())
-        ranks = range(1, len(self) + 1)
-        return pd.DataFrame({"rank": ranks, "item": items, "title": self.titles, "score": scores})
-
-    def __repr__(self) -> str:
-        rows = [
-            (rank, one_line(item), one_line(title), f"{score:.2f}")
+    def rows(self) -> list[tuple[int, str, str, float]]:
+        """Rank, item, title and score of each."""
+        return [
+            (rank, item, title, score)
             for rank, ((item, score), title) in enumerate(zip(self, self.titles, strict=True), start=1)
         ]
-        return tabulate(rows, ["rank", "item", "title", "score"], tablefmt="plain", disable_numparse=True)
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """A table with the columns rank, item, title and score."""
+        return pd.DataFrame(self.rows, columns=_COLUMNS)
+
+    def __repr__(self) -> str:
+        first = [f"{one_line(item)} {score:.2f}" for item, score in self[:_SHOWN]]
+        return f"Recommendations({', '.join([*first, *(['…'] if len(self) > _SHOWN else [])])})"
+
+    def __str__(self) -> str:
+        rows = [(rank, one_line(item), one_line(title), f"{score:.2f}") for rank, item, title, score in self.rows]
+        return tabulate(rows, _COLUMNS, tablefmt="plain", disable_numparse=True)
 
     def _repr_html_(self) -> str:
         """The table in a notebook."""
         return str(self.frame.to_html(index=False, float_format="{:.2f}".format))
 
 
-def to_frame(state: UserState, recommendations: Sequence[Recommendations]) -> pd.DataFrame:
+def to_frame(users: Sequence[str | None], recommendations: Sequence[Recommendations]) -> pd.DataFrame:
     """Recommendations as a table with the columns user, rank, item, title and score.
 
     Args:
-        state: of the users. One without an id is named by position.
+        users: ids; a user without one is named by position.
         recommendations: of each user.
     """
-    parts = [
-        best.frame.assign(user=position if user is None else user)
-        for position, (user, best) in enumerate(zip(state.users, recommendations, strict=True))
+    rows = [
+        (position if user is None else user, *row)
+        for position, (user, best) in enumerate(zip(users, recommendations, strict=True))
+        for row in best.rows
     ]
-    return pd.concat(parts, ignore_index=True)[["user", "rank", "item", "title", "score"]]
+    return pd.DataFrame(rows, columns=["user", *_COLUMNS])

@@ -137,7 +137,8 @@ class Recommender:
                 since 1970. None for an unknown time.
 
         Raises:
-            RequestError: a user or item is unknown, a profile or time cannot be used, or lists differ in length.
+            RequestError: a user or item is unknown, a profile or time cannot be used, lists differ in length, or a
+                batch has histories of different lengths and the model's tracker attention.
 
         Example:
             >>> recommender.start("u1", history=["i1", "i2"], at=["2024-05-01", "2024-05-02T08:30"])
@@ -244,7 +245,7 @@ class Recommender:
         """
         inputs.check_state(state, self.version, "recommend")
         best = self._retrieval.recommend(state, Request(k, candidates, exclude, exclude_seen, min_diversity, exact))
-        return to_frame(state, best) if as_frame else state.per_user(best)
+        return to_frame(state.users, best) if as_frame else state.per_user(best)
 
     @torch.no_grad()
     def interests(self, state: UserState, k: int | None = None) -> PerUser[list[Interest]]:

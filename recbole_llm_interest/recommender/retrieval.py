@@ -32,6 +32,7 @@ class Request:
         exclude_seen: whether the items of the history may not be recommended.
         min_diversity: the least 1 - cosine between any two recommended items; 0 for no bound.
         exact: whether all items are scored even if there is an index.
+        allow_fewer: whether users of whom exclusions leave fewer than ``k`` items get these.
 
     Example:
         >>> Request(k=10, candidates="ads").exclude_seen
@@ -44,6 +45,7 @@ class Request:
     exclude_seen: bool = False
     min_diversity: float = 0.0
     exact: bool = False
+    allow_fewer: bool = False
 
 
 class Retrieval:
@@ -96,7 +98,8 @@ class Retrieval:
         """The best items for each user, the best first.
 
         Raises:
-            RequestError: an item or pool is unknown, or there are fewer than ``k`` candidates.
+            RequestError: an item or pool is unknown, or there are fewer than ``k`` candidates, which may be due to
+                exclusions unless fewer are allowed.
         """
         k, min_diversity = request.k, request.min_diversity
         candidates = self._updates.candidates(request.candidates)
@@ -108,9 +111,10 @@ class Retrieval:
             best = self._search(query, searched, candidates, request.exact)
             found = [self._select(*user, k, min_diversity) for user in zip(*best, strict=True)]
             fewest = min(map(len, found))
-            if fewest == k:
+            is_all = searched == available or not min_diversity
+            if fewest == k or (is_all and request.allow_fewer):
                 return found
-            if searched == available or not min_diversity:
+            if is_all:
                 limits = f"exclusions and min_diversity={min_diversity:g}" if min_diversity else "exclusions"
                 raise RequestError(f"k={k}, and only {fewest} candidates are left after {limits}: ask for fewer items")
             searched = min(_DIVERSE_FACTOR * searched, available)

@@ -44,6 +44,25 @@ class StateUpdates:
         """The batch of these users, each after the given history.
 
         Raises:
+            RequestError: a user or an item is unknown, a profile cannot be used, times are out of order, or the tracker
+                has attention and the histories differ in length.
+        """
+        batches = self.start_batches(inputs)
+        if len(batches) > 1:
+            raise RequestError(
+                "the model's tracker has attention, so that users of one batch need histories of the same length: "
+                "start each user alone, or those together whose histories are equally long"
+            )
+        ((positions, batch),) = batches
+        return batch.select(torch.tensor(positions).argsort())
+
+    @torch.no_grad()
+    def start_batches(self, inputs: Sequence[UserInput]) -> list[tuple[list[int], UserState]]:
+        """As few batches of these users as the tracker allows, each with the positions of its users in ``inputs``.
+
+        There is one batch, except with attention: then there is one for each number of events that attention sees.
+
+        Raises:
             RequestError: a user or an item is unknown, a profile cannot be used, or times are out of order.
         """
         users = tuple(one.user for one in inputs)
@@ -52,14 +71,15 @@ class StateUpdates:
         by_length: dict[int, list[int]] = {}
         for position, (history, _) in enumerate(events):
             by_length.setdefault(len(history), []).append(position)
-        parts = [
-            self._read(profiles[positions], [events[one] for one in positions], tuple(users[one] for one in positions))
-            for positions in by_length.values()
+        by_size: dict[tuple[int, int], list[tuple[list[int], UserState]]] = {}
+        for positions in by_length.values():
+            of_users = tuple(users[one] for one in positions)
+            part = self._read(profiles[positions], [events[one] for one in positions], of_users)
+            by_size.setdefault(part.tracker_size, []).append((positions, part))
+        return [
+            ([one for positions, _ in parts for one in positions], join([part for _, part in parts]))
+            for parts in by_size.values()
         ]
-        if len(parts) == 1:
-            return parts[0]
-        order = torch.tensor([position for positions in by_length.values() for position in positions])
-        return join(parts).select(order.argsort())
 
     @torch.no_grad()
     def update(self, state: UserState, items: Sequence[str], times: Sequence[float | None]) -> UserState:

@@ -106,6 +106,14 @@ class UserState:
             tuple(self.users[user] for user in users.tolist()),
         )
 
+    @property
+    def tracker_size(self) -> tuple[int, int]:
+        """Entries that the tracker carries on: of a tracker with attention, as many as the events it can see.
+
+        Only users of one size can be a batch.
+        """
+        return self.tracker.carried.shape[0], self.tracker.past.shape[1]
+
     def per_user(self, results: list[Result]) -> PerUser[Result]:
         """Results of all users as a method gives them: the only one for a single user, a list for a batch.
 
@@ -155,6 +163,10 @@ def join(states: Sequence[UserState]) -> UserState:
     _check_same_model(states)
     if len(states) == 1:
         return replace(states[0], is_single=False)
+    if len({state.tracker_size for state in states}) > 1:
+        raise StateError(
+            "states of a tracker with attention can be joined only if their histories have the same length"
+        )
     lengths = [state.length for state in states]
     return UserState(
         _join_trackers([state.tracker for state in states]),
@@ -174,12 +186,6 @@ def _check_same_model(states: Sequence[UserState]) -> None:
 
 
 def _join_trackers(trackers: Sequence[InterestState]) -> InterestState:
-    # a tracker with attention keeps one entry an event, so that histories of different lengths differ in shape
-    shapes = {(tracker.carried.shape[0], tracker.past.shape[1]) for tracker in trackers}
-    if len(shapes) > 1:
-        raise StateError(
-            "states of a tracker with attention can be joined only if their histories have the same length"
-        )
     profiles = [tracker.user for tracker in trackers if tracker.user is not None]
     return InterestState(
         torch.cat([tracker.carried for tracker in trackers], dim=1),

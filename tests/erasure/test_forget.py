@@ -5,14 +5,18 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from conftest import REPOSITORY, write_dataset
 
+from recbole_llm_interest import recommend_all
 from recbole_llm_interest.cli.forget import main
 from recbole_llm_interest.io.files import shared_data_set_lock
 from recbole_llm_interest.io.manifest import MANIFEST, read, record_run
+from recbole_llm_interest.recommender import Recommender
 
 EVENTS = [(user, item, float(n)) for n, user in enumerate(("u1", "u10", "u2")) for item in ("i1", "i2", "i10")]
 
@@ -224,6 +228,18 @@ def test_unreadable_state_is_left(here, forget):
     code, lines = forget("mine", "--user=u1")
     assert code == 3
     assert f"left: {path.absolute()}: is not a readable user state: delete it if it is theirs" in lines
+
+
+@pytest.mark.parametrize("option", ["--user=u1", "--item=i1"])
+def test_recommendations_of_all_users_are_deleted(here, forget, tiny_model, option):
+    write_dataset(here / "data", "mine", EVENTS)
+    data = here / "data" / "mine"
+    source = replace(tiny_model.source, path=here / "saved" / "model.safetensors", dataset="mine", data_path=data)
+    path = recommend_all(Recommender(replace(tiny_model, source=source)), here / "elsewhere" / "best.parquet", k=3)
+    assert {"u1"} <= set(pd.read_parquet(path)["user"])
+    code, lines = forget("mine", option)
+    assert (code, path.exists()) == (0, False)
+    assert f"deleted: {path}" in lines
 
 
 def test_unrecorded_files_are_left_unchanged(here, forget):

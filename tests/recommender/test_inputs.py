@@ -184,6 +184,27 @@ def test_states_and_recommenders_show_in_one_line(recommender):
     assert State is UserState
 
 
+def test_recommendations_show_in_one_line_and_print_as_a_table(recommender):
+    state = recommender.start("u1", history=["i1", "i2"])
+    best = recommender.recommend(state, 4)
+    assert best.titles == [recommender.label(item) for item, _ in best]
+    assert best.titles[0] == "A film about bread"
+    assert best.frame.columns.tolist() == ["rank", "item", "title", "score"]
+    assert best.frame["rank"].tolist() == [1, 2, 3, 4]
+    assert list(zip(best.frame["item"], best.frame["score"], strict=True)) == best
+    assert best.frame["title"].tolist() == best.titles
+    one_line = repr(recommender.recommend(join([state, state]), 4))
+    assert "\n" not in one_line
+    assert one_line.count(f"Recommendations({best[0].item} {best[0].score:.2f}, ") == 2
+    assert one_line.endswith("…)]")
+    assert "…" not in repr(recommender.recommend(state, 3))
+    head, first, *_ = str(best).splitlines()
+    assert (head.split(), len(str(best).splitlines())) == (["rank", "item", "title", "score"], 5)
+    assert first.split() == ["1", "i3", "A", "film", "about", "bread", f"{best[0].score:.2f}"]
+    page = best._repr_html_()
+    assert [page.count(word) for word in ("<tr", "<td>i3</td>", "<td>A film about bread</td>")] == [5, 1, 1]
+
+
 def test_restored_state_is_single_if_it_was(recommender, here):
     for state in (recommender.start("u1"), recommender.start(["u1"])):
         recommender.save(state, here / "state", users=state.users)
