@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
 
 from recbole_llm_interest import conversion
 from recbole_llm_interest.cli.arguments import command_parser
 from recbole_llm_interest.cli.common import exit_code, show, show_json
+from recbole_llm_interest.errors import LLMInterestError
 
 _DESCRIPTION = """
 Make a data set of a table of events: CSV, TSV, JSON lines (each also as .gz) or Parquet. Columns and times are
 recognised, and the output says as what. Nothing is downloaded, and the tables are not changed.
 """
+_OPTION = re.compile(rf"(?<![\w-])({'|'.join(['name', *conversion.Options.__annotations__])})=")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -24,8 +27,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = vars(parser.parse_args(_with_values(sys.argv[1:] if arguments is None else arguments)))
         as_json = options.pop("json")
         tables = [options.pop(name) for name in ("events", "items", "users")]
-        made = conversion.from_pandas(*tables, data_path=options.pop("output"), **options)
-        show_json(made.as_dict()) if as_json else show(made)
+        try:
+            made = conversion.from_pandas(*tables, data_path=options.pop("output"), **options)
+        except LLMInterestError as error:
+            raise type(error)(_with_dashes(str(error))) from error
+        if as_json:
+            show_json(made.as_dict())
+        else:
+            show(made)
 
     return exit_code(job, kept="nothing was written, or a data set that was there is unchanged")
 
@@ -37,6 +46,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--items", metavar="FILE", help="table with one row an item: its id, texts, paths of files")
     parser.add_argument("--users", metavar="FILE", help="the same of users")
     parser.add_argument("--encoding", default="utf-8", help="of text files [utf-8]")
+    parser.add_argument(
+        "--quoting",
+        default=conversion.QUOTING[0],
+        choices=conversion.QUOTING,
+        help="none: quotes in CSV and TSV are characters, and enclose no cells [minimal]",
+    )
     written = parser.add_argument_group("data set")
     written.add_argument("--name", help="of the data set [the name of the events' file]")
     written.add_argument("--output", default="data", metavar="FOLDER", help="where its folder is made [data]")
@@ -53,13 +68,17 @@ def _parser() -> argparse.ArgumentParser:
     filters.add_argument(
         "--deduplicate",
         nargs="?",
-        const=conversion.DEDUPLICATIONS[0],
         choices=conversion.DEDUPLICATIONS,
         help="remove events of the same user, item and time, or also an item that a user repeats at once [exact]",
     )
     filters.add_argument("--min_length", type=int, default=0, metavar="N", help="keep users with N events or more")
     filters.add_argument("--k_core", type=int, default=0, metavar="N", help="keep users and items with N events each")
     return parser
+
+
+def _with_dashes(message: str) -> str:
+    """Write the options in a message of ``from_pandas`` as those of the command line."""
+    return _OPTION.sub(r"--\1=", message).replace("--overwrite=True", "--overwrite")
 
 
 def _names(value: str) -> list[str]:

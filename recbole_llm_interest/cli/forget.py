@@ -34,7 +34,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         config = configure("LLMInterest", options.dataset, options.config_files, overrides)
         flags = {"checkpoints": options.checkpoints, "results": options.results}
         erasures.append(erase(config, options.user, options.item, **flags))
-        show_json(_as_dict(erasures[0])) if options.json else _print(erasures[0])
+        if options.json:
+            show_json(_as_dict(erasures[0]))
+        else:
+            _print(erasures[0])
 
     code = exit_code(job, kept="each file is complete, either rewritten or unchanged; the same command continues")
     return code or (LEFT if any(erasure.left for erasure in erasures) else 0)

@@ -37,7 +37,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         check_recommendation(options, overrides)
         with _loaded(options, overrides) as recommender:
             answer = _recommend(recommender, options)
-        show_json(answer) if options.json else show(_as_text(answer))
+        if options.json:
+            show_json(answer)
+        else:
+            show(_as_text(answer))
         if options.save_state and not options.json:
             show(f"\nstate: {one_line(options.save_state)}")
 

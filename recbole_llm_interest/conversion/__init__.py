@@ -8,13 +8,13 @@ table is read: the command answers ``--help`` and mistakes at once.
 
 from typing import TYPE_CHECKING, Any
 
-from recbole_llm_interest.conversion.options import DEDUPLICATIONS, Options
+from recbole_llm_interest.conversion.options import DEDUPLICATIONS, QUOTING, Options
 
 if TYPE_CHECKING:
     from recbole_llm_interest.conversion.dataset import from_pandas
     from recbole_llm_interest.conversion.summary import Conversion
 
-__all__ = ["DEDUPLICATIONS", "Conversion", "Options", "from_pandas"]
+__all__ = ["DEDUPLICATIONS", "QUOTING", "Conversion", "Options", "from_pandas"]
 
 
 def __getattr__(name: str) -> Any:

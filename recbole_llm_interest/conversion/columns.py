@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import numpy as np
 from recbole_llm_interest.conversion.tables import Table
 from recbole_llm_interest.conversion.times import Times, parse_times
 from recbole_llm_interest.conversion.values import as_tokens, has_containers
+from recbole_llm_interest.conversion.wording import known_columns
 from recbole_llm_interest.errors import DataError, SettingsError
 from recbole_llm_interest.io.atomic_files import format_columns
 
@@ -95,11 +95,7 @@ def check_named(table: Table, column: str, option: str) -> str:
     columns = list(table.frame.columns)
     if column in columns:
         return column
-    nearest = difflib.get_close_matches(column, columns, n=1)
-    meant = f"did you mean {nearest[0]!r}? " if nearest else ""
-    raise SettingsError(
-        f"{option}={column!r}: {table.name} has no such column: {meant}it has {format_columns(columns)}"
-    )
+    raise SettingsError(f"{option}={column!r}: {table.name} has no such column: {known_columns(column, columns)}")
 
 
 def find_ids(table: Table, kind: str, option: str, taken: Collection[str] = (), known: KnownIds | None = None) -> str:
@@ -124,7 +120,7 @@ def find_ids(table: Table, kind: str, option: str, taken: Collection[str] = (), 
     what = (
         f"several columns may be the {kind}s', {', '.join(map(repr, best))}" if best else f"no column is the {kind}s'"
     )
-    raise DataError(f"{table.name}: {what}: name it by {option}; it has {format_columns(table.frame.columns)}")
+    raise DataError(f"{table.name}: {what}: name it by {option}='column'; it has {format_columns(table.frame.columns)}")
 
 
 def _best_named(columns: Sequence[str], kind: str) -> list[str]:
@@ -182,8 +178,8 @@ def times_of(table: Table, column: str, time_format: str | None) -> TimeColumn:
         cell = str(table.frame[column].iloc[row])
         raise DataError(
             f"{table.name}: {column!r} has times in {times.share:.0%} of its rows, and none in row {row + 1}, "
-            f"{cell!r}: give another column by --time, or say how times are written by --time_format, or "
-            f"leave it out by --drop={column}"
+            f"{cell!r}: give another column by time='column', or say how times are written, as in "
+            f"time_format='%d.%m.%Y', or leave it out by drop={column!r}"
         )
     return TimeColumn(column, times)
 
@@ -192,7 +188,7 @@ def _only_one(table: Table, found: Sequence[TimeColumn]) -> TimeColumn:
     if len(found) > 1:
         names = ", ".join(repr(column.name) for column in found)
         raise DataError(
-            f"{table.name}: several columns may be the times', {names}: name it by --time; "
+            f"{table.name}: several columns may be the times', {names}: name it by time='column'; "
             f"it has {format_columns(table.frame.columns)}"
         )
     return found[0]

@@ -12,11 +12,19 @@ from uuid import UUID
 
 import numpy as np
 
-from recbole_llm_interest.conversion.media import FILE_NAMES, MediaColumn, Modality, are_urls, find_files, modality_of
+from recbole_llm_interest.conversion.media import (
+    FILE_NAMES,
+    MediaColumn,
+    Modality,
+    are_urls,
+    copies_folder,
+    find_files,
+    modality_of,
+)
 from recbole_llm_interest.conversion.options import Options
 from recbole_llm_interest.conversion.table_files import Skipped
 from recbole_llm_interest.conversion.tables import Table
-from recbole_llm_interest.conversion.values import as_json, as_tokens, is_blank
+from recbole_llm_interest.conversion.values import MISSING_WORDS, as_json, as_tokens, is_blank
 from recbole_llm_interest.io.atomic_files import MAX_TOKEN_CHARACTERS
 
 if TYPE_CHECKING:
@@ -26,7 +34,7 @@ if TYPE_CHECKING:
 _LIST_SEPARATOR = "|"
 _LONGEST_PART = 40
 #: types that JSON has, or that are written as text or a list
-_WRITABLE = (str, int, float, Decimal, date, time, UUID, np.generic, list, tuple, set, np.ndarray)
+_WRITABLE = (str, int, float, Decimal, date, time, UUID, np.generic, list, tuple, set, frozenset, np.ndarray)
 
 
 @dataclass
@@ -88,7 +96,7 @@ def read_content(table: Table, kind: str, id_column: str, options: Options, cont
         DataError: ids are lists, or none of the files that a column names exists.
     """
     frame, tokens, skipped = _with_ids(table, id_column)
-    content = Content(kind, id_column, tokens, skipped=table.skipped + skipped)
+    content = Content(kind, id_column, tokens, left_out={**table.left_out}, skipped=table.skipped + skipped)
     folders = [folder.absolute() for folder in (table.folder, Path(), content_folder) if folder is not None]
     for column in frame.columns.drop(id_column):
         if column in options["drop"]:
@@ -103,6 +111,7 @@ def _with_ids(table: Table, id_column: str) -> tuple[pd.DataFrame, list[str], li
     tokens = as_tokens(table.frame[id_column])
     reasons = {
         "without an id": tokens.codes < 0,
+        "whose id is a word for a missing value": tokens.isin(MISSING_WORDS),
         f"whose id has more than {MAX_TOKEN_CHARACTERS} characters": np.append(
             tokens.categories.str.len() > MAX_TOKEN_CHARACTERS, False
         )[tokens.codes],
@@ -126,7 +135,7 @@ def _add_column(content: Content, column: str, cells: Sequence[Any], folders: Se
         if (other := content.media.get(modality)) is not None:
             content.left_out[column] = f"a second column of {modality}, beside {other.column!r}"
         else:
-            content.media[modality] = find_files(column, cells, modality, folders, root)
+            content.media[modality] = find_files(column, cells, copies_folder(modality, content.kind), folders, root)
     elif strange := next((cell for cell in cells if not isinstance(cell, _WRITABLE) and not is_blank(cell)), None):
         content.left_out[column] = f"objects of the type {type(strange).__name__}"
     elif column == f"{content.kind}_id" or column in FILE_NAMES.values():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
@@ -17,9 +17,9 @@ from recbole_llm_interest.conversion.reports import count, report_of_content, re
 from recbole_llm_interest.conversion.summary import Conversion
 from recbole_llm_interest.conversion.tables import Table, take_table
 from recbole_llm_interest.conversion.values import as_tokens
+from recbole_llm_interest.conversion.wording import known_columns
 from recbole_llm_interest.conversion.writing import dataset_folder, former_files, write_dataset
 from recbole_llm_interest.errors import DataError, SettingsError
-from recbole_llm_interest.io.atomic_files import format_columns
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,7 +63,8 @@ def from_pandas(
         >>> made.counts.events, made.counts.users, made.counts.items
         (2, 1, 2)
     """
-    return _convert(events, {"item": items, "user": users}, _name(name, events), Path(data_path), complete(options))
+    data_path = Path(os.path.expanduser(data_path))
+    return _convert(events, {"item": items, "user": users}, _name(name, events), data_path, complete(options))
 
 
 def _convert(events: Any, sources: Mapping[str, Any], name: str, data_path: Path, options: Options) -> Conversion:
@@ -73,9 +74,9 @@ def _convert(events: Any, sources: Mapping[str, Any], name: str, data_path: Path
         DataError: no event is left.
     """
     folder = dataset_folder(data_path, name, overwrite=options["overwrite"])
-    table = take_table(events, "events", options["encoding"])
+    table = take_table(events, "events", options)
     given = {kind: source for kind, source in sources.items() if source is not None}
-    others = {kind: take_table(source, f"{kind}s", options["encoding"]) for kind, source in given.items()}
+    others = {kind: take_table(source, f"{kind}s", options) for kind, source in given.items()}
     _check_dropped(options["drop"], [table, *others.values()])
     found = make_events(table, options, {kind: _ids_by_name(other, kind, options) for kind, other in others.items()})
     if "item" not in others and (described := items_of_events(table, found)) is not None:
@@ -85,10 +86,11 @@ def _convert(events: Any, sources: Mapping[str, Any], name: str, data_path: Path
     found.frame, removed = apply_filters(found.frame, options)
     if found.frame.empty:
         raise DataError(f"no event is left: {'; '.join(map(str, removed))}: give smaller numbers")
-    files = write_dataset(folder, name, found, [*contents.values()])
+    written = write_dataset(folder, name, found, [*contents.values()])
     reports += [report_of_content(others[kind], content, found) for kind, content in contents.items()]
     counts = count(table.row_count, found.frame)
-    return Conversion(name, data_path, counts, reports, removed, files, modalities_of(contents.values()))
+    modalities = modalities_of(contents.values())
+    return Conversion(name, data_path, counts, reports, removed, written.files, written.obsolete, modalities)
 
 
 def _name(name: str | None, events: Any) -> str:
@@ -113,11 +115,7 @@ def _check_dropped(dropped: Sequence[str], tables: Sequence[Table]) -> None:
     known = [column for table in tables for column in table.frame.columns]
     for column in dropped:
         if column not in known:
-            nearest = difflib.get_close_matches(column, known, n=1)
-            meant = f"did you mean {nearest[0]!r}? " if nearest else ""
-            raise SettingsError(
-                f"drop={column!r}: no table has such a column: {meant}there are {format_columns(known)}"
-            )
+            raise SettingsError(f"drop={column!r}: no table has such a column: {known_columns(column, known)}")
 
 
 def _ids_by_name(table: Table, kind: str, options: Options) -> KnownIds:
@@ -147,7 +145,7 @@ def _id_column(table: Table, kind: str, options: Options, events: EventRows | No
         if name in columns:
             return name
     known = None if events is None else lambda: events.frame[f"{kind}_id"].cat.categories
-    return find_ids(table, kind, f"--{option}", options["drop"], known)
+    return find_ids(table, kind, option, options["drop"], known)
 
 
 def _read_content(table: Table, kind: str, events: EventRows, options: Options, folder: Path) -> Content:
@@ -163,6 +161,6 @@ def _read_content(table: Table, kind: str, events: EventRows, options: Options, 
         examples = f", such as {content.tokens[0]!r} and {tokens[0]!r}" if kind == "item" else ""  # users are not named
         raise DataError(
             f"{table.name} has none of the events' {kind}s: the ids of its column {column!r} and of the events' "
-            f"{events.columns[kind]!r} differ{examples}: give its column of ids by --{kind}s_id"
+            f"{events.columns[kind]!r} differ{examples}: give its column of ids by {kind}s_id='column'"
         )
     return content

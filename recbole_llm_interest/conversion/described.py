@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from recbole_llm_interest.conversion.columns import is_id_name
 from recbole_llm_interest.conversion.events import EventRows, column_name
 from recbole_llm_interest.conversion.tables import Table
-from recbole_llm_interest.conversion.values import as_tokens, clean_text, distinct, is_blank
+from recbole_llm_interest.conversion.values import clean_text, distinct, is_blank
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,13 +27,14 @@ def items_of_events(table: Table, events: EventRows) -> Table | None:
     """
     import pandas as pd
 
-    items = as_tokens(table.frame[events.columns["item"]])
+    items = events.frame["item_id"]
+    rows = table.frame.loc[items.index]
     described = {}
     for column in table.frame.columns:
         name = column_name(column)
         if events.others.get(name) not in ("token", "token_seq") or is_id_name(column):
             continue
-        texts = _texts_of_items(pd.Series(items), table.frame[column])
+        texts = _texts_of_items(items, rows[column])
         if texts is not None:
             described[column] = texts
             events.leave_out(name, column, "says the same in all events of an item: content of items")

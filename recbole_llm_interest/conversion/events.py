@@ -24,7 +24,15 @@ from recbole_llm_interest.conversion.options import Options
 from recbole_llm_interest.conversion.table_files import Skipped
 from recbole_llm_interest.conversion.tables import Table
 from recbole_llm_interest.conversion.times import parse_times
-from recbole_llm_interest.conversion.values import as_numbers, as_tokens, clean_text, distinct, has_containers, is_blank
+from recbole_llm_interest.conversion.values import (
+    MISSING_WORDS,
+    as_numbers,
+    as_tokens,
+    clean_text,
+    distinct,
+    has_containers,
+    is_blank,
+)
 from recbole_llm_interest.errors import DataError, SettingsError
 from recbole_llm_interest.io.atomic_files import MAX_TOKEN_CHARACTERS
 
@@ -96,15 +104,15 @@ def make_events(table: Table, options: Options, known: Mapping[str, KnownIds]) -
 
     Raises:
         DataError: a column is missing or ambiguous, most times are none, or no row can be used.
-        SettingsError: an option names a column that is not there.
+        SettingsError: an option names a column that is not there, or needs times that are not there.
     """
     columns, times = _find_columns(table, options, known)
-    kept, skipped = _usable(table, columns, times)
+    ids = {f"{kind}_id": as_tokens(table.frame[columns[kind]]) for kind in ("user", "item")}
+    kept, skipped = _usable(table, columns, ids, times)
     if not kept.any():
         raise DataError(
             f"{table.name}: none of its {table.row_count:,} rows can be used: {'; '.join(map(str, skipped))}"
         )
-    ids = {f"{kind}_id": as_tokens(table.frame[columns[kind]]) for kind in ("user", "item")}
     frame = table.frame.iloc[:, :0].assign(**ids)[kept]
     if times is None:
         frame["timestamp"] = frame.groupby("user_id", observed=True).cumcount().astype(float)
@@ -117,6 +125,7 @@ def make_events(table: Table, options: Options, known: Mapping[str, KnownIds]) -
         meaning, span = times.times.meaning, times.times.span
     made = EventRows(frame, {"user_id": "token", "item_id": "token", "timestamp": "float"}, columns, meaning, span)
     made.skipped += table.skipped + skipped
+    made.left_out |= table.left_out
     _add_others(made, table.frame[kept], options["drop"])
     if times is not None:
         made.frame = made.frame.sort_values("timestamp", kind="stable")
@@ -145,21 +154,28 @@ def _find_columns(
     """Return the columns of users, items and times, and the times.
 
     Raises:
-        SettingsError: users and items are one column.
+        SettingsError: users and items are one column, or there are no times to compare.
     """
     columns = {role: check_named(table, name, role) for role in ("user", "item", "time") if (name := options[role])}
     for role in ("user", "item"):
         if role not in columns:
-            columns[role] = find_ids(table, role, f"--{role}", {*columns.values(), *options["drop"]}, known.get(role))
+            columns[role] = find_ids(table, role, role, {*columns.values(), *options["drop"]}, known.get(role))
     if columns["user"] == columns["item"]:
         raise SettingsError(f"{table.name}: {columns['user']!r} is given as the users' and as the items' column")
     if "time" in columns:
         return columns, times_of(table, columns["time"], options["time_format"])
     times = find_times(table, {*columns.values(), *options["drop"]}, options["time_format"])
+    if times is None and options["deduplicate"] == "exact":
+        raise SettingsError(
+            f"deduplicate='exact' compares times, and {table.name} has none: name their column by time='column', or "
+            "give deduplicate='consecutive'"
+        )
     return (columns if times is None else {**columns, "time": times.name}), times
 
 
-def _usable(table: Table, columns: dict[str, str], times: TimeColumn | None) -> tuple[NDArray[np.bool_], list[Skipped]]:
+def _usable(
+    table: Table, columns: dict[str, str], ids: Mapping[str, pd.Categorical], times: TimeColumn | None
+) -> tuple[NDArray[np.bool_], list[Skipped]]:
     """Return which rows have a user, an item and a time, ``[R]``, and how many have not."""
     kept = np.ones(len(table.frame), dtype=bool)
     skipped = []
@@ -172,9 +188,10 @@ def _usable(table: Table, columns: dict[str, str], times: TimeColumn | None) -> 
             kept[rows] = False
 
     for kind in ("user", "item"):
-        tokens = as_tokens(table.frame[columns[kind]])
+        tokens = ids[f"{kind}_id"]
         lengths = np.append(tokens.categories.str.len().to_numpy(dtype=np.int64), 0)[tokens.codes]
         skip(lengths == 0, f"without {'a user' if kind == 'user' else 'an item'}")
+        skip(tokens.isin(MISSING_WORDS), f"whose {kind} is a word for a missing value", columns[kind])
         skip(lengths > MAX_TOKEN_CHARACTERS, f"whose {kind} has more than {MAX_TOKEN_CHARACTERS} characters")
         skip(tokens == _PADDING, f"whose {kind} is {_PADDING}, which RecBole reserves")
     if times is not None:

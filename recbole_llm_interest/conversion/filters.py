@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recbole_llm_interest.conversion.options import Options
+from recbole_llm_interest.conversion.wording import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,7 +33,8 @@ class Removed:
 
     def __str__(self) -> str:
         """Return it as a line."""
-        return f"{self.option} removed {self.events:,} events, {self.users:,} users, {self.items:,} items"
+        counts = (counted(self.events, "event"), counted(self.users, "user"), counted(self.items, "item"))
+        return f"{self.option} removed {', '.join(counts)}"
 
 
 def apply_filters(events: pd.DataFrame, options: Options) -> tuple[pd.DataFrame, list[Removed]]:

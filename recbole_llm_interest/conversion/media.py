@@ -11,13 +11,14 @@ from typing import Any, Literal
 
 from recbole_llm_interest.conversion.table_files import Skipped
 from recbole_llm_interest.conversion.values import is_blank
+from recbole_llm_interest.conversion.wording import counted
 from recbole_llm_interest.errors import DataError
 
 Modality = Literal["image", "audio"]
 
 #: the column of ``content/*.jsonl`` that names an item's or user's file
 FILE_NAMES: dict[Modality, str] = {"image": "image_file_name", "audio": "audio_file_name"}
-#: the folder below ``content/`` for files that are copied
+#: the folder below ``content/`` for files that are copied, by items and users
 _FOLDERS: dict[Modality, str] = {"image": "images", "audio": "audio"}
 _SUFFIXES: dict[str, Modality] = {
     **dict.fromkeys(("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif", "jp2", "ppm"), "image"),
@@ -47,22 +48,38 @@ class MediaColumn:
 
     Attributes:
         column: its name.
-        modality: image or audio.
+        folder: of copies, below ``content/``.
         names: of each row's file, relative to ``content/``; None where it has none.
         copied: what to copy into ``content/``, by name: a file, or its bytes.
+        present: names of files that are in ``content/`` already.
         missing: cells whose file does not exist.
     """
 
     column: str
-    modality: Modality
-    names: list[str | None]
+    folder: str
+    names: list[str | None] = field(default_factory=list)
     copied: dict[str, Path | bytes] = field(default_factory=dict)
+    present: set[str] = field(default_factory=set)
     missing: list[Skipped] = field(default_factory=list)
 
+    def add_present(self, name: str) -> None:
+        """Add a row whose file is in ``content/`` already."""
+        self.names.append(name)
+        self.present.add(name)
+
+    def add_copy(self, name: str, source: Path | bytes) -> None:
+        """Add a row whose file, or its bytes, are to be copied.
+
+        Raises:
+            DataError: another row's file has this name.
+        """
+        self.names.append(name)
+        if self.copied.setdefault(name, source) != source:
+            raise DataError(f"column {self.column!r}: two files would be content/{name}: rename one of them")
+
     def __str__(self) -> str:
-        files = len({name for name in self.names if name})
-        copied = f", {len(self.copied):,} of them copied to content/{_FOLDERS[self.modality]}" if self.copied else ""
-        return f"{files:,} files{copied}"
+        files = counted(len({name for name in self.names if name}), "file")
+        return f"{files}, {len(self.copied):,} of them copied to content/{self.folder}" if self.copied else files
 
 
 def are_urls(cells: Iterable[Any]) -> bool:
@@ -93,9 +110,17 @@ def modality_of(cells: Iterable[Any]) -> Modality | None:
     return None
 
 
-def find_files(
-    column: str, cells: Sequence[Any], modality: Modality, folders: Sequence[Path], content: Path
-) -> MediaColumn:
+def copies_folder(modality: Modality, kind: str) -> str:
+    """Return the folder below ``content/`` for copies of the files of items or users.
+
+    Example:
+        >>> copies_folder("image", "user")
+        'images/users'
+    """
+    return f"{_FOLDERS[modality]}/{kind}s"
+
+
+def find_files(column: str, cells: Sequence[Any], copies: str, folders: Sequence[Path], content: Path) -> MediaColumn:
     """Find the files of a column.
 
     Readers open only files inside ``content/``. A file that is there is named; others are to be copied.
@@ -103,26 +128,24 @@ def find_files(
     Args:
         column: its name.
         cells: paths; or dictionaries with ``bytes`` and ``path``, as Hugging Face has them.
-        modality: of the files.
+        copies: the folder below ``content/`` for files that are copied.
         folders: where paths begin, in this order.
         content: the data set's folder of content.
 
     Raises:
-        DataError: none of the files exists.
+        DataError: none of the files exists, or two would have one name.
     """
     sources = [_source(cell, folders) for cell in cells]
     outside = [path.parent for path in sources if isinstance(path, Path) and not path.is_relative_to(content)]
     root = Path(os.path.commonpath(outside)) if outside else content
-    found = MediaColumn(column, modality, [])
+    found = MediaColumn(column, copies)
     for number, (cell, source) in enumerate(zip(cells, sources, strict=True)):
         if source is None:
             found.names.append(None)
         elif isinstance(source, Path) and source.is_relative_to(content):
-            found.names.append(source.relative_to(content).as_posix())
+            found.add_present(source.relative_to(content).as_posix())
         else:
-            name = f"{_FOLDERS[modality]}/{_name(cell, source, root, number)}"
-            found.names.append(name)
-            found.copied[name] = source
+            found.add_copy(f"{copies}/{_name(cell, source, root, number)}", source)
     _report_missing(found, cells, folders)
     return found
 
@@ -140,8 +163,8 @@ def _report_missing(found: MediaColumn, cells: Sequence[Any], folders: Sequence[
     if not any(found.names):
         places = ", ".join(dict.fromkeys(map(str, folders)))
         raise DataError(
-            f"none of the {len(lacking):,} files of the column {found.column!r} exists in {places} ({example}): "
-            f"put them there, or leave the column out by --drop={found.column}"
+            f"no file of the column {found.column!r} exists in {places} ({counted(len(lacking), 'name')}, the first: "
+            f"{example}): put them there, or leave the column out by drop={found.column!r}"
         )
     found.missing.append(Skipped(len(lacking), f"of {found.column!r} name a file that does not exist", example))
 
@@ -175,7 +198,7 @@ def _source(cell: Any, folders: Sequence[Path]) -> Path | bytes | None:
         cell = cell.get("path")
     if not isinstance(cell, str) or is_blank(cell) or "\0" in cell:
         return None
-    paths = (folder / Path(cell.strip()).expanduser() for folder in folders)
+    paths = (folder / os.path.expanduser(cell.strip()) for folder in folders)
     return next((Path(os.path.realpath(path)) for path in paths if os.path.isfile(path)), None)
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from recbole_llm_interest.errors import SettingsError
+from recbole_llm_interest.settings.registry import known_names
 
 #: what ``deduplicate`` removes: the same user, item and time; the same and also an item that a user repeats at once
 DEDUPLICATIONS = ("exact", "consecutive")
+#: whether quotes in CSV and TSV enclose cells, or are characters as any others
+QUOTING = ("minimal", "none")
 
 
 class Options(TypedDict, total=False):
@@ -27,6 +29,7 @@ class Options(TypedDict, total=False):
         min_length: keep users with at least this many events; 0 for all.
         deduplicate: one of ``DEDUPLICATIONS``; None to keep all events.
         encoding: of text files.
+        quoting: one of ``QUOTING``: whether quotes enclose cells of CSV and TSV.
         overwrite: whether to replace the files of a data set that exists.
     """
 
@@ -41,6 +44,7 @@ class Options(TypedDict, total=False):
     min_length: int
     deduplicate: str | None
     encoding: str
+    quoting: str
     overwrite: bool
 
 
@@ -56,6 +60,7 @@ _DEFAULTS: Options = {
     "min_length": 0,
     "deduplicate": None,
     "encoding": "utf-8",
+    "quoting": QUOTING[0],
     "overwrite": False,
 }
 
@@ -72,16 +77,35 @@ def complete(options: Options) -> Options:
     """
     for name in options:
         if name not in _DEFAULTS:
-            nearest = difflib.get_close_matches(name, _DEFAULTS, n=1)
-            meant = f"did you mean {nearest[0]!r}? " if nearest else ""
-            raise SettingsError(f"unknown option {name!r}: {meant}known are {', '.join(_DEFAULTS)}")
+            raise SettingsError(f"unknown option {name!r}: {known_names(name, _DEFAULTS)}")
     settled: Options = {**_DEFAULTS, **options}
+    _check_values(settled)
+    if isinstance(settled["drop"], str):
+        settled["drop"] = [settled["drop"]]
+    return settled
+
+
+def _check_values(settled: Options) -> None:
+    """Check counts, choices and the encoding.
+
+    Raises:
+        SettingsError: one is.
+    """
     for bound in ("k_core", "min_length"):
         count = settled[bound]
         if not isinstance(count, int) or isinstance(count, bool) or count < 0:
             raise SettingsError(f"{bound}={count!r} has to be a number of events, 0 or more")
     if settled["deduplicate"] not in (None, *DEDUPLICATIONS):
         raise SettingsError(f"deduplicate={settled['deduplicate']!r} is unknown: known are {', '.join(DEDUPLICATIONS)}")
-    if isinstance(settled["drop"], str):
-        settled["drop"] = [settled["drop"]]
-    return settled
+    if settled["quoting"] not in QUOTING:
+        raise SettingsError(f"quoting={settled['quoting']!r} is unknown: known are {', '.join(QUOTING)}")
+    if not _is_encoding(settled["encoding"]):
+        raise SettingsError(f"encoding={settled['encoding']!r} is not an encoding of text that Python knows")
+
+
+def _is_encoding(name: Any) -> bool:
+    try:
+        "".encode(name)
+    except (LookupError, TypeError, ValueError):  # unknown, or of no text; no name; a NUL in it
+        return False
+    return True

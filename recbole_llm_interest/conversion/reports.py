@@ -10,6 +10,7 @@ from recbole_llm_interest.conversion.content import Content
 from recbole_llm_interest.conversion.events import EventRows
 from recbole_llm_interest.conversion.summary import Counts, TableReport
 from recbole_llm_interest.conversion.tables import Table
+from recbole_llm_interest.conversion.wording import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,7 +25,8 @@ def report_of_events(table: Table, events: EventRows, former: Sequence[Path]) ->
         former: files of the data set that stay as they were.
     """
     columns = {
-        role: f"{events.columns[role]!r}, {events.frame[f'{role}_id'].nunique():,} {role}s" for role in ("user", "item")
+        role: f"{events.columns[role]!r}, {counted(events.frame[f'{role}_id'].nunique(), role)}"
+        for role in ("user", "item")
     }
     if "time" in events.columns:
         columns["time"] = f"{events.columns['time']!r}, {events.time_meaning}: {events.span}"
@@ -32,7 +34,7 @@ def report_of_events(table: Table, events: EventRows, former: Sequence[Path]) ->
         columns["time"] = events.time_meaning
     if events.others:
         columns["others"] = ", ".join(f"{name} ({kind})" for name, kind in events.others.items())
-    remarks = [
+    remarks = table.remarks + [
         f"{path} was there before, and is read with the new events: remove it if it is of other data" for path in former
     ]
     return TableReport(table.name, table.row_count, columns, events.left_out, events.skipped, remarks)
@@ -40,7 +42,7 @@ def report_of_events(table: Table, events: EventRows, former: Sequence[Path]) ->
 
 def report_of_content(table: Table, content: Content, events: EventRows) -> TableReport:
     """Return what the columns of items or users became, and which have no content or no events."""
-    columns = {content.kind: f"{content.id_column!r}, {len(content.tokens):,} ids"}
+    columns = {content.kind: f"{content.id_column!r}, {counted(len(content.tokens), 'id')}"}
     if content.columns:
         columns["text"] = ", ".join(
             f"{name} (split at |)" if name in content.lists else name for name in content.columns
@@ -49,7 +51,7 @@ def report_of_content(table: Table, content: Content, events: EventRows) -> Tabl
     missing = [skipped for found in content.media.values() for skipped in found.missing]
     in_events = set(events.frame[f"{content.kind}_id"].unique())
     lacking, idle = len(in_events.difference(content.tokens)), len(set(content.tokens) - in_events)
-    remarks = []
+    remarks = [*table.remarks]
     if lacking:
         remarks.append(f"{lacking:,} of the {len(in_events):,} {content.kind}s of the events have no row here")
     if idle:

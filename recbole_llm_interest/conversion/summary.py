@@ -9,6 +9,7 @@ from typing import Any
 
 from recbole_llm_interest.conversion.filters import Removed
 from recbole_llm_interest.conversion.table_files import Skipped
+from recbole_llm_interest.conversion.wording import counted
 from recbole_llm_interest.io.escaping import one_line
 
 
@@ -56,7 +57,7 @@ class TableReport:
     def lines(self) -> list[str]:
         """Return it as lines of text."""
         width = max(map(len, self.columns), default=0)
-        lines = [f"{self.name}: {self.rows:,} rows"]
+        lines = [f"{self.name}: {counted(self.rows, 'row')}"]
         lines += [f"  {role:{width}}  {meaning}" for role, meaning in self.columns.items()]
         lines += [f"  left out: {column} ({reason})" for column, reason in self.left_out.items()]
         lines += [f"  dropped: {skipped}" for skipped in self.skipped]
@@ -74,6 +75,7 @@ class Conversion:
         tables: what became of each table.
         removed: what filters removed.
         files: the files that were written, without images and audio.
+        obsolete: images and audio of the former data set that no row names any more: they were removed.
         modalities: of the content.
     """
 
@@ -83,6 +85,7 @@ class Conversion:
     tables: list[TableReport]
     removed: list[Removed]
     files: list[Path]
+    obsolete: list[Path]
     modalities: list[str]
 
     @property
@@ -105,6 +108,7 @@ class Conversion:
             ],
             "removed": [vars(removed) for removed in self.removed],
             "files": [*map(str, self.files)],
+            "obsolete": [*map(str, self.obsolete)],
             "modalities": self.modalities,
             "command": self.command,
         }
@@ -112,8 +116,8 @@ class Conversion:
     def __repr__(self) -> str:
         counts = self.counts
         return (
-            f"<{one_line(self.dataset)}: {counts.events:,} events of {counts.users:,} users and {counts.items:,} items "
-            f"in {one_line(self.data_path / self.dataset)}>"
+            f"<{one_line(self.dataset)}: {counted(counts.events, 'event')} of {counted(counts.users, 'user')} and "
+            f"{counted(counts.items, 'item')} in {one_line(self.data_path / self.dataset)}>"
         )
 
     def __str__(self) -> str:
@@ -121,9 +125,12 @@ class Conversion:
         lines = [line for table in self.tables for line in table.lines()]
         lines += map(str, self.removed)
         lines.append(
-            f"{counts.rows:,} rows read, {counts.events:,} events kept: {counts.users:,} users, "
-            f"{counts.items:,} items, {counts.median_length:g} events a user (median), "
-            f"{counts.repeats:.0%} repeat an earlier item"
+            f"{counted(counts.rows, 'row')} read, {counted(counts.events, 'event')} kept: "
+            f"{counted(counts.users, 'user')}, {counted(counts.items, 'item')}, "
+            f"{counts.median_length:g} events a user (median), {counts.repeats:.0%} repeat an earlier item"
         )
+        if self.obsolete:
+            files = counted(len(self.obsolete), "former file")
+            lines.append(f"removed {files} that no row names any more, such as {self.obsolete[0]}")
         lines.append(f"written: {', '.join(map(str, self.files))}")
         return "\n".join([*map(one_line, lines), "", f"next: {one_line(self.command)}"])

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recbole_llm_interest.conversion.table_files import Skipped, frame_of_arrow, read_table_file
+import numpy as np
+
+from recbole_llm_interest.conversion.options import Options
+from recbole_llm_interest.conversion.table_files import PARQUET_REMEDY, Skipped, frame_of_arrow, read_table_file
+from recbole_llm_interest.conversion.values import as_numbers, has_containers
 from recbole_llm_interest.errors import DataError
 from recbole_llm_interest.io.atomic_files import format_columns
 
@@ -16,8 +21,6 @@ if TYPE_CHECKING:
 
 #: names of an index without a name in files that pandas wrote
 _UNNAMED = ("Unnamed: ", "__index_level_")
-#: how to install what reads Parquet and tables of Arrow
-PARQUET_REMEDY = "pip install 'recbole_llm_interest[parquet]'"
 
 
 @dataclass
@@ -29,12 +32,16 @@ class Table:
         frame: its rows, with names of columns that are strings.
         folder: of the file; None for a table in memory.
         skipped: lines of the file that are no rows.
+        left_out: columns without a name, and why they are not in the frame.
+        remarks: on how the file was read.
     """
 
     name: str
     frame: pd.DataFrame
     folder: Path | None = None
     skipped: list[Skipped] = field(default_factory=list)
+    left_out: dict[str, str] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
 
     @property
     def row_count(self) -> int:
@@ -42,28 +49,30 @@ class Table:
         return len(self.frame) + sum(lines.count for lines in self.skipped)
 
 
-def take_table(source: Any, what: str, encoding: str) -> Table:
+def take_table(source: Any, what: str, options: Options) -> Table:
     """Return a table of any of the kinds that are known.
 
     Args:
         source: a path; a data frame of pandas; a table of Arrow, Polars or another library with Arrow's PyCapsule
             interface; a Hugging Face ``Dataset``; a list of dictionaries; or a dictionary of columns.
         what: events, items or users.
-        encoding: of text files.
+        options: how text files are written.
 
     Raises:
         DataError: it is of another kind, cannot be read, or has no rows.
 
     Example:
-        >>> take_table([{"user": 7, "item": "a"}], "events", "utf-8").frame.columns.tolist()
+        >>> from recbole_llm_interest.conversion.options import complete
+        >>> take_table([{"user": 7, "item": "a"}], "events", complete({})).frame.columns.tolist()
         ['user', 'item']
     """
     if isinstance(source, str | Path):
-        path = Path(source)
-        frame, skipped = read_table_file(path, encoding)
-        table = Table(path.name, _with_plain_names(frame, path.name), path.parent, skipped)
+        path = Path(os.path.expanduser(source))
+        rows = read_table_file(path, options)
+        table = Table(path.name, rows.frame, path.parent, rows.skipped, remarks=rows.remarks)
     else:
-        table = Table(what, _with_plain_names(_as_frame(source, what), what))
+        table = Table(what, _as_frame(source, what))
+    _settle_names(table)
     if table.frame.empty:
         raise DataError(f"{table.name} has no rows: give a table with a line of column names and rows below it")
     return table
@@ -122,20 +131,29 @@ def _from_arrow(source: Any, what: str) -> pd.DataFrame:
     return frame_of_arrow(pyarrow.table(source))
 
 
-def _with_plain_names(frame: pd.DataFrame, name: str) -> pd.DataFrame:
-    """Return the frame with names that are strings, without an index that was saved as a column without a name.
+def _settle_names(table: Table) -> None:
+    """Make the names of columns strings, and leave out columns without a name: an index that was saved with the table.
 
     Raises:
         DataError: two columns have the same name.
     """
-    frame = frame.reset_index(drop=True)
+    frame = table.frame.reset_index(drop=True)
     frame.columns = [str(column) for column in frame.columns]
-    unnamed = [column for column in frame.columns if not column.strip() or column.startswith(_UNNAMED)]
-    frame = frame.drop(columns=unnamed)
-    if doubled := frame.columns[frame.columns.duplicated()].tolist():
-        raise DataError(f"{name} has several columns {doubled[0]!r}: rename all but one; it has {_names(frame)}")
-    return frame
+    is_unnamed = [not column.strip() or column.startswith(_UNNAMED) for column in frame.columns]
+    for column, values in frame.loc[:, is_unnamed].items():
+        if not _counts_rows(values):
+            table.left_out[column] = "has no name: give it one to keep it"
+    table.frame = frame.loc[:, [not unnamed for unnamed in is_unnamed]]
+    names = table.frame.columns
+    if doubled := names[names.duplicated()].tolist():
+        raise DataError(
+            f"{table.name} has several columns {doubled[0]!r}: rename all but one; it has {format_columns(names)}"
+        )
 
 
-def _names(frame: pd.DataFrame) -> str:
-    return format_columns(frame.columns)
+def _counts_rows(values: pd.Series) -> bool:
+    """Whether a column numbers the rows, from 0 or from 1."""
+    numbers = None if has_containers(values) else as_numbers(values)
+    return numbers is not None and any(
+        np.array_equal(numbers, np.arange(first, first + len(numbers))) for first in (0, 1)
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import product
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 #: epochs by unit: how many are a second. The ranges, 1973 to 2128, do not overlap.
 _UNITS = {"seconds": 1.0, "milliseconds": 1e3, "microseconds": 1e6, "nanoseconds": 1e9}
 _FIRST_SECOND, _LAST_SECOND = 1e8, 5e9
+#: a zone at the end of a date of ISO 8601, which pandas reads as Z only
+_ZONE_NAME = re.compile(r"\s*\b(?:UTC|GMT)$")
+#: a number that is whole, as pandas writes one beside missing ones
+_WHOLE = re.compile(r"(-?\d+)\.0+")
 #: dates that are written as one number
 _COMPACT = {"%Y%m%d": (19_000_101, 21_001_231), "%Y%m%d%H%M%S": (19_000_101_000_000, 21_001_231_235_959)}
 _ISO = "ISO8601"
@@ -30,7 +35,7 @@ _DATES = (
 #: formats beside ISO 8601: of dates with a clock, of Twitter's API, and of mail and web servers
 _FORMATS = (
     *(date + clock for date, clock in product(_DATES, _CLOCKS)),
-    *("%a %b %d %H:%M:%S %z %Y", "%a, %d %b %Y %H:%M:%S %Z", "%d/%b/%Y:%H:%M:%S %z"),
+    *("%a %b %d %H:%M:%S %z %Y", "%a, %d %b %Y %H:%M:%S %Z", "%a, %d %b %Y %H:%M:%S %z", "%d/%b/%Y:%H:%M:%S %z"),
 )
 _SAMPLE = 200
 #: at least this share of the distinct values has to be of a format
@@ -155,8 +160,7 @@ def _from_compact(found: NDArray[np.float64]) -> Times | None:
 def _texts(cells: list[Any]) -> pd.Series:
     import pandas as pd
 
-    texts = pd.Series([None if is_blank(cell) else str(cell).strip() for cell in cells], dtype=object)
-    return texts.str.replace(r"\s*\b(?:UTC|GMT)$", "Z", regex=True) if texts.notna().any() else texts
+    return pd.Series([None if is_blank(cell) else str(cell).strip() for cell in cells], dtype=object)
 
 
 def _recognised(texts: pd.Series, name: str) -> str | None:
@@ -175,7 +179,7 @@ def _recognised(texts: pd.Series, name: str) -> str | None:
         return None
     first, *others = sorted(counts, key=counts.__getitem__, reverse=True)
     if others and counts[others[0]] == counts[first]:
-        choices = " or ".join(f"--time_format={written!r}" for written in (first, others[0]))
+        choices = " or ".join(f"time_format={written!r}" for written in (first, others[0]))
         raise DataError(f"column {name!r}: {known.iloc[0]!r} may have the month or the day first: give {choices}")
     return first
 
@@ -192,6 +196,10 @@ def _parse(texts: pd.Series, written: str) -> pd.Series:
     """
     import pandas as pd
 
+    if written == _ISO:
+        texts = texts.map(lambda text: _ZONE_NAME.sub("Z", text), na_action="ignore")
+    elif "." not in written:
+        texts = texts.map(lambda text: whole[1] if (whole := _WHOLE.fullmatch(text)) else text, na_action="ignore")
     try:
         return pd.to_datetime(texts, format=written, utc=True, errors="coerce")
     except ValueError as error:
@@ -208,7 +216,7 @@ def _seconds(dates: pd.Series) -> NDArray[np.float64]:
 def _meaning(texts: pd.Series, written: str) -> str:
     if written != _ISO:
         return f"dates written as {written}{'' if '%z' in written.lower() else ', read as UTC'}"
-    is_zoned = texts.str.contains(r":\d\d(?:\.\d+)?\s*(?:Z|[+-]\d\d:?(?:\d\d)?)$")
+    is_zoned = texts.str.contains(r":\d\d(?:\.\d+)?\s*(?:Z|UTC|GMT|[+-]\d\d:?(?:\d\d)?)$")
     if not texts.str.contains(":").any():
         return "ISO dates without a time of day"
     if is_zoned.any() and not is_zoned.all():

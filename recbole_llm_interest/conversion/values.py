@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,9 @@ from recbole_llm_interest.errors import DataError
 if TYPE_CHECKING:
     import pandas as pd
 
+_CONTAINERS = (list, tuple, set, frozenset, dict, np.ndarray)
+#: how databases and programs write a missing value as text. ``NA`` may be an id.
+MISSING_WORDS = frozenset(("NULL", "null", "None", "NaN", "nan", "<NA>", "NaT", r"\N"))
 #: characters that end a cell or a line of an atomic file, or its text
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]+")
 #: how pandas writes integers of a column with missing values
@@ -42,34 +45,42 @@ def distinct(values: pd.Series) -> tuple[NDArray[np.int64], list[Any]]:
 
     if isinstance(values.dtype, pd.CategoricalDtype):
         return values.cat.codes.to_numpy(dtype=np.int64), values.cat.categories.tolist()
+    refusal = DataError(f"column {values.name!r} holds lists or dictionaries: give a column of single values")
     try:
         codes, found = pd.factorize(values)
-    except TypeError as error:
-        raise DataError(
-            f"column {values.name!r} holds lists or dictionaries: give a column of single values"
-        ) from error
+    except (TypeError, NotImplementedError) as error:  # those of Python, and those of Arrow
+        raise refusal from error
+    if any(isinstance(value, _CONTAINERS) for value in found):  # a tuple has a hash
+        raise refusal
     return codes.astype(np.int64), list(found)
 
 
 def has_containers(values: pd.Series) -> bool:
-    """Return whether a cell is a list, an array or a dictionary."""
-    return values.dtype == object and any(isinstance(cell, list | dict | np.ndarray) for cell in values)
+    """Return whether a cell is a list, a set, an array or a dictionary."""
+    import pandas as pd
+
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        values = values.cat.categories
+    return values.dtype.kind == "O" and any(isinstance(cell, _CONTAINERS) for cell in values)
 
 
 def is_blank(value: Any) -> bool:
-    """Return whether a cell is empty: None, NaN, NaT, or text of spaces."""
+    """Return whether a cell is empty: None, NaN, NaT, ``pandas.NA``, or text of spaces."""
     if isinstance(value, str):
         return not value.strip()
-    if value is None:
-        return True
-    return not isinstance(value, Iterable | Mapping) and bool(value != value)
+    if value is None or isinstance(value, Iterable):
+        return value is None
+    import pandas as pd
+
+    return bool(pd.isna(value))
 
 
 def as_tokens(values: pd.Series) -> pd.Categorical:
     r"""Return ids as tokens.
 
     A number that is whole is written without a point, since pandas makes floats of integers with missing values.
-    Characters that would end a cell or a line become spaces. Spaces around an id are removed.
+    Characters that would end a cell or a line become spaces. Spaces around an id are removed. ``MISSING_WORDS`` are
+    tokens as any others.
 
     Returns:
         The tokens as categories; missing where a cell is empty.
@@ -86,7 +97,7 @@ def as_tokens(values: pd.Series) -> pd.Categorical:
 
     codes, found = distinct(values)
     texts = [_token(value) for value in found]
-    if all(_WHOLE.fullmatch(text) for text in texts if text):
+    if all(_WHOLE.fullmatch(text) for text in texts if text and text not in MISSING_WORDS):
         texts = [text.partition(".")[0] for text in texts]
     renumbered, tokens = pd.factorize(np.array([text or None for text in texts], dtype=object))
     numbers_of_rows = np.where(codes < 0, -1, np.append(renumbered, -1)[codes])
@@ -125,7 +136,7 @@ def as_numbers(values: pd.Series) -> NDArray[np.float64] | None:
     return np.append(parsed, np.nan)[codes]
 
 
-def as_json(values: pd.Series) -> list[Any]:
+def as_json(values: Iterable[Any]) -> list[Any]:
     """Return a column's values as JSON has them: None if empty, ISO for dates, integers if all are whole."""
     plain = [_plain(value) for value in values]
     fractions = [value for value in plain if isinstance(value, float)]
@@ -135,7 +146,7 @@ def as_json(values: pd.Series) -> list[Any]:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, np.ndarray | list | tuple | set):
+    if isinstance(value, np.ndarray | list | tuple | set | frozenset):
         elements = [_plain(element) for element in value]
         return [element for element in elements if element is not None] or None
     return None if is_blank(value) else _plain_scalar(value.item() if isinstance(value, np.generic) else value)

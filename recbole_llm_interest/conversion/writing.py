@@ -7,6 +7,7 @@ import io
 import json
 import shutil
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -16,17 +17,30 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from recbole_llm_interest.conversion.content import Content
+from recbole_llm_interest.conversion.copies import Copies, plan_copies
 from recbole_llm_interest.conversion.events import EventRows
 from recbole_llm_interest.errors import DataError, SettingsError
+from recbole_llm_interest.io.config_files import DEFAULT_DATASET
 from recbole_llm_interest.io.files import exclusive_data_set_lock, write_atomically
 from recbole_llm_interest.io.folders import replace_files
 from recbole_llm_interest.io.opening import FileKind, is_there, name_fault, open_regular
 
 #: no reader opens a larger image or audio file
-_MEDIA = FileKind("media file", DataError, 2 * 1024**3, "leave its column out by --drop")
-#: the data set that comes with RecBole, which ignores ``data_path`` for it
-_BUNDLED = "ml-100k"
+_MEDIA = FileKind("media file", DataError, 2 * 1024**3, "leave its column out by drop='column'")
 _BLOCK_ROWS = 200_000
+
+
+@dataclass(frozen=True)
+class DatasetFiles:
+    """What was written and removed.
+
+    Attributes:
+        files: the files, without images and audio.
+        obsolete: former images and audio that no row names any more: they were removed.
+    """
+
+    files: list[Path]
+    obsolete: list[Path]
 
 
 def dataset_folder(data_path: Path, name: str, *, overwrite: bool) -> Path:
@@ -38,12 +52,12 @@ def dataset_folder(data_path: Path, name: str, *, overwrite: bool) -> Path:
     fault = name_fault(f"{name}.inter") or ("is no name of a folder" if name in ("", ".", "..") or "/" in name else "")
     if fault:
         raise SettingsError(f"name={name!r} {fault}: give a name such as mine")
-    if name == _BUNDLED:
+    if name == DEFAULT_DATASET:  # it comes with RecBole, which ignores data_path for it
         raise SettingsError(f"name={name!r}: RecBole reads its own data of this name: give another name")
     folder = data_path / name
     there = [path for path in written_files(folder, name) if is_there(path)]
     if there and not overwrite:
-        raise SettingsError(f"{there[0]} exists: give another --name, or --overwrite to replace the data set")
+        raise SettingsError(f"{there[0]} exists: give another name, or overwrite=True to replace the data set")
     return folder
 
 
@@ -65,8 +79,8 @@ def former_files(folder: Path, name: str, kinds: Sequence[str]) -> list[Path]:
     return [path for path in read if is_there(path)]
 
 
-def write_dataset(folder: Path, name: str, events: EventRows, contents: Sequence[Content]) -> list[Path]:
-    """Write all files, or none if it fails.
+def write_dataset(folder: Path, name: str, events: EventRows, contents: Sequence[Content]) -> DatasetFiles:
+    """Write all files, or none if it fails. Then remove former images and audio that no row names any more.
 
     Args:
         folder: of the data set.
@@ -74,27 +88,29 @@ def write_dataset(folder: Path, name: str, events: EventRows, contents: Sequence
         events: for ``.inter``.
         contents: of items and users.
 
-    Returns:
-        The files, without images and audio.
-
     Raises:
         StorageError: a file cannot be written.
-        DataError: an image or audio file cannot be read.
+        DataError: an image or audio file cannot be read, or another file has the name of its copy.
     """
     written = [Path(f"{name}.inter"), *(Path("content", f"{content.kind}s.jsonl") for content in contents)]
-    with exclusive_data_set_lock(folder), replace_files(folder) as new:
+    with exclusive_data_set_lock(folder):
+        copies = _replace(folder, written, events, contents)
+        for path in copies.obsolete:
+            path.unlink(missing_ok=True)
+    return DatasetFiles([folder / path for path in written], copies.obsolete)
+
+
+def _replace(folder: Path, written: Sequence[Path], events: EventRows, contents: Sequence[Content]) -> Copies:
+    """Replace the data set's files, and return what was copied and is not needed any more."""
+    with replace_files(folder) as new:
+        copies = plan_copies(folder / "content", contents)
         write_atomically(new / written[0], partial(_write_events, events))
         for path, content in zip(written[1:], contents, strict=True):
             write_atomically(new / path, partial(_write_rows, content.rows()))
-        copied = {
-            target: source
-            for content in contents
-            for found in content.media.values()
-            for target, source in found.copied.items()
-        }
-        for target, source in tqdm(copied.items(), desc="files", unit="file", leave=False, disable=len(copied) < 100):
+        sources = tqdm(copies.sources.items(), desc="files", unit="file", leave=False, delay=2)
+        for target, source in sources:
             write_atomically(new / "content" / target, partial(_copy, source))
-    return [folder / path for path in written]
+    return copies
 
 
 def _write_events(events: EventRows, file: BinaryIO) -> None:

@@ -28,7 +28,7 @@ def test_values_stand_after_a_space_or_an_equals_sign(words, table, capsys):
     assert main(words) == 0
     printed = capsys.readouterr().out
     assert "deduplicate=exact removed 0 events, 0 users, 0 items\n" in printed
-    assert "k_core=3 removed 5 events, 1 users, 2 items\n" in printed
+    assert "k_core=3 removed 5 events, 1 user, 2 items\n" in printed
     assert printed.splitlines()[-2:] == [
         "",
         "next: llm-interest compare --model=LLMInterest,GRU4Rec --dataset=events --data_path=data",
@@ -58,14 +58,21 @@ def test_json_has_the_counts(table, capsys):
         (["event.csv"], "table event.csv does not exist: give a CSV, TSV, JSON lines or Parquet file"),
         (
             ["events.csv", "--user", "usr"],
-            "user='usr': events.csv has no such column: did you mean 'user'? it has user, item, date",
+            "--user='usr': events.csv has no such column: did you mean 'user'? known are user, item, date",
         ),
         (
             ["events.csv", "--time=user", "--user=date"],
             "events.csv: 'user' has times in 0% of its rows, and none in row 1",
         ),
         (["events.csv", "--items", "events.csv", "--items_id=user"], "events.csv has none of the events' items"),
-        (["events.csv", "--k_core=9"], "no event is left: k_core=9 removed 14 events"),
+        (["events.csv", "--drop=usr"], "--drop='usr': no table has such a column: did you mean 'user'?"),
+        (
+            ["events.csv", "--item=date", "--user=item", "--time=date", "--encoding=utf-99"],
+            "--encoding='utf-99' is not",
+        ),
+        (["events.csv", "--name=a/b"], "--name='a/b' is no name of a folder"),
+        (["events.csv", "--quoting=all"], "command line: argument --quoting: invalid choice: 'all'"),
+        (["events.csv", "--k_core=9"], "no event is left: --k_core=9 removed 14 events"),
     ],
 )
 def test_mistakes_are_one_line(words, message, table, capsys):
@@ -75,6 +82,14 @@ def test_mistakes_are_one_line(words, message, table, capsys):
     assert printed.err.startswith(f"error: {message}")
     assert printed.err.count("\n") == 1
     assert not (table.parent / "data").exists()
+
+
+def test_messages_name_options_as_the_command_line_has_them(table, capsys):
+    assert main(["events.csv"]) == 0
+    assert main(["events.csv"]) == 2
+    assert "exists: give another name, or --overwrite to replace the data set\n" in capsys.readouterr().err
+    assert main(["events.csv", "--time=item", "--name=other"]) == 2
+    assert "no column is the items': name it by --item='column'; it has" in capsys.readouterr().err
 
 
 def test_names_of_files_and_columns_cannot_begin_a_line(here, capsys):

@@ -76,8 +76,8 @@ def test_without_times_the_order_counts_and_is_said(here):
 @pytest.mark.parametrize(
     ("columns", "options", "message"),
     [
-        ("who item", {}, "events: no column is the users': name it by --user; it has who, item"),
-        ("user thing", {}, "events: no column is the items': name it by --item; it has user, thing"),
+        ("who item", {}, "events: no column is the users': name it by user='column'; it has who, item"),
+        ("user thing", {}, "events: no column is the items': name it by item='column'; it has user, thing"),
         (
             "user_a buyer product_id movie_id",
             {"user": "buyer"},
@@ -86,7 +86,7 @@ def test_without_times_the_order_counts_and_is_said(here):
         (
             "customer_id client_id item",
             {},
-            "several columns may be the users', 'customer_id', 'client_id': name it by --user",
+            "several columns may be the users', 'customer_id', 'client_id': name it by user='column'",
         ),
         (
             "user item bought_at",
@@ -114,7 +114,7 @@ def test_mistakes_are_one_line(columns, options, message, here):
 def test_column_named_time_without_times_is_an_error(cells, here):
     events = {"user": [1, 1, 1], "item": [1, 2, 3], "time": cells}
     with pytest.raises(
-        DataError, match=r"events: 'time' has times in .* --time_format, or leave it out by --drop=time"
+        DataError, match=r"events: 'time' has times in .* time_format='%d.%m.%Y', or leave it out by drop='time'"
     ):
         from_pandas(events, name="mine")
     made = from_pandas(events, name="mine", drop="time")
@@ -124,7 +124,7 @@ def test_column_named_time_without_times_is_an_error(cells, here):
 def test_two_columns_of_times_are_an_error(here):
     events = {"user": [1, 1], "item": [1, 2], "viewed_at": ISO, "bought_at": ISO}
     with pytest.raises(
-        DataError, match="several columns may be the times', 'viewed_at', 'bought_at': name it by --time"
+        DataError, match="several columns may be the times', 'viewed_at', 'bought_at': name it by time='column'"
     ):
         from_pandas(events, name="mine")
     assert from_pandas(events, name="mine", time="viewed_at").counts.events == 2

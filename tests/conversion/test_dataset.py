@@ -70,7 +70,7 @@ def test_every_kept_event_is_read_back_once_in_the_order_of_time(events):
         (["007", "7"], ["007", "7"]),
         ([uuid.UUID(int=1), uuid.UUID(int=2)], [str(uuid.UUID(int=1)), str(uuid.UUID(int=2))]),
         (["two words", "a\tb\nc"], ["two words", "a b c"]),
-        (["NA", "null"], ["NA", "null"]),
+        (["NA", "none"], ["NA", "none"]),
         ([b"x", b"y"], ["x", "y"]),
         ([2**70, -1], [str(2**70), "-1"]),
         ([np.int32(3), np.float32(4)], ["3", "4"]),
@@ -112,6 +112,71 @@ def test_rows_that_cannot_be_used_are_counted_with_the_first_of_them(here):
         "1 row without a time in 'time' (the first: row 5, 'soon')",
     ]
     assert made.counts.events == 2
+
+
+@pytest.mark.parametrize("word", ["NULL", "null", "None", "NaN", "nan", r"\N", "<NA>"])
+def test_words_for_a_missing_id_are_no_id(word, here):
+    made = from_pandas(
+        {"user": ["17850.0", word, word, "13047.0"], "item": ["a", "a", "b", "b"]},
+        [{"id": "a", "title": "A"}, {"id": word, "title": "B"}],
+        [{"id": 17850, "age": 5}],
+        name="mine",
+    )
+    assert read(made).user_id.tolist() == ["17850", "13047"]
+    skipped = f"2 rows whose user is a word for a missing value (the first: row 2, {word!r})"
+    assert [str(each) for each in made.tables[0].skipped] == [skipped]
+    assert rows(made.files[1]) == [{"item_id": "a", "title": "A"}]
+    assert [each.reason for each in made.tables[1].skipped] == ["whose id is a word for a missing value"]
+    assert rows(made.files[2]) == [{"user_id": "17850", "age": 5}]
+
+
+@pytest.mark.parametrize("backend", ["numpy_nullable", "pyarrow"])
+def test_nullable_types_of_pandas(backend, here):
+    events = pd.DataFrame({**EVENTS, "price": [1.5, None, 2], "word": ["x", None, "y"], "new": [True, None, False]})
+    items = pd.DataFrame({"id": ["a", "b"], "title": ["A", None], "year": [2001, None], "seen": [None, True]})
+    plain = from_pandas(events, items, name="plain")
+    made = from_pandas(
+        events.convert_dtypes(dtype_backend=backend), items.convert_dtypes(dtype_backend=backend), name="mine"
+    )
+    assert [path.read_text() for path in made.files] == [path.read_text() for path in plain.files]
+
+
+@pytest.mark.parametrize("cell", [{"x"}, frozenset("x"), ("x",), ["x"], {"x": 1}, np.array(["x"])])
+def test_containers_beside_the_events_are_left_out(cell, here):
+    made = from_pandas({**EVENTS, "tags": [cell] * 3}, name="mine")
+    assert made.tables[0].left_out == {"tags": "lists or dictionaries"}
+    with pytest.raises(DataError, match="'user' holds lists or dictionaries"):
+        from_pandas({**EVENTS, "user": [cell] * 3}, name="other", user="user")
+
+
+def test_frozen_sets_are_lists_of_content(here):
+    made = from_pandas(EVENTS, [{"id": "a", "cast": frozenset({"A"})}], name="mine")
+    assert rows(made.files[1]) == [{"item_id": "a", "cast": ["A"]}]
+
+
+def test_columns_without_a_name_are_said_unless_they_number_the_rows(here):
+    (here / "e.csv").write_text(",user,,item\n1,u,7,a\n2,u,9,b\n")
+    assert from_pandas("e.csv").tables[0].left_out == {"Unnamed: 2": "has no name: give it one to keep it"}
+    items = pd.DataFrame({"id": ["a", "b"], "title": ["A", "B"], "": ["x", "y"]})
+    assert set(from_pandas(EVENTS, items, name="mine").tables[1].left_out) == {""}
+
+
+def test_home_folder_is_written_as_a_tilde(here, monkeypatch):
+    monkeypatch.setenv("HOME", str(here / "home"))
+    (here / "home").mkdir()
+    (here / "home" / "e.csv").write_text("user,item\nu,a\n")
+    made = from_pandas("~/e.csv", data_path="~/data")
+    assert made.files == [here / "home/data/e/e.inter"]
+    assert made.files[0].exists()
+
+
+def test_exact_repeats_need_times(here):
+    events = {"user": ["u"] * 3, "item": ["a", "a", "b"]}
+    with pytest.raises(
+        SettingsError, match=r"deduplicate='exact' compares times, and events has none: .*'consecutive'"
+    ):
+        from_pandas(events, name="mine", deduplicate="exact")
+    assert from_pandas(events, name="mine", deduplicate="consecutive").counts.events == 2
 
 
 def test_other_columns_have_types_that_fit(here):
@@ -223,7 +288,7 @@ def test_content_of_other_items_is_an_error(here):
 def test_nothing_is_overwritten_unless_asked(here):
     from_pandas(EVENTS, [{"id": "a", "title": "A"}], name="mine")
     before = {path: path.read_bytes() for path in Path("data").rglob("*") if path.is_file()}
-    with pytest.raises(SettingsError, match=r"data/mine/mine\.inter exists: give another --name, or --overwrite"):
+    with pytest.raises(SettingsError, match=r"data/mine/mine\.inter exists: give another name, or overwrite=True"):
         from_pandas({"user": [1], "item": [1]}, name="mine")
     assert {path: path.read_bytes() for path in Path("data").rglob("*") if path.is_file()} == before
     made = from_pandas({"user": [1], "item": [1]}, name="mine", overwrite=True)
@@ -263,18 +328,18 @@ def test_table_in_memory_needs_a_name():
 
 def test_summary_says_what_happened_and_what_to_run(here):
     made = from_pandas(EVENTS, [{"id": "a", "title": "A"}], name="mine", min_length=2)
-    assert repr(made) == "<mine: 2 events of 1 users and 2 items in data/mine>"
+    assert repr(made) == "<mine: 2 events of 1 user and 2 items in data/mine>"
     assert str(made).splitlines() == [
         "events: 3 rows",
         "  user  'user', 2 users",
         "  item  'item', 2 items",
         "  time  'time', ISO dates without a time of day: 2014-01-01 00:00:00 to 2014-01-03 00:00:00",
-        "items: 1 rows",
-        "  item  'id', 1 ids",
+        "items: 1 row",
+        "  item  'id', 1 id",
         "  text  title",
         "  1 of the 2 items of the events have no row here",
-        "min_length=2 removed 1 events, 1 users, 0 items",
-        "3 rows read, 2 events kept: 1 users, 2 items, 2 events a user (median), 0% repeat an earlier item",
+        "min_length=2 removed 1 event, 1 user, 0 items",
+        "3 rows read, 2 events kept: 1 user, 2 items, 2 events a user (median), 0% repeat an earlier item",
         "written: data/mine/mine.inter, data/mine/content/items.jsonl",
         "",
         "next: llm-interest compare --model=LLMInterest,GRU4Rec --dataset=mine --data_path=data",

@@ -60,9 +60,9 @@ def test_each_filter_counts_what_it_removed():
         ["b", "y"],
     ]
     assert [str(each) for each in removed] == [
-        "deduplicate=exact removed 1 events, 0 users, 0 items",
-        "deduplicate=consecutive removed 1 events, 0 users, 0 items",
-        "min_length=2 removed 1 events, 1 users, 1 items",
+        "deduplicate=exact removed 1 event, 0 users, 0 items",
+        "deduplicate=consecutive removed 1 event, 0 users, 0 items",
+        "min_length=2 removed 1 event, 1 user, 1 item",
         "k_core=2 removed 0 events, 0 users, 0 items",
     ]
 

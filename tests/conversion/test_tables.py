@@ -10,9 +10,10 @@ import pandas as pd
 import pyarrow
 import pytest
 
-from recbole_llm_interest.conversion import from_pandas
+from recbole_llm_interest.conversion import from_pandas, table_files
+from recbole_llm_interest.conversion.options import complete
 from recbole_llm_interest.conversion.tables import take_table
-from recbole_llm_interest.errors import DataError
+from recbole_llm_interest.errors import DataError, SettingsError
 
 ROWS = [
     {"user": "u 1", "item": "007", "time": "2014-01-01 10:00", "rating": 4.5},
@@ -124,10 +125,62 @@ def test_index_that_pandas_saved_is_left_out(here):
 
 def test_other_encoding(here):
     FRAME.to_csv("e.csv", index=False, encoding="latin-1")
-    with pytest.raises(DataError, match=r"e\.csv is not utf-8: name its encoding, as in --encoding=latin-1"):
+    with pytest.raises(DataError, match=r"e\.csv is not utf-8: name its encoding, as in encoding='latin-1'"):
         from_pandas("e.csv")
     from_pandas("e.csv", encoding="latin-1")
     assert inter(here) == EXPECTED
+
+
+@pytest.mark.parametrize(("name", "encoding"), [("e.tsv", "utf-16"), ("e.jsonl", "utf-16"), ("e.jsonl", "latin-1")])
+def test_encodings_of_more_than_one_byte(name, encoding, here):
+    """Excel's "Unicode text" is a TSV file in UTF-16."""
+    lines = FRAME.to_json(orient="records", lines=True, force_ascii=False)
+    text = FRAME.to_csv(index=False, sep="\t") if name == "e.tsv" else lines
+    (here / name).write_bytes(text.encode(encoding))
+    with pytest.raises(
+        DataError, match="is not utf-8: name its encoding, as in encoding='latin-1' or encoding='utf-16'"
+    ):
+        from_pandas(name)
+    from_pandas(name, encoding=encoding)
+    assert inter(here) == EXPECTED
+
+
+@pytest.mark.parametrize("encoding", ["utf-99", "rot13", "a\0b", 8])
+def test_encoding_that_is_none(encoding, here):
+    FRAME.to_csv("e.csv", index=False)
+    with pytest.raises(SettingsError, match=r"encoding=.* is not an encoding of text that Python knows"):
+        from_pandas("e.csv", encoding=encoding)
+
+
+def test_rows_that_a_single_quote_swallows_are_said_and_can_be_read(here):
+    rows = ["user\titem\treview", 'u\ta\t"A film', "u\tb\tfine", 'v\ta\t"The" end"', "v\tb\tfine"]
+    (here / "e.tsv").write_text("\n".join(rows) + "\n")
+    made = from_pandas("e.tsv")
+    assert made.counts.rows < 4
+    assert made.tables[0].remarks == [
+        "2 line ends inside of quotes (the first: row 1): if quotes in this file are characters, give quoting='none'"
+    ]
+    made = from_pandas("e.tsv", quoting="none", overwrite=True)
+    assert (made.counts.rows, made.tables[0].remarks) == (4, [])
+    assert '\t"A film\n' in inter(here)
+    (here / "e.tsv").write_text("\n".join(rows[:3]) + "\n")
+    with pytest.raises(DataError, match=r"EOF inside string .*give quoting='none'"):
+        from_pandas("e.tsv", overwrite=True)
+
+
+@pytest.mark.parametrize("name", ["e.csv", "e.csv.gz", "e.jsonl", "e.jsonl.gz", "e.parquet"])
+def test_progress_of_reading_ends_with_the_files_bytes(name, here, monkeypatch):
+    bars = []
+
+    class Bar(table_files.tqdm):
+        def close(self):
+            bars.append((self.n, self.total))
+            super().close()
+
+    monkeypatch.setattr(table_files, "tqdm", Bar)
+    write(here / name)
+    from_pandas(name)
+    assert bars[-1] == ((here / name).stat().st_size,) * 2
 
 
 def test_large_integers_with_missing_ones_stay_exact(here):
@@ -172,6 +225,8 @@ def test_lines_that_are_no_objects_are_counted(here):
         ("e.csv", b"196,242,3,881250949\n186,302,3,891717742\n", "has values in its first line"),
         ("e.csv", b"user,item\n1,2,3\n4,5,6\n", "more fields in its rows than names"),
         ("e.csv", b"user,item,user\n1,2,3\n", "several columns 'user'"),
+        ("e.parquet.gz", b"", "is Parquet inside of gzip: unpack it by gunzip"),
+        ("e.gz", b"", "ends in '.gz': known are .csv"),
         ("e.jsonl", b"user\n", "no JSON objects, such as line 1"),
         ("e.parquet", b"PAR1", "cannot be read"),
         ("e.csv.gz", b"user,item\n", "is damaged"),
@@ -200,7 +255,7 @@ def test_unusable_files_are_one_line(name, content, message, here):
 )
 def test_unusable_tables_are_one_line(source, message):
     with pytest.raises(DataError, match=message):
-        take_table(source, "events", "utf-8")
+        take_table(source, "events", complete({}))
 
 
 @pytest.mark.parametrize("source", ["e.parquet", ArrowStream()])
@@ -208,4 +263,4 @@ def test_missing_pyarrow_names_the_extra(source, here, monkeypatch):
     FRAME.to_parquet("e.parquet")
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(DataError, match=r"needs pyarrow: pip install 'recbole_llm_interest\[parquet\]'"):
-        take_table(source, "events", "utf-8")
+        take_table(source, "events", complete({}))

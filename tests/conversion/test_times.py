@@ -29,6 +29,17 @@ DAY = 1388534400.0
         (date(2014, 1, 1), DAY, "ISO dates without a time of day"),
         (datetime(2014, 1, 1, 10, tzinfo=UTC), SECOND, "dates and times, with a zone"),
         (pd.Timestamp("2014-01-01 10:00"), SECOND, "dates and times, without a zone: read as UTC"),
+        ("2014-01-01 10:00:00 GMT", SECOND, "ISO dates and times, with a zone"),
+        (
+            "Wed, 01 Jan 2014 10:00:00 GMT",
+            SECOND,
+            "dates written as %a, %d %b %Y %H:%M:%S %Z",
+        ),
+        (
+            "Wed, 01 Jan 2014 12:00:00 +0200",
+            SECOND,
+            "dates written as %a, %d %b %Y %H:%M:%S %z",
+        ),
         ("1/31/2014 10:00", SECOND + 30 * 86400, "dates written as %m/%d/%Y %H:%M, read as UTC"),
         ("31.01.2014", DAY + 30 * 86400, "dates written as %d.%m.%Y, read as UTC"),
         ("Jan 1, 2014", DAY, "dates written as %b %d, %Y, read as UTC"),
@@ -49,6 +60,23 @@ def test_forms(cell, expected, meaning):
     times = parse_times(pd.Series([cell, cell]))
     assert times.seconds.tolist() == [expected, expected]
     assert times.meaning == meaning
+
+
+@pytest.mark.parametrize(
+    ("cell", "written", "expected"),
+    [
+        ("2014-01-01 10:00:00 UTC", "%Y-%m-%d %H:%M:%S UTC", SECOND),
+        ("10h of 01.01.2014 GMT", "%Hh of %d.%m.%Y %Z", SECOND),
+        (20140101.0, "%Y%m%d", DAY),
+        ("20140101.0", "%Y%m%d", DAY),
+        ("20140101100000.0", "%Y%m%d%H%M%S", SECOND),
+        ("20140101.000", "%Y%m%d.%f", DAY),
+    ],
+)
+def test_format_that_is_given(cell, written, expected):
+    times = parse_times(pd.Series([cell, None]), written)
+    assert times.seconds[0] == expected
+    assert np.isnan(times.seconds[1])
 
 
 def test_empty_and_unusable_cells_are_nan():
@@ -78,7 +106,7 @@ def test_day_before_month_is_known_by_one_date():
 
 def test_day_that_may_be_a_month_is_an_error_that_names_the_formats():
     dates = pd.Series(["1/2/2014", "3/4/2014"], name="bought")
-    with pytest.raises(DataError, match=r"'bought'.*--time_format='%m/%d/%Y' or --time_format='%d/%m/%Y'"):
+    with pytest.raises(DataError, match=r"'bought'.*time_format='%m/%d/%Y' or time_format='%d/%m/%Y'"):
         parse_times(dates)
     assert parse_times(dates, "%d/%m/%Y").seconds[0] == datetime(2014, 2, 1, tzinfo=UTC).timestamp()
     with pytest.raises(DataError, match="time_format='%Q' is invalid"):
