@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 #: reads columns of a file
 _Reader: TypeAlias = "Callable[[Path, tuple[str, ...]], pd.DataFrame]"
+#: inode, size and time of change of a file
+_Version: TypeAlias = "tuple[int, int, int] | None"
 #: the parts of data that is split already: training, validation, test
 _PARTS = 3
 
@@ -138,7 +140,9 @@ def _flat(values: pd.Series) -> Iterable[str]:
 
 
 class RecordedHistories:
-    """Gives the events of users from the interaction files, in chronological order. Each file is read once.
+    """Gives the events of users from the interaction files, in chronological order.
+
+    A file is read at the first call, and again at a call after it has changed.
 
     Where rows list their histories, a user's events are those of the longest row of the last file that has the user.
 
@@ -152,7 +156,7 @@ class RecordedHistories:
 
     def __init__(self, config: Any) -> None:
         self._config = config
-        self._read = functools.cache(functools.partial(_read_columns, config))
+        self._cached: dict[tuple[Path, tuple[str, ...]], tuple[_Version, pd.DataFrame]] = {}
 
     def __call__(self, users: Sequence[str]) -> list[tuple[list[str], list[float]]]:
         """Give the histories of users.
@@ -168,6 +172,21 @@ class RecordedHistories:
         has_lists = _has_lists(self._config, _header(self._config, files[0]))
         found = (_listed_histories if has_lists else _plain_histories)(self._config, self._read, files, users)
         return [found.get(user, ([], [])) for user in users]
+
+    def _read(self, path: Path, fields: tuple[str, ...]) -> pd.DataFrame:
+        """Columns of a file; from the last call if the file has not changed since."""
+        version = _version(path)
+        if (path, fields) not in self._cached or self._cached[path, fields][0] != version:
+            self._cached[path, fields] = version, _read_columns(self._config, path, fields)
+        return self._cached[path, fields][1]
+
+
+def _version(path: Path) -> _Version:
+    """What changes with the content of a file; None if there is none."""
+    with suppress(OSError):
+        found = path.stat()
+        return found.st_ino, found.st_size, found.st_mtime_ns
+    return None
 
 
 def _plain_histories(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from datetime import UTC, datetime
 
 import numpy as np
@@ -88,6 +89,17 @@ def test_recorded_histories_of_a_batch_are_those_of_its_users(recommender):
         named, default = recommender.start(user, history="recorded"), recommender.start(user)
         assert (default.users, default.is_single) == (named.users, named.is_single)
         assert torch.equal(default.interest, named.interest)
+
+
+def test_events_that_are_recorded_later_count(tiny_checkpoint, here):
+    shutil.copytree(tiny_checkpoint.parent.parent / "data", here / "data")
+    recommender = Recommender.load(tiny_checkpoint, data_path=str(here / "data"))
+    assert recommender.start("u1").length.item() == 9
+    with (here / "data" / "tiny" / "tiny.inter").open("a") as file:
+        file.write("u1\ti5\t1.8e9\n")
+    state = recommender.start("u1")
+    assert state.length.item() == 10
+    assert (recommender.items.tokens[state.items[0, -1]], state.latest.item()) == ("i5", 1.8e9)
 
 
 def events_of(user):
