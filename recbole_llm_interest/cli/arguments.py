@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from recbole_llm_interest.errors import SettingsError
-from recbole_llm_interest.settings import PROPERTIES, list_settings
+from recbole_llm_interest.settings import PROPERTIES, list_valued_keys
 
 #: settings whose values are lists, which may also be written as words separated by commas
-_LISTS = {"metrics", "topk", *list_settings()}
+_LISTS = {"metrics", "topk", *list_valued_keys()}
 #: beginning of ``sys.argv[0]`` where the console script runs the command
 _CONSOLE_SCRIPT = "llm-interest "
 
@@ -59,7 +59,7 @@ def command_parser(prog: str, description: str) -> argparse.ArgumentParser:
     return parser
 
 
-def settings_list() -> str:
+def settings_text() -> str:
     """Every setting with its values, default and meaning, as ``make settings`` has written it."""
     return (PROPERTIES / "settings.txt").read_text("utf-8").rstrip()
 
@@ -73,7 +73,7 @@ def data_set_parser(prog: str, description: str) -> argparse.ArgumentParser:
     """
     parser = command_parser(prog, textwrap.fill(description, 80))
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = settings_list()
+    parser.epilog = settings_text()
     parser.add_argument("--dataset", "-d", help="name of the data set, a folder in data_path [ml-100k]")
     parser.add_argument(
         "--config_files",
@@ -150,7 +150,7 @@ def _joined(words: Sequence[str]) -> list[str]:
 
 def _as_list(value: str) -> str:
     """A list as YAML and Python write it, from words separated by commas."""
-    if value == "~" or value.startswith(("[", "(")):
+    if value in ("~", "None") or value.startswith(("[", "(")):
         return value
     return repr([int(word) if word.isdecimal() else word for word in map(str.strip, value.split(","))])
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ from recbole_llm_interest.settings.listed_names import check_listed_names
 from recbole_llm_interest.settings.peers import PEERS
 from recbole_llm_interest.settings.trackers import TRACKER_PACKAGES, check_tracker_packages, trackers_of
 
-#: what a value of a wrong type raises where a number or a mapping is expected; RecBole's configuration then names it
+#: what a value of a wrong type raises where a number or a mapping is expected
 _WRONG_TYPES = (TypeError, KeyError, AttributeError, ValueError, IndexError)
 
 
@@ -158,7 +158,7 @@ def _check_runs(given: Sequence[str | Variant], options: argparse.Namespace, ove
         names, _ = models_and_dataset([], options.dataset, options.config_files, overrides)
         variants = [Variant(name, name) for name in names]
     for config in list(_configurations(variants, options, overrides)):
-        with suppress(*_WRONG_TYPES):
+        with _wrong_types_named():
             check_data_set(config)
             if PEERS.get(config["model"], config["model"] == "LLMInterest"):
                 check_device("encoder_device", config["encoder_device"])
@@ -166,6 +166,15 @@ def _check_runs(given: Sequence[str | Variant], options: argparse.Namespace, ove
         for name in trackers_of(config):
             check_tracker_packages(name, TRACKER_PACKAGES.get(name, ()))
     return [variant.model for variant in variants]
+
+
+@contextmanager
+def _wrong_types_named() -> Iterator[None]:
+    """Turn what RecBole's own settings raise that have a value of another type into a one-line error."""
+    try:
+        yield
+    except _WRONG_TYPES as error:
+        raise SettingsError(f"the settings cannot be used: {type(error).__name__}: {error!s:.200}") from error
 
 
 def _configurations(

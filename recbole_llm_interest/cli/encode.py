@@ -29,6 +29,7 @@ from recbole_llm_interest.content.run_settings import RunSettings, read_run_sett
 from recbole_llm_interest.content.summary import EncodingSummary
 from recbole_llm_interest.errors import DataError
 from recbole_llm_interest.io.config_files import models_and_dataset, named_models, read_config_files
+from recbole_llm_interest.io.devices import show_gpus
 from recbole_llm_interest.io.escaping import markdown_cell, one_line
 from recbole_llm_interest.io.files import shared_data_set_lock
 from recbole_llm_interest.settings import ALL_SETTINGS, ContentSettings, check_given_keys, read_settings
@@ -82,6 +83,7 @@ def _configure(dataset: str | None, files: Sequence[str], overrides: dict[str, A
     for settings in ALL_SETTINGS:
         read_settings(settings, config)
     check_data_set(config)
+    show_gpus(config["gpu_id"])
     return config
 
 

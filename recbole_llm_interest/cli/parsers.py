@@ -6,7 +6,10 @@ import argparse
 from collections.abc import Callable
 
 from recbole_llm_interest.cli.arguments import command_parser, data_set_parser
-from recbole_llm_interest.settings import MODELS, SEARCH_ALGORITHMS
+from recbole_llm_interest.settings import MODELS
+
+#: search algorithms of RecBole's ``HyperTuning``
+_SEARCH_ALGORITHMS = ("random", "bayes", "exhaustive")
 
 _DOCTOR = """
 Check which encoders and file formats work on this machine. For each that does not, a line says how to add it. The exit
@@ -71,7 +74,7 @@ def tune_parser() -> argparse.ArgumentParser:
     parser = data_set_parser("python -m recbole_llm_interest.tuning", "Search a model's settings on validation data.")
     parser.add_argument("--model", "-m", help="name of the model [LLMInterest]")
     parser.add_argument("--space", help="search space in RecBole's format [properties/search/MODEL.hyper]")
-    parser.add_argument("--algorithm", choices=SEARCH_ALGORITHMS, default="random", help="search algorithm [random]")
+    parser.add_argument("--algorithm", choices=_SEARCH_ALGORITHMS, default="random", help="search algorithm [random]")
     parser.add_argument("--trials", type=int, default=10, help="number of trials; exhaustive tries all settings [10]")
     parser.add_argument(
         "--output", help="file of the best settings, with the trials beside it [tuned/MODEL-DATASET.yaml]"

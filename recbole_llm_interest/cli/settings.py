@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from recbole_llm_interest.cli.arguments import settings_list
+from recbole_llm_interest.cli.arguments import settings_text
 from recbole_llm_interest.cli.common import exit_code, show, show_json
 from recbole_llm_interest.cli.parsers import settings_parser
 from recbole_llm_interest.errors import SettingsError
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         elif options.json:
             show_json({"settings": _as_records()})
         else:
-            show(settings_list())
+            show(settings_text())
 
     return exit_code(job, kept="the files are unchanged or complete")
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from recbole_llm_interest.errors import SettingsError
 from recbole_llm_interest.io.config_files import DEFAULT_MODEL, read_config_files
 from recbole_llm_interest.io.literals import parse_literal
 from recbole_llm_interest.io.yaml_files import read_yaml
@@ -55,8 +56,8 @@ def read_run_settings(
 ) -> RunSettings:
     """Merge the settings files of RecBole and of this package, and what the user gives, as RecBole's ``Config`` does.
 
-    ``load_col`` is None, which means all columns, unless a file of the data set or the user sets it. What RecBole
-    computes, such as ``device``, is left out.
+    ``load_col`` is None, which means all columns, unless a file of the data set or the user sets it. Left out are what
+    RecBole computes, such as ``device``, and its own files of models, which say nothing about data.
 
     Args:
         model: name of the model.
@@ -65,7 +66,7 @@ def read_run_settings(
         overrides: settings that take precedence over the files; texts are read as values, as RecBole does.
 
     Raises:
-        SettingsError: a file cannot be read, or RecBole is not installed.
+        SettingsError: a file cannot be read, ``eval_args`` is no dictionary, or RecBole is not installed.
 
     Example:
         >>> settings = read_run_settings("LLMInterest", "mine", overrides={"data_path": "data", "epochs": "3"})
@@ -83,6 +84,7 @@ def read_run_settings(
     values |= _read(recbole / "dataset" / f"{dataset}.yaml")
     values |= {**protocol, **given, "model": model, "dataset": dataset}
     values["data_path"] = _data_path(values["data_path"], dataset)
+    values["eval_args"] = _completed_eval_args(values["eval_args"])
     return RunSettings(values, {**protocol, **given})
 
 
@@ -124,6 +126,18 @@ def _data_path(data_path: Any, dataset: str) -> Any:
     if dataset == BUNDLED:
         return str(recbole_folder() / "dataset_example" / BUNDLED)
     return str(Path(data_path) / dataset) if isinstance(data_path, str) else data_path
+
+
+def _completed_eval_args(given: Any) -> dict[str, Any]:
+    """Add RecBole's own defaults to what is given of ``eval_args``: its parts replace those of other files together."""
+    if not isinstance(given, dict):
+        raise SettingsError(f"eval_args={given!r:.80} is no dictionary, such as {{'order': 'TO', 'mode': 'full'}}")
+    completed = {"split": {"RS": [0.8, 0.1, 0.1]}, "order": "RO", "group_by": "user", "mode": "full", **given}
+    mode = {"valid": completed["mode"]} if isinstance(completed["mode"], str) else completed["mode"]
+    if isinstance(mode, dict):
+        first = mode.get("valid", mode.get("test", "full"))
+        completed["mode"] = {"valid": first, "test": mode.get("test", first)}
+    return completed
 
 
 def _read(path: Path) -> dict[str, Any]:

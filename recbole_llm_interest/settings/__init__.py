@@ -30,12 +30,11 @@ from recbole_llm_interest.settings.reading import (
     check_given_keys,
     check_keys,
     data_set_error,
-    list_settings,
+    list_valued_keys,
     read_settings,
     settings_keys,
     ssl_weights,
 )
-from recbole_llm_interest.settings.recbole_sources import SEARCH_ALGORITHMS
 from recbole_llm_interest.settings.recbole_values import check_recbole_values
 from recbole_llm_interest.settings.registry import OBJECTIVE_WEIGHT, REGISTRIES, Registry
 
@@ -51,7 +50,6 @@ __all__ = [
     "OBJECTIVE_WEIGHT",
     "PROPERTIES",
     "REGISTRIES",
-    "SEARCH_ALGORITHMS",
     "ContentSettings",
     "DataSettings",
     "EvaluationSettings",
@@ -68,7 +66,7 @@ __all__ = [
     "check_model",
     "check_recbole_values",
     "data_set_error",
-    "list_settings",
+    "list_valued_keys",
     "read_settings",
     "settings_keys",
     "ssl_weights",

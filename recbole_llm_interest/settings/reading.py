@@ -38,7 +38,7 @@ def settings_keys() -> list[str]:
     return list(dict.fromkeys([*declared, *weights]))
 
 
-def list_settings() -> list[str]:
+def list_valued_keys() -> list[str]:
     """Return the plug-in's own keys whose values are lists."""
     fields = [field for group in ALL_SETTINGS for field in dataclasses.fields(group)]
     return [field.name for field in fields if str(field.type).startswith("tuple[")]

@@ -9,9 +9,6 @@ from pathlib import Path
 
 from recbole_llm_interest.errors import SettingsError
 
-#: search algorithms of RecBole's ``HyperTuning``
-SEARCH_ALGORITHMS = ("random", "bayes", "exhaustive")
-
 
 def recbole_folder() -> Path:
     """Return the folder of the installed RecBole.

@@ -20,6 +20,8 @@ def parsed(words):
         (["--epochs", "3", "--learning_rate", "-1"], {"epochs": "3", "learning_rate": "-1"}),
         (["--note=a=b"], {"note": "a=b"}),
         (["--item_text_fields", "~"], {"item_text_fields": None}),
+        (["--item_text_fields=None"], {"item_text_fields": "None"}),
+        (["--time_split", "None"], {"time_split": "None"}),
         (["--modalities=text,image"], {"modalities": "['text', 'image']"}),
         (["--modalities", "text"], {"modalities": "['text']"}),
         (["--modalities=['text','image']"], {"modalities": "['text','image']"}),

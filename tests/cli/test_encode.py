@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -115,6 +116,22 @@ def test_items_that_only_interactions_name_are_missing_too(settings, here, capsy
     assert (summary["tokens"], len(summary["missing"])) == (8, 8)
     assert main([*command, "--strict"]) == 2
     assert "8 of 8 items have no text ('i0', 'i1'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("word", "visible"),
+    [("--seed=1", "0"), ("--gpu_id=1", "1"), ("--gpu_id=", ""), ("--gpu_id=1,0", "1,0"), ("--gpu_id=[0,1]", "0,1")],
+)
+def test_encoders_see_the_gpus_of_gpu_id(settings, monkeypatch, word, visible):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
+    assert main(["--dataset=cycle", f"--data_path={settings['data_path']}", "--text_encoder=hashing", word]) == 0
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == visible
+
+
+def test_protocol_of_a_file_may_say_only_the_split(settings, here):
+    (here / "split.yaml").write_text("eval_args: {split: {LS: valid_and_test}}\n")
+    words = ["--dataset=cycle", f"--data_path={settings['data_path']}", "--text_encoder=hashing"]
+    assert main([*words, "--config_files=split.yaml"]) == 0
 
 
 def test_mistakes_are_one_line_and_exit_2(daily, capsys):
