@@ -168,8 +168,13 @@ def _names(items: Catalog, cluster: Tensor, sampled: Tensor) -> list[Name | None
 
 
 def _titles(items: Catalog, rows: list[int]) -> str:
-    titles = dict.fromkeys(items.labels.get(items.tokens[row], items.tokens[row]) for row in rows)
-    return " / ".join(t if len(t) <= _MAX_CHARACTERS else f"{t[: _MAX_CHARACTERS - 1].rstrip()}…" for t in titles)
+    """Titles of items, cut where they are long; ids, which ``forget`` searches for, stay whole."""
+    tokens = [items.tokens[row] for row in rows]
+    return " / ".join(dict.fromkeys(_cut(items.labels[one]) if one in items.labels else one for one in tokens))
+
+
+def _cut(title: str) -> str:
+    return title if len(title) <= _MAX_CHARACTERS else f"{title[: _MAX_CHARACTERS - 1].rstrip()}…"
 
 
 def _shares(groups: list[str], names: list[Name | None], sizes: list[int]) -> list[float | None]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 from conftest import REPOSITORY, write_dataset
 
 from recbole_llm_interest import recommend_all
@@ -17,6 +18,8 @@ from recbole_llm_interest.cli.forget import main
 from recbole_llm_interest.io.files import shared_data_set_lock
 from recbole_llm_interest.io.manifest import MANIFEST, read, record_run
 from recbole_llm_interest.recommender import Recommender
+from recbole_llm_interest.recommender.catalog import Catalog
+from recbole_llm_interest.recommender.interests import InterestMap
 
 EVENTS = [(user, item, float(n)) for n, user in enumerate(("u1", "u10", "u2")) for item in ("i1", "i2", "i10")]
 
@@ -220,6 +223,17 @@ def test_report_that_shows_the_id_is_deleted(here, forget, option, page, is_name
     code, _ = forget("mine", option)
     assert (report.exists(), picture.exists(), other.exists()) == (not is_named, not is_named, True)
     assert code == 3
+
+
+def test_report_that_names_an_interest_by_a_long_id_is_deleted(here, forget):
+    urls = [f"https://films.example/catalogue/2026/by-title/{n:02}.html" for n in range(8)]
+    names = InterestMap(Catalog(["", *urls], torch.cat([torch.zeros(1, 8), torch.eye(8)]))).names
+    assert {url for name in names for url in name.split(" / ")} <= set(urls)
+    named = names[0].split(" / ")[-1]
+    write_dataset(here / "data", "mine", [*EVENTS, ("u1", named, 1.0)])
+    report = made("report", "mine", "saved/report-1/report.html", f"<td>{names[0]}</td>")
+    assert forget("mine", f"--item={named}")[0] == 0
+    assert not report.exists()
 
 
 def test_unreadable_state_is_left(here, forget):
