@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _CONTAINERS = (list, tuple, set, frozenset, dict, np.ndarray)
 #: how databases and programs write a missing value as text. ``NA`` may be an id.
-MISSING_WORDS = frozenset(("NULL", "null", "None", "NaN", "nan", "<NA>", "NaT", r"\N"))
+MISSING_WORDS = ("NULL", "null", "None", "NaN", "nan", "<NA>", "NaT", r"\N")
 #: characters that end a cell or a line of an atomic file, or its text
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]+")
 #: how pandas writes integers of a column with missing values
