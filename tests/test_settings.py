@@ -11,6 +11,7 @@ from conftest import REPOSITORY
 from recbole.config import Config
 
 from recbole_llm_interest.cli import arguments
+from recbole_llm_interest.cli.arguments import data_set_parser, parse_arguments
 from recbole_llm_interest.cli.settings import generated_files, main
 from recbole_llm_interest.errors import SettingsError
 from recbole_llm_interest.io.literals import parse_literal
@@ -154,17 +155,19 @@ def test_value_out_of_range_is_an_error_that_names_it(built, wrong):
 @pytest.mark.parametrize(
     ("settings", "key", "words", "shown"),
     [
-        (ContentSettings, "modalities", "text, image", "['text','image']"),
-        (ContentSettings, "item_text_fields", "title", "['title']"),
-        (ModelSettings, "time_features", "gap,hour", "['gap','hour']"),
+        (ContentSettings, "modalities", "text, image", "text,image"),
+        (ContentSettings, "item_text_fields", "title", "title"),
+        (ModelSettings, "time_features", "gap,hour", "gap,hour"),
     ],
 )
 def test_list_that_is_given_as_words_is_an_error_that_shows_how_to_write_it(settings, key, words, shown):
+    in_yaml = f"[{shown.replace(',', ', ')}]"
     with pytest.raises(
-        SettingsError, match=re.escape(f'"--{key}={shown}" on the command line, {key}: {shown} in YAML')
+        SettingsError, match=re.escape(f"written --{key}={shown} on the command line, {in_yaml} in YAML")
     ):
         read_settings(settings, {key: words})
-    for as_given in (parse_literal(shown), yaml.safe_load(shown)):
+    _, on_the_command_line = parse_arguments(data_set_parser("test", "test"), [f"--{key}={shown}"])
+    for as_given in (parse_literal(on_the_command_line[key]), yaml.safe_load(in_yaml)):
         assert getattr(read_settings(settings, {key: as_given}), key) == tuple(re.findall(r"\w+", words))
 
 

@@ -14,7 +14,7 @@ from recbole_llm_interest.errors import SettingsError
 from recbole_llm_interest.settings import PROPERTIES, list_valued_keys
 
 #: settings whose values are lists, which may also be written as words separated by commas
-_LISTS = {"metrics", "topk", *list_valued_keys()}
+_LISTS = {"benchmark_filename", "metrics", "topk", *list_valued_keys()}
 #: beginning of ``sys.argv[0]`` where the console script runs the command
 _CONSOLE_SCRIPT = "llm-interest "
 

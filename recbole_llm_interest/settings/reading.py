@@ -118,8 +118,8 @@ def invalid_value(name: str, value: Any, error: ValidationError) -> SettingsErro
     details = error.errors()[0]
     reason = details["msg"].removeprefix("Value error, ")
     if details["type"] == "tuple_type" and value is not None:
-        words = ",".join(repr(word.strip()) for word in str(value).split(","))
-        reason = f'it is a list, written "--{name}=[{words}]" on the command line, {name}: [{words}] in YAML'
+        words = [word.strip() for word in str(value).split(",")]
+        reason = f"it is a list, written --{name}={','.join(words)} on the command line, [{', '.join(words)}] in YAML"
     return SettingsError(f"{name}={_cut(repr(value))} is not a value of this setting: {_cut(reason)}")
 
 

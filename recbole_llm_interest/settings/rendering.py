@@ -35,10 +35,13 @@ _MARKDOWN_HEADER = """\
 
 # Settings
 
-Settings are flat keys of RecBole's configuration. Give them in a YAML file (`--config_files=mine.yaml`), on the command
-line (`--temperature=0.1`, a list as `"--modalities=['text','image']"`) or in Python (`config_dict`). The command line
-takes precedence over Python, Python over YAML files, a later file over an earlier one, and YAML files over the
-defaults. `model` and `dataset` in a YAML file follow the same order, and `model` may be a list; rows of `--rows` name
+Settings are flat keys of RecBole's configuration. Give them on the command line (`--temperature=0.1` or
+`--temperature 0.1`, a list as `--modalities=text,image`), in Python (`compare("daily", temperature=0.1)`) or in a YAML
+file (`--config_files=mine.yaml`). The command line and Python take precedence over YAML files, a later file over an
+earlier one, and YAML files over the defaults. RecBole's own functions also read the command line of the program that
+calls them, which takes precedence over their `config_dict`.
+
+`model` and `dataset` in a YAML file follow the same order, and `model` may be a list; rows of `--rows` name
 their own models. `~` means no value. An unknown key is an error. RecBole's own settings, such as `epochs`, work as
 RecBole documents them; `train_batch_size` counts targets, as it does for RecBole's models.
 
@@ -47,7 +50,8 @@ and includes 1. The values of a list are its possible elements.
 """
 _HELP_HEADER = """\
 settings of the plug-in, with their defaults; RecBole's own are accepted, too.
-~ means no value. Write a list as "--modalities=['text','image']".
+--key=value and --key value are the same. ~ means no value. The values of a list
+are separated by commas, as in --modalities=text,image; [] is an empty list.
 """
 
 
@@ -151,7 +155,8 @@ def _help_section(section: str, settings: list[SettingDescription]) -> str:
         constraint = f" in {setting.interval}" if setting.interval else ""
         values = f"; values: {', '.join(setting.values)}" if setting.values else ""
         text = f"({setting.type}{constraint}) {setting.meaning}{values}"
-        lines.append(f"  --{setting.name}={_without_quotes(setting.default)}")
+        default = _as_words(setting.default) if setting.type == "list" else _without_quotes(setting.default)
+        lines.append(f"  --{setting.name}={default}")
         lines += textwrap.wrap(text, _HELP_WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 6)
     return "\n".join(lines) + "\n"
 
@@ -187,6 +192,11 @@ def _as_yaml(default: Any) -> str:
     if isinstance(default, list):
         return f"[{', '.join(default)}]"
     return repr(default)
+
+
+def _as_words(default: str) -> str:
+    """Return a list of YAML as the command line has it."""
+    return ",".join(default.strip("[]").split(", ")) or default
 
 
 def _without_quotes(default: str) -> str:

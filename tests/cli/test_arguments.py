@@ -25,6 +25,8 @@ def parsed(words):
         (["--modalities=text,image"], {"modalities": "['text', 'image']"}),
         (["--modalities", "text"], {"modalities": "['text']"}),
         (["--modalities=['text','image']"], {"modalities": "['text','image']"}),
+        (["--benchmark_filename=train,valid,test"], {"benchmark_filename": "['train', 'valid', 'test']"}),
+        (["--time_split=2011-09-30,2011-10-31"], {"time_split": "['2011-09-30', '2011-10-31']"}),
         (["--topk=5, 10"], {"topk": "[5, 10]"}),
         (["--metrics", "Recall,NDCG"], {"metrics": "['Recall', 'NDCG']"}),
     ],
