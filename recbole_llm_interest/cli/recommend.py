@@ -76,14 +76,11 @@ def _read_state(recommender: Recommender, options: argparse.Namespace) -> UserSt
     Raises:
         SettingsError: options exclude each other, or there is not one time for each event.
     """
-    history = _words(options.history)
+    history = None if options.history is None else _words(options.history)
     times = _numbers(options.times)
-    profile = _read_profile(options)
     if options.state is None:
-        recorded = options.user is not None and options.history is None
-        known = "recorded" if recorded else history
-        return recommender.start(options.user, profile=profile or None, history=known, at=times)
-    return _restore_state(recommender, options, history, times)
+        return recommender.start(options.user, profile=_read_profile(options) or None, history=history, at=times)
+    return _restore_state(recommender, options, history or [], times)
 
 
 def _restore_state(

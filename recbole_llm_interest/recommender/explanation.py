@@ -19,8 +19,8 @@ from recbole_llm_interest.recommender.user_state import State
 
 #: events that are explained one by one; older ones are one part
 _EVENTS = 50
-#: names of the history's biases
-_BIAS_NAMES = {"repeat": "repeat bias", "neighbour": "neighbour bias", "transition": "transition bias"}
+#: names of the history's biases, by the model's own
+BIAS_NAMES = {"repeat": "repeat bias", "neighbour": "neighbour bias", "transition": "transition bias"}
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ def _item_parts(live: LiveModel, state: State, query: Query, row: int) -> tuple[
     ]
     item = torch.tensor([row], device=live.device)
     for name, bias in live.bias_parts(state.interest, state.items, state.length).items():
-        points.append((_BIAS_NAMES[name], float(bias.of(item)), None, None))
+        points.append((BIAS_NAMES[name], float(bias.of(item)), None, None))
     return points, is_exact
 
 

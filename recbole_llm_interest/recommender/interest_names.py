@@ -132,8 +132,8 @@ def name_clusters(
         >>> name_clusters([["i1", "i2"], ["i3", "i4"]], set(genres), genres, {})
         [Name(text='War', count=2), Name(text='Comedy', count=2)]
     """
-    spoken = frozenset(name.lower() for names in categories.values() for name in names)
-    sources: list[_TermSource] = [Categories(categories), Words(texts, spoken)]
+    category_names = frozenset(name.lower() for names in categories.values() for name in names)
+    sources: list[_TermSource] = [Categories(categories), Words(texts, category_names)]
     names: list[Name | None] = [None] * len(clusters)
     for source in sources:
         if all(names):

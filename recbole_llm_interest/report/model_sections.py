@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
+from recbole_llm_interest.recommender.explanation import BIAS_NAMES
 from recbole_llm_interest.report import plots
 from recbole_llm_interest.report.sections import Section
 from recbole_llm_interest.report.statistics import InterestTrajectory, ItemMap, ModalityWeight, Suggestion
@@ -14,9 +15,9 @@ from recbole_llm_interest.report.statistics import InterestTrajectory, ItemMap, 
 #: names of an explanation's parts in plain words
 _PARTS = {
     "id": "learned from who had the item (ID)",
-    "repeat bias": "the user has had it before",
-    "neighbour bias": "its content is close to items of the user's",
-    "transition bias": "it often follows an item of the user's",
+    BIAS_NAMES["repeat"]: "the user has had it before",
+    BIAS_NAMES["neighbour"]: "its content is close to items of the user's",
+    BIAS_NAMES["transition"]: "it often follows an item of the user's",
 }
 #: reasons that the table of recommendations names for each item
 _MAX_REASONS = 3

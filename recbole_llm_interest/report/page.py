@@ -71,11 +71,11 @@ def _data_url(figure: Figure) -> str:
 
 
 def _adaptive(svg: str) -> str:
-    """A drawing whose text, lines and background have other colors where the reader asks for a dark screen."""
-    names = {color: f"--c{number}" for number, color in enumerate(plots.ON_DARK)}
-    light = "".join(f"{name}:{color};" for color, name in names.items())
-    dark = "".join(f"{names[color]}:{on_dark};" for color, on_dark in plots.ON_DARK.items())
-    for color, name in names.items():
-        svg = svg.replace(color, f"var({name})")
+    """A drawing whose text, lines and background have other colours where the reader asks for a dark screen."""
+    names = {colour: f"--c{number}" for number, colour in enumerate(plots.ON_DARK)}
+    light = "".join(f"{name}:{colour};" for colour, name in names.items())
+    dark = "".join(f"{names[colour]}:{on_dark};" for colour, on_dark in plots.ON_DARK.items())
+    for colour, name in names.items():
+        svg = svg.replace(colour, f"var({name})")
     style = f"<style>:root{{{light}}}@media screen and (prefers-color-scheme:dark){{:root{{{dark}}}}}</style>"
     return svg.replace("<defs>", f"{style}<defs>", 1)

@@ -164,7 +164,8 @@ def beyond_accuracy(results: Sequence[RunResult]) -> Section | None:
         title="Variety of the recommendations, time and memory",
         draw=partial(plots.draw_estimates, panels),
         alt=_description(panels),
-        caption=f"What the models recommend beside hits, and what their training took.{_explanations(panels)}",
+        caption="Metrics of the recommended lists other than accuracy, and what the models' training took."
+        f"{_explanations(panels)}",
         table=_table(panels),
         table_title="Variety, time and memory by model",
     )

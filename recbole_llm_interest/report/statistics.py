@@ -144,7 +144,7 @@ def _suggestion(recommender: Recommender, explanation: Explanation, rank: int, u
         rank,
         unseen_rank,
         {part.name: part.points for part in explanation.of_item},
-        [(recommender.label(part.name), part.points) for part in explanation.of_user],
+        [(part.title or part.name, part.points) for part in explanation.of_user],
         explanation.is_exact,
     )
 

@@ -6,12 +6,13 @@ import subprocess
 import sys
 
 import pytest
+from matplotlib import font_manager
 from matplotlib.font_manager import FontProperties, findfont
 from matplotlib.ft2font import FT2Font
 
 from recbole_llm_interest import plot_history, plot_interests
 from recbole_llm_interest.errors import RequestError
-from recbole_llm_interest.io.fonts import use_fonts_for
+from recbole_llm_interest.io.fonts import font_advice, use_fonts_for
 from recbole_llm_interest.recommender import Interest
 from recbole_llm_interest.report.plots import draw_live_interests
 
@@ -65,15 +66,27 @@ def test_history_of_a_new_user_is_followed_from_the_users_own_start(recommender)
     assert "01 May 2024 to 03 May 2024" in events.get_xlabel()
 
 
-def test_chinese_titles_have_a_font(recommender):
-    """Each letter is in a font that the text is given, or is named as lacking one."""
+def test_chinese_titles_have_a_font(recommender, caplog):
+    """Each letter is in a font that the text is given, or a warning names it as lacking one."""
     recommender.items.labels.update({"i1": "千与千寻", "i2": "卧虎藏龙"})
     figure = plot_history(recommender, recommender.start("u1", history=["i1", "i2"]))
     labels = figure.axes[1].get_xticklabels()
     assert texts(labels) == ["千与千寻 1", "卧虎藏龙 2"]
-    if not use_fonts_for(figure):
+    absent = use_fonts_for(figure)
+    assert caplog.messages == font_advice(absent)
+    if not absent:
         fonts = {findfont(FontProperties(family=[family])) for family in labels[0].get_fontfamily()}
         assert {"千", "虎"} <= set().union(*(map(chr, FT2Font(font).get_charmap()) for font in fonts))
+
+
+def test_letters_without_a_font_are_named_by_a_warning(recommender, caplog, monkeypatch):
+    own = [font for font in font_manager.fontManager.ttflist if "mpl-data" in font.fname]
+    monkeypatch.setattr(font_manager.fontManager, "ttflist", own)
+    monkeypatch.setattr(font_manager, "findSystemFonts", list)
+    recommender.items.labels["i1"] = "千与千寻"
+    plot_history(recommender, recommender.start("u1", history=["i1"]))
+    (warning,) = caplog.messages
+    assert warning.startswith("no font for 3 letters (such as ")
 
 
 def test_notebook_gets_a_picture_and_nothing_is_shown(recommender, tmp_path):

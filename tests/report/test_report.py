@@ -504,7 +504,8 @@ def test_suggestions_are_the_recommenders(recommender):
     assert len(shown) == 3
     explained = recommender.explain(state, kept[0])
     assert by_rank[1].parts == {part.name: part.points for part in explained.of_item}
-    assert [points for _, points in by_rank[1].reasons] == [part.points for part in explained.of_user]
+    assert by_rank[1].reasons == [(part.title or part.name, part.points) for part in explained.of_user]
+    assert "A film about chess" in [name for name, _ in by_rank[1].reasons]
 
 
 def test_suggestions_of_items_that_the_user_has_not_seen(recommender, monkeypatch):

@@ -1,7 +1,7 @@
 """The report's figures: numbers in, a matplotlib figure out.
 
 Each function draws at a given width in inches, because the page has a figure for wide screens and one for phones with
-text of the same size. Every figure is readable in black and white: bands differ by hatch, markers by shape. The colors
+text of the same size. Every figure is readable in black and white: bands differ by hatch, markers by shape. The colours
 of text, lines and background are those of ``ON_DARK``, which the page exchanges on dark screens.
 """
 

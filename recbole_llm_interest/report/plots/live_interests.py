@@ -26,8 +26,8 @@ def draw_live_interests(interests: Sequence[Interest], width: float) -> Picture:
     height = 0.8 + sum(0.28 + 0.15 * name.count("\n") for name in names)
     figure = Picture(figsize=(width, height), layout="constrained")
     axes = figure.subplots()
-    colors = [PAPER if name == OTHERS else ACCENT for name in names]
-    bars = axes.barh(range(len(weights)), weights, 0.62, color=colors, edgecolor=INK, linewidth=0.8)
+    colours = [PAPER if name == OTHERS else ACCENT for name in names]
+    bars = axes.barh(range(len(weights)), weights, 0.62, color=colours, edgecolor=INK, linewidth=0.8)
     axes.bar_label(bars, notes, padding=5, color=GREY)
     label_lines(axes, names)
     axes.set_ylim(len(names) - 0.4, -0.6)

@@ -13,7 +13,7 @@ _DPI = 90
 
 
 class Picture(Figure):
-    """A figure that a notebook shows where it is the value of a cell; pyplot and its settings have no part in it."""
+    """A figure that a notebook shows where it is the value of a cell, without pyplot."""
 
     def _repr_png_(self) -> bytes:
         """The figure as a PNG file."""

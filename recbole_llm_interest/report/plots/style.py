@@ -16,10 +16,10 @@ WIDE, NARROW = 9.5, 4.0
 MAX_GROUPS = 6
 #: name of the group that holds the others
 OTHERS = "all others"
-#: colors of text and lines, of less important ones, of grids, and of the background; those of dark screens are beside
+#: colours of text and lines, of less important ones, of grids, and of the background; those of dark screens are beside
 INK, GREY, PALE, PAPER = "#1a1a1a", "#6a6a6a", "#dededf", "#ffffff"
 ON_DARK = {INK: "#ececec", GREY: "#a6a6a6", PALE: "#3d4048", PAPER: "#16181d"}
-#: outlines and hatches on an area of a color, which is the same on light and dark screens
+#: outlines and hatches on an area of a colour, which is the same on light and dark screens
 EDGE = "#111111"
 ACCENT, WARM = "#0072B2", "#B8442B"
 #: differ in lightness too (after Okabe and Ito, 2008); the first is the darkest
