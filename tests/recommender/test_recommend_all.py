@@ -72,6 +72,7 @@ def test_histories_may_differ_in_length(uneven, here, changes):
         with pytest.raises(RequestError, match="start each user alone"):
             recommender.start(["u1", "u2"])
         assert len(recommender.start(["u1", "u10"])) == 2  # both have one event
+        assert recommender.start(["u6", "u8", "u7"]).users == ("u6", "u8", "u7")  # attention sees the last six of each
     else:
         assert recommender.start(["u1", "u2", "u10"]).length.tolist() == [1, 2, 1]
 
