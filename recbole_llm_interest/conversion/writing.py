@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,7 +22,7 @@ from recbole_llm_interest.conversion.copies import Copies, plan_copies
 from recbole_llm_interest.conversion.events import EventRows
 from recbole_llm_interest.errors import DataError, SettingsError
 from recbole_llm_interest.io.config_files import DEFAULT_DATASET
-from recbole_llm_interest.io.files import exclusive_data_set_lock, write_atomically
+from recbole_llm_interest.io.files import exclusive_data_set_lock, make_folder, storage_error
 from recbole_llm_interest.io.folders import replace_files
 from recbole_llm_interest.io.opening import FileKind, is_there, name_fault, open_regular
 
@@ -104,13 +105,25 @@ def _replace(folder: Path, written: Sequence[Path], events: EventRows, contents:
     """Replace the data set's files, and return what was copied and is not needed any more."""
     with replace_files(folder) as new:
         copies = plan_copies(folder / "content", contents)
-        write_atomically(new / written[0], partial(_write_events, events))
+        _write(new / written[0], partial(_write_events, events))
         for path, content in zip(written[1:], contents, strict=True):
-            write_atomically(new / path, partial(_write_rows, content.rows()))
+            _write(new / path, partial(_write_rows, content.rows()))
         sources = tqdm(copies.sources.items(), desc="files", unit="file", leave=False, delay=2)
         for target, source in sources:
-            write_atomically(new / "content" / target, partial(_copy, source))
+            _write(new / "content" / target, partial(_copy, source))
     return copies
+
+
+def _write(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Write a file of a folder that is replaced as a whole."""
+    try:
+        make_folder(path.parent)
+        with path.open("xb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise storage_error(path, error) from error
 
 
 def _write_events(events: EventRows, file: BinaryIO) -> None:

@@ -80,12 +80,15 @@ def finish_replacing(folder: Path) -> None:
     committed = folder / _COMMITTED
     if not committed.exists():
         return
+    changed = set()
     for path in sorted(committed.rglob("*")):
         if path.is_file():
             target = folder / path.relative_to(committed)
             target.parent.mkdir(parents=True, exist_ok=True)
             os.replace(path, target)
-            sync_folder(target.parent)
+            changed.add(target.parent)
+    for below in changed:
+        sync_folder(below)
     shutil.rmtree(committed)
 
 
