@@ -79,8 +79,8 @@ def test_live_use_takes_ten_lines():
 
 @pytest.mark.slow
 def test_python_example_runs(here, feature_cache):
-    program = program_with("results", "docs/command_line.md")
-    quicker = program.replace('"epochs": 20', f'"epochs": 1, "feature_cache": {str(feature_cache)!r}')
+    program = program_with("compare", "docs/command_line.md")
+    quicker = program.replace("epochs=20", f"epochs=1, feature_cache={str(feature_cache)!r}")
     assert quicker != program
     done = subprocess.run([sys.executable, "-c", quicker], capture_output=True, text=True, cwd=here)
     assert done.returncode == 0, done.stderr
