@@ -50,8 +50,7 @@ def recommend_all(
         The path.
 
     Raises:
-        RequestError: a user is unknown, there are no users, the catalog has fewer than ``k`` items, or pyarrow is
-            missing.
+        RequestError: a user is unknown, there are none, the catalog has fewer than ``k`` items, or pyarrow is missing.
         StorageError: the file cannot be written, or users or items are being removed from the data set.
 
     Example:

@@ -106,17 +106,24 @@ class Retrieval:
         available = self._updates.count() if candidates is None else len(candidates)
         _check_count(k, available)
         query = self.query(state, request.exclude, request.exclude_seen, with_pool_only=candidates is not None)
+        found = self._select_best(query, request, candidates, available)
+        fewest = min(map(len, found))
+        if fewest < k and not request.allow_fewer:
+            limits = f"exclusions and min_diversity={min_diversity:g}" if min_diversity else "exclusions"
+            raise RequestError(f"k={k}, and only {fewest} candidates are left after {limits}: ask for fewer items")
+        return found
+
+    def _select_best(
+        self, query: Query, request: Request, candidates: Tensor | None, available: int
+    ) -> list[Recommendations]:
+        """Up to ``k`` items for each user: fewer only where exclusions and diversity leave no more."""
+        k, min_diversity = request.k, request.min_diversity
         searched = min(_DIVERSE_FACTOR * k, available) if min_diversity else k
         while True:
             best = self._search(query, searched, candidates, request.exact)
             found = [self._select(*user, k, min_diversity) for user in zip(*best, strict=True)]
-            fewest = min(map(len, found))
-            is_all = searched == available or not min_diversity
-            if fewest == k or (is_all and request.allow_fewer):
+            if min(map(len, found)) == k or searched == available or not min_diversity:
                 return found
-            if is_all:
-                limits = f"exclusions and min_diversity={min_diversity:g}" if min_diversity else "exclusions"
-                raise RequestError(f"k={k}, and only {fewest} candidates are left after {limits}: ask for fewer items")
             searched = min(_DIVERSE_FACTOR * searched, available)
 
     def _search(self, query: Query, k: int, candidates: Tensor | None, exact: bool) -> tuple[Tensor, Tensor]:

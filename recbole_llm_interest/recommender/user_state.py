@@ -160,13 +160,9 @@ def join(states: Sequence[UserState]) -> UserState:
         >>> join([recommender.start("u1"), recommender.start("u2")])
         UserState(users=2, events=18)
     """
-    _check_same_model(states)
+    _check_joinable(states)
     if len(states) == 1:
         return replace(states[0], is_single=False)
-    if len({state.tracker_size for state in states}) > 1:
-        raise StateError(
-            "states of a tracker with attention can be joined only if their histories have the same length"
-        )
     lengths = [state.length for state in states]
     return UserState(
         _join_trackers([state.tracker for state in states]),
@@ -179,10 +175,14 @@ def join(states: Sequence[UserState]) -> UserState:
     )
 
 
-def _check_same_model(states: Sequence[UserState]) -> None:
+def _check_joinable(states: Sequence[UserState]) -> None:
     models = {state.model for state in states}
     if len(models) != 1:
         raise StateError(f"{len(states)} states of {len(models)} models cannot be joined: join states of one model")
+    if len({state.tracker_size for state in states}) > 1:
+        raise StateError(
+            "states of a tracker with attention can be joined only if their histories have the same length"
+        )
 
 
 def _join_trackers(trackers: Sequence[InterestState]) -> InterestState:
