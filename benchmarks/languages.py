@@ -1,6 +1,6 @@
 """What two text encoders make of titles in several languages: cosines of pairs, and the CPU time of a title.
 
-    python benchmarks/languages.py
+python benchmarks/languages.py
 """
 
 from __future__ import annotations

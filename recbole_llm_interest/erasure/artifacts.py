@@ -4,7 +4,8 @@
 |---|---|
 | log | lines with a quoted id are removed |
 | features | those of removed content are deleted |
-| saved data set | deleted: it has every event, or items for each user (``recommend_all``) |
+| saved data set | deleted: it has every event |
+| recommendations | deleted: they have items for each user |
 | user state | deleted, or rewritten without the user |
 | report | deleted if it names one of them; otherwise left, or deleted on request |
 | table, tuning | left, or deleted on request: its metrics are of events that are removed |
@@ -71,7 +72,7 @@ def erase_artifacts(
             remove_unfinished(path)
     for path in filter(Path.is_file, by_kind["log"]):
         erasure.rewrite_lines(path, lambda line: request.quoted.search(line) is not None)
-    for path in by_kind["saved data set"]:
+    for path in [*by_kind["saved data set"], *by_kind["recommendations"]]:
         erasure.delete(path)
     for path in filter(Path.is_file, by_kind["user state"]):
         erase_from_state(path, request, erasure)

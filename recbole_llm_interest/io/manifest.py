@@ -38,6 +38,7 @@ Kind = Literal[
     "user state",
     "features",
     "saved data set",
+    "recommendations",
 ]
 _APPENDING = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW
 _STATE_FOLDER = Path("recbole_llm_interest")

@@ -74,7 +74,7 @@ def _making(path: Path, trained: Trained) -> Iterator[None]:
     with ExitStack() as stack:
         if trained.source is not None and trained.source.data_path is not None:
             stack.enter_context(shared_data_set_lock(trained.source.data_path))
-        trained.record("saved data set", [path])
+        trained.record("recommendations", [path])
         yield
 
 
