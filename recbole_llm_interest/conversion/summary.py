@@ -93,9 +93,9 @@ class Conversion:
         """The command that trains and compares models on the data set."""
         program = "python run_recbole.py" if Path("run_recbole.py").is_file() else "llm-interest compare"
         places = shlex.join([f"--dataset={self.dataset}", f"--data_path={self.data_path}"])
-        modalities = f' "--modalities={self.modalities}"'.replace("', '", "','")
         is_default = self.modalities in ([], ["text"])
-        return f"{program} --model=LLMInterest,GRU4Rec {places}{'' if is_default else modalities}"
+        modalities = "" if is_default else f" --modalities={','.join(self.modalities)}"
+        return f"{program} --model=LLMInterest,GRU4Rec {places}{modalities}"
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything as JSON values."""

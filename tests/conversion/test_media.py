@@ -55,7 +55,7 @@ def test_files_beside_the_table_are_copied_to_where_readers_open_them(here):
     assert report.columns["text"] == "title"
     assert "1 row of 'preview' name a file that does not exist (the first: row 2, 'gone.wav')" in report.remarks
     assert made.modalities == ["text", "image", "audio"]
-    assert made.command.endswith("\"--modalities=['text','image','audio']\"")
+    assert made.command.endswith("--modalities=text,image,audio")
 
 
 def test_files_in_the_content_folder_are_named_and_not_copied(here):
