@@ -11,6 +11,9 @@ from recbole.trainer import Trainer
 class PeerTrainer(Trainer):
     """Asks the model for each epoch. Validation, early stopping, checkpoints and testing are RecBole's."""
 
+    #: the optimizer is in the other process, so an interrupted run starts anew
+    is_resumable = False
+
     def cpu_seconds(self) -> float:
         """Return the CPU time of all epochs so far, that of the other process."""
         return float(self.model.cpu_seconds)

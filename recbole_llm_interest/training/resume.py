@@ -106,8 +106,9 @@ class ResumableTraining:
 
     @staticmethod
     def is_resumable(trainer: Any) -> bool:
-        """Return whether the trainer's ``fit`` is that of RecBole's base trainer or ours; S3Rec's is not."""
-        return isinstance(trainer, Trainer) and type(trainer).fit in (Trainer.fit, LLMInterestTrainer.fit)
+        """Return whether all state is in this process and ``fit`` is RecBole's base trainer's or ours; not S3Rec's."""
+        is_known = isinstance(trainer, Trainer) and type(trainer).fit in (Trainer.fit, LLMInterestTrainer.fit)
+        return is_known and bool(getattr(trainer, "is_resumable", True))
 
     def restore(self, state: ResumeState) -> None:
         """Restore model, optimizers and counters from a resume state.

@@ -18,6 +18,7 @@ from recbole_llm_interest.cli import compare
 from recbole_llm_interest.errors import SettingsError, TrainingError
 from recbole_llm_interest.evaluation.results import read_results
 from recbole_llm_interest.peers.data import histories, item_embeddings, training_events
+from recbole_llm_interest.peers.model import PeerModel
 from recbole_llm_interest.peers.process import PYTHON_VARIABLE, PeerProcess, peers_command
 from recbole_llm_interest.peers.worker.channel import Channel
 from recbole_llm_interest.training.comparison import run
@@ -165,6 +166,26 @@ def test_peer_is_a_row_like_any_other(counting, settings, here):
     before = table.read_bytes()
     assert compare.main(command) == 0  # nothing is trained again
     assert table.read_bytes() == before
+
+
+@pytest.mark.slow
+def test_interrupted_run_of_a_peer_starts_anew(counting, settings, here, monkeypatch, capfd):
+    """The other process has the optimizer, which no resume state holds."""
+    words = [f"--{key}={value}" for key, value in settings.items()]
+    command = ["--model=rectools:SASRec", "--dataset=cycle", f"--table={here / 'table.json'}", *words]
+    train_epoch, losses = PeerModel.train_epoch, []
+
+    def interrupt_second(model):
+        losses.append(loss := train_epoch(model))
+        if len(losses) == 2:
+            raise KeyboardInterrupt
+        return loss
+
+    monkeypatch.setattr(PeerModel, "train_epoch", interrupt_second)
+    assert compare.main(command) == 130
+    assert "rectools:SASRec in epoch 2: the same command starts anew" in capfd.readouterr().err
+    assert compare.main(command) == 0
+    assert len(losses) == 4
 
 
 @pytest.mark.slow
