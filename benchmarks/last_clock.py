@@ -7,7 +7,8 @@ event. The written data set, ml-1m-clock, has that second for the last event, an
 less. The invented times are too late, never too early: every event before the last truly happened by then. So a split
 at T that tests last events trains on nothing that truly happened after T:
 
-    python run_recbole.py --model=… --dataset=ml-1m-clock "--time_split=['2000-12-12','2000-12-30T01:22:14']"
+    python run_recbole.py --model=… --dataset=ml-1m-clock --data_path=data
+        "--time_split=['2000-12-12','2000-12-30T01:22:14']"
 
 Users without a known second are left out, and counted in what is printed. Content is copied, whole.
 """
