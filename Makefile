@@ -31,7 +31,7 @@ install: $(INSTALLED)
 
 $(INSTALLED): setup.py constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[media,multilingual,parquet,index,tune,export,tracking,docs,test]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[media,multilingual,parquet,index,tune,export,tracking,umap,docs,test]'
 	@touch $(INSTALLED)
 
 # an environment of its own: RecTools needs another numpy

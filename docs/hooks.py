@@ -48,6 +48,7 @@ def notebook_files(path: str) -> dict[str, str | bytes]:
     """
     exporter = MarkdownExporter()
     text, resources = exporter.from_filename(path, {"output_files_dir": PICTURES, "unique_key": "picture"})
+    text = text.replace("<th></th>", "<td></td>")  # a corner of a DataFrame is the head of nothing
     return {NOTEBOOK_PAGE: text, **resources["outputs"]}
 
 

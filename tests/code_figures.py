@@ -59,6 +59,7 @@ READS = {
     ("cli.arguments", "(PROPERTIES / 'settings.txt').read_text"): "this package's own file",
     ("settings.recbole_sources", "file.read_text"): "RecBole's own sources",
     ("settings.listed_names", "(PROPERTIES / 'model' / 'LLMInterest.yaml').read_text"): "this package's own file",
+    ("settings.listed_names", "(PROPERTIES / METRICS_FILE).read_text"): "this package's own file",
     ("settings.models", "path.read_text"): "RecBole's own sources",
     ("training.environment_info", "Path('/proc/cpuinfo').read_text"): "the operating system's",
     ("distributed", "(folder / 'result').read_bytes"): "a folder of this process, which others cannot write to",

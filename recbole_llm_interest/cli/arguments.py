@@ -45,8 +45,8 @@ class _Parser(argparse.ArgumentParser):
         raise SettingsError(f"command line: {message}; --help lists the options")
 
 
-def command_parser(prog: str, description: str) -> argparse.ArgumentParser:
-    """A parser with the option of every command, ``--json``.
+def bare_parser(prog: str, description: str) -> argparse.ArgumentParser:
+    """A parser without options.
 
     Args:
         prog: how the command is called; the console script's name for it replaces this where that runs.
@@ -54,7 +54,12 @@ def command_parser(prog: str, description: str) -> argparse.ArgumentParser:
     """
     called = str(sys.argv[0])  # None for modules of former names, which have no file
     shown = called if called.startswith(_CONSOLE_SCRIPT) else prog
-    parser = _Parser(prog=shown, description=description, allow_abbrev=False)
+    return _Parser(prog=shown, description=description, allow_abbrev=False)
+
+
+def command_parser(prog: str, description: str) -> argparse.ArgumentParser:
+    """A parser with the option of every command, ``--json``; arguments as for ``bare_parser``."""
+    parser = bare_parser(prog, description)
     parser.add_argument("--json", action="store_true", help="print the result as one JSON object in the last line")
     return parser
 

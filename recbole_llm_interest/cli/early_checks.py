@@ -20,7 +20,8 @@ from recbole_llm_interest.errors import SettingsError
 from recbole_llm_interest.io.checkpoints.first_bytes import check_first_bytes
 from recbole_llm_interest.io.config_files import SEARCH_SPACE, models_and_dataset
 from recbole_llm_interest.io.devices import check_device
-from recbole_llm_interest.io.opening import is_folder, read_text
+from recbole_llm_interest.io.opening import is_folder, open_regular, read_text
+from recbole_llm_interest.io.results_file import RESULTS_FILE
 from recbole_llm_interest.io.variants import Variant, read_variants
 from recbole_llm_interest.settings import (
     ALL_SETTINGS,
@@ -32,7 +33,7 @@ from recbole_llm_interest.settings import (
     check_recbole_values,
     read_settings,
 )
-from recbole_llm_interest.settings.listed_names import check_listed_names
+from recbole_llm_interest.settings.listed_names import check_listed_names, check_metrics
 from recbole_llm_interest.settings.peers import PEERS
 from recbole_llm_interest.settings.trackers import TRACKER_PACKAGES, check_tracker_packages, trackers_of
 
@@ -115,12 +116,12 @@ def check_recommendation(options: argparse.Namespace, overrides: Mapping[str, An
 
 
 def check_report(options: argparse.Namespace, overrides: Mapping[str, Any]) -> None:
-    """Check options, settings, packages and checkpoint of ``llm-interest report``.
+    """Check options, settings, packages, table and checkpoint of ``llm-interest report``.
 
     Raises:
         SettingsError: there is neither a checkpoint nor a table, an option needs a model, there are too few events, or
             a package is missing.
-        LLMInterestError: the checkpoint is missing or is another file.
+        LLMInterestError: the table or the checkpoint is missing or is another file.
     """
     check_keys(overrides)
     if not options.checkpoint and not options.table:
@@ -131,6 +132,8 @@ def check_report(options: argparse.Namespace, overrides: Mapping[str, Any]) -> N
         )
     if options.events < 2:
         raise SettingsError(f"command line: --events={options.events}: give 2 or more, for a change to be visible")
+    if options.table:
+        open_regular(Path(options.table), RESULTS_FILE).close()
     if options.checkpoint:
         check_first_bytes(Path(options.checkpoint))
     elif of_model := [*filter(vars(options).get, ("user", "titles", "category")), *overrides]:
@@ -188,6 +191,7 @@ def _configurations(
         check_model(variant.model)
         check_recbole_values(given)
         check_listed_names(given)
+        check_metrics(given.get("metrics"))
         for group in (*ALL_SETTINGS, *BASELINE_SETTINGS.get(variant.model, ())):
             read_settings(group, given)
         yield read_run_settings(variant.model, dataset, options.config_files, {**overrides, **variant.settings})

@@ -14,6 +14,7 @@ from recbole_llm_interest.cli.parsers import settings_parser
 from recbole_llm_interest.errors import SettingsError
 from recbole_llm_interest.io.files import write_text
 from recbole_llm_interest.settings import BASELINE_SETTINGS, PROPERTIES
+from recbole_llm_interest.settings.listed_names import METRICS_FILE
 from recbole_llm_interest.settings.rendering import (
     baseline_yaml,
     settings_by_section,
@@ -70,6 +71,8 @@ def generated_files() -> Mapping[Path, str]:
     Raises:
         SettingsError: the package is installed, not a checkout of the source.
     """
+    from recbole.evaluator import register
+
     import recbole_llm_interest.training.tracking  # noqa: F401  (fills the registries, whose names are values)
 
     docs = PROPERTIES.parent / "docs"
@@ -78,6 +81,8 @@ def generated_files() -> Mapping[Path, str]:
     models = PROPERTIES / "model"
     baselines = {models / f"{name}.yaml": baseline_yaml(name) for name in BASELINE_SETTINGS}
     texts = {PROPERTIES / "settings.txt": settings_help(), docs / "settings.md": settings_markdown()}
+    metrics = sorted(metric.__name__ for metric in register.metrics_dict.values())
+    texts[PROPERTIES / METRICS_FILE] = "".join(f"{name}\n" for name in metrics)
     return {models / "LLMInterest.yaml": settings_yaml(), **baselines, **texts}
 
 

@@ -10,8 +10,8 @@ from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field, TypeAdapter
 
-from recbole_llm_interest.errors import DataError
-from recbole_llm_interest.io.opening import FileKind, read_json
+from recbole_llm_interest.io.opening import read_json
+from recbole_llm_interest.io.results_file import RESULTS_FILE
 
 #: former names of fields of ``RunResult``, in files that earlier versions wrote
 _FORMER_NAMES = {
@@ -21,9 +21,6 @@ _FORMER_NAMES = {
     "in_effect": "effective_settings",
     "made_by": "environment_info",
 }
-#: a run of a million tested events takes 20 MB
-_FILE = FileKind("table", DataError, 500_000_000, "name the JSON file of a comparison")
-
 
 #: what a table may hold where something is counted: integers of JSON have no bound
 _Count = Annotated[int, Field(ge=0, lt=2**63)]
@@ -154,11 +151,12 @@ def read_results(path: Path) -> list[RunResult]:
     names = {column.name for column in fields(RunResult)}
     try:
         runs: list[dict[str, Any]] = [
-            {_FORMER_NAMES.get(name, name): value for name, value in run.items()} for run in read_json(path, _FILE)
+            {_FORMER_NAMES.get(name, name): value for name, value in run.items()}
+            for run in read_json(path, RESULTS_FILE)
         ]
         return _checked_lengths(TypeAdapter(list[RunResult]).validate_python(runs))
     except (ValueError, TypeError, AttributeError) as error:
-        raise _FILE.refusal(
+        raise RESULTS_FILE.refusal(
             path, f"does not hold results of this version, a JSON list of runs with {', '.join(sorted(names))}"
         ) from error
 

@@ -6,12 +6,15 @@ import ast
 import dataclasses
 import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from recbole_llm_interest.errors import SettingsError
 from recbole_llm_interest.settings import ALL_SETTINGS, PROPERTIES
 from recbole_llm_interest.settings.registry import known_names
+
+#: the names of RecBole's metrics and this package's, one a line
+METRICS_FILE = "metrics.txt"
 
 
 def check_listed_names(given: Mapping[str, Any]) -> None:
@@ -34,6 +37,30 @@ def check_listed_names(given: Mapping[str, Any]) -> None:
         for name in value if isinstance(value, list | tuple) else [value]:
             if isinstance(name, str) and name not in names:
                 raise SettingsError(f"{key}={name!r} is not a value of this setting: {known_names(name, names)}")
+
+
+def check_metrics(metrics: Any, names: Iterable[str] | None = None) -> None:
+    """Check that each metric is known; RecBole takes the names in any case.
+
+    Args:
+        metrics: value of RecBole's setting ``metrics``: a name or several. Other values are not looked at.
+        names: the known names; None for those in ``properties/metrics.txt``.
+
+    Raises:
+        SettingsError: a name is unknown. The message suggests the nearest known name.
+
+    Example:
+        >>> check_metrics(["NDCG", "Recal"])
+        Traceback (most recent call last):
+        ...
+        recbole_llm_interest.errors.SettingsError: unknown metric 'Recal': did you mean 'Recall'? known are ...
+    """
+    names = set((PROPERTIES / METRICS_FILE).read_text("utf-8").split() if names is None else names)
+    lower_case = {name.lower() for name in names}
+    shown = sorted(name for name in names if name[0].isupper())  # the others are of groups of events, such as ndcgFew
+    for name in [metrics] if isinstance(metrics, str) else metrics if isinstance(metrics, list | tuple) else []:
+        if isinstance(name, str) and name.lower() not in lower_case:
+            raise SettingsError(f"unknown metric {name!r}: {known_names(name, shown)}")
 
 
 @functools.cache

@@ -29,7 +29,7 @@ from recbole_llm_interest.settings import (
     check_recbole_values,
     read_settings,
 )
-from recbole_llm_interest.settings.registry import known_names
+from recbole_llm_interest.settings.listed_names import check_metrics
 
 #: exceptions that RecBole raises for settings and data that it cannot use
 RECBOLE_ERRORS = (
@@ -141,16 +141,7 @@ def _check_given(given: Mapping[str, Any]) -> None:
     """Check keys, and the values of RecBole's settings that it reports late or unclearly."""
     check_given_keys(given)
     check_recbole_values(given)
-    _check_metrics(given.get("metrics"))
-
-
-def _check_metrics(metrics: Any) -> None:
-    """Check that RecBole or this package has each metric."""
-    names = {metric.__name__ for metric in register.metrics_dict.values()}
-    known = sorted(name for name in names if name[0].isupper())  # the others are of groups of events, such as ndcgFew
-    for name in [metrics] if isinstance(metrics, str) else metrics or ():
-        if isinstance(name, str) and name.lower() not in register.metrics_dict:
-            raise SettingsError(f"unknown metric {name!r}: {known_names(name, known)}")
+    check_metrics(given.get("metrics"), (metric.__name__ for metric in register.metrics_dict.values()))
 
 
 def _check_valid_metric(config: Config) -> None:

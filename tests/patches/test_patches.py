@@ -119,7 +119,7 @@ def test_quick_start_runs_without_ray(settings, here):
 def test_transformers_and_torchvision_import_with_a_cpu_only_torch(here):
     done = run_python(
         """
-        import recbole_llm_interest
+        import recbole_llm_interest, recbole
         import torchvision.transforms.v2 as transforms, torch
         from transformers import BertModel
         from sentence_transformers import SentenceTransformer

@@ -18,7 +18,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 import torch
-from conftest import QUICK, SUBJECTS, cycle_events, write_dataset
+from conftest import QUICK, REPOSITORY, SUBJECTS, cycle_events, write_dataset
 from matplotlib import font_manager
 from matplotlib.colors import to_rgb
 from PIL import Image
@@ -238,7 +238,7 @@ def test_table_of_a_former_version_gives_the_sections_it_can(results, at_home):
     [
         ([], "there is nothing to show"),
         (["--checkpoint=saved/none.pth"], "saved/none.pth does not exist"),
-        (["--checkpoint=table.json"], "is damaged"),
+        (["--checkpoint=table.json"], "is not one that this package or RecBole wrote"),
         (["--table=none.json"], "table none.json does not exist"),
         (["--table=table.json", "--user=u3"], "--user needs a model"),
         (["--table=table.json", "--data_path=data"], "--data_path needs a model"),
@@ -314,6 +314,25 @@ def test_chromium_shows_every_figure(full, at_home, tmp_path, width):
         assert image["height"] > 80
         assert image["left"] >= 0
         assert image["right"] <= width
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed")
+def test_axe_finds_no_violation(full, at_home, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(REPOSITORY / "benchmarks"))
+    from accessibility import check
+
+    bad = tmp_path / "bad.html"
+    bad.write_text("<!DOCTYPE html><title>bad</title><img src='data:,'>")
+    findings = list(check([at_home / "full" / "report.html", bad]))
+    assert [(one.width, one.scheme) for one in findings[:4]] == [
+        *[(1280, "light"), (1280, "dark"), (400, "light"), (400, "dark")]
+    ]
+    for found in findings[:4]:
+        assert found.violations == {}
+        assert found.overflow <= 0
+        assert found.passes > 30
+    assert all(found.violations["image-alt"] == 1 for found in findings[4:])
 
 
 # --- readable for everybody
@@ -519,17 +538,18 @@ def test_suggestions_of_items_that_the_user_has_not_seen(recommender, monkeypatc
     assert all(one.unseen_rank is None for one in shown if one.title in map(recommender.label, ("i1", "i2")))
 
 
-def test_tsne_keeps_groups_apart_that_two_components_mix():
+@pytest.mark.parametrize("layout", ["tsne", pytest.param("umap", marks=pytest.mark.slow)])
+def test_layout_keeps_groups_apart_that_two_components_mix(layout):
     """Twelve groups, each on an axis of its own: a plane of principal components cannot separate them."""
     chance = np.random.default_rng(0)
     groups = np.repeat(np.arange(12), 20)
     factors = np.eye(60)[groups] + chance.normal(scale=0.05, size=(240, 60))
     plane, _ = principal_components(factors)
     near = {}
-    for name, points in (("pca", plane), ("tsne", project(factors, "tsne"))):
+    for name, points in (("pca", plane), (layout, project(factors, layout))):
         distances = np.linalg.norm(points[:, None] - points[None], axis=2) + np.diag([np.inf] * 240)
         near[name] = (groups[distances.argsort(axis=1)[:, :10]] == groups[:, None]).mean()
-    assert near["tsne"] > 0.98
+    assert near[layout] > 0.98
     assert near["pca"] < 0.9
 
 
