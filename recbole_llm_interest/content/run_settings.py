@@ -7,15 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from recbole_llm_interest.errors import SettingsError
-from recbole_llm_interest.io.config_files import DEFAULT_MODEL, read_config_files
+from recbole_llm_interest.io.config_files import DEFAULT_DATASET, DEFAULT_MODEL, read_config_files
 from recbole_llm_interest.io.literals import parse_literal
 from recbole_llm_interest.io.yaml_files import read_yaml
 from recbole_llm_interest.settings import MODELS, PROPERTIES
 from recbole_llm_interest.settings.peers import PEERS
 from recbole_llm_interest.settings.recbole_sources import recbole_folder
-
-#: the data set that comes with RecBole, which reads it from its own folder, whatever ``data_path`` is
-BUNDLED = "ml-100k"
 
 
 class RunSettings(Mapping[str, Any]):
@@ -123,8 +120,8 @@ def _settings_name(model: str) -> str | None:
 
 
 def _data_path(data_path: Any, dataset: str) -> Any:
-    if dataset == BUNDLED:
-        return str(recbole_folder() / "dataset_example" / BUNDLED)
+    if dataset == DEFAULT_DATASET:
+        return str(recbole_folder() / "dataset_example" / DEFAULT_DATASET)
     return str(Path(data_path) / dataset) if isinstance(data_path, str) else data_path
 
 

@@ -12,7 +12,8 @@ from recbole_llm_interest.io.yaml_files import read_yaml
 
 #: the file of a search, in RecBole's format
 SEARCH_SPACE = FileKind("search space", SettingsError, 250_000, "give one by --space")
-#: what is trained, and on which data, if nothing names them
+#: what is trained, and on which data, if nothing names them; the data set comes with RecBole, which reads it from its
+#: own folder, whatever ``data_path`` is
 DEFAULT_MODEL, DEFAULT_DATASET = "LLMInterest", "ml-100k"
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from recbole.config import Config
 
-from recbole_llm_interest.content.run_settings import BUNDLED
 from recbole_llm_interest.data.unread_columns import warn_of_unread_columns
+from recbole_llm_interest.io.config_files import DEFAULT_DATASET
 from recbole_llm_interest.settings.peers import PEER_SETTING, PEERS
 from recbole_llm_interest.settings.readers import unread_settings
 
@@ -63,6 +63,6 @@ def _reasons_of_data(config: Config) -> dict[str, str]:
     if config["benchmark_filename"] is not None:
         return dict.fromkeys(_FILTERS, "files of benchmark_filename are not filtered")
     folder = config.external_config_dict.get("data_path")
-    if config["dataset"] == BUNDLED and folder and (Path(folder) / BUNDLED).is_dir():
-        return {"data_path": f"RecBole reads its own {BUNDLED}: give the folder's data another name"}
+    if config["dataset"] == DEFAULT_DATASET and folder and (Path(folder) / DEFAULT_DATASET).is_dir():
+        return {"data_path": f"RecBole reads its own {DEFAULT_DATASET}: give the folder's data another name"}
     return {}

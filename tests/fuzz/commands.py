@@ -23,6 +23,8 @@ import torch
 from conftest import QUICK, write_dataset
 from mutations import WORDS
 
+from recbole_llm_interest.cli import convert
+from recbole_llm_interest.cli.parsers import PARSERS
 from recbole_llm_interest.settings import settings_keys
 
 EXIT_CODES = {0, 2, 3, 130}
@@ -54,23 +56,10 @@ VALUES = [
     *("table.json", "checkpoint", "state", "exported", "i1", "u1", "i1,i2", "BPR", "GRU4Rec", "LLMInterest,Pop"),
     *("KGAT",),
 ]
-_DATA = ("dataset", "config_files")
-#: options of each subcommand
+#: options of each subcommand, by the parsers that read them
 OPTIONS = {
-    "compare": (*_DATA, "model", "rows", "seeds", "nproc", "table", "checkpoint", "resume", "strict"),
-    "tune": (*_DATA, "model", "space", "algorithm", "trials", "output", "strict"),
-    "encode": (*_DATA, "json", "strict"),
-    "doctor": ("json", "verbose"),
-    "recommend": (
-        *("checkpoint", "user", "history", "times", "profile_text", "profile_image", "profile_audio", "state", "k"),
-        *("save_state", "candidates", "pool", "exclude", "exclude_seen", "min_diversity", "forecast", "explain"),
-        *("json",),
-    ),
-    "report": ("checkpoint", "table", "user", "titles", "category", "events", "map", "output"),
-    "export": ("checkpoint", "output", "onnx", "k", "table", "license"),
-    "forget": (*_DATA, "user", "item", "checkpoints"),
-    "settings": ("json", "w"),
-    "migrate": ("checkpoint", "output"),
+    name: [option.removeprefix("--") for option in make()._option_string_actions if option.startswith("--")]
+    for name, make in {**PARSERS, "convert": convert._parser}.items()
 }
 #: options and settings that name output paths, where a command may write
 OUTPUTS = {"table", "output", "save_state", "checkpoint_dir", "feature_cache"}
@@ -135,18 +124,19 @@ def _valid_words(name: str, random: Random) -> list[str]:
         "export": ["--checkpoint=checkpoint", "--output=exported-again"],
         "forget": ["--dataset=cycle", "--user=u1"],
         "migrate": ["checkpoint"],
+        "convert": ["events.csv", "--items=items.csv", "--output=converted"],
     }.get(name, [])
     if name in ("compare", "tune", "encode", "forget"):
         valid += [f"--{key}={value}" for key, value in QUICK.items() if key != "epochs"]
         valid += ["--data_path=data", "--feature_cache=features", "--text_encoder=hashing"]
-    elif name != "migrate" and valid:
+    elif name not in ("migrate", "convert") and valid:
         valid += ["--data_path=data", "--feature_cache=features"]
     return [word for word in valid if random.random() > 0.02]
 
 
 def _hostile_word(name: str, random: Random) -> str:
     key = random.choice(OPTIONS[name])
-    if name not in ("doctor", "settings") and random.random() < 0.4:
+    if name not in ("doctor", "settings", "convert") and random.random() < 0.4:
         key = random.choice([*SETTINGS, *sorted(settings_keys())])
     value = random.choice(VALUES)
     if key in ("epochs", "trials", "seeds", "nproc", "worker") and value[:1].isdigit():
@@ -189,6 +179,8 @@ def make_sandbox(folder: Path, files: dict[str, Path]) -> Path:
     texts = {
         "deep.yaml": "a: " + "[" * 3000, "twice.yaml": "seed: 1\nseed: 2\n", "tag.yaml": "a: !!python/name:os.system\n",
         "model.yaml": "model: Pop\ndataset: cycle\n", "rows.yaml": "a\nb: {}\n", "table.json": "[]",
+        "items.csv": "item,title\n" + "".join(f"{item},{title}\n" for item, title in titles.items()),
+        "events.csv": "user,item,time\n" + "".join(f"{user},{item},{time}\n" for user, item, time in events),
     }  # fmt: skip
     for name, text in texts.items():
         (inside / name).write_text(text)
@@ -296,7 +288,7 @@ def modules_of_commands(folder: Path, files: dict[str, Path]) -> list[str]:
     reader, writer = os.pipe()
     if (process := os.fork()) == 0:
         inside = make_sandbox(folder, files)
-        for name in ("compare", "recommend", "report", "encode", "forget", "tune"):
+        for name in ("compare", "recommend", "report", "encode", "forget", "tune", "convert"):
             with contextlib.suppress(BaseException):
                 run_call(Call(name, _valid_words(name, Random(1))), inside, [])
         os.write(writer, "\n".join(list(sys.modules)).encode())
