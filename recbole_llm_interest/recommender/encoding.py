@@ -13,9 +13,11 @@ import numpy as np
 import torch
 
 from recbole_llm_interest.content.blobs import Blob, MediaFile, Text
+from recbole_llm_interest.content.catalogue import MEDIA_COLUMNS
 from recbole_llm_interest.content.encoders import Encoder, create_encoder
 from recbole_llm_interest.content.features import Content, Features
 from recbole_llm_interest.errors import ContentError, EncoderError, RequestError
+from recbole_llm_interest.recommender.known_columns import KnownColumns
 from recbole_llm_interest.settings import MODALITIES, ContentSettings, Modality
 
 
@@ -45,6 +47,7 @@ class ContentReader:
         kind: item or user.
         settings: of the encoders.
         write_text: makes a text from columns as in training.
+        columns: that texts of training have.
         widths: of the model's features, by modality.
         fingerprints: of the encoders of training, by modality, where they are known.
 
@@ -60,6 +63,7 @@ class ContentReader:
         kind: str,
         settings: ContentSettings,
         write_text: Callable[[dict[str, Any]], str],
+        columns: KnownColumns,
         widths: Mapping[str, int],
         fingerprints: Mapping[str, str] | None = None,
     ) -> None:
@@ -67,6 +71,7 @@ class ContentReader:
         self._kind = kind
         self._settings = settings
         self._write_text = write_text
+        self._columns = columns
         self._widths = widths
         self._encoder: Callable[[Modality], Encoder] = cache(lambda modality: create_encoder(modality, settings))
 
@@ -74,22 +79,33 @@ class ContentReader:
         """Encode one item or user.
 
         Args:
-            content: ``text``, paths of ``image`` and ``audio`` files, or arrays of features, ``[F]``, instead of them;
-                other keys are columns from which the text is made as in training.
+            content: ``text``, paths of ``image`` and ``audio`` files, which may also be named by the columns of
+                ``content/*.jsonl``, or arrays of features, ``[F]``, instead of them; other keys are columns from which
+                the text is made as in training.
 
         Raises:
-            RequestError: it has no modality that the model uses, or a part of it cannot be used.
+            RequestError: it is no mapping, has a column that no text of training has, has no modality that the model
+                uses, or a part of it cannot be used.
             EncoderError: an encoder cannot be loaded.
         """
-        given = dict(content)
-        columns = {key: given.pop(key) for key in list(given) if key not in MODALITIES}
-        if columns and "text" not in given and (text := self._write_text(columns)):
-            given["text"] = text
+        given, columns = self._split(content)
+        if columns and "text" not in given:
+            self._columns.check(self._kind, columns)
+            if text := self._write_text(columns):
+                given["text"] = text
         encoded: Content = {name: self._features(name, given[name]) for name in MODALITIES if name in given}
         if not encoded:
             raise RequestError(f"the {self._kind}'s content is empty: give text, image or audio")
         text = given["text"] if isinstance(given.get("text"), str) else ""
         return Encoded(encoded, text, next(map(str, columns.values()), text))
+
+    def _split(self, content: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What is given of each modality, and the columns of a text."""
+        if not isinstance(content, Mapping):
+            raise RequestError(f"the {self._kind}'s content {content!r} is not a mapping: did you mean {{'text': …}}?")
+        modality_of: dict[str, str] = {column: modality for modality, column in MEDIA_COLUMNS.items()}
+        given = {modality_of.get(key, key): value for key, value in content.items() if key != self._columns.id_field}
+        return given, {key: given.pop(key) for key in list(given) if key not in MODALITIES}
 
     def find_fingerprints(self) -> dict[str, str]:
         """Fingerprints of the encoders, by modality: those of training, or else of the encoders on this machine."""

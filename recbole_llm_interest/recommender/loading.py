@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -30,6 +30,7 @@ from recbole_llm_interest.model.former_names import current_name
 from recbole_llm_interest.model.llm_interest import LLMInterest
 from recbole_llm_interest.recommender.allowance import Allowance, check_sizes
 from recbole_llm_interest.recommender.encoding import ContentReader
+from recbole_llm_interest.recommender.known_columns import KnownColumns
 from recbole_llm_interest.settings import ContentSettings, ModelSettings, read_settings, settings_keys
 from recbole_llm_interest.settings.portable import portable_settings, withheld_content
 from recbole_llm_interest.training.checkpoint import restore_model
@@ -234,15 +235,16 @@ def _trained(
     """A model with the content that the data set's files have of its items."""
     content = read_settings(ContentSettings, config)
     catalogue = catalogue_from_config(config, "item", content)
+    texts = {token: blob.text for token, blob in catalogue.blobs["text"].items() if isinstance(blob, Text)}
     id_fields = {"item": config["ITEM_ID_FIELD"], "user": config["USER_ID_FIELD"]}
     return Trained(
         model=model,
         tokens=items,
         users={token: row for row, token in enumerate(users) if row},
         max_length=config["MAX_ITEM_LIST_LENGTH"],
-        texts={token: blob.text for token, blob in catalogue.blobs["text"].items() if isinstance(blob, Text)},
+        texts=texts,
         labels=catalogue.labels,
-        item_reader=content_reader("item", id_fields["item"], content, model.item_encoder),
+        item_reader=content_reader("item", id_fields["item"], content, model.item_encoder, texts.values()),
         user_reader=content_reader("user", id_fields["user"], content, model.user_encoder),
         recorded=RecordedHistories(config),
         origin=Origin(
@@ -301,6 +303,7 @@ def content_reader(
     id_field: str,
     settings: ContentSettings,
     encoder: EntityEncoder | None,
+    texts: Collection[str] = (),
     fingerprints: Mapping[str, str] | None = None,
 ) -> ContentReader | None:
     """The reader of the content of new items or users; None if the model uses no content of them.
@@ -310,10 +313,12 @@ def content_reader(
         id_field: name of the column of their ids.
         settings: of the encoders.
         encoder: of the items or users.
+        texts: of training, where they are known.
         fingerprints: of the encoders of training, by modality, where they are known.
     """
     if encoder is None or not len(encoder.features):
         return None
     fields, template = getattr(settings, f"{kind}_text_fields"), getattr(settings, f"{kind}_text_template")
-    write_text, _ = text_writer(kind, id_field, fields, template)
-    return ContentReader(kind, settings, write_text, encoder.encoded_sizes, fingerprints or {})
+    write_text, named = text_writer(kind, id_field, fields, template)
+    columns = KnownColumns(id_field, named, texts)
+    return ContentReader(kind, settings, write_text, columns, encoder.encoded_sizes, fingerprints or {})

@@ -126,15 +126,15 @@ def read_pretrained(
     content = read_settings(ContentSettings, {**_encoder_settings(folder, config.settings, given), **given})
     model = _read_model(folder, config, len(tokens))
     model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
-    fields, fingerprints = config.id_fields, config.encoders
+    fields, fingerprints, of_items = config.id_fields, config.encoders, texts.texts.values()
     return Trained(
         model=model,
         tokens=tokens,
         users={},
         max_length=config.max_length,
         **texts.model_dump(),
-        item_reader=content_reader("item", fields["item"], content, model.item_encoder, fingerprints["item"]),
-        user_reader=content_reader("user", fields["user"], content, model.user_encoder, fingerprints["user"]),
+        item_reader=content_reader("item", fields["item"], content, model.item_encoder, of_items, fingerprints["item"]),
+        user_reader=content_reader("user", fields["user"], content, model.user_encoder, (), fingerprints["user"]),
         recorded=lambda users: [([], []) for _ in users],
         source=_source(folder, config.dataset),
         origin=Origin(config.dataset, config.counts, fields, config.settings, config.time_unit, config.data),

@@ -255,8 +255,26 @@ MISTAKES = {
     "profile is text": (lambda r, s: r.start(profile="baker"), "is not a mapping"),
     "no date": (lambda r, s: r.update(s, "i1", at="yesterday morning"), "give a number, an ISO 8601 date, or None"),
     "missing date": (lambda r, s: r.update(s, "i1", at=pd.NaT), "None where it is unknown"),
+    "content is text": (lambda r, s: r.add_item("x", "Interstellar 2"), "did you mean {'text': …}?"),
+    "content of a pool is text": (lambda r, s: r.add_pool("p", {"x": "Interstellar 2"}), "did you mean {'text': …}?"),
+    "misspelt column": (lambda r, s: r.add_item("x", {"titel": "a"}), "no column 'titel': did you mean 'title'?"),
+    "misspelt modality": (lambda r, s: r.add_item("x", {"imge": "a.png"}), "no column 'imge': did you mean 'image'?"),
+    "image as in items.jsonl": (
+        lambda r, s: r.add_item("x", {"title": "a", "image_file_name": "images/x.jpg"}),
+        "the model has no image of items",
+    ),
     "unknown pool": (lambda r, s: r.recommend(s, candidates="i1"), "no pool 'i1'"),
 }
+
+
+def test_item_that_is_refused_is_not_added(recommender):
+    before = len(recommender.items.tokens)
+    with pytest.raises(RequestError):
+        recommender.add_item("x", {"title": "a", "titel": "b"})
+    assert "x" not in recommender.items
+    assert len(recommender.items.tokens) == before
+    recommender.add_item("x", {"item_id": "x", "title": "A film about whales"})
+    assert recommender.label("x") == "A film about whales"
 
 
 @pytest.mark.parametrize("name", MISTAKES)

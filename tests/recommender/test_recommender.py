@@ -450,11 +450,11 @@ def test_a_new_item_is_what_training_would_have_made_of_it_without_an_id(serve):
     values, neighbours = fusion.content["text"].values[row], fusion.get_buffer("neighbours").clone()
     from recbole_llm_interest.content.text_template import text_writer
     from recbole_llm_interest.recommender.encoding import ContentReader
+    from recbole_llm_interest.recommender.known_columns import KnownColumns
     from recbole_llm_interest.settings import ContentSettings
 
-    reader = ContentReader(
-        "item", ContentSettings(), text_writer("item", "item_id", None, None)[0], fusion.encoded_sizes
-    )
+    write_text, _ = text_writer("item", "item_id", None, None)
+    reader = ContentReader("item", ContentSettings(), write_text, KnownColumns("item_id"), fusion.encoded_sizes)
     recommender = Recommender(replace(recommender._trained, item_reader=reader))
     recommender.add_item("twin", {"text": values.numpy()})
     assert torch.equal(fusion.get_buffer("neighbours"), neighbours)  # the model stays as it was trained

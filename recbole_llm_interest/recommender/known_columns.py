@@ -1,0 +1,68 @@
+"""The columns that texts of training had: of new content, others are mistakes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+
+from recbole_llm_interest.errors import RequestError
+from recbole_llm_interest.settings import MODALITIES
+from recbole_llm_interest.settings.registry import known_names
+
+#: what may be the name of a column before its value, as ``text_writer`` writes it
+_COLUMN = re.compile(r"(?:^|, )([^\s,:][^,:]*): ")
+#: texts whose columns a message lists
+_EXAMPLES = 1000
+
+
+@dataclass(frozen=True)
+class KnownColumns:
+    """The columns of the texts of items or users.
+
+    Attributes:
+        id_field: the column of the ids, which is no part of a text.
+        named: columns that the settings name; empty if the text is made of all columns.
+        texts: of training, which name their columns; empty if they are not known: then every column is accepted.
+
+    Example:
+        >>> KnownColumns("item_id", [], ["title: Heat, year: 1995"]).check("item", ["titel"])
+        Traceback (most recent call last):
+        ...
+        recbole_llm_interest.errors.RequestError: texts of items have no column 'titel': did you mean 'title'? known ...
+    """
+
+    id_field: str
+    named: Sequence[str] = ()
+    texts: Collection[str] = ()
+
+    def check(self, kind: str, columns: Iterable[str]) -> None:
+        """Check that each column is one of a text in training.
+
+        Args:
+            kind: item or user.
+            columns: of new content.
+
+        Raises:
+            RequestError: one is not. The message suggests the nearest one.
+        """
+        for column in columns:
+            if not self._has(column):
+                known = dict.fromkeys([*self._names(), *MODALITIES])
+                raise RequestError(f"texts of {kind}s have no column {column!r}: {known_names(column, known)}")
+
+    def _has(self, column: str) -> bool:
+        if self.named:
+            return column in self.named
+        start, inside = f"{column}: ", f", {column}: "
+        return not self.texts or any(text.startswith(start) or inside in text for text in self.texts)
+
+    def _names(self) -> list[str]:
+        """The known names, the most frequent first."""
+        if self.named:
+            return list(self.named)
+        examples = [text for text, _ in zip(self.texts, range(_EXAMPLES), strict=False)]
+        counts: dict[str, int] = {}
+        for name in (name for text in examples for name in _COLUMN.findall(text)):
+            counts[name] = counts.get(name, 0) + 1
+        return sorted((name for name in counts if counts[name] > len(examples) / 100), key=lambda name: -counts[name])
