@@ -103,9 +103,11 @@ class ContentReader:
         """What is given of each modality, and the columns of a text."""
         if not isinstance(content, Mapping):
             raise RequestError(f"the {self._kind}'s content {content!r} is not a mapping: did you mean {{'text': …}}?")
-        modality_of: dict[str, str] = {column: modality for modality, column in MEDIA_COLUMNS.items()}
-        given = {modality_of.get(key, key): value for key, value in content.items() if key != self._columns.id_field}
-        return given, {key: given.pop(key) for key in list(given) if key not in MODALITIES}
+        renamed = {key: value for key, value in content.items() if key != self._columns.id_field}
+        for modality, column in MEDIA_COLUMNS.items():
+            if column in renamed:
+                renamed[modality] = renamed.pop(column)
+        return renamed, {key: renamed.pop(key) for key in list(renamed) if key not in MODALITIES}
 
     def find_fingerprints(self) -> dict[str, str]:
         """Fingerprints of the encoders, by modality: those of training, or else of the encoders on this machine."""
