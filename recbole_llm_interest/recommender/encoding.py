@@ -101,9 +101,11 @@ class ContentReader:
 
     def _split(self, content: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         """What is given of each modality, and the columns of a text."""
-        if not isinstance(content, Mapping):
-            raise RequestError(f"the {self._kind}'s content {content!r} is not a mapping: did you mean {{'text': …}}?")
-        renamed = {key: value for key, value in content.items() if key != self._columns.id_field}
+        if not hasattr(content, "keys"):  # a row of a DataFrame has them, too
+            raise RequestError(
+                f"the {self._kind}'s content is a {type(content).__name__}, no mapping: did you mean {{'text': …}}?"
+            )
+        renamed = {key: content[key] for key in content.keys() if key != self._columns.id_field}  # noqa: SIM118
         for modality, column in MEDIA_COLUMNS.items():
             if column in renamed:
                 renamed[modality] = renamed.pop(column)

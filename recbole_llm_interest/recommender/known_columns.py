@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from recbole_llm_interest.errors import RequestError
 from recbole_llm_interest.settings import MODALITIES
@@ -61,8 +63,6 @@ class KnownColumns:
         """The known names, the most frequent first."""
         if self.named:
             return list(self.named)
-        examples = [text for text, _ in zip(self.texts, range(_EXAMPLES), strict=False)]
-        counts: dict[str, int] = {}
-        for name in (name for text in examples for name in _COLUMN.findall(text)):
-            counts[name] = counts.get(name, 0) + 1
-        return sorted((name for name in counts if counts[name] > len(examples) / 100), key=lambda name: -counts[name])
+        examples = list(islice(self.texts, _EXAMPLES))
+        counts = Counter(name for text in examples for name in _COLUMN.findall(text))
+        return [name for name, count in counts.most_common() if count > len(examples) / 100]

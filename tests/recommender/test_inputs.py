@@ -275,6 +275,8 @@ def test_item_that_is_refused_is_not_added(recommender):
     assert len(recommender.items.tokens) == before
     recommender.add_item("x", {"item_id": "x", "title": "A film about whales"})
     assert recommender.label("x") == "A film about whales"
+    recommender.add_item("y", pd.Series({"title": "A film about bread"}))  # a row of a DataFrame
+    assert recommender.label("y") == "A film about bread"
 
 
 @pytest.mark.parametrize("name", MISTAKES)
