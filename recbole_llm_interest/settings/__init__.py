@@ -17,6 +17,7 @@ from recbole_llm_interest.settings.baselines import (
 from recbole_llm_interest.settings.groups import (
     ALL_SETTINGS,
     MODALITIES,
+    AdaptationSettings,
     ContentSettings,
     DataSettings,
     EvaluationSettings,
@@ -50,6 +51,7 @@ __all__ = [
     "OBJECTIVE_WEIGHT",
     "PROPERTIES",
     "REGISTRIES",
+    "AdaptationSettings",
     "ContentSettings",
     "DataSettings",
     "EvaluationSettings",

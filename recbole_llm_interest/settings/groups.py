@@ -90,7 +90,7 @@ class ContentSettings:
 
     text_encoder: str = _setting(
         "all-MiniLM-L6-v2",
-        "text encoder: bundled model, `multilingual` (extra), directory, hub name, or `hashing` (no weights)",
+        "text encoder: this one, `multilingual` or `smollm2` (extras), directory, GGUF file, hub name, or `hashing`",
         section="Encoders",
     )
     text_pooling: Literal["mean", "cls", "last"] | None = _setting(
@@ -99,20 +99,25 @@ class ContentSettings:
     text_prompt: str = _setting("", "prefix of every text, which some models require")
     text_max_length: PositiveInt | None = _setting(None, "maximum tokens of a text; ~ for the model's maximum")
     text_truncate_dim: PositiveInt | None = _setting(None, "leading dimensions of text features to keep; ~ for all")
+    text_adapter: str | None = _setting(
+        None, "file of an adapter of the text encoder, by llm-interest adapt; ~ for none"
+    )
     text_batch_size: PositiveInt = _setting(64, "texts in a batch of the encoder")
     image_encoder: str = _setting(
-        "ViT-B-32",
-        "image encoder: open_clip architecture, `hf-hub:` name, `local-dir:` path, or `color_hist` (no weights)",
+        "efficientnet_lite0",
+        "image encoder: this one (extra), open_clip architecture, `hf-hub:` name, `local-dir:` path, or `color_hist`",
     )
     image_weights: str = _setting(
         "laion2b_s34b_b79k",
         "weights of an open_clip architecture: pretrained tag, checkpoint file, or `random` (untrained, for tests)",
     )
+    image_adapter: str | None = _setting(None, "the same for the image encoder")
     image_batch_size: PositiveInt = _setting(32, "images in a batch of the encoder")
     audio_encoder: str = _setting(
-        "librosa", "audio encoder: local directory or hub name of a transformers model, or `librosa` (no weights)"
+        "librosa", "audio encoder: `aisfx` (extra), local directory or hub name of a transformers model, or `librosa`"
     )
     audio_seconds: float = _setting(30.0, "seconds of an audio file to encode, from its start", gt=0, le=3600)
+    audio_adapter: str | None = _setting(None, "the same for the audio encoder")
     audio_batch_size: PositiveInt = _setting(8, "audio files in a batch of the encoder")
     encoder_precision: Literal["float32", "bfloat16", "float16"] = _setting(
         "float32", "floating-point type of pretrained encoders"
@@ -249,6 +254,41 @@ class EvaluationSettings:
 
 
 @dataclass(frozen=True)
+class AdaptationSettings:
+    """How ``llm-interest adapt`` trains an adapter of an encoder."""
+
+    adapt_method: RegisteredName = _setting(
+        "lora", "kind of adapter that llm-interest adapt trains", section="Adaptation of encoders"
+    )
+    adapt_rank: PositiveInt = _setting(8, "rank of low-rank updates, width of bottlenecks, number of prefix tokens")
+    adapt_layers: PositiveInt | None = _setting(
+        3, "upper layers that are adapted; the states of those below are computed once; ~ for all layers"
+    )
+    adapt_collaborative_weight: NonNegativeFloat = _setting(
+        1.0, "weight of contrasting items that follow each other in training histories"
+    )
+    adapt_recommendation_weight: NonNegativeFloat = _setting(
+        0.0, "weight of the next-item loss, from the scores through an LSTM into the encoder"
+    )
+    adapt_simcse_weight: NonNegativeFloat = _setting(
+        0.0, "weight of contrasting two encodings of the same content under dropout"
+    )
+    adapt_masked_language_weight: NonNegativeFloat = _setting(0.0, "weight of predicting masked words of items' texts")
+    adapt_causal_language_weight: NonNegativeFloat = _setting(
+        0.0, "weight of predicting each next word of items' texts, for causal models"
+    )
+    adapt_epochs: PositiveInt = _setting(3, "passes over the training histories")
+    adapt_batch_size: PositiveInt = _setting(64, "histories in a step")
+    adapt_negatives: NonNegativeInt = _setting(2000, "items that a step contrasts with, beside those of its histories")
+    adapt_learning_rate: PositiveFloat = _setting(0.001, "highest learning rate of adapters")
+    adapt_evaluations: PositiveInt = _setting(2, "validations in an epoch")
+    adapt_patience: PositiveInt = _setting(3, "validations without gain after which training ends")
+    adapt_memory_mb: PositiveFloat = _setting(
+        2048, "most MiB of remembered states of lower layers; more are recomputed"
+    )
+
+
+@dataclass(frozen=True)
 class TrackingSettings:
     """Where the course of a training is written; also applies to RecBole's models."""
 
@@ -276,5 +316,6 @@ ALL_SETTINGS: tuple[type[Any], ...] = (
     ContentSettings,
     ModelSettings,
     EvaluationSettings,
+    AdaptationSettings,
     TrackingSettings,
 )

@@ -12,10 +12,12 @@ import shutil
 import socket
 import sys
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import tiny_models
 import torch
 from PIL import Image
 from test_media import as_file, sound_file, tone
@@ -23,8 +25,9 @@ from test_media import as_file, sound_file, tone
 from recbole_llm_interest.content.blobs import Text
 from recbole_llm_interest.content.encoders import create_encoder
 from recbole_llm_interest.content.encoders.audio import AudioEncoder
+from recbole_llm_interest.content.encoders.bundled import MINILM
 from recbole_llm_interest.content.encoders.image import ImageEncoder
-from recbole_llm_interest.content.encoders.text import BUNDLED_NAME, TextEncoder
+from recbole_llm_interest.content.encoders.text import TextEncoder
 from recbole_llm_interest.content.encoders.weights import find_model
 from recbole_llm_interest.content.encoders.weights_free import ColorHistogramEncoder, HashingEncoder, LibrosaEncoder
 from recbole_llm_interest.errors import EncoderError
@@ -42,17 +45,7 @@ def cosine(a, b):
 
 @pytest.fixture(scope="module")
 def minilm():
-    return TextEncoder(BUNDLED_NAME)
-
-
-def tokenizer_of(words, **special):
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    vocabulary = {word: number for number, word in enumerate([*special.values(), "[UNK]", *words])}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]", model_max_length=32, **special)
+    return TextEncoder(MINILM.name)
 
 
 WORDS = sorted({word for text in TEXTS for word in text.split()})
@@ -60,28 +53,12 @@ WORDS = sorted({word for text in TEXTS for word in text.split()})
 
 @pytest.fixture(scope="module")
 def masked_model(tmp_path_factory):
-    """A plain BERT, as saved by transformers: no pooling file."""
-    from transformers import BertConfig, BertModel
-
-    folder = tmp_path_factory.mktemp("bert")
-    torch.manual_seed(0)
-    BertModel(BertConfig(vocab_size=50, hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
-                         intermediate_size=32, max_position_embeddings=32)).save_pretrained(folder)  # fmt: skip
-    tokenizer_of(WORDS, pad_token="[PAD]").save_pretrained(folder)
-    return folder
+    return tiny_models.masked_model(tmp_path_factory.mktemp("bert"), WORDS)
 
 
 @pytest.fixture(scope="module")
 def causal_model(tmp_path_factory):
-    """A plain causal language model, without a padding token, as most come."""
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    folder = tmp_path_factory.mktemp("llama")
-    torch.manual_seed(0)
-    LlamaForCausalLM(LlamaConfig(vocab_size=50, hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
-                                 intermediate_size=32)).save_pretrained(folder)  # fmt: skip
-    tokenizer_of(WORDS, eos_token="</s>").save_pretrained(folder)
-    return folder
+    return tiny_models.causal_model(tmp_path_factory.mktemp("llama"), WORDS)
 
 
 def token_states(folder, text):
@@ -134,9 +111,9 @@ def test_prompt_length_and_dimension_are_obeyed(masked_model):
 
 @pytest.mark.slow
 def test_naming_the_pooling_leaves_a_sentence_encoders_normalisation(minilm):
-    named = TextEncoder(BUNDLED_NAME, pooling="mean").encode(TEXTS)
+    named = TextEncoder(MINILM.name, pooling="mean").encode(TEXTS)
     assert np.allclose(named, minilm.encode(TEXTS), atol=1e-5)
-    assert np.allclose(np.linalg.norm(TextEncoder(BUNDLED_NAME, pooling="cls").encode(TEXTS), axis=1), 1, atol=1e-4)
+    assert np.allclose(np.linalg.norm(TextEncoder(MINILM.name, pooling="cls").encode(TEXTS), axis=1), 1, atol=1e-4)
 
 
 def test_length_that_a_model_cannot_read_is_an_error(masked_model):
@@ -152,7 +129,7 @@ def test_more_dimensions_than_a_model_has_are_an_error(masked_model, pooling):
 
 
 def test_half_precision_is_close(minilm):
-    half = TextEncoder(BUNDLED_NAME, precision="bfloat16").encode(TEXTS)
+    half = TextEncoder(MINILM.name, precision="bfloat16").encode(TEXTS)
     assert min(map(cosine, half, minilm.encode(TEXTS))) > 0.99
 
 
@@ -190,9 +167,9 @@ def test_changed_weights_are_another_encoder(minilm, tmp_path):
 def test_bundled_weights_that_are_not_the_original_are_refused(monkeypatch):
     from recbole_llm_interest.content.encoders import text
 
-    monkeypatch.setattr(text, "BUNDLED_SHA256", "0" * 64)
+    monkeypatch.setattr(text, "MINILM", replace(MINILM, sha256="0" * 64))
     with pytest.raises(EncoderError, match="not those of all-MiniLM-L6-v2"):
-        TextEncoder(BUNDLED_NAME)
+        TextEncoder(MINILM.name)
 
 
 def test_odd_texts_do_not_stop_a_batch(minilm):

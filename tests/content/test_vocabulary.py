@@ -6,7 +6,7 @@ import pytest
 from conftest import cycle_events, write_dataset
 
 from recbole_llm_interest.cli.encode import main
-from recbole_llm_interest.content.encoders.text import bundled_model
+from recbole_llm_interest.content.encoders.bundled import MINILM
 from recbole_llm_interest.content.encoders.vocabulary import read_letters
 
 CHINESE = ["霸王别姬", "让子弹飞", "我不是药神", "卧虎藏龙", "大红灯笼高高挂", "花样年华", "无间道", "活着"]
@@ -25,7 +25,7 @@ CHINESE = ["霸王别姬", "让子弹飞", "我不是药神", "卧虎藏龙", "�
     ],
 )
 def test_letters_of_other_scripts_are_not_read(text):
-    reading = read_letters(bundled_model(), [text])
+    reading = read_letters(MINILM.find().parent, [text])
     assert reading.is_poor
     assert 0 < reading.unread <= reading.foreign <= reading.letters
     assert reading.example == text
@@ -36,7 +36,7 @@ def test_letters_of_other_scripts_are_not_read(text):
     ["title: Toy Story, year: 1995", "Amélie à Montmartre", "Größe, naïve, São Paulo", "10 😀", "", "Zoë and 霸"],
 )
 def test_latin_letters_and_single_foreign_ones_are_no_matter(text):
-    assert not read_letters(bundled_model(), ["a film about whales", text]).is_poor
+    assert not read_letters(MINILM.find().parent, ["a film about whales", text]).is_poor
 
 
 @pytest.mark.parametrize("texts", [CHINESE, ["A film about whales", "Amélie"] * 4])

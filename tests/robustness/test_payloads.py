@@ -21,7 +21,7 @@ from recbole.quick_start import load_data_and_model
 from recbole.utils import get_trainer
 
 from recbole_llm_interest.content.encoders import create_encoder
-from recbole_llm_interest.content.encoders.text import bundled_model
+from recbole_llm_interest.content.encoders.bundled import MINILM
 from recbole_llm_interest.errors import CheckpointError, DataError, EncoderError, SettingsError
 from recbole_llm_interest.settings import ContentSettings
 from recbole_llm_interest.training.comparison import run
@@ -205,7 +205,7 @@ def hostile_activation(folder):
 
 @pytest.mark.parametrize("poison", [hostile_weights, hostile_module, hostile_activation])
 def test_loading_a_text_model_does_not_execute_its_files(poison, here, monkeypatch):
-    shutil.copytree(bundled_model(), here / "model")
+    shutil.copytree(MINILM.find().parent, here / "model")
     monkeypatch.syspath_prepend(str(here / "model"))  # as if the model's folder were the current one
     poison(here / "model")
     with pytest.raises(EncoderError, match="does not load"):

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from recbole_llm_interest.errors import SettingsError
+from recbole_llm_interest.errors import EncoderError, SettingsError
 from recbole_llm_interest.settings import ContentSettings, Modality, Registry
 
 #: registered name of the encoder that loads pretrained models; it gets every name that is not registered
@@ -89,8 +89,10 @@ TEXT_ENCODERS.register_lazy(PRETRAINED, f"{__name__}.text:TextEncoder")
 TEXT_ENCODERS.register_lazy("multilingual", f"{__name__}.multilingual:MultilingualEncoder")
 TEXT_ENCODERS.register_lazy("hashing", f"{__name__}.weights_free:HashingEncoder")
 IMAGE_ENCODERS.register_lazy(PRETRAINED, f"{__name__}.image:ImageEncoder")
+IMAGE_ENCODERS.register_lazy("efficientnet_lite0", f"{__name__}.efficientnet:EfficientNetEncoder")
 IMAGE_ENCODERS.register_lazy("color_hist", f"{__name__}.weights_free:ColorHistogramEncoder")
 AUDIO_ENCODERS.register_lazy(PRETRAINED, f"{__name__}.audio:AudioEncoder")
+AUDIO_ENCODERS.register_lazy("aisfx", f"{__name__}.aisfx:AisfxEncoder")
 AUDIO_ENCODERS.register_lazy("librosa", f"{__name__}.weights_free:LibrosaEncoder")
 
 
@@ -124,7 +126,7 @@ def create_encoder(modality: Modality, settings: ContentSettings) -> Encoder:
 
     Raises:
         SettingsError: the modality has no encoders.
-        EncoderError: the encoder's weights are not found.
+        EncoderError: the encoder's weights are not found, or the adapter does not belong to it.
 
     Example:
         >>> from recbole_llm_interest.settings import ContentSettings
@@ -133,4 +135,8 @@ def create_encoder(modality: Modality, settings: ContentSettings) -> Encoder:
         (1, 1024)
     """
     name = getattr(settings, f"{modality}_encoder", "")
-    return encoder_class(modality, name).from_settings(settings)
+    encoder = encoder_class(modality, name).from_settings(settings)
+    adapter = getattr(settings, f"{modality}_adapter", None)
+    if adapter is not None and not hasattr(encoder, "adapter"):
+        raise EncoderError(f"{modality}_adapter={adapter}: the encoder {name!r} cannot be adapted; leave it out")
+    return encoder

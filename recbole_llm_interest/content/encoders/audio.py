@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recbole_llm_interest.activation import activate
+from recbole_llm_interest.content.encoders.adapter_file import read_adapter
 from recbole_llm_interest.content.encoders.weights import (
     check_missing_weights,
     combined_fingerprint,
@@ -42,9 +43,10 @@ class AudioEncoder:
         device: None for a GPU if there is one.
         batch_size: audio files to decode at once, and windows to encode at once.
         download: whether a model that is not on this machine may be downloaded from the hub.
+        adapter: file of an adapter that was trained in this model; None for none.
 
     Raises:
-        EncoderError: the model is not found.
+        EncoderError: the model is not found, or the adapter does not belong to it.
     """
 
     needs_weights: ClassVar[bool] = True
@@ -59,6 +61,7 @@ class AudioEncoder:
         device: str | None = None,
         batch_size: int = 8,
         download: bool = False,
+        adapter: str | None = None,
     ) -> None:
         self.name = name
         self.seconds = seconds
@@ -66,6 +69,7 @@ class AudioEncoder:
         self.device = device
         self.batch_size = batch_size
         self.folder = find_model("audio", name, download)
+        self.adapter = None if adapter is None else read_adapter(adapter, "audio", self.weights_fingerprint)
 
     @classmethod
     def from_settings(cls, settings: ContentSettings) -> AudioEncoder:
@@ -81,17 +85,25 @@ class AudioEncoder:
             device=settings.encoder_device,
             batch_size=settings.audio_batch_size,
             download=settings.download_weights,
+            adapter=settings.audio_adapter,
         )
 
     @property
     def description(self) -> dict[str, Any]:
-        """Name, seconds and precision."""
-        return {"name": self.name, "seconds": self.seconds, "precision": self.precision}
+        """Name, seconds, precision and adapter."""
+        adapter = {} if self.adapter is None else {"adapter": self.adapter.fingerprint}
+        return {"name": self.name, "seconds": self.seconds, "precision": self.precision, **adapter}
+
+    @functools.cached_property
+    def weights_fingerprint(self) -> str:
+        """Hash of the model's files."""
+        return folder_fingerprint(self.folder)
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """Hash of the model's files, the seconds and the precision."""
-        return combined_fingerprint([folder_fingerprint(self.folder), self.seconds, self.precision])
+        """Hash of the model's files, the seconds, the precision and the adapter."""
+        adapter = [] if self.adapter is None else [self.adapter.fingerprint]
+        return combined_fingerprint([self.weights_fingerprint, self.seconds, self.precision, *adapter])
 
     def prepare(self) -> None:
         """Check that the packages are installed.
@@ -125,31 +137,51 @@ class AudioEncoder:
         Raises:
             EncoderError: the model cannot be loaded.
         """
+        import torch
+
+        _ = self.network  # loaded here: tensors that are made in inference mode can never be trained
+        with torch.inference_mode():
+            features: NDArray[np.float32] = self.embed(batch).float().cpu().numpy()
+        return features
+
+    def embed(self, batch: Sequence[list[_Window]]) -> Any:
+        """Return the features of files as a tensor, ``[B, D]``, with gradients where they are recorded."""
+        import torch
+
         windows = [(index, window) for index, file in enumerate(batch) for window in file]
         # A batch has windows of one length: nothing is padded, so features do not depend on the other files.
         windows.sort(key=lambda pair: len(pair[1]))
-        features: list[list[NDArray[np.float32]]] = [[] for _ in batch]
+        features: list[list[Any]] = [[] for _ in batch]
         start = 0
         while start < len(windows):
             length = len(windows[start][1])
             same = [pair for pair in windows[start : start + self.batch_size] if len(pair[1]) == length]
-            for (index, _), row in zip(same, self._encode_windows([window for _, window in same]), strict=True):
+            for (index, _), row in zip(same, self._embed_windows([window for _, window in same]), strict=True):
                 features[index].append(row)
             start += len(same)
-        return np.stack([np.mean(rows, axis=0) for rows in features])
+        return torch.stack([torch.stack(rows).mean(dim=0) for rows in features])
 
-    def _encode_windows(self, windows: Sequence[_Window]) -> NDArray[np.float32]:
-        """Encode windows of one length into features, ``[W, D]``."""
-        import torch
-
+    def _embed_windows(self, windows: Sequence[_Window]) -> Any:
+        """Return the features of windows of one length, ``[W, D]``."""
         model, extractor = self._model
         inputs = extractor(list(windows), sampling_rate=extractor.sampling_rate, return_tensors="pt")
         values = inputs["input_values"] if "input_values" in inputs else inputs["input_features"]
         parameter = next(model.parameters())
         pool = _POOLING.get(model.config.model_type, _pool_states)
-        with torch.inference_mode():
-            pooled = pool(model, values.to(parameter.device, parameter.dtype), len(windows[0]), extractor)
-        return pooled.float().cpu().numpy()
+        return pool(model, values.to(parameter.device, parameter.dtype), len(windows[0]), extractor)
+
+    @property
+    def network(self) -> Any:
+        """The audio model, which an adapter changes.
+
+        Raises:
+            EncoderError: it cannot be loaded.
+        """
+        return self._model[0]
+
+    @network.setter
+    def network(self, network: Any) -> None:
+        self._model = (network, self._model[1])
 
     @functools.cached_property
     def _model(self) -> tuple[Any, Any]:
@@ -167,7 +199,11 @@ class AudioEncoder:
             model, report = AutoModel.from_pretrained(
                 self.folder, dtype=getattr(torch, self.precision), output_loading_info=True, **arguments
             )
+            if self.adapter is not None:
+                model = self.adapter.attach_to(model)
             model = model.to(device).eval()
+        except EncoderError:
+            raise
         except Exception as error:  # transformers raises many exception types for a damaged folder
             reason = " ".join(str(error).split())
             raise EncoderError(f"audio encoder {self.name!r} in {self.folder} does not load: {reason}") from error

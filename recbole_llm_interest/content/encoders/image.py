@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from recbole_llm_interest.activation import activate
 from recbole_llm_interest.content.encoders import weights_free_encoders
+from recbole_llm_interest.content.encoders.adapter_file import read_adapter
 from recbole_llm_interest.content.encoders.weights import (
     combined_fingerprint,
     file_sha256,
@@ -43,9 +44,10 @@ class ImageEncoder:
         device: None for a GPU if there is one.
         batch_size: images to encode at once.
         download: whether a model that is not on this machine may be downloaded from the hub.
+        adapter: file of an adapter that was trained in this model; None for none.
 
     Raises:
-        EncoderError: the model is not found.
+        EncoderError: the model is not found, or the adapter does not belong to it.
     """
 
     needs_weights: ClassVar[bool] = True
@@ -60,6 +62,7 @@ class ImageEncoder:
         device: str | None = None,
         batch_size: int = 32,
         download: bool = False,
+        adapter: str | None = None,
     ) -> None:
         self.name = name
         self.weights = weights
@@ -68,6 +71,7 @@ class ImageEncoder:
         self.batch_size = batch_size
         self.download = download
         self.folder = _find_folder(name, download)
+        self.adapter = None if adapter is None else read_adapter(adapter, "image", self.weights_fingerprint)
 
     @classmethod
     def from_settings(cls, settings: ContentSettings) -> ImageEncoder:
@@ -83,24 +87,30 @@ class ImageEncoder:
             device=settings.encoder_device,
             batch_size=settings.image_batch_size,
             download=settings.download_weights,
+            adapter=settings.image_adapter,
         )
 
     @property
     def description(self) -> dict[str, Any]:
-        """Name, weights if they are not in a folder, and precision."""
+        """Name, weights if they are not in a folder, precision and adapter."""
         weights = {} if self.folder else {"weights": self.weights}
-        return {"name": self.name, **weights, "precision": self.precision}
+        adapter = {} if self.adapter is None else {"adapter": self.adapter.fingerprint}
+        return {"name": self.name, **weights, "precision": self.precision, **adapter}
+
+    @functools.cached_property
+    def weights_fingerprint(self) -> str:
+        """Hash of the model's files, or the names of architecture and weights."""
+        if self.folder:
+            return folder_fingerprint(self.folder)
+        if Path(self.weights).is_file():
+            return f"{self.name} {file_sha256(Path(self.weights))}"
+        return f"{self.name} {self.weights}"  # the weights of an open_clip tag never change
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """Hash of the model's files, or of the names of architecture and weights, and of the precision."""
-        if self.folder:
-            identity = folder_fingerprint(self.folder)
-        elif Path(self.weights).is_file():
-            identity = f"{self.name} {file_sha256(Path(self.weights))}"
-        else:
-            identity = f"{self.name} {self.weights}"  # the weights of an open_clip tag never change
-        return combined_fingerprint([identity, self.precision])
+        """Hash of the weights, the precision and the adapter."""
+        adapter = [] if self.adapter is None else [self.adapter.fingerprint]
+        return combined_fingerprint([self.weights_fingerprint, self.precision, *adapter])
 
     def prepare(self) -> None:
         """Check that the packages are installed and that the weights of an architecture are found.
@@ -126,14 +136,36 @@ class ImageEncoder:
         Raises:
             EncoderError: the model cannot be loaded.
         """
+        import torch
+
+        _ = self.network  # loaded here: tensors that are made in inference mode can never be trained
+        with torch.inference_mode():
+            features: NDArray[np.float32] = self.embed(batch).float().cpu().numpy()
+        return features
+
+    def embed(self, batch: Sequence[Any]) -> Any:
+        """Return the features of images as a tensor, ``[B, D]``, with gradients where they are recorded."""
         import open_clip
         import torch
 
         model, _ = self._model
-        device = next(model.parameters()).device
-        with torch.inference_mode():
-            images = torch.stack(list(batch)).to(device, open_clip.get_input_dtype(_PRECISIONS[self.precision]))
-            return model.encode_image(images, normalize=True).float().cpu().numpy()
+        images = torch.stack(list(batch)).to(
+            next(model.parameters()).device, open_clip.get_input_dtype(_PRECISIONS[self.precision])
+        )
+        return model.encode_image(images, normalize=True)
+
+    @property
+    def network(self) -> Any:
+        """CLIP's image tower, which an adapter changes.
+
+        Raises:
+            EncoderError: the model cannot be loaded.
+        """
+        return self._model[0].visual
+
+    @network.setter
+    def network(self, network: Any) -> None:
+        self._model[0].visual = network
 
     @functools.cached_property
     def _model(self) -> tuple[Any, Any]:
@@ -144,6 +176,8 @@ class ImageEncoder:
         device = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
         try:
             model, preprocess = self._create_model(precision=_PRECISIONS[self.precision], device=device)
+            if self.adapter is not None:
+                model.visual = self.adapter.attach_to(model.visual)
         except EncoderError:
             raise
         except Exception as error:  # open_clip raises many exception types for damaged folders and files

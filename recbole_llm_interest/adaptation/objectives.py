@@ -1,0 +1,193 @@
+"""What an adapter learns from: losses on a batch of histories, by name.
+
+A new objective is a class with the methods of ``Objective``, and one line that registers it; the setting
+``adapt_<name>_weight`` weights it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, normalize
+
+from recbole_llm_interest.adaptation.batches import MAX_EVENTS, Batch
+from recbole_llm_interest.errors import EncoderError
+from recbole_llm_interest.model.interest_tracker import InterestTracker
+from recbole_llm_interest.settings import Registry
+
+#: events between an item and the one that it is contrasted with
+_LAGS = 3
+_TEMPERATURE = 0.07
+#: of two encodings of the same content, as in SimCSE
+_SIMCSE_TEMPERATURE = 0.05
+#: sizes of the tracker that the recommendation loss goes through
+_TRACKER_SIZE = 128
+#: share of tokens that are masked, and shares of these that become the mask and another token (BERT, arXiv 1810.04805)
+_MASKED, _AS_MASK, _AS_OTHER = 0.15, 0.8, 0.1
+#: a logit of what is no candidate
+_EXCLUDED = -1e4
+
+
+class Objective(nn.Module):
+    """The base of the objectives.
+
+    Args:
+        encoder: whose network has the adapter.
+        size: width of a feature, D.
+    """
+
+    encoder: Any
+
+    def __init__(self, encoder: Any, size: int) -> None:
+        super().__init__()
+        # not a submodule: only the objective's own parameters are trained with it
+        object.__setattr__(self, "encoder", encoder)
+
+    def loss(self, batch: Batch, contents: Sequence[Any]) -> Tensor:
+        """The loss, a scalar.
+
+        Args:
+            batch: of histories.
+            contents: of the histories' items, as the encoder's ``load`` returned them, ``[U]``.
+        """
+        raise NotImplementedError
+
+
+OBJECTIVES: Registry[type[Objective]] = Registry("objective of adaptation")
+
+
+@OBJECTIVES.register("collaborative")
+class CollaborativeContrast(Objective):
+    """Contrasts an item with those that follow it in a history, the nearer ones with more weight.
+
+    The popularity of candidates is added to their logits in training, so that features do not have to encode it. Other
+    items of the same users are no negatives.
+    """
+
+    def loss(self, batch: Batch, contents: Sequence[Any]) -> Tensor:
+        """The loss of all pairs up to three events apart."""
+        pairs = [
+            (int(history[place]), int(history[place + lag]), 1 / lag)
+            for history in batch.histories
+            for lag in range(1, _LAGS + 1)
+            for place in range(len(history) - lag)
+            if history[place] != history[place + lag]
+        ]
+        if not pairs:
+            return batch.features.sum() * 0
+        anchors, targets, weights = (list(column) for column in zip(*pairs, strict=True))
+        directions = normalize(batch.features, dim=-1)
+        logits = directions[anchors] @ directions.T / _TEMPERATURE + batch.log_counts.to(directions.device)
+        excluded = torch.zeros_like(logits, dtype=torch.bool)
+        for row, (anchor, target) in enumerate(zip(anchors, targets, strict=True)):
+            excluded[row, batch.partners[anchor]] = True
+            excluded[row, target] = False
+        logits = logits.masked_fill(excluded, _EXCLUDED)
+        losses = cross_entropy(logits, torch.tensor(targets, device=logits.device), reduction="none")
+        share = torch.tensor(weights, device=logits.device)
+        return (losses * share).sum() / share.sum()
+
+
+@OBJECTIVES.register("recommendation")
+class RecommendationLoss(Objective):
+    """Next-item cross-entropy through a projection and an LSTM, which are trained along: from end to end."""
+
+    def __init__(self, encoder: Any, size: int) -> None:
+        super().__init__(encoder, size)
+        self.projection = nn.Sequential(
+            nn.Linear(size, _TRACKER_SIZE), nn.GELU(), nn.Linear(_TRACKER_SIZE, _TRACKER_SIZE)
+        )
+        self.tracker = InterestTracker(
+            input_size=_TRACKER_SIZE, hidden_size=_TRACKER_SIZE, num_layers=1, dropout_prob=0.0, user_size=None
+        )
+
+    def loss(self, batch: Batch, contents: Sequence[Any]) -> Tensor:
+        """The loss at every position of the histories."""
+        table = self.projection(batch.features)
+        length = min(MAX_EVENTS, max(map(len, batch.histories))) - 1
+        places = [torch.from_numpy(history) for history in batch.histories]
+        padded = nn.utils.rnn.pad_sequence(places, batch_first=True, padding_value=-1).to(table.device)  # [B, L + 1]
+        inputs, targets = padded[:, :length], padded[:, 1 : length + 1]
+        interests = self.tracker(table[inputs.clamp(min=0)], self.tracker.neutral_state(len(inputs)))  # [B, L, S]
+        is_target = targets >= 0
+        logits = normalize(interests[is_target], dim=-1) @ normalize(table, dim=-1).T / _TEMPERATURE
+        return cross_entropy(logits + batch.log_counts.to(logits.device), targets[is_target])
+
+
+@OBJECTIVES.register("simcse")
+class SimCSE(Objective):
+    """Contrasts two encodings of the same content under different dropout (Gao et al., arXiv 2104.08821)."""
+
+    def loss(self, batch: Batch, contents: Sequence[Any]) -> Tensor:
+        """The loss over the items of the histories."""
+        first = normalize(batch.features[: len(contents)], dim=-1)
+        second = normalize(self.encoder.embed(contents), dim=-1)
+        logits = first @ second.T / _SIMCSE_TEMPERATURE
+        return cross_entropy(logits, torch.arange(len(contents), device=logits.device))
+
+
+class _LanguageModelling(Objective):
+    """The base of language modelling: logits are products of states and the input embeddings of words.
+
+    Raises:
+        EncoderError: the encoder is none of text.
+    """
+
+    def __init__(self, encoder: Any, size: int) -> None:
+        super().__init__(encoder, size)
+        if not hasattr(encoder, "tokenize"):
+            raise EncoderError("language modelling needs a text encoder that is a language model")
+
+    def _words(self) -> Tensor:
+        words: Tensor = self.encoder.network.get_input_embeddings().weight
+        return words
+
+    def _states(self, tokens: dict[str, Tensor]) -> Tensor:
+        """The last hidden states, ``[U, T, D]``."""
+        states: Tensor = self.encoder.network(**tokens).last_hidden_state
+        return states
+
+
+@OBJECTIVES.register("masked_language")
+class MaskedLanguageModelling(_LanguageModelling):
+    """Predicts masked words of the items' texts (BERT, arXiv 1810.04805). Its head is trained along."""
+
+    def __init__(self, encoder: Any, size: int) -> None:
+        super().__init__(encoder, size)
+        if encoder.mask_token_id is None:
+            raise EncoderError(
+                f"adapt_masked_language_weight: {encoder.name} has no mask token; causal models learn by "
+                "adapt_causal_language_weight"
+            )
+        width = self._words().shape[1]
+        self.head = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.LayerNorm(width))
+
+    def loss(self, batch: Batch, contents: Sequence[Any]) -> Tensor:
+        """The loss over the masked tokens."""
+        tokens = self.encoder.tokenize(contents)
+        words = tokens["input_ids"]
+        is_word = tokens["attention_mask"].bool() & ~self.encoder.is_special(words)
+        is_masked = is_word & (torch.rand(words.shape, device=words.device) < _MASKED)
+        if not is_masked.any():
+            return batch.features.sum() * 0
+        kind = torch.rand(words.shape, device=words.device)
+        others = torch.randint_like(words, len(self._words()))
+        masked = words.where(~is_masked | (kind >= _AS_MASK), self.encoder.mask_token_id)
+        masked = masked.where(~is_masked | (kind < _AS_MASK) | (kind >= _AS_MASK + _AS_OTHER), others)
+        states = self._states({**tokens, "input_ids": masked})[is_masked]
+        return cross_entropy(self.head(states) @ self._words().T, words[is_masked])
+
+
+@OBJECTIVES.register("causal_language")
+class CausalLanguageModelling(_LanguageModelling):
+    """Predicts each next word of the items' texts, by a causal model."""
+
+    def loss(self, batch: Batch, contents: Sequence[Any]) -> Tensor:
+        """The loss over all tokens but the first."""
+        tokens = self.encoder.tokenize(contents)
+        is_target = tokens["attention_mask"][:, 1:].bool()
+        states = self._states(tokens)[:, :-1][is_target]
+        return cross_entropy(states @ self._words().T, tokens["input_ids"][:, 1:][is_target])

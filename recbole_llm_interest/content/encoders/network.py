@@ -1,0 +1,123 @@
+"""What encoders have in common whose network is in a Python package together with its weights."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recbole_llm_interest.content.encoders.adapter_file import read_adapter
+from recbole_llm_interest.content.encoders.bundled import BundledWeights
+from recbole_llm_interest.content.encoders.weights import combined_fingerprint, require_packages
+from recbole_llm_interest.errors import EncoderError
+
+
+class BundledNetworkEncoder:
+    """A convolutional network with its weights. A subclass defines the attributes and the methods that raise here.
+
+    Attributes:
+        weights: the package's.
+        extra: of this package's that installs ``packages``.
+        packages: as for ``Encoder``.
+        version: of what ``load`` computes; it changes with the code.
+
+    Args:
+        precision: ``float32``, ``bfloat16`` or ``float16``.
+        device: None for a GPU if there is one.
+        batch_size: as for ``Encoder``.
+        adapter: file of an adapter that was trained in this network; None for none.
+
+    Raises:
+        EncoderError: the package is not installed, its weights are not the original ones, or the adapter does not
+            belong to them.
+    """
+
+    needs_weights: ClassVar[bool] = True
+    weights: ClassVar[BundledWeights]
+    extra: ClassVar[str]
+    packages: ClassVar[Mapping[str, str]] = {}
+    version: ClassVar[int] = 1
+
+    def __init__(
+        self, *, precision: str = "float32", device: str | None = None, batch_size: int, adapter: str | None = None
+    ) -> None:
+        self.name = self.weights.name
+        self.precision = precision
+        self.device = device
+        self.batch_size = batch_size
+        self._path = self.weights.find()
+        self.weights_fingerprint = self.weights.sha256
+        self.adapter = None if adapter is None else read_adapter(adapter, self.weights.modality, self.weights.sha256)
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """Name, precision, version and adapter."""
+        adapter = {} if self.adapter is None else {"adapter": self.adapter.fingerprint}
+        return {"name": self.name, "precision": self.precision, "version": self.version, **adapter}
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """Hash of the weights and of the description."""
+        return combined_fingerprint([self.weights.sha256, json.dumps(self.description)])
+
+    def prepare(self) -> None:
+        """Check that the packages are installed.
+
+        Raises:
+            EncoderError: one is not.
+        """
+        require_packages(self.weights.modality, self.name, *self.packages.values(), extra=self.extra)
+
+    def encode(self, batch: Sequence[Any]) -> NDArray[np.float32]:
+        """Encode a batch of what ``load`` returned into features, ``[B, D]``.
+
+        Raises:
+            EncoderError: the network cannot be loaded.
+        """
+        import torch
+
+        _ = self.network  # loaded here: tensors that are made in inference mode can never be trained
+        with torch.inference_mode():
+            features: NDArray[np.float32] = self.embed(batch).float().cpu().numpy()
+        return features
+
+    def embed(self, batch: Sequence[Any]) -> Any:
+        """Return the features of a batch as a tensor, ``[B, D]``, with gradients where they are recorded."""
+        raise NotImplementedError
+
+    @functools.cached_property
+    def network(self) -> Any:
+        """The network in evaluation mode.
+
+        Raises:
+            EncoderError: it cannot be loaded.
+        """
+        self.prepare()
+        import torch
+
+        device = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
+        try:
+            network = self._load_network()
+            if self.adapter is not None:
+                network = self.adapter.attach_to(network)
+        except EncoderError:
+            raise
+        except Exception as error:  # torch and the packages raise many exception types
+            reason = " ".join(str(error).split())
+            raise EncoderError(f"the {self.weights.modality} encoder {self.name!r} does not load: {reason}") from error
+        return network.to(device, getattr(torch, self.precision)).eval()
+
+    def _load_network(self) -> Any:
+        """Create the network and load its weights from ``_path``."""
+        raise NotImplementedError
+
+    def _tensor(self, values: Any) -> Any:
+        """Return values as a tensor on the network's device, of its type."""
+        import torch
+
+        parameter = next(self.network.parameters())
+        return torch.as_tensor(values).to(parameter.device, parameter.dtype)
