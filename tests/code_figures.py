@@ -37,8 +37,8 @@ PACKAGE = REPOSITORY / "recbole_llm_interest"
 LEVELS = [
     {"__init__", "cli"},
     {"report", "erasure"},
-    {"registration", "recommender", "export"},
-    {"training", "peers", "adaptation"},
+    {"registration", "recommender", "export", "adaptation"},
+    {"training", "peers"},
     {"model", "baselines", "data", "evaluation"},
     {"content", "patches", "conversion"},
     {"settings", "io", "distributed"},
@@ -72,6 +72,7 @@ READS = {
     ("patches.security", "pickle.load"): "a file that RecBole opened, only if allow_pickle is set",
     ("io.checkpoints.pickles", "zipfile.ZipFile"): "the standard input of a process with limits",
     ("io.checkpoints.pickles", "open"): "the operating system's",
+    ("content.encoders.network", "torch.load"): "bytes of a file whose hash is known, tensors alone",
     ("content.media.images", "Image.open"): "an open file of MediaFile",
     ("content.media.audio", "av.open"): "an open file of MediaFile",
     ("content.media.audio", "soundfile.SoundFile"): "an open file of MediaFile",

@@ -37,7 +37,7 @@ class AdaptationEvents:
         return np.bincount(np.concatenate(self.histories), minlength=len(self.tokens))
 
 
-def read_events(config: Config) -> AdaptationEvents:
+def read_adaptation_events(config: Config) -> AdaptationEvents:
     """Read a data set, and split it as every model's data are split.
 
     Args:
@@ -54,7 +54,7 @@ def read_events(config: Config) -> AdaptationEvents:
     histories = [history for history in np.split(events.items, first[1:]) if len(history) > 1]
     if not histories:
         raise DataError(f"no user of {config['dataset']!r} has two training events: there is nothing to learn from")
-    items, rows = dataset_items(validation), validation.inter_feat
+    items, rows = validation.event_items.numpy(), validation.inter_feat
     pairs = [
         (items[start:end], int(items[own]))
         for start, end, own in zip(
@@ -62,9 +62,3 @@ def read_events(config: Config) -> AdaptationEvents:
         )
     ]
     return AdaptationEvents(tokens, histories, pairs)
-
-
-def dataset_items(part: Any) -> _Items:
-    """The items of a data set's table of events, ``[E]``."""
-    items: _Items = part.event_items.numpy()
-    return items

@@ -14,13 +14,13 @@ from recbole.config import Config
 from recbole.utils import init_seed
 from tqdm import tqdm
 
-from recbole_llm_interest.adaptation.events import AdaptationEvents, read_events
-from recbole_llm_interest.adaptation.training import Adaptation, AdaptationResult
+from recbole_llm_interest.adaptation.events import AdaptationEvents, read_adaptation_events
+from recbole_llm_interest.adaptation.training import Adaptation, AdaptationResult, state_path
 from recbole_llm_interest.content.blobs import Blob
 from recbole_llm_interest.content.dataset_files import catalogue_from_config
 from recbole_llm_interest.content.encoders import create_encoder
 from recbole_llm_interest.errors import ContentError, DataError, EncoderError
-from recbole_llm_interest.io.files import write_atomically
+from recbole_llm_interest.io.files import write_text
 from recbole_llm_interest.io.manifest import record_run
 from recbole_llm_interest.settings import AdaptationSettings, ContentSettings, Modality, read_settings
 from recbole_llm_interest.training.run_metadata import digest, file_digests
@@ -60,23 +60,15 @@ def adapt(config: Config, modality: Modality, output: Path) -> Adapted:
         LLMInterestError: as for ``Adaptation.run``.
     """
     settings, content_settings = read_settings(AdaptationSettings, config), read_settings(ContentSettings, config)
-    encoder: Any = create_encoder(modality, content_settings)
-    if not hasattr(encoder, "network"):
-        name = getattr(content_settings, f"{modality}_encoder")
-        raise EncoderError(f"the {modality} encoder {name!r} cannot be adapted: {modality}_encoder names another")
-    if encoder.adapter is not None:
-        raise EncoderError(f"{modality}_adapter is set: an adapter is trained in the encoder without one; leave it out")
-    encoder.prepare()
+    encoder = _adaptable_encoder(modality, content_settings)
     init_seed(config["seed"], config["reproducibility"])
-    events = read_events(config)
+    events = read_adaptation_events(config)
     catalogue = catalogue_from_config(config, "item", content_settings)
     contents = load_contents(catalogue.blobs[modality], events.tokens, encoder, modality)
     events = with_content(events, contents)
-    record_run(config, "checkpoint", [output, output.with_suffix(".resume.safetensors")])
+    record_run(config, "checkpoint", [output, state_path(output)])
     identity = digest([asdict(settings), encoder.fingerprint, config["seed"], file_digests(config), modality])
     adaptation = Adaptation(encoder, modality, contents, events, settings, config["seed"], output, identity)
-    result = adaptation.run()
-    report = output.with_suffix(".json")
     described = {
         "dataset": config["dataset"],
         "encoder": encoder.description,
@@ -85,10 +77,27 @@ def adapt(config: Config, modality: Modality, output: Path) -> Adapted:
         "items": len(contents),
         "histories": len(events.histories),
         "validation_events": len(events.validation),
-        **asdict(result),
     }
-    write_atomically(report, lambda file: file.write(json.dumps(described, indent=1).encode()), "give another --output")
+    result = adaptation.run()
+    report, text = output.with_suffix(".json"), json.dumps({**described, **asdict(result)}, indent=1)
+    write_text(report, text, "give another --output")
     return Adapted(output, report, result)
+
+
+def _adaptable_encoder(modality: Modality, settings: ContentSettings) -> Any:
+    """Create the encoder of a modality.
+
+    Raises:
+        EncoderError: it has no network that an adapter can be attached to, or already has an adapter.
+    """
+    encoder: Any = create_encoder(modality, settings)
+    if not hasattr(type(encoder), "network"):
+        name = getattr(settings, f"{modality}_encoder")
+        raise EncoderError(f"the {modality} encoder {name!r} cannot be adapted: {modality}_encoder names another")
+    if encoder.adapter is not None:
+        raise EncoderError(f"{modality}_adapter is set: an adapter is trained in the encoder without one; leave it out")
+    encoder.prepare()
+    return encoder
 
 
 def load_contents(blobs: Mapping[str, Blob], tokens: Any, encoder: Any, modality: Modality) -> dict[int, Any]:

@@ -157,6 +157,9 @@ def embed_all(
         items: to embed.
         rows: number of rows.
         title: of the progress bar.
+
+    Raises:
+        ValueError: there are no items.
     """
     table: Tensor | None = None
     order = np.array(sorted(items.tolist(), key=lambda item: _size(contents[item])))

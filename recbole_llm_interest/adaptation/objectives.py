@@ -1,6 +1,6 @@
 """What an adapter learns from: losses on a batch of histories, by name.
 
-A new objective is a class with the methods of ``Objective``, and one line that registers it; the setting
+A new objective is a class with the methods of ``AdaptationObjective``, and one line that registers it; the setting
 ``adapt_<name>_weight`` weights it.
 """
 
@@ -11,18 +11,19 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, normalize
+from torch.nn.functional import cross_entropy
 
 from recbole_llm_interest.adaptation.batches import MAX_EVENTS, Batch
 from recbole_llm_interest.errors import EncoderError
 from recbole_llm_interest.model.interest_tracker import InterestTracker
+from recbole_llm_interest.model.scoring import ScoringRule, logits
 from recbole_llm_interest.settings import Registry
 
 #: events between an item and the one that it is contrasted with
 _LAGS = 3
-_TEMPERATURE = 0.07
+_RULE = ScoringRule(temperature=0.07)
 #: of two encodings of the same content, as in SimCSE
-_SIMCSE_TEMPERATURE = 0.05
+_SIMCSE_RULE = ScoringRule(temperature=0.05)
 #: sizes of the tracker that the recommendation loss goes through
 _TRACKER_SIZE = 128
 #: share of tokens that are masked, and shares of these that become the mask and another token (BERT, arXiv 1810.04805)
@@ -31,7 +32,7 @@ _MASKED, _AS_MASK, _AS_OTHER = 0.15, 0.8, 0.1
 _EXCLUDED = -1e4
 
 
-class Objective(nn.Module):
+class AdaptationObjective(nn.Module):
     """The base of the objectives.
 
     Args:
@@ -56,11 +57,11 @@ class Objective(nn.Module):
         raise NotImplementedError
 
 
-OBJECTIVES: Registry[type[Objective]] = Registry("objective of adaptation")
+OBJECTIVES: Registry[type[AdaptationObjective]] = Registry("objective of adaptation")
 
 
 @OBJECTIVES.register("collaborative")
-class CollaborativeContrast(Objective):
+class CollaborativeContrast(AdaptationObjective):
     """Contrasts an item with those that follow it in a history, the nearer ones with more weight.
 
     The popularity of candidates is added to their logits in training, so that features do not have to encode it. Other
@@ -68,7 +69,7 @@ class CollaborativeContrast(Objective):
     """
 
     def loss(self, batch: Batch, contents: Sequence[Any]) -> Tensor:
-        """The loss of all pairs up to three events apart."""
+        """The loss of all pairs up to three events apart, a scalar."""
         pairs = [
             (int(history[place]), int(history[place + lag]), 1 / lag)
             for history in batch.histories
@@ -79,20 +80,20 @@ class CollaborativeContrast(Objective):
         if not pairs:
             return batch.features.sum() * 0
         anchors, targets, weights = (list(column) for column in zip(*pairs, strict=True))
-        directions = normalize(batch.features, dim=-1)
-        logits = directions[anchors] @ directions.T / _TEMPERATURE + batch.log_counts.to(directions.device)
-        excluded = torch.zeros_like(logits, dtype=torch.bool)
+        anchors_of_pairs = _RULE.query(batch.features[anchors])
+        scores = logits(anchors_of_pairs, _RULE.item_factors(batch.features)) + batch.log_counts.to(anchors_of_pairs)
+        excluded = torch.zeros_like(scores, dtype=torch.bool)
         for row, (anchor, target) in enumerate(zip(anchors, targets, strict=True)):
             excluded[row, batch.partners[anchor]] = True
             excluded[row, target] = False
-        logits = logits.masked_fill(excluded, _EXCLUDED)
-        losses = cross_entropy(logits, torch.tensor(targets, device=logits.device), reduction="none")
-        share = torch.tensor(weights, device=logits.device)
+        scores = scores.masked_fill(excluded, _EXCLUDED)
+        losses = cross_entropy(scores, torch.tensor(targets, device=scores.device), reduction="none")
+        share = torch.tensor(weights, device=scores.device)
         return (losses * share).sum() / share.sum()
 
 
 @OBJECTIVES.register("recommendation")
-class RecommendationLoss(Objective):
+class RecommendationLoss(AdaptationObjective):
     """Next-item cross-entropy through a projection and an LSTM, which are trained along: from end to end."""
 
     def __init__(self, encoder: Any, size: int) -> None:
@@ -105,7 +106,7 @@ class RecommendationLoss(Objective):
         )
 
     def loss(self, batch: Batch, contents: Sequence[Any]) -> Tensor:
-        """The loss at every position of the histories."""
+        """The loss at every position of the histories, a scalar."""
         table = self.projection(batch.features)
         length = min(MAX_EVENTS, max(map(len, batch.histories))) - 1
         places = [torch.from_numpy(history) for history in batch.histories]
@@ -113,23 +114,22 @@ class RecommendationLoss(Objective):
         inputs, targets = padded[:, :length], padded[:, 1 : length + 1]
         interests = self.tracker(table[inputs.clamp(min=0)], self.tracker.neutral_state(len(inputs)))  # [B, L, S]
         is_target = targets >= 0
-        logits = normalize(interests[is_target], dim=-1) @ normalize(table, dim=-1).T / _TEMPERATURE
-        return cross_entropy(logits + batch.log_counts.to(logits.device), targets[is_target])
+        scores = logits(_RULE.query(interests[is_target]), _RULE.item_factors(table))
+        return cross_entropy(scores + batch.log_counts.to(scores.device), targets[is_target])
 
 
 @OBJECTIVES.register("simcse")
-class SimCSE(Objective):
+class SimCSE(AdaptationObjective):
     """Contrasts two encodings of the same content under different dropout (Gao et al., arXiv 2104.08821)."""
 
     def loss(self, batch: Batch, contents: Sequence[Any]) -> Tensor:
-        """The loss over the items of the histories."""
-        first = normalize(batch.features[: len(contents)], dim=-1)
-        second = normalize(self.encoder.embed(contents), dim=-1)
-        logits = first @ second.T / _SIMCSE_TEMPERATURE
-        return cross_entropy(logits, torch.arange(len(contents), device=logits.device))
+        """The loss over the items of the histories, a scalar."""
+        first, second = batch.features[: len(contents)], self.encoder.embed(contents)
+        scores = logits(_SIMCSE_RULE.query(first), _SIMCSE_RULE.item_factors(second))
+        return cross_entropy(scores, torch.arange(len(contents), device=scores.device))
 
 
-class _LanguageModelling(Objective):
+class _LanguageModelling(AdaptationObjective):
     """The base of language modelling: logits are products of states and the input embeddings of words.
 
     Raises:
@@ -153,7 +153,11 @@ class _LanguageModelling(Objective):
 
 @OBJECTIVES.register("masked_language")
 class MaskedLanguageModelling(_LanguageModelling):
-    """Predicts masked words of the items' texts (BERT, arXiv 1810.04805). Its head is trained along."""
+    """Predicts masked words of the items' texts (BERT, arXiv 1810.04805). Its head is trained along.
+
+    Raises:
+        EncoderError: the encoder has no mask token.
+    """
 
     def __init__(self, encoder: Any, size: int) -> None:
         super().__init__(encoder, size)
@@ -166,7 +170,7 @@ class MaskedLanguageModelling(_LanguageModelling):
         self.head = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.LayerNorm(width))
 
     def loss(self, batch: Batch, contents: Sequence[Any]) -> Tensor:
-        """The loss over the masked tokens."""
+        """The loss over the masked tokens, a scalar."""
         tokens = self.encoder.tokenize(contents)
         words = tokens["input_ids"]
         is_word = tokens["attention_mask"].bool() & ~self.encoder.is_special(words)
@@ -186,7 +190,7 @@ class CausalLanguageModelling(_LanguageModelling):
     """Predicts each next word of the items' texts, by a causal model."""
 
     def loss(self, batch: Batch, contents: Sequence[Any]) -> Tensor:
-        """The loss over all tokens but the first."""
+        """The loss over all tokens but the first, a scalar."""
         tokens = self.encoder.tokenize(contents)
         is_target = tokens["attention_mask"][:, 1:].bool()
         states = self._states(tokens)[:, :-1][is_target]

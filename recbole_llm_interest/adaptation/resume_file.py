@@ -23,7 +23,7 @@ def write_resume_file(path: Path, tensors: Mapping[str, Mapping[str, Tensor]], v
 
     Args:
         path: of the file. A previous one is replaced when the new one is complete.
-        tensors: by group and name.
+        tensors: by group and name, ``[...]``.
         values: plain ones.
 
     Raises:
@@ -37,7 +37,7 @@ def write_resume_file(path: Path, tensors: Mapping[str, Mapping[str, Tensor]], v
 
 
 def read_resume_file(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
-    """Read a state: tensors by group and name, and the plain values.
+    """Read a state: tensors by group and name, ``[...]``, and the plain values.
 
     Raises:
         CheckpointError: the file is damaged, or is no state of an adaptation.

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from recbole_llm_interest.adaptation.batches import Batcher, chunks
 from recbole_llm_interest.adaptation.events import AdaptationEvents
 from recbole_llm_interest.adaptation.lower_layers import CHUNK, LowerLayers, embed_all
-from recbole_llm_interest.adaptation.objectives import OBJECTIVES, Objective
+from recbole_llm_interest.adaptation.objectives import OBJECTIVES, AdaptationObjective
 from recbole_llm_interest.adaptation.resume_file import read_resume_file, write_resume_file
 from recbole_llm_interest.adaptation.validation import next_item_ndcg
 from recbole_llm_interest.content.adapters import attach
@@ -85,7 +85,7 @@ class Adaptation:
     ) -> None:
         self.encoder, self.modality, self.contents, self.settings = encoder, modality, contents, settings
         self.output, self.identity = output, identity
-        self.state_file = output.with_suffix(".resume.safetensors")
+        self.state_file = state_path(output)
         self.items = np.array(sorted(contents))
         self.rows = len(events.tokens)
         self.validation = events.validation
@@ -255,13 +255,18 @@ class Adaptation:
         return int(values["step"])
 
 
+def state_path(output: Path) -> Path:
+    """The file of an interrupted training's state, beside the adapter."""
+    return output.with_suffix(".resume.safetensors")
+
+
 def _objectives(encoder: Any, settings: AdaptationSettings, size: int) -> nn.ModuleDict:
     """The objectives with a weight.
 
     Raises:
         SettingsError: there is none.
     """
-    chosen: dict[str, Objective] = {
+    chosen: dict[str, AdaptationObjective] = {
         name: OBJECTIVES[name](encoder, size) for name in OBJECTIVES if getattr(settings, f"adapt_{name}_weight", 0.0)
     }
     if not chosen:

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from recbole_llm_interest.model.scoring import logits
+
 #: validation events that are looked at
 _SAMPLE = 4000
 #: weight of an event relative to the one after it
@@ -45,7 +47,7 @@ def next_item_ndcg(
     for start in range(0, len(sample), _BATCH):
         chosen = [pairs[index] for index in sample[start : start + _BATCH]]
         interests = torch.stack([_mean(directions, history) for history, _ in chosen])
-        scores = (interests @ directions.T).masked_fill(~is_candidate.to(table.device), -torch.inf)
+        scores = logits(interests, directions).masked_fill(~is_candidate.to(table.device), -torch.inf)
         targets = torch.tensor([target for _, target in chosen], device=table.device)
         own = scores.gather(1, targets[:, None])
         for row, (history, _) in enumerate(chosen):

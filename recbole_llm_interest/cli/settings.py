@@ -54,10 +54,15 @@ def _write(*, as_json: bool) -> None:
         show_json({"written": [*texts]})
 
 
+def _fill_registries() -> None:
+    """Import the modules that register what settings name, beside those of the model."""
+    import recbole_llm_interest.content.adapters
+    import recbole_llm_interest.training.tracking  # noqa: F401
+
+
 def _as_records() -> list[dict[str, Any]]:
     """What is known of each setting, with its section, in their order."""
-    import recbole_llm_interest.training.tracking  # noqa: F401  (fills the registries, whose names are values)
-
+    _fill_registries()
     return [
         {"section": section, **asdict(setting)}
         for section, settings in settings_by_section().items()
@@ -73,8 +78,7 @@ def generated_files() -> Mapping[Path, str]:
     """
     from recbole.evaluator import register
 
-    import recbole_llm_interest.training.tracking  # noqa: F401  (fills the registries, whose names are values)
-
+    _fill_registries()
     docs = PROPERTIES.parent / "docs"
     if not docs.is_dir():
         raise SettingsError(f"there is no folder {docs}: --write needs a checkout of the source")

@@ -11,7 +11,7 @@ from safetensors.numpy import load
 from torch.nn.functional import normalize
 
 from recbole_llm_interest.adaptation.batches import Batcher
-from recbole_llm_interest.adaptation.events import read_events
+from recbole_llm_interest.adaptation.events import read_adaptation_events
 from recbole_llm_interest.adaptation.job import adapt
 from recbole_llm_interest.adaptation.lower_layers import LowerLayers
 from recbole_llm_interest.adaptation.objectives import OBJECTIVES, CollaborativeContrast
@@ -147,7 +147,7 @@ def test_training_events_are_learned_from(bert, tmp_path, monkeypatch):
 
 
 def test_events_are_those_of_the_protocol(kinds):
-    events = read_events(configured(kinds))
+    events = read_adaptation_events(configured(kinds))
     file = Path(kinds["data_path"]) / "kinds" / "kinds.inter"
     lines = [line.split("\t") for line in file.read_text().splitlines()[1:]]
     by_user = {}

@@ -33,18 +33,18 @@ class AttachedAdapter:
         return {name: values for name, values in self.network.named_parameters() if values.requires_grad}
 
     def regularization(self) -> Tensor | float:
-        """A term of the training loss, for methods that have one."""
+        """A term of the training loss, a scalar, for methods that have one."""
         return 0.0
 
     def after_gradients(self, step: int) -> None:
         """Called in each training step after the gradients are computed, for methods with a schedule."""
 
     def training_state(self) -> dict[str, dict[str, Tensor]]:
-        """What a resumed training needs beside the parameters."""
+        """What a resumed training needs beside the parameters: tensors ``[...]`` by group and name."""
         return {}
 
     def restore(self, state: dict[str, dict[str, Tensor]]) -> None:
-        """Set what ``training_state`` returned."""
+        """Set what ``training_state`` returned: tensors ``[...]`` by group and name."""
 
 
 #: functions that attach an adapter to a network in place

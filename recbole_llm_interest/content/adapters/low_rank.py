@@ -33,7 +33,11 @@ def attach_lora(network: nn.Module, options: AdapterOptions, steps: int) -> Atta
 
 
 def attach_adalora(network: nn.Module, options: AdapterOptions, steps: int) -> AttachedAdapter:
-    """Low-rank updates with singular values; least important ones are dropped (Zhang et al., arXiv 2303.10512)."""
+    """Low-rank updates with singular values; least important ones are dropped (Zhang et al., arXiv 2303.10512).
+
+    Raises:
+        EncoderError: the network has no linear maps in these layers.
+    """
     peft = _import_peft()
     targets = [name for name in _targets(network, options) if isinstance(network.get_submodule(name), nn.Linear)]
     if not targets:

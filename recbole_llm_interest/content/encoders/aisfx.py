@@ -94,7 +94,6 @@ class AisfxEncoder(BundledNetworkEncoder):
         return torch.stack([blocks.mean(dim=0) for blocks in of_files])
 
     def _load_network(self) -> Any:
-        import torch
         from aisfx.models.cnn2d import EmbeddingNet
 
         # the checkpoint has a numpy number beside the tensors; no other type is unpickled
@@ -105,8 +104,7 @@ class AisfxEncoder(BundledNetworkEncoder):
             type(np.dtype(np.int64)),
             type(np.dtype(float)),
         ]
-        with torch.serialization.safe_globals(types):
-            weights, _ = torch.load(self._path, map_location="cpu", weights_only=True)
+        weights, _ = self._read_weights(types)
         network = EmbeddingNet("max", 3, 1, 64)
         prefix = "embedding_net."
         network.load_state_dict({key[len(prefix) :]: value for key, value in weights.items() if key.startswith(prefix)})

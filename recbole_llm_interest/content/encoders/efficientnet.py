@@ -64,10 +64,9 @@ class EfficientNetEncoder(BundledNetworkEncoder):
     def _load_network(self) -> Any:
         activate()  # timm imports torchvision, which may need a patch
         import timm
-        import torch
 
         network = timm.create_model("tf_efficientnet_lite0", pretrained=False)
-        weights = torch.load(self._path, map_location="cpu", weights_only=True)
+        weights = self._read_weights()
         # the same layers in the same order, under other names; the hash of the file is known
         network.load_state_dict(dict(zip(network.state_dict(), weights.values(), strict=True)))
         return network

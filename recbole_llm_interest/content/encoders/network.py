@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import io
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -14,6 +15,9 @@ from recbole_llm_interest.content.encoders.adapter_file import read_adapter
 from recbole_llm_interest.content.encoders.bundled import BundledWeights
 from recbole_llm_interest.content.encoders.weights import combined_fingerprint, require_packages
 from recbole_llm_interest.errors import EncoderError
+from recbole_llm_interest.io.opening import FileKind, read_bytes
+
+_WEIGHTS_FILE = FileKind("file of weights", EncoderError, 2**30, "reinstall its package")
 
 
 class BundledNetworkEncoder:
@@ -112,8 +116,20 @@ class BundledNetworkEncoder:
         return network.to(device, getattr(torch, self.precision)).eval()
 
     def _load_network(self) -> Any:
-        """Create the network and load its weights from ``_path``."""
+        """Create the network with its weights."""
         raise NotImplementedError
+
+    def _read_weights(self, types: Sequence[Any] = ()) -> Any:
+        """Return what the file of weights contains.
+
+        Args:
+            types: that may be unpickled beside tensors.
+        """
+        import torch
+
+        data = io.BytesIO(read_bytes(self._path, _WEIGHTS_FILE))
+        with torch.serialization.safe_globals(list(types)):
+            return torch.load(data, map_location="cpu", weights_only=True)
 
     def _tensor(self, values: Any) -> Any:
         """Return values as a tensor on the network's device, of its type."""
