@@ -24,6 +24,8 @@ _MAX_CATEGORIES = 64
 _SAMPLED_ITEMS = 5000
 _STARTS = 8
 _TYPICAL_ITEMS = 3
+#: share of a group's items that carry an attribute beside its name, and how much more often than all items
+_COMMON, _COMMON_LIFT = 0.8, 1.5
 #: of each title in a name
 _MAX_CHARACTERS = 40
 
@@ -38,6 +40,8 @@ class Interest:
         weight: the probability of the group, by the softmax over the scores of all items.
         items: titles of the items nearest to the group's centre.
         share: of the group's items that carry the name; None where the name is titles.
+        attributes: the name and other categories, which four in five of the group's items carry, and other items less
+            often; empty where the name is titles.
 
     Example:
         >>> interests = recommender.interests(recommender.start("u1", history=["i1"]))
@@ -51,6 +55,7 @@ class Interest:
     weight: float
     items: tuple[str, ...]
     share: float | None = None
+    attributes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         share = "" if self.share is None else f", share={self.share:.2f}"
@@ -67,6 +72,7 @@ class InterestMap:
     Attributes:
         names: of the groups, each another.
         shares: of each group's items, those that carry its name; None where the name is titles.
+        attributes: of each group, see ``Interest``.
         sizes: number of each group's items.
         typical: rows of the items nearest to each group's centre.
 
@@ -96,6 +102,7 @@ class InterestMap:
         self.sizes: list[int] = group.bincount().tolist()
         self.shares = _shares(self.names, names, self.sizes)
         self.typical = _typical_rows(unit, group)
+        self.attributes = _attributes(items, group, self.names, self.shares)
 
     def group(self, representations: Tensor) -> Tensor:
         """The group of each item, ``[N]``.
@@ -119,7 +126,13 @@ class InterestMap:
         """
         best = weights.topk(min(k or len(weights), len(weights)))
         return [
-            Interest(self.names[group], weight, tuple(map(label, self.typical[group])), self.shares[group])
+            Interest(
+                self.names[group],
+                weight,
+                tuple(map(label, self.typical[group])),
+                self.shares[group],
+                self.attributes[group],
+            )
             for group, weight in zip(best.indices.tolist(), best.values.tolist(), strict=True)
         ]
 
@@ -165,6 +178,27 @@ def _names(items: Catalog, cluster: Tensor, sampled: Tensor) -> list[Name | None
     for row, number in enumerate(cluster.tolist(), start=1):
         clusters[number].append(items.tokens[row])
     return name_clusters(clusters, {items.tokens[row + 1] for row in sampled.tolist()}, items.categories, items.texts)
+
+
+def _attributes(items: Catalog, group: Tensor, names: list[str], shares: list[float | None]) -> list[tuple[str, ...]]:
+    """The attributes of each group; ``group`` ``[N]`` counts items without the padding."""
+    of_items = [set(items.categories.get(token, ())) for token in items.tokens[1:]]
+    overall = Counter(category for categories in of_items for category in categories)
+    members: list[list[set[str]]] = [[] for _ in names]
+    for categories, number in zip(of_items, group.tolist(), strict=True):
+        members[number].append(categories)
+    attributes = []
+    for name, share, of_group in zip(names, shares, members, strict=True):
+        counts = Counter(category for categories in of_group for category in categories)
+        common = [
+            category
+            for category, count in counts.most_common()
+            if category != name
+            and count >= _COMMON * len(of_group)
+            and count / len(of_group) >= _COMMON_LIFT * overall[category] / len(of_items)
+        ]
+        attributes.append(() if share is None else (name, *common[:2]))
+    return attributes
 
 
 def _titles(items: Catalog, rows: list[int]) -> str:

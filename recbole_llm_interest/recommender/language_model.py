@@ -1,0 +1,83 @@
+"""A causal language model on this machine that continues a text, always in the same way."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from recbole_llm_interest.activation import activate
+from recbole_llm_interest.content.encoders.text import find_text_model
+from recbole_llm_interest.content.encoders.weights import require_packages
+from recbole_llm_interest.errors import EncoderError
+
+#: beams of the search: candidates that a text is chosen from
+_BEAMS = 6
+
+
+class LanguageModel:
+    """Continues texts by beam search, without randomness.
+
+    Args:
+        name: ``smollm2``, a GGUF file, a folder of transformers, or a name in the hub's cache.
+
+    Raises:
+        EncoderError: the weights are not found, or a package is missing.
+
+    Example:
+        >>> from recbole_llm_interest.content.encoders.bundled import SMOLLM2
+        >>> LanguageModel("smollm2").path == SMOLLM2.find()
+        True
+    """
+
+    def __init__(self, name: str = "smollm2") -> None:
+        self.name = name
+        self.path = find_text_model(name)
+        if self.path.is_file():
+            require_packages("text", name, "gguf", "accelerate", extra="llm")
+
+    def continuations(self, prompt: str, tokens: int) -> list[str]:
+        """The likeliest continuations of a text up to the end of its line, the best first.
+
+        Args:
+            prompt: the text.
+            tokens: of a continuation, at most.
+
+        Raises:
+            EncoderError: the model does not load.
+        """
+        import torch
+
+        model, tokenizer = self._model
+        words = tokenizer(prompt, return_tensors="pt", return_token_type_ids=False)
+        with torch.inference_mode():
+            found = model.generate(
+                **words,
+                max_new_tokens=tokens,
+                num_beams=_BEAMS,
+                num_return_sequences=_BEAMS,
+                do_sample=False,
+                pad_token_id=tokenizer.pad_token_id or tokenizer.eos_token_id,
+                stop_strings=["\n"],
+                tokenizer=tokenizer,
+            )
+        start = words["input_ids"].shape[1]
+        texts = [tokenizer.decode(ids[start:], skip_special_tokens=True).partition("\n")[0].strip() for ids in found]
+        return list(dict.fromkeys(filter(None, texts)))
+
+    @functools.cached_property
+    def _model(self) -> tuple[Any, Any]:
+        activate()  # transformers imports torchvision, which may need a patch
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()
+        arguments: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+        folder = self.path.parent if self.path.is_file() else self.path
+        if self.path.is_file():
+            arguments["gguf_file"] = self.path.name
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(folder, **arguments)
+            return AutoModelForCausalLM.from_pretrained(folder, **arguments).eval(), tokenizer
+        except Exception as error:  # transformers raises many exception types for a damaged folder
+            reason = " ".join(str(error).split())
+            raise EncoderError(f"the language model {self.name!r} in {folder} does not load: {reason}") from error

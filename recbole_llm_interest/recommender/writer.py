@@ -1,0 +1,211 @@
+"""Short texts about interests, users and recommendations, by a language model that is held to given facts.
+
+The model proposes, and a check decides: a text that has another name, number or attribute than the facts is refused.
+Where all proposals are refused, the facts stand by themselves, and the result says so. Scores do not depend on it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass
+from typing import Protocol
+
+from recbole_llm_interest.recommender.explanation import Explanation
+from recbole_llm_interest.recommender.interests import Interest
+from recbole_llm_interest.recommender.words import terms_of_text
+
+_NAME_TOKENS, _SENTENCE_TOKENS = 12, 48
+#: events of a history, and categories, that a profile is written of
+_EVENTS, _CATEGORIES = 3, 3
+#: share of a word's letters that another form of it begins with: romance, romantic
+_SAME_STEM = 0.7
+_WORD = re.compile(r"[^\W\d_][\w'\u2019-]*")
+_NUMBER = re.compile(r"\d+")
+#: words that name nothing, beside function words
+_PLAIN = frozenset(
+    re.findall(
+        r"\w+",
+        "like likes liked enjoy enjoys enjoyed watch watched watches read reads chose chosen choose chooses want wants "
+        "recommend recommended recommends user users item items mostly mainly also recent recently interest interested "
+        "interests about because stories story last latest",
+    )
+)
+_NAMES = """\
+Attributes: Documentary, War
+Name: documentaries about war
+Attributes: Comedy, Romance
+Name: romantic comedies
+Attributes: Jazz
+Name: jazz
+Attributes: knife, kitchen
+Name: kitchen knives
+Attributes: {facts}
+Name:"""
+_PROFILES = """\
+Facts: mostly Horror, Thriller; last chosen: Psycho
+Sentence: The user mostly likes horror and thrillers, and has last chosen Psycho.
+Facts: mostly garden tools; last chosen: Steel Rake, Hand Trowel
+Sentence: The user mostly likes garden tools, and has last chosen Steel Rake and Hand Trowel.
+Facts: {facts}
+Sentence:"""
+_REASONS = """\
+Facts: recommended: Aliens; because of: Alien, The Thing
+Sentence: Aliens is recommended because you chose Alien and The Thing.
+Facts: recommended: Bread Knife; because of: Cutting Board
+Sentence: Bread Knife is recommended because you chose Cutting Board.
+Facts: {facts}
+Sentence:"""
+
+
+class Continues(Protocol):
+    """What a writer needs of a language model."""
+
+    def continuations(self, prompt: str, tokens: int) -> list[str]:
+        """Continuations of a text, the best first."""
+        ...
+
+
+@dataclass(frozen=True)
+class Written:
+    """A text with the facts that it was made of.
+
+    Attributes:
+        text: one line.
+        facts: all that the model was told.
+        is_written: whether the words are the model's; otherwise the facts stand by themselves.
+
+    Example:
+        >>> Written("war dramas", ("War", "Drama"), is_written=True).text
+        'war dramas'
+    """
+
+    text: str
+    facts: tuple[str, ...]
+    is_written: bool
+
+
+class Writer:
+    """Writes about what a recommender knows.
+
+    Args:
+        model: that proposes texts.
+        vocabulary: words of the catalogue's titles and categories, in lower case: a text may have those of its facts
+            alone.
+
+    Example:
+        >>> class Fixed:
+        ...     def continuations(self, prompt, tokens):
+        ...         return ["films by Spielberg about war", "war dramas"]
+        >>> Writer(Fixed(), frozenset({"war", "drama", "comedy"})).name(Interest("War", 0.5, (), 0.9, ("War", "Drama")))
+        Written(text='war dramas', facts=('War', 'Drama'), is_written=True)
+    """
+
+    def __init__(self, model: Continues, vocabulary: Set[str]) -> None:
+        self._model = model
+        self._vocabulary = vocabulary
+
+    def name(self, interest: Interest) -> Written:
+        """A name of an interest, of the attributes that its items carry; all of them are named."""
+        facts = interest.attributes
+        if not facts:
+            return Written(interest.name, (interest.name,), is_written=False)
+        prompt = _NAMES.format(facts=", ".join(facts))
+        return self._written(prompt, facts, _NAME_TOKENS, " and ".join(facts), required=facts)
+
+    def profile(self, titles: Sequence[str], categories: Sequence[Sequence[str]]) -> Written:
+        """A sentence on a user: the most frequent categories of the history and its last items.
+
+        Args:
+            titles: of the history's items, in chronological order; at least one.
+            categories: of the same items.
+        """
+        counts = Counter(name for of_item in categories for name in set(of_item)).most_common(_CATEGORIES)
+        frequent = [name for name, count in counts if 2 * count >= len(titles)]
+        last = list(dict.fromkeys(reversed(titles)))[:_EVENTS]
+        parts = [f"mostly {', '.join(frequent)}"] if frequent else []
+        told = "; ".join([*parts, f"last chosen: {', '.join(last)}"])
+        facts = (*frequent, *last)
+        return self._written(_PROFILES.format(facts=told), facts, _SENTENCE_TOKENS, f"{told}.", required=facts)
+
+    def reason(self, explanation: Explanation, title: str) -> Written:
+        """A sentence on a recommendation, of the events with the largest positive parts in its score.
+
+        Args:
+            explanation: of the recommendation.
+            title: of the recommended item.
+        """
+        causes = [part.title or part.name for part in explanation.of_user if part.points > 0 and part.title][:2]
+        if not causes:
+            return Written(f"{title} is recommended.", (title,), is_written=False)
+        told = f"recommended: {title}; because of: {', '.join(causes)}"
+        facts = (title, *causes)
+        return self._written(_REASONS.format(facts=told), facts, _SENTENCE_TOKENS, f"{told}.", required=facts)
+
+    def _written(self, prompt: str, facts: Sequence[str], tokens: int, plain: str, required: Sequence[str]) -> Written:
+        """The first proposal that is grounded in the facts and has all of ``required``; else ``plain``."""
+        for text in self._model.continuations(prompt, tokens):
+            if self.is_grounded(text, facts) and all(_mentions(text, fact) for fact in required):
+                return Written(text, tuple(facts), is_written=True)
+        return Written(plain, tuple(facts), is_written=False)
+
+    def is_grounded(self, text: str, facts: Sequence[str]) -> bool:
+        """Whether a text names nothing beyond the facts.
+
+        Refused are numbers that no fact has; words with a capital letter that no fact has, unless the text begins with
+        them; and words of the catalogue that no fact has.
+
+        Example:
+            >>> writer = Writer(None, frozenset({"war", "comedy"}))
+            >>> writer.is_grounded("stories of war", ["War"]), writer.is_grounded("a war comedy", ["War"])
+            (True, False)
+            >>> writer.is_grounded("war films by Kubrick", ["War"]), writer.is_grounded("war in 1945", ["War"])
+            (False, False)
+        """
+        told = " ".join(facts)
+        known = [word.lower() for word in _WORD.findall(told)]
+        if not set(_NUMBER.findall(text)) <= set(_NUMBER.findall(told)):
+            return False
+        for match in _WORD.finditer(text):
+            word = match[0].lower()
+            if any(_is_form(word, other) for other in known) or word in _PLAIN or not terms_of_text(word):
+                continue
+            if (match[0][0].isupper() and match.start() > 0) or self._is_in_catalogue(word):
+                return False
+        return True
+
+    def _is_in_catalogue(self, word: str) -> bool:
+        singular = {word, word.removesuffix("s"), word.removesuffix("es"), f"{word.removesuffix('ies')}y"}
+        return not singular.isdisjoint(self._vocabulary)
+
+
+def catalogue_words(labels: Mapping[str, str], categories: Mapping[str, Sequence[str]]) -> frozenset[str]:
+    """The words of all titles and categories, in lower case.
+
+    Args:
+        labels: titles by item.
+        categories: by item.
+
+    Example:
+        >>> sorted(catalogue_words({"i1": "The Night Train"}, {"i1": ["War"]}))
+        ['night', 'train', 'war']
+    """
+    words = {term for title in labels.values() for term in terms_of_text(title) if " " not in term}
+    return frozenset(words | {word for names in categories.values() for name in names for word in terms_of_text(name)})
+
+
+def _mentions(text: str, fact: str) -> bool:
+    """Whether a text has each word of a fact, in any form."""
+    words = [word.lower() for word in _WORD.findall(text)]
+    needed = [word.lower() for word in _WORD.findall(fact) if terms_of_text(word)]
+    return all(any(_is_form(word, need) for word in words) for need in needed)
+
+
+def _is_form(word: str, other: str) -> bool:
+    """Whether two words, in lower case, are forms of one: they begin alike, and short ones differ in an s alone."""
+    if word == other or word.rstrip("s") == other.rstrip("s"):
+        return True
+    common = next((place for place, pair in enumerate(zip(word, other, strict=False)) if pair[0] != pair[1]), None)
+    length = min(len(word), len(other)) if common is None else common
+    return length >= 4 and length >= _SAME_STEM * max(len(word), len(other)) - 1
