@@ -40,8 +40,8 @@ class Interest:
         weight: the probability of the group, by the softmax over the scores of all items.
         items: titles of the items nearest to the group's centre.
         share: of the group's items that carry the name; None where the name is titles.
-        attributes: the name and other categories, which four in five of the group's items carry, and other items less
-            often; empty where the name is titles.
+        attributes: the name, and a category that four in five of the group's items carry, and other items less often;
+            empty where the name is titles.
 
     Example:
         >>> interests = recommender.interests(recommender.start("u1", history=["i1"]))
@@ -197,7 +197,7 @@ def _attributes(items: Catalog, group: Tensor, names: list[str], shares: list[fl
             and count >= _COMMON * len(of_group)
             and count / len(of_group) >= _COMMON_LIFT * overall[category] / len(of_items)
         ]
-        attributes.append(() if share is None else (name, *common[:2]))
+        attributes.append(() if share is None else (name, *common[:1]) if share >= _COMMON else (name,))
     return attributes
 
 

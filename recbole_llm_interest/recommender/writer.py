@@ -1,6 +1,6 @@
 """Short texts about interests, users and recommendations, by a language model that is held to given facts.
 
-The model proposes, and a check decides: a text that has another name, number or attribute than the facts is refused.
+The model proposes, and a check decides: a text with a word, name or number that is none of the facts is refused.
 Where all proposals are refused, the facts stand by themselves, and the result says so. Scores do not depend on it.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -91,20 +91,17 @@ class Writer:
 
     Args:
         model: that proposes texts.
-        vocabulary: words of the catalogue's titles and categories, in lower case: a text may have those of its facts
-            alone.
 
     Example:
         >>> class Fixed:
         ...     def continuations(self, prompt, tokens):
         ...         return ["films by Spielberg about war", "war dramas"]
-        >>> Writer(Fixed(), frozenset({"war", "drama", "comedy"})).name(Interest("War", 0.5, (), 0.9, ("War", "Drama")))
+        >>> Writer(Fixed()).name(Interest("War", 0.5, (), 0.9, ("War", "Drama")))
         Written(text='war dramas', facts=('War', 'Drama'), is_written=True)
     """
 
-    def __init__(self, model: Continues, vocabulary: Set[str]) -> None:
+    def __init__(self, model: Continues) -> None:
         self._model = model
-        self._vocabulary = vocabulary
 
     def name(self, interest: Interest) -> Written:
         """A name of an interest, of the attributes that its items carry; all of them are named."""
@@ -127,7 +124,8 @@ class Writer:
         parts = [f"mostly {', '.join(frequent)}"] if frequent else []
         told = "; ".join([*parts, f"last chosen: {', '.join(last)}"])
         facts = (*frequent, *last)
-        return self._written(_PROFILES.format(facts=told), facts, _SENTENCE_TOKENS, f"{told}.", required=facts)
+        required = (*frequent, last[0])
+        return self._written(_PROFILES.format(facts=told), facts, _SENTENCE_TOKENS, f"{told}.", required=required)
 
     def reason(self, explanation: Explanation, title: str) -> Written:
         """A sentence on a recommendation, of the events with the largest positive parts in its score.
@@ -150,49 +148,25 @@ class Writer:
                 return Written(text, tuple(facts), is_written=True)
         return Written(plain, tuple(facts), is_written=False)
 
-    def is_grounded(self, text: str, facts: Sequence[str]) -> bool:
+    @staticmethod
+    def is_grounded(text: str, facts: Sequence[str]) -> bool:
         """Whether a text names nothing beyond the facts.
 
-        Refused are numbers that no fact has; words with a capital letter that no fact has, unless the text begins with
-        them; and words of the catalogue that no fact has.
+        Its numbers are those of facts. Each of its words is a form of one in the facts, a function word, or one of a few
+        plain verbs and nouns, such as chosen and user.
 
         Example:
-            >>> writer = Writer(None, frozenset({"war", "comedy"}))
-            >>> writer.is_grounded("stories of war", ["War"]), writer.is_grounded("a war comedy", ["War"])
+            >>> Writer.is_grounded("stories of war", ["War"]), Writer.is_grounded("a war comedy", ["War"])
             (True, False)
-            >>> writer.is_grounded("war films by Kubrick", ["War"]), writer.is_grounded("war in 1945", ["War"])
+            >>> Writer.is_grounded("war films by Kubrick", ["War"]), Writer.is_grounded("war in 1945", ["War"])
             (False, False)
         """
         told = " ".join(facts)
         known = [word.lower() for word in _WORD.findall(told)]
-        if not set(_NUMBER.findall(text)) <= set(_NUMBER.findall(told)):
-            return False
-        for match in _WORD.finditer(text):
-            word = match[0].lower()
-            if any(_is_form(word, other) for other in known) or word in _PLAIN or not terms_of_text(word):
-                continue
-            if (match[0][0].isupper() and match.start() > 0) or self._is_in_catalogue(word):
-                return False
-        return True
-
-    def _is_in_catalogue(self, word: str) -> bool:
-        singular = {word, word.removesuffix("s"), word.removesuffix("es"), f"{word.removesuffix('ies')}y"}
-        return not singular.isdisjoint(self._vocabulary)
-
-
-def catalogue_words(labels: Mapping[str, str], categories: Mapping[str, Sequence[str]]) -> frozenset[str]:
-    """The words of all titles and categories, in lower case.
-
-    Args:
-        labels: titles by item.
-        categories: by item.
-
-    Example:
-        >>> sorted(catalogue_words({"i1": "The Night Train"}, {"i1": ["War"]}))
-        ['night', 'train', 'war']
-    """
-    words = {term for title in labels.values() for term in terms_of_text(title) if " " not in term}
-    return frozenset(words | {word for names in categories.values() for name in names for word in terms_of_text(name)})
+        words = [word.lower() for word in _WORD.findall(text)]
+        return set(_NUMBER.findall(text)) <= set(_NUMBER.findall(told)) and all(
+            word in _PLAIN or not terms_of_text(word) or any(_is_form(word, other) for other in known) for word in words
+        )
 
 
 def _mentions(text: str, fact: str) -> bool:

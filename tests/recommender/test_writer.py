@@ -7,11 +7,7 @@ from recbole_llm_interest.errors import EncoderError
 from recbole_llm_interest.recommender.explanation import Explanation, Part
 from recbole_llm_interest.recommender.interests import Interest
 from recbole_llm_interest.recommender.language_model import LanguageModel
-from recbole_llm_interest.recommender.writer import Writer, catalogue_words
-
-LABELS = {"i1": "Alien", "i2": "The Thing", "i3": "Toy Story (1995)", "i4": "War and Peace"}
-CATEGORIES = {"i1": ["Sci-Fi", "Horror"], "i2": ["Horror"], "i3": ["Children's", "Comedy"], "i4": ["War", "Drama"]}
-WORDS = catalogue_words(LABELS, CATEGORIES)
+from recbole_llm_interest.recommender.writer import Writer
 
 
 class Proposals:
@@ -35,43 +31,43 @@ def interest(*attributes):
         ("war dramas", ["War", "Drama"], True),
         ("dramatic stories about wars", ["War", "Drama"], True),
         ("Dramas of war", ["War", "Drama"], True),
-        ("war comedies", ["War", "Drama"], False),  # an attribute of the catalogue that is no fact
+        ("war comedies", ["War", "Drama"], False),
         ("horror", ["War"], False),
-        ("aliens at war", ["War"], False),  # a title
+        ("aliens at war", ["War"], False),
         ("war films by Kubrick", ["War"], False),  # a name from nowhere
         ("war in 1945", ["War"], False),
         ("Toy Story (1995)", ["Toy Story (1995)"], True),
-        ("science fiction", ["Sci-Fi"], True),  # a word of its own, no other item's
-        ("children's films", ["Children's"], True),
+        ("action kitchen knives", ["Action"], False),  # of the prompt's examples
+        ("children's stories", ["Children's"], True),
     ],
 )
 def test_a_text_names_nothing_beyond_its_facts(text, facts, is_grounded):
-    assert Writer(Proposals(), WORDS).is_grounded(text, facts) is is_grounded
+    assert Writer.is_grounded(text, facts) is is_grounded
 
 
 def test_first_proposal_that_passes_is_taken():
     model = Proposals("horror at war", "dramas", "war dramas", "dramas of war")
-    written = Writer(model, WORDS).name(interest("War", "Drama"))
+    written = Writer(model).name(interest("War", "Drama"))
     assert (written.text, written.facts, written.is_written) == ("war dramas", ("War", "Drama"), True)
     assert model.prompts[0].endswith("Attributes: War, Drama\nName:")
 
 
 def test_facts_stand_by_themselves_where_all_is_refused():
-    written = Writer(Proposals("the best of Hollywood", ""), WORDS).name(interest("War", "Drama"))
+    written = Writer(Proposals("the best of Hollywood", "")).name(interest("War", "Drama"))
     assert (written.text, written.is_written) == ("War and Drama", False)
     untitled = Interest("Alien / The Thing", 0.5, ("Alien", "The Thing"))
-    assert Writer(Proposals("aliens"), WORDS).name(untitled).text == "Alien / The Thing"
+    assert Writer(Proposals("aliens")).name(untitled).text == "Alien / The Thing"
 
 
 def test_profile_is_of_the_history():
     model = Proposals("The user mostly likes horror, and has last chosen The Thing and Alien.")
     categories = [["Sci-Fi", "Horror"], ["Horror"]]
-    written = Writer(model, WORDS).profile(["Alien", "The Thing"], categories)
+    written = Writer(model).profile(["Alien", "The Thing"], categories)
     assert written.facts == ("Horror", "Sci-Fi", "The Thing", "Alien")
     assert not written.is_written  # Sci-Fi is not mentioned
     assert written.text == "mostly Horror, Sci-Fi; last chosen: The Thing, Alien."
     model = Proposals("The user likes horror and sci-fi, and chose The Thing and Alien.")
-    assert Writer(model, WORDS).profile(["Alien", "The Thing"], categories).is_written
+    assert Writer(model).profile(["Alien", "The Thing"], categories).is_written
 
 
 def test_reason_has_the_events_with_the_largest_positive_parts():
@@ -84,11 +80,11 @@ def test_reason_has_the_events_with_the_largest_positive_parts():
     explanation = Explanation("i4", 1.0, [], True, parts)
     model = Proposals("War and Peace is recommended because you chose Alien and The Thing.",
                       "War and Peace is recommended because you chose Alien and Toy Story (1995).")  # fmt: skip
-    written = Writer(model, WORDS).reason(explanation, "War and Peace")
+    written = Writer(model).reason(explanation, "War and Peace")
     assert written.is_written
     assert written.facts == ("War and Peace", "Alien", "Toy Story (1995)")
     assert "The Thing" not in written.text
-    nothing = Writer(model, WORDS).reason(Explanation("i4", 1.0, [], True, parts[:1]), "War and Peace")
+    nothing = Writer(model).reason(Explanation("i4", 1.0, [], True, parts[:1]), "War and Peace")
     assert (nothing.text, nothing.is_written) == ("War and Peace is recommended.", False)
 
 
@@ -104,10 +100,10 @@ def test_language_model_that_is_missing_is_named(tmp_path):
 @pytest.mark.slow
 def test_real_model_writes_the_same_words_each_time_and_keeps_to_its_facts():
     model = LanguageModel(SMOLLM2.name)
-    writer = Writer(model, WORDS)
+    writer = Writer(model)
     written = [writer.name(interest(*facts)) for facts in (("War", "Drama"), ("Comedy",), ("Horror", "Sci-Fi"))]
     again = [writer.name(interest(*facts)) for facts in (("War", "Drama"), ("Comedy",), ("Horror", "Sci-Fi"))]
     assert written == again
     assert sum(one.is_written for one in written) >= 2
     for one in written:
-        assert writer.is_grounded(one.text, one.facts)
+        assert not one.is_written or writer.is_grounded(one.text, one.facts)
