@@ -1,4 +1,4 @@
-"""Batches of histories, with the features of their items recomputed and those of all others remembered."""
+"""Batches of histories, with new features of their items, and remembered ones of what these are compared with."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ class Batch:
     Attributes:
         histories: of B users, as positions in ``items``.
         items: the items of the histories, ``[U]``, then negatives, ``[C - U]``: the candidates.
-        features: of the candidates, ``[C, D]``. Those of the histories' items have gradients.
+        features: of the items of the histories, ``[U, D]``, with gradients.
+        remembered: features of the candidates from their last encoding, ``[C, D]``. Losses compare with these alone: if
+            positives were encoded anew and negatives were not, all new features would learn to move in one direction.
         log_counts: logarithm of each candidate's training events, ``[C]``.
         partners: for each item of the histories, positions of candidates that share a user with it, its own included.
     """
@@ -31,6 +33,7 @@ class Batch:
     histories: list[NDArray[np.int64]]
     items: NDArray[np.int64]
     features: Tensor
+    remembered: Tensor
     log_counts: Tensor
     partners: list[NDArray[np.int64]]
 
@@ -82,6 +85,7 @@ class Batcher:
         items: NDArray[np.int64],
         negatives: NDArray[np.int64],
         features: Tensor,
+        remembered: Tensor,
     ) -> Batch:
         """Put a batch together.
 
@@ -89,7 +93,8 @@ class Batcher:
             histories: as items.
             items: of the histories, without repetition, ``[U]``.
             negatives: as items, ``[C - U]``.
-            features: of both, ``[C, D]``.
+            features: of ``items``, ``[U, D]``.
+            remembered: of both, ``[C, D]``.
         """
         candidates = np.concatenate([items, negatives])
         position = np.full(len(self.counts), -1)
@@ -99,6 +104,7 @@ class Batcher:
             [position[history] for history in histories],
             candidates,
             features,
+            remembered,
             torch.from_numpy(np.log(np.maximum(self.counts[candidates], 0.5)).astype(np.float32)),
             [places[places >= 0] for places in partners],
         )

@@ -81,7 +81,7 @@ class CollaborativeContrast(AdaptationObjective):
             return batch.features.sum() * 0
         anchors, targets, weights = (list(column) for column in zip(*pairs, strict=True))
         anchors_of_pairs = _RULE.query(batch.features[anchors])
-        scores = logits(anchors_of_pairs, _RULE.item_factors(batch.features)) + batch.log_counts.to(anchors_of_pairs)
+        scores = logits(anchors_of_pairs, _RULE.item_factors(batch.remembered)) + batch.log_counts.to(anchors_of_pairs)
         excluded = torch.zeros_like(scores, dtype=torch.bool)
         for row, (anchor, target) in enumerate(zip(anchors, targets, strict=True)):
             excluded[row, batch.partners[anchor]] = True
@@ -107,14 +107,15 @@ class RecommendationLoss(AdaptationObjective):
 
     def loss(self, batch: Batch, contents: Sequence[Any]) -> Tensor:
         """The loss at every position of the histories, a scalar."""
-        table = self.projection(batch.features)
+        items = self.projection(batch.features)
         length = min(MAX_EVENTS, max(map(len, batch.histories))) - 1
         places = [torch.from_numpy(history) for history in batch.histories]
-        padded = nn.utils.rnn.pad_sequence(places, batch_first=True, padding_value=-1).to(table.device)  # [B, L + 1]
-        inputs, targets = padded[:, :length], padded[:, 1 : length + 1]
-        interests = self.tracker(table[inputs.clamp(min=0)], self.tracker.neutral_state(len(inputs)))  # [B, L, S]
+        padded = nn.utils.rnn.pad_sequence(places, batch_first=True, padding_value=-1).to(items.device)
+        inputs, targets = padded[:, :length], padded[:, 1 : length + 1]  # [B, L]
+        interests = self.tracker(items[inputs.clamp(min=0)], self.tracker.neutral_state(len(inputs)))  # [B, L, S]
         is_target = targets >= 0
-        scores = logits(_RULE.query(interests[is_target]), _RULE.item_factors(table))
+        candidates = self.projection(batch.remembered)
+        scores = logits(_RULE.query(interests[is_target]), _RULE.item_factors(candidates))
         return cross_entropy(scores + batch.log_counts.to(scores.device), targets[is_target])
 
 
@@ -124,7 +125,7 @@ class SimCSE(AdaptationObjective):
 
     def loss(self, batch: Batch, contents: Sequence[Any]) -> Tensor:
         """The loss over the items of the histories, a scalar."""
-        first, second = batch.features[: len(contents)], self.encoder.embed(contents)
+        first, second = batch.features, self.encoder.embed(contents)
         scores = logits(_SIMCSE_RULE.query(first), _SIMCSE_RULE.item_factors(second))
         return cross_entropy(scores, torch.arange(len(contents), device=scores.device))
 

@@ -164,9 +164,9 @@ class Adaptation:
         order = sorted(items.tolist(), key=lambda item: len(self.contents[item]))
         items = np.array(order)
         features = torch.cat([self.layers.embed(part.tolist(), self.contents) for part in chunks(items, CHUNK)]).float()
+        remembered = self.table[torch.from_numpy(np.concatenate([items, negatives]))]
         self.table[torch.from_numpy(items)] = features.detach()
-        candidates = torch.cat([features, self.table[torch.from_numpy(negatives)]])
-        batch = self.batcher.batch(histories, items, negatives, candidates)
+        batch = self.batcher.batch(histories, items, negatives, features, remembered)
         loaded = [self.contents[item] for item in order]
         losses = {name: objective.loss(batch, loaded) for name, objective in self.objectives.items()}  # type: ignore[operator]
         total = sum(self._weights[name] * loss for name, loss in losses.items()) + self.adapter.regularization()

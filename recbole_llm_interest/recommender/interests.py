@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain
 
 import torch
 import torch.nn.functional as F
@@ -183,22 +184,32 @@ def _names(items: Catalog, cluster: Tensor, sampled: Tensor) -> list[Name | None
 def _attributes(items: Catalog, group: Tensor, names: list[str], shares: list[float | None]) -> list[tuple[str, ...]]:
     """The attributes of each group; ``group`` ``[N]`` counts items without the padding."""
     of_items = [set(items.categories.get(token, ())) for token in items.tokens[1:]]
-    overall = Counter(category for categories in of_items for category in categories)
-    members: list[list[set[str]]] = [[] for _ in names]
+    overall = Counter(chain.from_iterable(of_items))
+    counts = [Counter[str]() for _ in names]
     for categories, number in zip(of_items, group.tolist(), strict=True):
-        members[number].append(categories)
-    attributes = []
-    for name, share, of_group in zip(names, shares, members, strict=True):
-        counts = Counter(category for categories in of_group for category in categories)
-        common = [
-            category
-            for category, count in counts.most_common()
-            if category != name
-            and count >= _COMMON * len(of_group)
-            and count / len(of_group) >= _COMMON_LIFT * overall[category] / len(of_items)
-        ]
-        attributes.append(() if share is None else (name, *common[:1]) if share >= _COMMON else (name,))
-    return attributes
+        counts[number].update(categories)
+    usual = {category: count / len(of_items) for category, count in overall.items()}
+    sizes = group.bincount().tolist()
+    return [
+        () if share is None else (name, *_common(name, share, size, of_group, usual))
+        for name, share, size, of_group in zip(names, shares, sizes, counts, strict=True)
+    ]
+
+
+def _common(name: str, share: float, size: int, counts: Counter[str], usual: dict[str, float]) -> list[str]:
+    """The category beside its name that most of a group's items carry; none if its name is true of too few.
+
+    Args:
+        name: of the group.
+        share: of its items that carry the name.
+        size: number of its items.
+        counts: of its items, by category.
+        usual: share of all items, by category.
+    """
+    if share < _COMMON:
+        return []
+    rest = [category for category, _ in counts.most_common() if category != name]
+    return [one for one in rest if counts[one] / size >= max(_COMMON, _COMMON_LIFT * usual[one])][:1]
 
 
 def _titles(items: Catalog, rows: list[int]) -> str:

@@ -60,7 +60,13 @@ Sentence:"""
 
 
 class Continues(Protocol):
-    """What a writer needs of a language model."""
+    """What a writer needs of a language model.
+
+    Example:
+        >>> from recbole_llm_interest.recommender.language_model import LanguageModel
+        >>> callable(LanguageModel.continuations)
+        True
+    """
 
     def continuations(self, prompt: str, tokens: int) -> list[str]:
         """Continuations of a text, the best first."""
@@ -68,7 +74,7 @@ class Continues(Protocol):
 
 
 @dataclass(frozen=True)
-class Written:
+class WrittenText:
     """A text with the facts that it was made of.
 
     Attributes:
@@ -77,7 +83,7 @@ class Written:
         is_written: whether the words are the model's; otherwise the facts stand by themselves.
 
     Example:
-        >>> Written("war dramas", ("War", "Drama"), is_written=True).text
+        >>> WrittenText("war dramas", ("War", "Drama"), is_written=True).text
         'war dramas'
     """
 
@@ -97,21 +103,21 @@ class Writer:
         ...     def continuations(self, prompt, tokens):
         ...         return ["films by Spielberg about war", "war dramas"]
         >>> Writer(Fixed()).name(Interest("War", 0.5, (), 0.9, ("War", "Drama")))
-        Written(text='war dramas', facts=('War', 'Drama'), is_written=True)
+        WrittenText(text='war dramas', facts=('War', 'Drama'), is_written=True)
     """
 
     def __init__(self, model: Continues) -> None:
         self._model = model
 
-    def name(self, interest: Interest) -> Written:
+    def name(self, interest: Interest) -> WrittenText:
         """A name of an interest, of the attributes that its items carry; all of them are named."""
         facts = interest.attributes
         if not facts:
-            return Written(interest.name, (interest.name,), is_written=False)
+            return WrittenText(interest.name, (interest.name,), is_written=False)
         prompt = _NAMES.format(facts=", ".join(facts))
         return self._written(prompt, facts, _NAME_TOKENS, " and ".join(facts), required=facts)
 
-    def profile(self, titles: Sequence[str], categories: Sequence[Sequence[str]]) -> Written:
+    def profile(self, titles: Sequence[str], categories: Sequence[Sequence[str]]) -> WrittenText:
         """A sentence on a user: the most frequent categories of the history and its last items.
 
         Args:
@@ -127,7 +133,7 @@ class Writer:
         required = (*frequent, last[0])
         return self._written(_PROFILES.format(facts=told), facts, _SENTENCE_TOKENS, f"{told}.", required=required)
 
-    def reason(self, explanation: Explanation, title: str) -> Written:
+    def reason(self, explanation: Explanation, title: str) -> WrittenText:
         """A sentence on a recommendation, of the events with the largest positive parts in its score.
 
         Args:
@@ -136,23 +142,25 @@ class Writer:
         """
         causes = [part.title or part.name for part in explanation.of_user if part.points > 0 and part.title][:2]
         if not causes:
-            return Written(f"{title} is recommended.", (title,), is_written=False)
+            return WrittenText(f"{title} is recommended.", (title,), is_written=False)
         told = f"recommended: {title}; because of: {', '.join(causes)}"
         facts = (title, *causes)
         return self._written(_REASONS.format(facts=told), facts, _SENTENCE_TOKENS, f"{told}.", required=facts)
 
-    def _written(self, prompt: str, facts: Sequence[str], tokens: int, plain: str, required: Sequence[str]) -> Written:
+    def _written(
+        self, prompt: str, facts: Sequence[str], tokens: int, plain: str, required: Sequence[str]
+    ) -> WrittenText:
         """The first proposal that is grounded in the facts and has all of ``required``; else ``plain``."""
         for text in self._model.continuations(prompt, tokens):
             if self.is_grounded(text, facts) and all(_mentions(text, fact) for fact in required):
-                return Written(text, tuple(facts), is_written=True)
-        return Written(plain, tuple(facts), is_written=False)
+                return WrittenText(text, tuple(facts), is_written=True)
+        return WrittenText(plain, tuple(facts), is_written=False)
 
     @staticmethod
     def is_grounded(text: str, facts: Sequence[str]) -> bool:
         """Whether a text names nothing beyond the facts.
 
-        Its numbers are those of facts. Each of its words is a form of one in the facts, a function word, or one of a few
+        Its numbers are those of facts. Each of its words is a form of one in the facts, a function word, or one of some
         plain verbs and nouns, such as chosen and user.
 
         Example:
