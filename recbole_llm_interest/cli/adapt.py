@@ -32,9 +32,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             config = configure("LLMInterest", dataset, options.config_files, overrides)
         with exclusive_lock(output, "give another --output"), shared_data_set_lock(Path(config["data_path"])):
             adapted = adapt(config, options.modality, output)
-        _show(adapted, options.modality)
         if options.json:
             show_json({"adapter": adapted.adapter, "report": adapted.report, **asdict(adapted.result)})
+            return
+        _show(adapted, options.modality)
 
     return exit_code(job, kept="training goes on from the last validation: run the same command")
 

@@ -19,6 +19,7 @@ COMMANDS = {
     "compare": (["--model=Pop", "--table=films", "{quick}"], {"runs", "files"}),
     "tune": (["--model=GRU4Rec", "--space=s.hyper", "--trials=1", "{quick}"], {"model", "settings", "row", "trials"}),
     "encode": (["--text_encoder=hashing", "{quick}"], {"dataset", "features", "summaries"}),
+    "adapt": (["--adapt_epochs=1", "--adapt_evaluations=1", "{quick}"], {"adapter", "report", "frozen", "best"}),
     "doctor": ([], {"broken", "checks"}),
     "recommend": (["--checkpoint={checkpoint}", "--user=u1", "--k=3"], {"events", "recommendations", "interests"}),
     "report": (["--checkpoint={checkpoint}", "--map=pca", "--output=page"], {"report", "pictures", "notes"}),
@@ -63,7 +64,7 @@ def test_last_line_is_one_object(name, words, capsys):
 
 def _paths(found):
     """The files that an object names as written."""
-    names = [found.get(key) for key in ("report", "row", "trials", "model", "features") if key in found]
+    names = [found.get(key) for key in ("report", "row", "trials", "model", "features", "adapter") if key in found]
     names += found.get("files", []) + found.get("pictures", []) + [one["new"] for one in found.get("converted", [])]
     names += [run["checkpoint"] for run in found.get("runs", [])]
     return [name for name in names if name and ("/" in name or "." in name)]
