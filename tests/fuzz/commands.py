@@ -64,7 +64,7 @@ OPTIONS = {
 #: options and settings that name output paths, where a command may write
 OUTPUTS = {"table", "output", "save_state", "checkpoint_dir", "feature_cache"}
 #: relative frequency of subcommands; 2 for others
-WEIGHTS = {"compare": 6, "recommend": 4, "doctor": 0.1, "settings": 0.3, "encode": 3, "export": 1}
+WEIGHTS = {"compare": 6, "recommend": 4, "doctor": 0.1, "settings": 0.3, "encode": 3, "export": 1, "adapt": 0.5}
 #: RecBole's settings that a command line may have, beside those of the package
 SETTINGS = [
     *("field_separator", "seq_separator", "encoding", "USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD", "load_col"),
@@ -119,6 +119,7 @@ def _valid_words(name: str, random: Random) -> list[str]:
         "compare": ["--dataset=cycle", "--model=Pop", "--epochs=1"],
         "tune": ["--dataset=cycle", "--model=Pop", "--trials=1", "--epochs=1"],
         "encode": ["--dataset=cycle"],
+        "adapt": ["--dataset=cycle"],
         "recommend": ["--checkpoint=checkpoint", "--user=u1"],
         "report": ["--checkpoint=checkpoint", "--table=table.json", "--output=report"],
         "export": ["--checkpoint=checkpoint", "--output=exported-again"],
@@ -126,7 +127,7 @@ def _valid_words(name: str, random: Random) -> list[str]:
         "migrate": ["checkpoint"],
         "convert": ["events.csv", "--items=items.csv", "--output=converted"],
     }.get(name, [])
-    if name in ("compare", "tune", "encode", "forget"):
+    if name in ("compare", "tune", "encode", "adapt", "forget"):
         valid += [f"--{key}={value}" for key, value in QUICK.items() if key != "epochs"]
         valid += ["--data_path=data", "--feature_cache=features", "--text_encoder=hashing"]
     elif name not in ("migrate", "convert") and valid:
