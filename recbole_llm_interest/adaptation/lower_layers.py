@@ -5,7 +5,7 @@ This is what makes adaptation affordable without a GPU (IISAN, arXiv 2404.02059)
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -51,7 +51,7 @@ class LowerLayers:
     @torch.no_grad()
     def _remember(self, contents: Mapping[int, Any], max_bytes: float) -> None:
         """Run the lower layers on all contents, in half precision, until ``max_bytes`` are exceeded."""
-        items = np.array(sorted(contents, key=lambda item: _size(contents[item])))
+        items = by_size(contents, contents)
         with tqdm(total=len(items), desc="Frozen layers", unit="item", delay=2) as progress:
             for part in chunks(items, CHUNK):
                 self._states |= zip(part.tolist(), self._inputs([contents[item] for item in part]), strict=True)
@@ -142,8 +142,9 @@ def _states_of(positional: Any, named: Any) -> Tensor:
     return states
 
 
-def _size(content: Any) -> int:
-    return len(content) if isinstance(content, str) else 0
+def by_size(items: Iterable[int], contents: Mapping[int, Any]) -> NDArray[np.int64]:
+    """Items in the order of their contents' sizes, because a batch is padded to the longest."""
+    return np.array(sorted(items, key=lambda item: len(contents[item])))
 
 
 def embed_all(
@@ -162,7 +163,7 @@ def embed_all(
         ValueError: there are no items.
     """
     table: Tensor | None = None
-    order = np.array(sorted(items.tolist(), key=lambda item: _size(contents[item])))
+    order = by_size(items.tolist(), contents)
     with torch.no_grad(), tqdm(total=len(order), desc=title, unit="item", delay=2, leave=False) as progress:
         for part in chunks(order, CHUNK):
             features = layers.embed(part.tolist(), contents).float()

@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from recbole_llm_interest.adaptation.batches import Batcher, chunks
 from recbole_llm_interest.adaptation.events import AdaptationEvents
-from recbole_llm_interest.adaptation.lower_layers import CHUNK, LowerLayers, embed_all
-from recbole_llm_interest.adaptation.objectives import OBJECTIVES, AdaptationObjective
+from recbole_llm_interest.adaptation.lower_layers import CHUNK, LowerLayers, by_size, embed_all
+from recbole_llm_interest.adaptation.objectives import OBJECTIVES
 from recbole_llm_interest.adaptation.resume_file import read_resume_file, write_resume_file
 from recbole_llm_interest.adaptation.validation import next_item_ndcg
 from recbole_llm_interest.content.adapters import attach
@@ -70,6 +71,10 @@ class Adaptation:
         seed: of everything that is drawn.
         output: file of the adapter.
         identity: what a state to resume has to agree in.
+
+    Raises:
+        CheckpointError: the state to resume is of another adaptation, or is damaged.
+        SettingsError: no objective has a weight.
     """
 
     def __init__(
@@ -89,6 +94,8 @@ class Adaptation:
         self.items = np.array(sorted(contents))
         self.rows = len(events.tokens)
         self.validation = events.validation
+        chosen = _chosen(settings)
+        self._state = self._read_state()
         torch.manual_seed(seed)
         self.batcher = Batcher(events.histories, settings.adapt_batch_size, settings.adapt_negatives, self.rows, seed)
         self.steps = settings.adapt_epochs * self.batcher.steps
@@ -97,10 +104,12 @@ class Adaptation:
         encoder.network.requires_grad_(False)
         own = sum(values.numel() for values in encoder.network.parameters())
         self.layers = LowerLayers(encoder, contents, settings.adapt_layers, settings.adapt_memory_mb * 2**20)
-        self.table = self._embed_all("Frozen features")
+        # a resumed training needs the width alone: its features are those of the adapter
+        self.table = self._embed_all("Frozen features", self.items if self._state is None else self.items[:1])
         self.adapter = attach(encoder.network, self.options, self.steps)
         encoder.network = self.adapter.network
-        self.objectives = _objectives(encoder, settings, self.table.shape[1])
+        self.objectives = nn.ModuleDict({name: OBJECTIVES[name](encoder, self.table.shape[1]) for name in chosen})
+        self.objectives.to(self.table.device)
         self.result.parameters = sum(values.numel() for values in self.adapter.parameters.values())
         self.result.share = self.result.parameters / own
         self.result.state_bytes = self.layers.bytes
@@ -112,7 +121,6 @@ class Adaptation:
         """Train until the last step, or until validations no longer improve; write the best adapter.
 
         Raises:
-            CheckpointError: the state to resume is of another adaptation.
             DivergedError: the loss is not finite.
             StorageError: a file cannot be written.
         """
@@ -159,15 +167,13 @@ class Adaptation:
             group["lr"] = self.settings.adapt_learning_rate * _schedule(step / self.steps)
         self._set_training()
         histories = self.batcher.histories_of(step)
-        items = np.unique(np.concatenate(histories))
+        items = by_size(np.unique(np.concatenate(histories)).tolist(), self.contents)
         negatives = self.batcher.negatives_of(step, items)
-        order = sorted(items.tolist(), key=lambda item: len(self.contents[item]))
-        items = np.array(order)
         features = torch.cat([self.layers.embed(part.tolist(), self.contents) for part in chunks(items, CHUNK)]).float()
         remembered = self.table[torch.from_numpy(np.concatenate([items, negatives]))]
         self.table[torch.from_numpy(items)] = features.detach()
         batch = self.batcher.batch(histories, items, negatives, features, remembered)
-        loaded = [self.contents[item] for item in order]
+        loaded = [self.contents[item] for item in items.tolist()]
         losses = {name: objective.loss(batch, loaded) for name, objective in self.objectives.items()}  # type: ignore[operator]
         total = sum(self._weights[name] * loss for name, loss in losses.items()) + self.adapter.regularization()
         if not math.isfinite(float(total)):
@@ -187,9 +193,9 @@ class Adaptation:
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.eval()
 
-    def _embed_all(self, title: str) -> Tensor:
+    def _embed_all(self, title: str, items: NDArray[np.int64] | None = None) -> Tensor:
         self.encoder.network.eval()
-        return embed_all(self.layers, self.contents, self.items, self.rows, title)
+        return embed_all(self.layers, self.contents, self.items if items is None else items, self.rows, title)
 
     def _score(self) -> float:
         return next_item_ndcg(self.table, self.validation, self.items)
@@ -220,20 +226,27 @@ class Adaptation:
         values = {"step": step, "identity": self.identity, "result": asdict(self.result)}
         write_resume_file(self.state_file, tensors, values)
 
-    def _resume(self) -> int:
-        """Continue an interrupted training; returns the number of steps done.
+    def _read_state(self) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]] | None:
+        """The state of an interrupted training; None if there is none.
 
         Raises:
-            CheckpointError: the state is of another adaptation, or is damaged.
+            CheckpointError: it is of another adaptation, or is damaged.
         """
         if not self.state_file.exists():
-            return 0
+            return None
         tensors, values = read_resume_file(self.state_file)
         if values.get("identity") != self.identity:
             raise CheckpointError(
                 f"{self.state_file} is of an adaptation with other settings or data: delete it, or give "
                 "another --output"
             )
+        return tensors, values
+
+    def _resume(self) -> int:
+        """Continue an interrupted training; returns the number of steps done."""
+        if self._state is None:
+            return 0
+        tensors, values = self._state
         with torch.no_grad():
             for name, parameter in self.adapter.parameters.items():
                 parameter.copy_(tensors["adapter"][name])
@@ -260,20 +273,17 @@ def state_path(output: Path) -> Path:
     return output.with_suffix(".resume.safetensors")
 
 
-def _objectives(encoder: Any, settings: AdaptationSettings, size: int) -> nn.ModuleDict:
-    """The objectives with a weight.
+def _chosen(settings: AdaptationSettings) -> list[str]:
+    """Names of the objectives with a weight.
 
     Raises:
         SettingsError: there is none.
     """
-    chosen: dict[str, AdaptationObjective] = {
-        name: OBJECTIVES[name](encoder, size) for name in OBJECTIVES if getattr(settings, f"adapt_{name}_weight", 0.0)
-    }
+    chosen = [name for name in OBJECTIVES if getattr(settings, f"adapt_{name}_weight", 0.0)]
     if not chosen:
         names = ", ".join(f"adapt_{name}_weight" for name in OBJECTIVES)
         raise SettingsError(f"there is nothing to learn: set one of {names}")
-    device = next(encoder.network.parameters()).device
-    return nn.ModuleDict(chosen).to(device)
+    return chosen
 
 
 def _schedule(progress: float) -> float:

@@ -48,19 +48,8 @@ class AisfxEncoder(BundledNetworkEncoder):
         self.seconds = seconds
 
     @classmethod
-    def from_settings(cls, settings: ContentSettings) -> AisfxEncoder:
-        """Create the encoder with the settings ``audio_*``, ``encoder_precision`` and ``encoder_device``.
-
-        Raises:
-            EncoderError: as for the class.
-        """
-        return cls(
-            seconds=settings.audio_seconds,
-            precision=settings.encoder_precision,
-            device=settings.encoder_device,
-            batch_size=settings.audio_batch_size,
-            adapter=settings.audio_adapter,
-        )
+    def _arguments(cls, settings: ContentSettings) -> dict[str, Any]:
+        return {**super()._arguments(settings), "seconds": settings.audio_seconds}
 
     @property
     def description(self) -> dict[str, Any]:

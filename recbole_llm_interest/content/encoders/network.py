@@ -1,4 +1,4 @@
-"""What encoders have in common whose network is in a Python package together with its weights."""
+"""What encoders have in common that compute features by a torch module, with weights of their own or in a package."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import functools
 import io
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,11 +16,38 @@ from recbole_llm_interest.content.encoders.bundled import BundledWeights
 from recbole_llm_interest.content.encoders.weights import combined_fingerprint, require_packages
 from recbole_llm_interest.errors import EncoderError
 from recbole_llm_interest.io.opening import FileKind, read_bytes
+from recbole_llm_interest.settings import ContentSettings
 
 _WEIGHTS_FILE = FileKind("file of weights", EncoderError, 2**30, "reinstall its package")
 
 
-class BundledNetworkEncoder:
+class NetworkEncoder:
+    """An encoder that computes features by a torch module, which an adapter may change.
+
+    A subclass defines ``network``, the module, and ``embed``, the features with gradients where they are recorded.
+    """
+
+    network: Any
+
+    def encode(self, batch: Sequence[Any]) -> NDArray[np.float32]:
+        """Encode a batch of what ``load`` returned into features, ``[B, D]``.
+
+        Raises:
+            EncoderError: the network cannot be loaded.
+        """
+        import torch
+
+        _ = self.network  # loaded here: tensors that are made in inference mode can never be trained
+        with torch.inference_mode():
+            features: NDArray[np.float32] = self.embed(batch).float().cpu().numpy()
+        return features
+
+    def embed(self, batch: Sequence[Any]) -> Any:
+        """Return the features of a batch as a tensor, ``[B, D]``, with gradients where they are recorded."""
+        raise NotImplementedError
+
+
+class BundledNetworkEncoder(NetworkEncoder):
     """A convolutional network with its weights. A subclass defines the attributes and the methods that raise here.
 
     Attributes:
@@ -57,6 +84,25 @@ class BundledNetworkEncoder:
         self.weights_fingerprint = self.weights.sha256
         self.adapter = None if adapter is None else read_adapter(adapter, self.weights.modality, self.weights.sha256)
 
+    @classmethod
+    def from_settings(cls, settings: ContentSettings) -> Self:
+        """Create the encoder with the settings of its modality, ``encoder_precision`` and ``encoder_device``.
+
+        Raises:
+            EncoderError: as for the class.
+        """
+        return cls(**cls._arguments(settings))
+
+    @classmethod
+    def _arguments(cls, settings: ContentSettings) -> dict[str, Any]:
+        modality = cls.weights.modality
+        return {
+            "precision": settings.encoder_precision,
+            "device": settings.encoder_device,
+            "batch_size": getattr(settings, f"{modality}_batch_size"),
+            "adapter": getattr(settings, f"{modality}_adapter"),
+        }
+
     @property
     def description(self) -> dict[str, Any]:
         """Name, precision, version and adapter."""
@@ -75,23 +121,6 @@ class BundledNetworkEncoder:
             EncoderError: one is not.
         """
         require_packages(self.weights.modality, self.name, *self.packages.values(), extra=self.extra)
-
-    def encode(self, batch: Sequence[Any]) -> NDArray[np.float32]:
-        """Encode a batch of what ``load`` returned into features, ``[B, D]``.
-
-        Raises:
-            EncoderError: the network cannot be loaded.
-        """
-        import torch
-
-        _ = self.network  # loaded here: tensors that are made in inference mode can never be trained
-        with torch.inference_mode():
-            features: NDArray[np.float32] = self.embed(batch).float().cpu().numpy()
-        return features
-
-    def embed(self, batch: Sequence[Any]) -> Any:
-        """Return the features of a batch as a tensor, ``[B, D]``, with gradients where they are recorded."""
-        raise NotImplementedError
 
     @functools.cached_property
     def network(self) -> Any:
