@@ -113,7 +113,7 @@ class LLMInterest(SequentialRecommender):
         batch = TrainingBatch(
             *(item_seq, interaction[self.ITEM_SEQ_LEN], pos_items, user, items, candidates),
             *(seq_output, self.item_encoder),
-            track=lambda item_seq, items: self.forward(item_seq, self.initial_state(user), items),
+            track=lambda item_seq, user, items: self.forward(item_seq, self.initial_state(user), items),
             next_item_loss=next_item_loss,
         )
         return loss, *(self.ssl_weights[name] * objective(batch) for name, objective in self.objectives.items())

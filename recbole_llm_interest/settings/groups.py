@@ -222,6 +222,9 @@ class ModelSettings:
     ssl_backward_weight: NonNegativeFloat = _setting(
         0.0, "weight of predicting the previous item in reversed histories"
     )
+    ssl_walks_weight: NonNegativeFloat = _setting(
+        0.0, "weight of predicting the next item of walks through items near by content"
+    )
     ssl_views_weight: NonNegativeFloat = _setting(
         0.0, "weight of the contrastive loss between two augmented views of a history"
     )

@@ -16,9 +16,9 @@ from recbole_llm_interest.model.negative_sampling import Candidates
 from recbole_llm_interest.model.ssl import augmentation
 from recbole_llm_interest.model.ssl.contrastive import FutureContrast, ModalityAlignment, ViewContrast
 from recbole_llm_interest.model.ssl.objectives import TrainingBatch
-from recbole_llm_interest.model.ssl.predictive import BackwardReading, FeatureAutoencoding, MaskedItem
+from recbole_llm_interest.model.ssl.predictive import BackwardReading, CatalogueWalks, FeatureAutoencoding, MaskedItem
 
-SSL = ["future", "backward", "views", "modalities", "masked_item", "autoencoding"]
+SSL = ["future", "backward", "walks", "views", "modalities", "masked_item", "autoencoding"]
 LENGTHS = torch.tensor([1, 2, 5, 8])
 
 
@@ -96,6 +96,18 @@ def test_substitutes_are_near_neighbours(item_seq):
     assert float(torch.stack(changes).mean()) == pytest.approx(0.5, abs=0.1)
 
 
+def test_walks_go_to_near_neighbours():
+    """By either modality, to one of the first ten; an item with one modality has that one's alone."""
+    neighbours = torch.zeros(4000, 2, 12, dtype=torch.int32)
+    neighbours[:, 0] = torch.arange(4000)[:, None] + torch.arange(1, 13)
+    neighbours[:, 1] = torch.arange(4000)[:, None] + 100 * torch.arange(1, 13)
+    neighbours[7, 1] = 0
+    walks = augmentation.walk(torch.full((500,), 7), 3, lambda items: neighbours[items].long())
+    assert walks.shape == (500, 4)
+    assert set((walks[:, 1] - 7).tolist()) == {*range(1, 11)}
+    assert set((walks[:, 1:] - walks[:, :-1])[:, 1:].flatten().tolist()) == {*range(1, 11), *range(100, 1001, 100)}
+
+
 # --- objectives
 
 
@@ -116,13 +128,13 @@ def histories(item_seq, fusion):
     next_items = F.pad(item_seq, (0, 1))[:, 1:]
     next_items[torch.arange(4), LENGTHS - 1] = 39
 
-    def track(seq, table):
+    def track(seq, users, table):
         return F.embedding(seq, table).cumsum(dim=1)
 
     def loss(interest, seq, following, at, users):
         return naive_next_item(interest, following, items)
 
-    interest = track(item_seq, items)
+    interest = track(item_seq, torch.arange(4), items)
     every_item = torch.arange(40)
     candidates = Candidates(every_item, torch.where(every_item > 0, 0.0, -torch.inf), every_item)
     return TrainingBatch(
@@ -181,6 +193,32 @@ def test_backward_reading_names_the_item_before(histories):
             interest = interest + histories.items[event] + objective.direction
             losses.append(torch.logsumexp(histories.items @ interest, 0) - histories.items[before] @ interest)
     assert torch.allclose(objective(histories), torch.stack(losses).mean(), atol=1e-5)
+
+
+def test_walks_are_histories_of_all_items(histories, fusion, monkeypatch):
+    """Items without a training event, here those from 20 on, are events, targets and negatives as the others are."""
+    trained = torch.arange(20)
+    index_of = torch.cat([trained, torch.zeros(20, dtype=torch.long)])
+    candidates = Candidates(trained, torch.where(trained > 0, 0.0, -torch.inf), index_of)
+    walks = torch.tensor([[3, 25, 4, 31, 25], [31, 2, 1, 7, 5], [1, 2, 3, 4, 5], [39, 31, 38, 39, 2]])
+    monkeypatch.setattr(augmentation, "walk", lambda *_: walks)
+    table = torch.cat([torch.zeros(1, 4), fusion()[1:]])
+    losses = []
+    for walk in walks.tolist():
+        for end in range(1, 5):
+            interest = table[walk[:end]].sum(dim=0)
+            known = [*range(1, 20), 25, 31, 38, 39]
+            scores = {item: torch.cosine_similarity(interest, table[item], dim=0) / 0.1 for item in known}
+            losses.append(torch.logsumexp(torch.stack([*scores.values()]), 0) - scores[walk[end]])
+    objective = CatalogueWalks(0.1, fusion.get_buffer("neighbours"))
+    walked = replace(histories, items=histories.items[:20], candidates=candidates)
+    assert torch.allclose(objective(walked), torch.stack(losses).mean(), atol=1e-5)
+
+
+def test_without_neighbours_there_are_no_walks(histories):
+    loss = CatalogueWalks(0.1, torch.zeros(40, 2, 0, dtype=torch.int32))(histories)
+    loss.backward(retain_graph=True)
+    assert float(loss.detach()) == 0.0
 
 
 def test_views_of_one_history_find_each_other(histories, monkeypatch):

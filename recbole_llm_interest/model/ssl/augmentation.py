@@ -6,11 +6,15 @@ The random ones take histories ``item_seq``, ``[B, L]``, padded behind their end
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 #: a substitute is drawn from this many nearest neighbours by each modality
 _NEAREST = 5
+#: and the next step of a walk from this many
+_NEAREST_OF_STEP = 10
 
 
 def crop(item_seq: Tensor, item_seq_len: Tensor, share: float) -> tuple[Tensor, Tensor]:
@@ -63,6 +67,22 @@ def reverse(item_seq: Tensor, pos_items: Tensor, item_seq_len: Tensor) -> tuple[
     source = item_seq_len[:, None] - torch.arange(whole.shape[1], device=item_seq.device)
     reversed_seq = whole.gather(1, source.clamp(min=0)).where(source >= 0, 0)
     return reversed_seq[:, :-1], reversed_seq[:, 1:]
+
+
+def walk(start: Tensor, steps: int, neighbours_of: Callable[[Tensor], Tensor]) -> Tensor:
+    """Random walks, each step to one of an item's nearest neighbours by content, ``[B] -> [B, steps + 1]``.
+
+    Args:
+        start: items that have neighbours, ``[B]``.
+        steps: their number.
+        neighbours_of: neighbours of items by modality, nearest first, ``[B] -> [B, M, K]``; 0 for none.
+    """
+    walked = [start]
+    for _ in range(steps):
+        nearest = neighbours_of(walked[-1])[:, :, :_NEAREST_OF_STEP].flatten(1)
+        drawn = torch.rand(nearest.shape, device=start.device).masked_fill(nearest == 0, -1.0)
+        walked.append(nearest.gather(1, drawn.argmax(dim=1, keepdim=True)).squeeze(1))
+    return torch.stack(walked, dim=1)
 
 
 def _random_run(item_seq_len: Tensor, share: float) -> tuple[Tensor, Tensor]:

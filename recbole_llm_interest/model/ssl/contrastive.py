@@ -80,7 +80,7 @@ class ViewContrast(Objective):
 
     def _view(self, batch: TrainingBatch, items: Tensor) -> Tensor:
         item_seq, item_seq_len = self._augmented(batch)
-        return interest_at(batch.track(item_seq, items), item_seq_len - 1)
+        return interest_at(batch.track(item_seq, batch.user, items), item_seq_len - 1)
 
     @torch.no_grad()
     def _augmented(self, batch: TrainingBatch) -> tuple[Tensor, Tensor]:

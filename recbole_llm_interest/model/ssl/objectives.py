@@ -33,8 +33,8 @@ class TrainingBatch:
         candidates: their ids.
         seq_output: interest after each event, ``[B, L, D]``.
         item_encoder: what made the representations.
-        track: interest after each event of other histories of the same users, from histories ``[B, L]`` and
-            representations ``[C, D]``: ``[B, L, D]``.
+        track: interest after each event of other histories, from histories ``[B, L]``, their users ``[B]``, 0 for an
+            unknown one, and representations ``[C, D]``: ``[B, L, D]``.
         next_item_loss: the next-item loss of interest ``[B, L, D]`` after each event of histories ``[B, L]`` that are
             followed by items ``[B, L]``, at the rows and positions ``[T]`` of targets, a scalar. The users ``[B]`` are
             None for histories in another than the true order, which have no bias by transitions.
@@ -42,7 +42,7 @@ class TrainingBatch:
     Example:
         >>> batch.seq_output.shape[:2] == batch.item_seq.shape  # what a model passes to its objectives
         True
-        >>> torch.allclose(batch.track(batch.item_seq, batch.items), batch.seq_output)
+        >>> torch.allclose(batch.track(batch.item_seq, batch.user, batch.items), batch.seq_output)
         True
     """
 
@@ -54,7 +54,7 @@ class TrainingBatch:
     candidates: Candidates
     seq_output: Tensor
     item_encoder: EntityEncoder
-    track: Callable[[Tensor, Tensor], Tensor]
+    track: Callable[[Tensor, Tensor, Tensor], Tensor]
     next_item_loss: Callable[[Tensor, Tensor, Tensor, tuple[Tensor, ...], Tensor | None], Tensor]
 
     def sampled_items(self) -> Tensor:

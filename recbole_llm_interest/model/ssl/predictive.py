@@ -13,6 +13,9 @@ from recbole_llm_interest.model.ssl import augmentation
 from recbole_llm_interest.model.ssl.objectives import OBJECTIVES, Objective, TrainingBatch, interest_at
 from recbole_llm_interest.settings import ModelSettings
 
+#: steps of a walk through the catalogue
+_STEPS = 4
+
 
 @OBJECTIVES.register("backward")
 class BackwardReading(Objective):
@@ -38,8 +41,51 @@ class BackwardReading(Objective):
     def forward(self, batch: TrainingBatch) -> Tensor:
         """The loss, a scalar."""
         item_seq, previous = augmentation.reverse(batch.item_seq, batch.pos_items, batch.item_seq_len)
-        seq_output = batch.track(item_seq, batch.items + self.direction)
+        seq_output = batch.track(item_seq, batch.user, batch.items + self.direction)
         return batch.next_item_loss(seq_output, item_seq, previous, previous.nonzero(as_tuple=True), None)
+
+
+@OBJECTIVES.register("walks")
+class CatalogueWalks(Objective):
+    """The next-item loss on random walks through the catalogue, each step to one of the nearest items by content.
+
+    The walks of DeepWalk (arXiv 1403.6652), by content in the place of links, as histories of unknown users: whatever
+    has content is an event, a target and a negative there, also where training has no event of it. Without neighbours
+    (``content_neighbours``), there are no walks, and the loss is 0.
+
+    Example:
+        >>> CatalogueWalks(temperature=0.07, neighbours=batch.item_encoder.neighbours)(batch).shape
+        torch.Size([])
+    """
+
+    def __init__(self, temperature: float | None, neighbours: Tensor) -> None:
+        super().__init__()
+        self.rule = ScoringRule(temperature)
+        starts = (neighbours[:, :, :1] > 0).flatten(1).any(dim=1).nonzero().squeeze(1)
+        self.register_buffer("starts", starts, persistent=False)
+
+    @classmethod
+    def from_settings(cls, settings: ModelSettings, item_encoder: EntityEncoder) -> CatalogueWalks:
+        """Build it from ``score``, ``temperature`` and the items' neighbours."""
+        return cls(ScoringRule.from_settings(settings).temperature, item_encoder.get_buffer("neighbours"))
+
+    def forward(self, batch: TrainingBatch) -> Tensor:
+        """The loss, a scalar."""
+        starts = self.get_buffer("starts")
+        if not len(starts):
+            return batch.items.sum() * 0
+        start = starts[torch.randint(len(starts), batch.user.shape, device=starts.device)]
+        steps = min(_STEPS, batch.item_seq.shape[1])
+        walk = augmentation.walk(start, steps, batch.item_encoder.neighbours_of)
+        index = batch.candidates.index_of[walk]
+        new, place = torch.unique(walk[index == 0], return_inverse=True)  # without a training event, or not drawn
+        index[index == 0] = len(batch.items) + place
+        items = torch.cat([batch.items, batch.item_encoder(new)])
+        seq_output = batch.track(index[:, :-1], torch.zeros_like(batch.user), items)
+        correction = F.pad(batch.candidates.logit_correction, (0, len(new)))
+        return next_item_loss(
+            seq_output.flatten(0, 1), items, index[:, 1:].flatten(), self.rule, logit_correction=correction
+        )
 
 
 @OBJECTIVES.register("masked_item")
@@ -71,7 +117,7 @@ class MaskedItem(Objective):
         point = (torch.rand(len(has_context), device=has_context.device) * batch.item_seq_len).long()[:, None]
         masked_items = batch.item_seq.gather(1, point).squeeze(1)
         item_seq = batch.item_seq.scatter(1, point, len(batch.items))
-        seq_output = batch.track(item_seq, torch.cat([batch.items, self.mask[None]]))
+        seq_output = batch.track(item_seq, batch.user, torch.cat([batch.items, self.mask[None]]))
         prediction = self.question(interest_at(seq_output, batch.item_seq_len - 1))
         if not has_context.any():
             return prediction.sum() * 0
