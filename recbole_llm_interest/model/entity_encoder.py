@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -12,25 +11,12 @@ from recbole_llm_interest.content.features import Content
 from recbole_llm_interest.content.neighbours import cached_neighbours
 from recbole_llm_interest.model.frozen_features import FrozenFeatures
 from recbole_llm_interest.model.fusion import FUSIONS
-from recbole_llm_interest.settings import Registry
+from recbole_llm_interest.model.projections import PROJECTIONS
 
 #: rows that are encoded in one block without gradients: a row takes several times its final size on the way
 _BLOCK_ROWS = 2**16
 #: the name of the learned ID embedding among the modalities
 ID = "id"
-#: projections of features, ``[N, K] -> [N, D]``, by the value of the setting ``projection``
-PROJECTIONS: Registry[Callable[[int, int], nn.Module]] = Registry("projection", "projection")
-
-
-@PROJECTIONS.register("mlp")
-def _mlp(input_size: int, output_size: int) -> nn.Module:
-    """Two layers, which do better than one on conditioned features (WhitenRec, arXiv 2402.17152)."""
-    return nn.Sequential(nn.Linear(input_size, output_size), nn.GELU(), nn.Linear(output_size, output_size))
-
-
-@PROJECTIONS.register("linear")
-def _linear(input_size: int, output_size: int) -> nn.Module:
-    return nn.Linear(input_size, output_size)
 
 
 class EntityEncoder(nn.Module):
@@ -94,7 +80,8 @@ class EntityEncoder(nn.Module):
         self.features = nn.ModuleDict({name: FrozenFeatures(content[name]) for name in sorted(content)})
         self.projections = nn.ModuleDict()
         for name, features in self.features.items():
-            self.projections[name] = PROJECTIONS[projection](int(features.output_size), embedding_size)  # type: ignore[arg-type]
+            known = content[name].present.nonzero().squeeze(1)[:_BLOCK_ROWS]
+            self.projections[name] = PROJECTIONS[projection](features(known), embedding_size)
         present = [content[name].present for name in sorted(content)]
         self.id_embedding = None
         if with_id is not None:

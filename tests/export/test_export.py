@@ -101,7 +101,7 @@ def traced(model, k=None):
         ({"tracker": "gru", "num_layers": 2, "score": "dot"}, 4),
         ({"tracker": "transformer", "num_layers": 2, "time_features": ["gap"]}, None),
         ({"tracker": "lru", "num_layers": 2}, None),
-        ({"tracker": "hstu"}, None),
+        ({"tracker": "hstu", "projection": "semantic_ids"}, None),
         ({"tracker": "ligr"}, None),
         ({"attention_readout": True, "last_item_skip": True, "fusion": "late"}, None),
         ({"use_item_id": False, **BARE}, None),

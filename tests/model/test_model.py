@@ -772,6 +772,7 @@ def test_gradients_reach_items_in_evaluation_too(built):
         *({"tracker": tracker} for tracker in TRACKERS if tracker != "lstm"),
         {"attention_readout": True, "last_item_skip": True},
         {"score": "dot", "projection": "linear"},
+        {"projection": "semantic_ids"},
         {"text_encoder": "hashing", "feature_conditioning": "pca", "conditioning_size": 8},
     ],
 )
