@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from tqdm import tqdm
 
 from recbole_llm_interest.adaptation.batches import Batcher, chunks
@@ -169,7 +170,7 @@ class Adaptation:
         histories = self.batcher.histories_of(step)
         items = by_size(np.unique(np.concatenate(histories)).tolist(), self.contents)
         negatives = self.batcher.negatives_of(step, items)
-        features = torch.cat([self.layers.embed(part.tolist(), self.contents) for part in chunks(items, CHUNK)]).float()
+        features = torch.cat([self._features(part.tolist()) for part in chunks(items, CHUNK)]).float()
         remembered = self.table[torch.from_numpy(np.concatenate([items, negatives]))]
         self.table[torch.from_numpy(items)] = features.detach()
         batch = self.batcher.batch(histories, items, negatives, features, remembered)
@@ -185,10 +186,15 @@ class Adaptation:
         self.optimizer.step()
         return {name: float(loss) for name, loss in losses.items()}
 
+    def _features(self, items: list[int]) -> Tensor:
+        """Features with gradients; activations are computed again for these, so that one chunk's are in memory."""
+        features: Tensor = checkpoint(self.layers.embed, items, self.contents, use_reentrant=False)
+        return features
+
     def _set_training(self) -> None:
-        """Dropout on, but the statistics of batch normalization stay those of the encoder."""
+        """Dropout on where an objective needs it; the statistics of batch normalization stay those of the encoder."""
         network = self.encoder.network
-        network.train()
+        network.train(any(objective.needs_dropout for objective in self.objectives.values()))
         for module in network.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.eval()
