@@ -68,8 +68,10 @@ def main() -> None:
     target.mkdir(parents=True)
     for part, rows in parts.items():
         write_text(rows, target / f"{name}.{part}.inter")
-    items = pd.DataFrame({"item_id:token": sorted(events.table[events.item].unique())})
-    write_text(items, target / f"{name}.item")
+    write_text(pd.DataFrame({events.item: sorted(events.table[events.item].unique())}), target / f"{name}.item")
+    for kind in ("item", "user"):
+        if (source / f"{options.dataset}.{kind}").is_file():
+            shutil.copyfile(source / f"{options.dataset}.{kind}", target / f"{name}.{kind}")
     if (source / "content").is_dir():
         shutil.copytree(source / "content", target / "content", copy_function=shutil.copyfile)
     print(json.dumps({"dataset": name, **counts}))

@@ -109,3 +109,30 @@ def test_profiles_tell_what_users_whom_training_never_saw_begin_with(here, setti
     assert found["nothing known"] < 0.6
     assert found["somebody else's"] < 0.6
     assert found["most popular items"] < 0.6
+
+
+@pytest.mark.slow
+def test_walks_find_items_that_few_users_never_chose(here, settings):
+    """Users keep to a subject of thirty books; training sees a few of them, and most books have no event there."""
+    chance = random.Random(1)
+    subjects = ["bread", "chess", "opera", "sailing", "history of Rome", "gardens", "trains", "beetles"]
+    books = {f"b{place}-{n}": f"{subject}, volume {n}" for place, subject in enumerate(subjects) for n in range(30)}
+    events = [
+        (f"u{user}", f"b{user % len(subjects)}-{n}", float(step))
+        for user in range(160)
+        for step, n in enumerate(chance.sample(range(30), 6))
+    ]
+    write_dataset(here / "data", "few", events, books)
+    options = ["--dataset=few", "--data_path=data", "--output=data", "--share=0.15"]
+    counts = json.loads(script("few_users.py", *options, cwd=here).splitlines()[-1])
+    expected = {"users_trained": 24, "train_rows": 24 * 3, "valid_rows": 24, "test_rows": 160, "users_dropped": 0}
+    assert counts == {"dataset": "few-few-users-1", **expected}
+    trained = {line.split("\t")[0] for line in (here / "data/few-few-users-1/few-few-users-1.train.inter").open()}
+    assert len(trained - {"user_id:token"}) == 24
+
+    split = {"benchmark_filename": ["train", "valid", "test"], "metrics": ["NDCG", "NDCGUnseen"], "epochs": 20}
+    without, with_walks = (
+        run(["LLMInterest"], "few-few-users-1", config_dict={**settings, **split, "ssl_walks_weight": weight})[0].test
+        for weight in (0.0, 1.0)
+    )
+    assert with_walks["ndcgunseen@3"] > 2 * without["ndcgunseen@3"]
