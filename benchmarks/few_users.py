@@ -19,10 +19,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
-from hold_out import FEWEST_EVENTS, Events, read_events, write_text
+from hold_out import FEWEST_EVENTS, Events, copy_content, read_source, write_text
 
 from recbole_llm_interest.cli.common import exit_code
-from recbole_llm_interest.errors import DataError
 
 PARTS = ("train", "valid", "test")
 
@@ -58,13 +57,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1, help="of the draw")
     options = parser.parse_args()
     source, name = options.data_path / options.dataset, f"{options.dataset}-few-users-{options.seed}"
-    if not (source / f"{options.dataset}.inter").is_file():
-        raise DataError(f"{source / options.dataset}.inter does not exist: --data_path is the folder that holds it")
-    if (options.output / name).exists():
-        raise DataError(f"{options.output / name} is there already: remove it, or name another --output")
-    events = read_events(source / f"{options.dataset}.inter")
-    parts, counts = split(events, options.share, options.seed)
     target = options.output / name
+    events = read_source(source, target)
+    parts, counts = split(events, options.share, options.seed)
     target.mkdir(parents=True)
     for part, rows in parts.items():
         write_text(rows, target / f"{name}.{part}.inter")
@@ -72,8 +67,7 @@ def main() -> None:
     for kind in ("item", "user"):
         if (source / f"{options.dataset}.{kind}").is_file():
             shutil.copyfile(source / f"{options.dataset}.{kind}", target / f"{name}.{kind}")
-    if (source / "content").is_dir():
-        shutil.copytree(source / "content", target / "content", copy_function=shutil.copyfile)
+    copy_content(source, target)
     print(json.dumps({"dataset": name, **counts}))
 
 

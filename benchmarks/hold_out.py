@@ -69,6 +69,22 @@ def read_events(path: Path) -> Events:
     return Events(table, *(column(table, field) for field in ("user_id", "item_id", "timestamp")))
 
 
+def read_source(source: Path, target: Path) -> Events:
+    """Read the events of the data set in the folder ``source``, of which another one is made in ``target``."""
+    path = source / f"{source.name}.inter"
+    if not path.is_file():
+        raise DataError(f"{path} does not exist: --data_path is the folder that holds it")
+    if target.exists():
+        raise DataError(f"{target} is there already: remove it, or name another --output")
+    return read_events(path)
+
+
+def copy_content(source: Path, target: Path) -> None:
+    """Copy the content of a data set, if it has any, from one folder to another."""
+    if (source / "content").is_dir():
+        shutil.copytree(source / "content", target / "content", copy_function=shutil.copyfile)
+
+
 def column(table: pd.DataFrame, field: str) -> str:
     """The column of a field, whose name ends in its type."""
     found = [name for name in table if name.startswith(f"{field}:")]
@@ -113,11 +129,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     source, name = options.data_path / options.dataset, f"{options.dataset}-new-{options.what}"
-    if not (source / f"{options.dataset}.inter").is_file():
-        raise DataError(f"{source / options.dataset}.inter does not exist: --data_path is the folder that holds it")
-    if (options.output / name).exists():
-        raise DataError(f"{options.output / name} is there already: remove it, or name another --output")
-    events = read_events(source / f"{options.dataset}.inter")
+    events = read_source(source, options.output / name)
     is_new = events.drawn(events.item if options.what == "items" else events.user, options.share, options.seed)
     kept, summary, counts = (without_items if options.what == "items" else without_users)(events, is_new)
 
@@ -130,8 +142,7 @@ def main() -> None:
         if (source / f"{options.dataset}.{kind}").is_file():
             rows = read_text(source / f"{options.dataset}.{kind}")
             write_text(rows[rows[of_ids].isin(set(kept[of_ids]))], target / f"{name}.{kind}")
-    if (source / "content").is_dir():
-        shutil.copytree(source / "content", target / "content", copy_function=shutil.copyfile)
+    copy_content(source, target)
     print(f"{target}: {len(kept)} of {len(events.table)} events; {summary}")
     print(json.dumps({"dataset": name, **counts}))
 
