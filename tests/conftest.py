@@ -150,7 +150,7 @@ def docstring_globals(tmp_path_factory: pytest.TempPathFactory, feature_cache: P
         train, _, test = data_preparation(config, create_dataset(config))
         model = get_model("LLMInterest")(config, train._dataset)
     batches: list[Any] = []
-    model.objectives["future"].register_forward_pre_hook(lambda _, arguments: batches.append(arguments[0]))
+    model.objectives["walks"].register_forward_pre_hook(lambda _, arguments: batches.append(arguments[0]))
     model.calculate_loss(next(iter(train)))
     return {
         "torch": torch,

@@ -214,16 +214,16 @@ class ModelSettings:
     )
     warmup_epochs: NonNegativeFloat = _setting(0.0, "epochs of linear learning-rate warm-up; may be fractional")
 
-    ssl_future_weight: NonNegativeFloat = _setting(
-        0.1,
-        "weight of the contrastive loss between the interest and the next items; 0 disables an objective",
+    ssl_walks_weight: NonNegativeFloat = _setting(
+        1.0,
+        "weight of predicting the next item of walks through items near by content; 0 disables an objective",
         section="Self-supervised objectives",
+    )
+    ssl_future_weight: NonNegativeFloat = _setting(
+        0.0, "weight of the contrastive loss between the interest and the next items"
     )
     ssl_backward_weight: NonNegativeFloat = _setting(
         0.0, "weight of predicting the previous item in reversed histories"
-    )
-    ssl_walks_weight: NonNegativeFloat = _setting(
-        0.0, "weight of predicting the next item of walks through items near by content"
     )
     ssl_views_weight: NonNegativeFloat = _setting(
         0.0, "weight of the contrastive loss between two augmented views of a history"

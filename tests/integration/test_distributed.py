@@ -37,7 +37,7 @@ from recbole_llm_interest.training.experiment import run_experiment, supports_di
 from recbole_llm_interest.training.trainer import LLMInterestTrainer
 
 #: settings with which a step draws no random numbers: no dropout and no future items; the backward objective draws none
-NOTHING_DRAWN = {"dropout_prob": 0.0, "modality_dropout": 0.0, "ssl_future_weight": 0.0, "ssl_backward_weight": 0.1}
+NOTHING_DRAWN = {"dropout_prob": 0.0, "modality_dropout": 0.0, "ssl_walks_weight": 0.0, "ssl_backward_weight": 0.1}
 
 
 def words(settings):

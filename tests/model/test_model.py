@@ -644,12 +644,12 @@ def test_user_who_is_not_known_is_one_without_content(built, here):
 
 
 def test_loss_parts_are_named_and_weighted(built):
-    _, model, _, train, *_ = built(ssl_future_weight=0.0)
+    _, model, _, train, *_ = built(ssl_walks_weight=0.0)
     batch = next(iter(train))
     assert len(model.calculate_loss(batch)) == 1
     parts = {}
     for weight in (0.5, 1.0):
-        _, model, *_ = built(ssl_future_weight=weight)
+        _, model, *_ = built(ssl_walks_weight=0.0, ssl_future_weight=weight)
         model.eval()
         torch.manual_seed(0)
         parts[weight] = dict(zip(model.loss_names, model.calculate_loss(batch), strict=True))

@@ -87,7 +87,7 @@ def test_a_tracker_of_ones_own_has_equal_faces(built, registered):
 def test_an_objective_of_ones_own_is_a_part_of_the_loss(built, registered):
     registered(OBJECTIVES, "shrinkage", Shrinkage)
     model, trainer = train(built, ssl_shrinkage_weight=0.5)
-    assert model.loss_names == ("next_item", "future", "shrinkage")
+    assert model.loss_names == ("next_item", "walks", "shrinkage")
     assert len(trainer.train_loss_dict) == 2
 
 

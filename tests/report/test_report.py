@@ -462,7 +462,7 @@ def test_losses_are_those_in_tensorboard(results):
     run = results[0]
     events = EventAccumulator(str(run.log).removesuffix(".log"))
     events.Reload()
-    assert list(run.losses) == ["next_item", "future", "views"]
+    assert list(run.losses) == ["next_item", "walks", "views"]
     for name, values in run.losses.items():
         assert [event.value for event in events.Scalars(f"train/{name}")] == pytest.approx(values, rel=1e-5)
     assert [epoch for epoch, _ in run.valid_scores] == list(range(1, run.epochs + 1))
