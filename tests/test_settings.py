@@ -212,7 +212,7 @@ def objectives(monkeypatch):
 
 
 def test_weights_of_objectives_come_in_order_without_zeros(objectives):
-    assert ssl_weights({}) == {"walks": 1.0}
+    assert ssl_weights({}) == {"walks": 4.0}
     weights = ssl_weights({"ssl_toy_weight": 2, "ssl_modalities_weight": 0.5, "ssl_walks_weight": 0.0})
     assert list(weights.items()) == [("modalities", 0.5), ("toy", 2.0)]
 

@@ -215,7 +215,7 @@ class ModelSettings:
     warmup_epochs: NonNegativeFloat = _setting(0.0, "epochs of linear learning-rate warm-up; may be fractional")
 
     ssl_walks_weight: NonNegativeFloat = _setting(
-        1.0,
+        4.0,
         "weight of predicting the next item of walks through items near by content; 0 disables an objective",
         section="Self-supervised objectives",
     )

@@ -138,7 +138,8 @@ def histories(item_seq, fusion):
     every_item = torch.arange(40)
     candidates = Candidates(every_item, torch.where(every_item > 0, 0.0, -torch.inf), every_item)
     return TrainingBatch(
-        item_seq, LENGTHS, next_items, torch.arange(4), items, candidates, interest, fusion, track, loss
+        *(item_seq, LENGTHS, next_items, torch.arange(4), items, candidates, interest, fusion),
+        *(torch.tensor([0, 1, 1, 2, *[0] * 36]), track, loss),
     )
 
 
@@ -212,7 +213,8 @@ def test_walks_are_histories_of_all_items(histories, fusion, monkeypatch):
             losses.append(torch.logsumexp(torch.stack([*scores.values()]), 0) - scores[walk[end]])
     objective = CatalogueWalks(0.1, fusion.get_buffer("neighbours"))
     walked = replace(histories, items=histories.items[:20], candidates=candidates)
-    assert torch.allclose(objective(walked), torch.stack(losses).mean(), atol=1e-5)
+    # two of the four training events are of items that have no other
+    assert torch.allclose(objective(walked), torch.stack(losses).mean() / 2, atol=1e-5)
 
 
 def test_without_neighbours_there_are_no_walks(histories):

@@ -33,6 +33,7 @@ class TrainingBatch:
         candidates: their ids.
         seq_output: interest after each event, ``[B, L, D]``.
         item_encoder: what made the representations.
+        item_counts: training events of each item, ``[N]``.
         track: interest after each event of other histories, from histories ``[B, L]``, their users ``[B]``, 0 for an
             unknown one, and representations ``[C, D]``: ``[B, L, D]``.
         next_item_loss: the next-item loss of interest ``[B, L, D]`` after each event of histories ``[B, L]`` that are
@@ -54,6 +55,7 @@ class TrainingBatch:
     candidates: Candidates
     seq_output: Tensor
     item_encoder: EntityEncoder
+    item_counts: Tensor
     track: Callable[[Tensor, Tensor, Tensor], Tensor]
     next_item_loss: Callable[[Tensor, Tensor, Tensor, tuple[Tensor, ...], Tensor | None], Tensor]
 

@@ -53,6 +53,10 @@ class CatalogueWalks(Objective):
     has content is an event, a target and a negative there, also where training has no event of it. Without neighbours
     (``content_neighbours``), there are no walks, and the loss is 0.
 
+    The loss is multiplied by the share of training events whose item has no other: the estimate of how often the next
+    item is a new one (Good, 1953). Where all items have many events, these know better than content which items go
+    together.
+
     Example:
         >>> CatalogueWalks(temperature=0.07, neighbours=batch.item_encoder.neighbours)(batch).shape
         torch.Size([])
@@ -83,7 +87,8 @@ class CatalogueWalks(Objective):
         items = torch.cat([batch.items, batch.item_encoder(new)])
         seq_output = batch.track(index[:, :-1], torch.zeros_like(batch.user), items)
         correction = F.pad(batch.candidates.logit_correction, (0, len(new)))
-        return next_item_loss(
+        novelty = (batch.item_counts == 1).sum() / batch.item_counts.sum()
+        return novelty * next_item_loss(
             seq_output.flatten(0, 1), items, index[:, 1:].flatten(), self.rule, logit_correction=correction
         )
 
