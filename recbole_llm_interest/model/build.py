@@ -143,7 +143,9 @@ def build_parts(
         last_item_skip=settings.last_item_skip,
     )
     history_bias = _history_bias(settings, item_encoder, tables)
-    objectives = nn.ModuleDict({name: OBJECTIVES[name].from_settings(settings, item_encoder) for name in ssl_weights})
+    objectives = nn.ModuleDict(
+        {name: OBJECTIVES[name].from_settings(settings, item_encoder, tables.item_counts) for name in ssl_weights}
+    )
     return Parts(negative_sampler, item_encoder, user_encoder, time_embeddings, tracker, history_bias, objectives)
 
 

@@ -112,7 +112,7 @@ class LLMInterest(SequentialRecommender):
             return (loss,)
         batch = TrainingBatch(
             *(item_seq, interaction[self.ITEM_SEQ_LEN], pos_items, user, items, candidates),
-            *(seq_output, self.item_encoder, self.negative_sampler.get_buffer("counts")),
+            *(seq_output, self.item_encoder),
             track=lambda item_seq, user, items: self.forward(item_seq, self.initial_state(user), items),
             next_item_loss=next_item_loss,
         )

@@ -53,7 +53,6 @@ class NegativeSampler(nn.Module):
         trained = (counts > 0).nonzero().squeeze(1)
         self.draws = None if draws is None or draws >= len(trained) else draws
         index = torch.zeros_like(counts)
-        self.register_buffer("counts", counts, persistent=False)
         self.register_buffer("trained", trained, persistent=False)
         self.register_buffer("index", index, persistent=False)
         if self.draws is None:

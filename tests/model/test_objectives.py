@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import pairwise
+from statistics import fmean
 
 import pytest
 import torch
@@ -16,7 +17,13 @@ from recbole_llm_interest.model.negative_sampling import Candidates
 from recbole_llm_interest.model.ssl import augmentation
 from recbole_llm_interest.model.ssl.contrastive import FutureContrast, ModalityAlignment, ViewContrast
 from recbole_llm_interest.model.ssl.objectives import TrainingBatch
-from recbole_llm_interest.model.ssl.predictive import BackwardReading, CatalogueWalks, FeatureAutoencoding, MaskedItem
+from recbole_llm_interest.model.ssl.predictive import (
+    BackwardReading,
+    CatalogueWalks,
+    FeatureAutoencoding,
+    MaskedItem,
+    new_item_share,
+)
 
 SSL = ["future", "backward", "walks", "views", "modalities", "masked_item", "autoencoding"]
 LENGTHS = torch.tensor([1, 2, 5, 8])
@@ -138,8 +145,7 @@ def histories(item_seq, fusion):
     every_item = torch.arange(40)
     candidates = Candidates(every_item, torch.where(every_item > 0, 0.0, -torch.inf), every_item)
     return TrainingBatch(
-        *(item_seq, LENGTHS, next_items, torch.arange(4), items, candidates, interest, fusion),
-        *(torch.tensor([0, 1, 1, 2, *[0] * 36]), track, loss),
+        item_seq, LENGTHS, next_items, torch.arange(4), items, candidates, interest, fusion, track, loss
     )
 
 
@@ -211,16 +217,28 @@ def test_walks_are_histories_of_all_items(histories, fusion, monkeypatch):
             known = [*range(1, 20), 25, 31, 38, 39]
             scores = {item: torch.cosine_similarity(interest, table[item], dim=0) / 0.1 for item in known}
             losses.append(torch.logsumexp(torch.stack([*scores.values()]), 0) - scores[walk[end]])
-    objective = CatalogueWalks(0.1, fusion.get_buffer("neighbours"))
+    objective = CatalogueWalks(0.1, fusion.get_buffer("neighbours"), new_item_share=0.3)
     walked = replace(histories, items=histories.items[:20], candidates=candidates)
-    # two of the four training events are of items that have no other
-    assert torch.allclose(objective(walked), torch.stack(losses).mean() / 2, atol=1e-5)
+    assert torch.allclose(objective(walked), 0.3 * torch.stack(losses).mean(), atol=1e-5)
 
 
-def test_without_neighbours_there_are_no_walks(histories):
-    loss = CatalogueWalks(0.1, torch.zeros(40, 2, 0, dtype=torch.int32))(histories)
+@pytest.mark.parametrize(("neighbours", "share"), [(0, 0.3), (5, 0.0)])
+def test_without_neighbours_or_new_items_there_are_no_walks(histories, fusion, neighbours, share):
+    loss = CatalogueWalks(0.1, fusion.get_buffer("neighbours")[:, :, :neighbours], share)(histories)
     loss.backward(retain_graph=True)
     assert float(loss.detach()) == 0.0
+
+
+def test_the_share_of_new_items_is_that_of_events_held_out():
+    """On average over draws from a long-tailed catalogue, the share of later events with an item not seen so far."""
+    torch.manual_seed(0)
+    popularity, seen = 1 / torch.arange(1.0, 501), 300
+    estimates, held_out = [], []
+    for _ in range(200):
+        events = torch.multinomial(popularity, 1000, replacement=True)
+        estimates.append(new_item_share(torch.bincount(events[:seen], minlength=500)))
+        held_out.append(float((~torch.isin(events[seen:], events[:seen])).float().mean()))
+    assert fmean(estimates) == pytest.approx(fmean(held_out), abs=0.005)
 
 
 def test_views_of_one_history_find_each_other(histories, monkeypatch):

@@ -53,7 +53,7 @@ class Shrinkage(Objective):
     """Keeps interest short."""
 
     @classmethod
-    def from_settings(cls, settings, item_encoder):
+    def from_settings(cls, settings, item_encoder, item_counts):
         return cls()
 
     def forward(self, batch):

@@ -34,7 +34,7 @@ class FutureContrast(Objective):
         self.horizon = horizon
 
     @classmethod
-    def from_settings(cls, settings: ModelSettings, item_encoder: EntityEncoder) -> FutureContrast:
+    def from_settings(cls, settings: ModelSettings, item_encoder: EntityEncoder, item_counts: Tensor) -> FutureContrast:
         """Build it from ``ssl_temperature`` and ``ssl_horizon``."""
         return cls(settings.ssl_temperature, settings.ssl_horizon)
 
@@ -68,7 +68,7 @@ class ViewContrast(Objective):
         self.mask = nn.Parameter(torch.empty(item_size).normal_(std=0.02))
 
     @classmethod
-    def from_settings(cls, settings: ModelSettings, item_encoder: EntityEncoder) -> ViewContrast:
+    def from_settings(cls, settings: ModelSettings, item_encoder: EntityEncoder, item_counts: Tensor) -> ViewContrast:
         """Build it from ``ssl_temperature`` and ``ssl_share``."""
         return cls(settings.ssl_temperature, settings.ssl_share, item_encoder.output_size)
 
@@ -119,7 +119,9 @@ class ModalityAlignment(Objective):
         self.temperature = temperature
 
     @classmethod
-    def from_settings(cls, settings: ModelSettings, item_encoder: EntityEncoder) -> ModalityAlignment:
+    def from_settings(
+        cls, settings: ModelSettings, item_encoder: EntityEncoder, item_counts: Tensor
+    ) -> ModalityAlignment:
         """Build it from ``ssl_temperature``."""
         return cls(settings.ssl_temperature)
 

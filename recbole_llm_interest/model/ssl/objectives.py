@@ -33,7 +33,6 @@ class TrainingBatch:
         candidates: their ids.
         seq_output: interest after each event, ``[B, L, D]``.
         item_encoder: what made the representations.
-        item_counts: training events of each item, ``[N]``.
         track: interest after each event of other histories, from histories ``[B, L]``, their users ``[B]``, 0 for an
             unknown one, and representations ``[C, D]``: ``[B, L, D]``.
         next_item_loss: the next-item loss of interest ``[B, L, D]`` after each event of histories ``[B, L]`` that are
@@ -55,7 +54,6 @@ class TrainingBatch:
     candidates: Candidates
     seq_output: Tensor
     item_encoder: EntityEncoder
-    item_counts: Tensor
     track: Callable[[Tensor, Tensor, Tensor], Tensor]
     next_item_loss: Callable[[Tensor, Tensor, Tensor, tuple[Tensor, ...], Tensor | None], Tensor]
 
@@ -71,7 +69,7 @@ class Objective(nn.Module):
     Example:
         >>> class Shrinkage(Objective):
         ...     @classmethod
-        ...     def from_settings(cls, settings, item_encoder):
+        ...     def from_settings(cls, settings, item_encoder, item_counts):
         ...         return cls()
         ...     def forward(self, batch):
         ...         return batch.seq_output.square().mean()
@@ -80,8 +78,8 @@ class Objective(nn.Module):
     """
 
     @classmethod
-    def from_settings(cls, settings: ModelSettings, item_encoder: EntityEncoder) -> Objective:
-        """Build it from the settings that it reads."""
+    def from_settings(cls, settings: ModelSettings, item_encoder: EntityEncoder, item_counts: Tensor) -> Objective:
+        """Build it from the settings that it reads; ``item_counts`` are the training events of each item, ``[N]``."""
         raise NotImplementedError
 
     def forward(self, batch: TrainingBatch) -> Tensor:

@@ -34,7 +34,9 @@ class BackwardReading(Objective):
         self.direction = nn.Parameter(torch.zeros(item_size))
 
     @classmethod
-    def from_settings(cls, settings: ModelSettings, item_encoder: EntityEncoder) -> BackwardReading:
+    def from_settings(
+        cls, settings: ModelSettings, item_encoder: EntityEncoder, item_counts: Tensor
+    ) -> BackwardReading:
         """Build it for the items' width."""
         return cls(item_encoder.output_size)
 
@@ -50,33 +52,35 @@ class CatalogueWalks(Objective):
     """The next-item loss on random walks through the catalogue, each step to one of the nearest items by content.
 
     The walks of DeepWalk (arXiv 1403.6652), by content in the place of links, as histories of unknown users: whatever
-    has content is an event, a target and a negative there, also where training has no event of it. Without neighbours
+    has content is an event, a target and a negative there, also where training has no event of it.
+
+    The loss is multiplied by the share of new items among the next ones (``new_item_share``): where all items have many
+    events, these know better than content which items go together. Where it is 0 and without neighbours
     (``content_neighbours``), there are no walks, and the loss is 0.
 
-    The loss is multiplied by the share of training events whose item has no other: the estimate of how often the next
-    item is a new one (Good, 1953). Where all items have many events, these know better than content which items go
-    together.
-
     Example:
-        >>> CatalogueWalks(temperature=0.07, neighbours=batch.item_encoder.neighbours)(batch).shape
+        >>> walks = CatalogueWalks(temperature=0.07, neighbours=batch.item_encoder.neighbours, new_item_share=0.2)
+        >>> walks(batch).shape
         torch.Size([])
     """
 
-    def __init__(self, temperature: float | None, neighbours: Tensor) -> None:
+    def __init__(self, temperature: float | None, neighbours: Tensor, new_item_share: float) -> None:
         super().__init__()
         self.rule = ScoringRule(temperature)
+        self.new_item_share = new_item_share
         starts = (neighbours[:, :, :1] > 0).flatten(1).any(dim=1).nonzero().squeeze(1)
         self.register_buffer("starts", starts, persistent=False)
 
     @classmethod
-    def from_settings(cls, settings: ModelSettings, item_encoder: EntityEncoder) -> CatalogueWalks:
-        """Build it from ``score``, ``temperature`` and the items' neighbours."""
-        return cls(ScoringRule.from_settings(settings).temperature, item_encoder.get_buffer("neighbours"))
+    def from_settings(cls, settings: ModelSettings, item_encoder: EntityEncoder, item_counts: Tensor) -> CatalogueWalks:
+        """Build it from ``score``, ``temperature``, the items' neighbours and their training events."""
+        temperature = ScoringRule.from_settings(settings).temperature
+        return cls(temperature, item_encoder.get_buffer("neighbours"), new_item_share(item_counts))
 
     def forward(self, batch: TrainingBatch) -> Tensor:
         """The loss, a scalar."""
         starts = self.get_buffer("starts")
-        if not len(starts):
+        if not len(starts) or not self.new_item_share:
             return batch.items.sum() * 0
         start = starts[torch.randint(len(starts), batch.user.shape, device=starts.device)]
         steps = min(_STEPS, batch.item_seq.shape[1])
@@ -87,10 +91,21 @@ class CatalogueWalks(Objective):
         items = torch.cat([batch.items, batch.item_encoder(new)])
         seq_output = batch.track(index[:, :-1], torch.zeros_like(batch.user), items)
         correction = F.pad(batch.candidates.logit_correction, (0, len(new)))
-        novelty = (batch.item_counts == 1).sum() / batch.item_counts.sum()
-        return novelty * next_item_loss(
+        return self.new_item_share * next_item_loss(
             seq_output.flatten(0, 1), items, index[:, 1:].flatten(), self.rule, logit_correction=correction
         )
+
+
+def new_item_share(item_counts: Tensor) -> float:
+    """How often the next item is expected to be one without a training event, by the training events ``[N]``.
+
+    The share of events whose item has no other: Good and Turing's estimate (Good, Biometrika 1953).
+
+    Example:
+        >>> new_item_share(torch.tensor([0, 1, 1, 6, 0]))
+        0.25
+    """
+    return float((item_counts == 1).sum() / item_counts.sum())
 
 
 @OBJECTIVES.register("masked_item")
@@ -112,7 +127,7 @@ class MaskedItem(Objective):
         self.question = nn.Linear(item_size, item_size)
 
     @classmethod
-    def from_settings(cls, settings: ModelSettings, item_encoder: EntityEncoder) -> MaskedItem:
+    def from_settings(cls, settings: ModelSettings, item_encoder: EntityEncoder, item_counts: Tensor) -> MaskedItem:
         """Build it from ``score`` and ``temperature``."""
         return cls(ScoringRule.from_settings(settings).temperature, item_encoder.output_size)
 
@@ -157,7 +172,9 @@ class FeatureAutoencoding(Objective):
         )
 
     @classmethod
-    def from_settings(cls, settings: ModelSettings, item_encoder: EntityEncoder) -> FeatureAutoencoding:
+    def from_settings(
+        cls, settings: ModelSettings, item_encoder: EntityEncoder, item_counts: Tensor
+    ) -> FeatureAutoencoding:
         """Build one decoder a modality."""
         return cls(item_encoder)
 
