@@ -21,8 +21,7 @@ class Batch:
     U is the number of items in the histories, C that of candidates, N that of all items, D the width of a feature.
 
     Attributes:
-        histories: of B users, as positions in ``items``.
-        items: the items of the histories, ``[U]``, then negatives, ``[C - U]``: the candidates.
+        histories: of B users, as positions among the candidates, which are the items of histories, then negatives.
         features: of the items of the histories, ``[U, D]``, with gradients.
         remembered: features of the candidates from their last encoding, ``[C, D]``. Losses compare with these alone: if
             positives were encoded anew and negatives were not, all new features would learn to move in one direction.
@@ -31,7 +30,6 @@ class Batch:
     """
 
     histories: list[NDArray[np.int64]]
-    items: NDArray[np.int64]
     features: Tensor
     remembered: Tensor
     log_counts: Tensor
@@ -102,7 +100,6 @@ class Batcher:
         partners = [position[self._partners[item]] for item in items]
         return Batch(
             [position[history] for history in histories],
-            candidates,
             features,
             remembered,
             torch.from_numpy(np.log(np.maximum(self.counts[candidates], 0.5)).astype(np.float32)),

@@ -25,16 +25,13 @@ class AdaptationEvents:
         tokens: items of the interactions; the first is RecBole's padding.
         histories: training events, one array of items for each user, in chronological order.
         validation: pairs of a history and the item that follows it.
+        digest: of all training events, those of items without content included.
     """
 
     tokens: Sequence[str]
     histories: list[_Items]
     validation: list[tuple[_Items, int]]
-
-    @property
-    def counts(self) -> NDArray[np.int64]:
-        """Number of training events of each item."""
-        return np.bincount(np.concatenate(self.histories), minlength=len(self.tokens))
+    digest: str
 
 
 def read_adaptation_events(config: Config) -> AdaptationEvents:
@@ -61,4 +58,4 @@ def read_adaptation_events(config: Config) -> AdaptationEvents:
             rows["history_start"].tolist(), rows["history_end"].tolist(), own_events(rows).tolist(), strict=True
         )
     ]
-    return AdaptationEvents(tokens, histories, pairs)
+    return AdaptationEvents(tokens, histories, pairs, events.digest(tokens))

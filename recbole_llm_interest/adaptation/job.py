@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from recbole.utils import init_seed
 from tqdm import tqdm
 
 from recbole_llm_interest.adaptation.events import AdaptationEvents, read_adaptation_events
-from recbole_llm_interest.adaptation.training import Adaptation, AdaptationResult, state_path
+from recbole_llm_interest.adaptation.training import Adaptation, AdaptationResult, check_fit, state_path
 from recbole_llm_interest.content.blobs import Blob
 from recbole_llm_interest.content.dataset_files import catalogue_from_config
 from recbole_llm_interest.content.encoders import create_encoder
@@ -23,7 +24,7 @@ from recbole_llm_interest.errors import ContentError, DataError, EncoderError
 from recbole_llm_interest.io.files import write_text
 from recbole_llm_interest.io.manifest import record_run
 from recbole_llm_interest.settings import AdaptationSettings, ContentSettings, Modality, read_settings
-from recbole_llm_interest.training.run_metadata import digest, file_digests
+from recbole_llm_interest.training.run_metadata import digest
 
 _logger = logging.getLogger(__name__)
 
@@ -60,14 +61,17 @@ def adapt(config: Config, modality: Modality, output: Path) -> Adapted:
         LLMInterestError: as for ``Adaptation.run``.
     """
     settings, content_settings = read_settings(AdaptationSettings, config), read_settings(ContentSettings, config)
-    encoder = _adaptable_encoder(modality, content_settings)
+    encoder = _adaptable_encoder(modality, content_settings, settings)
     init_seed(config["seed"], config["reproducibility"])
     events = read_adaptation_events(config)
     catalogue = catalogue_from_config(config, "item", content_settings)
-    contents = load_contents(catalogue.blobs[modality], events.tokens, encoder, modality)
+    contents, of_contents = load_contents(catalogue.blobs[modality], events.tokens, encoder, modality)
     events = with_content(events, contents)
     record_run(config, "checkpoint", [output, state_path(output)])
-    identity = digest([asdict(settings), encoder.fingerprint, config["seed"], file_digests(config), modality])
+    held_out = [(history.tolist(), target) for history, target in events.validation]
+    identity = digest(
+        [asdict(settings), encoder.fingerprint, config["seed"], modality, events.digest, held_out, of_contents]
+    )
     adaptation = Adaptation(encoder, modality, contents, events, settings, config["seed"], output, identity)
     described = {
         "dataset": config["dataset"],
@@ -84,11 +88,12 @@ def adapt(config: Config, modality: Modality, output: Path) -> Adapted:
     return Adapted(output, report, result)
 
 
-def _adaptable_encoder(modality: Modality, settings: ContentSettings) -> Any:
+def _adaptable_encoder(modality: Modality, settings: ContentSettings, adaptation: AdaptationSettings) -> Any:
     """Create the encoder of a modality.
 
     Raises:
-        EncoderError: it has no network that an adapter can be attached to, or already has an adapter.
+        EncoderError: it has no network that such an adapter can be attached to, or already has an adapter.
+        SettingsError: as for ``check_fit``.
     """
     encoder: Any = create_encoder(modality, settings)
     if not hasattr(type(encoder), "network"):
@@ -97,30 +102,36 @@ def _adaptable_encoder(modality: Modality, settings: ContentSettings) -> Any:
     if encoder.adapter is not None:
         raise EncoderError(f"{modality}_adapter is set: an adapter is trained in the encoder without one; leave it out")
     encoder.prepare()
+    check_fit(encoder, adaptation)
     return encoder
 
 
-def load_contents(blobs: Mapping[str, Blob], tokens: Any, encoder: Any, modality: Modality) -> dict[int, Any]:
-    """Load the content of items as the encoder needs it, by row of ``tokens``.
+def load_contents(
+    blobs: Mapping[str, Blob], tokens: Any, encoder: Any, modality: Modality
+) -> tuple[dict[int, Any], str]:
+    """Load the content of items as the encoder needs it, by row of ``tokens``; returns it with its digest.
 
     Raises:
         DataError: no item has content that can be used.
     """
     contents: dict[int, Any] = {}
+    of_contents = hashlib.sha256()
     unusable = 0
     rows = [row for row in range(1, len(tokens)) if tokens[row] in blobs]
     for row in tqdm(rows, f"Reading items' {modality}", unit="item", delay=2):
         blob = blobs[tokens[row]]
         try:
-            with blob.open(blob.key()) as content:
+            key = blob.key()
+            with blob.open(key) as content:
                 contents[row] = encoder.load(content)
+            of_contents.update(key)
         except ContentError:
             unusable += 1
     if unusable:
         _logger.warning("%d items have %s that cannot be used; llm-interest encode lists them", unusable, modality)
     if len(contents) < 2:
         raise DataError(f"fewer than two items of the interactions have {modality}: there is nothing to adapt to")
-    return contents
+    return contents, of_contents.hexdigest()
 
 
 def with_content(events: AdaptationEvents, contents: Mapping[int, Any]) -> AdaptationEvents:
@@ -136,4 +147,4 @@ def with_content(events: AdaptationEvents, contents: Mapping[int, Any]) -> Adapt
     if not histories:
         raise DataError("no training history has two items with content: there is nothing to learn from")
     pairs = [(history[has_content[history]], target) for history, target in events.validation if has_content[target]]
-    return AdaptationEvents(events.tokens, histories, [pair for pair in pairs if len(pair[0])])
+    return replace(events, histories=histories, validation=[pair for pair in pairs if len(pair[0])])

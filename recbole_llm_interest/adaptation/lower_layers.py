@@ -23,10 +23,10 @@ CHUNK = 64
 
 
 class LowerLayers:
-    """Remembers the input of the first adapted layer for each content.
+    """Remembers the input of the first adapted layer for each content, where an encoder has one input for each.
 
     Args:
-        encoder: with ``network`` and ``embed``.
+        encoder: with ``network``, ``embed`` and ``one_input_per_content``.
         contents: by item, as the encoder's ``load`` returned them.
         upper: number of layers that are adapted; None for all: nothing is remembered.
         max_bytes: of all states; if they need more, nothing is remembered.
@@ -45,7 +45,7 @@ class LowerLayers:
         blocks = list(all_blocks(encoder.network).values())
         below = len(blocks) - len(upper_blocks(encoder.network, upper))
         self._skipped, self._first = blocks[:below], blocks[below]
-        if self._skipped:
+        if self._skipped and encoder.one_input_per_content:
             self._remember(contents, max_bytes)
 
     @torch.no_grad()

@@ -6,14 +6,16 @@ A new objective is a class with the methods of ``AdaptationObjective``, and one 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
+from torch.utils.checkpoint import checkpoint
 
 from recbole_llm_interest.adaptation.batches import MAX_EVENTS, Batch
+from recbole_llm_interest.adaptation.lower_layers import CHUNK
 from recbole_llm_interest.errors import EncoderError
 from recbole_llm_interest.model.interest_tracker import InterestTracker
 from recbole_llm_interest.model.scoring import ScoringRule, logits
@@ -46,6 +48,14 @@ class AdaptationObjective(nn.Module):
 
     encoder: Any
     needs_dropout = False
+
+    @staticmethod
+    def check(encoder: Any) -> None:
+        """Check that an encoder can learn by the objective.
+
+        Raises:
+            EncoderError: it cannot.
+        """
 
     def __init__(self, encoder: Any, size: int) -> None:
         super().__init__()
@@ -132,22 +142,34 @@ class SimCSE(AdaptationObjective):
 
     def loss(self, batch: Batch, contents: Sequence[Any]) -> Tensor:
         """The loss over the items of the histories, a scalar."""
-        first, second = batch.features, self.encoder.embed(contents)
+        parts = [checkpoint(self.encoder.embed, part, use_reentrant=False) for part in _parts(contents)]
+        first, second = batch.features, torch.cat(parts)
         scores = logits(_SIMCSE_RULE.query(first), _SIMCSE_RULE.item_factors(second))
         return cross_entropy(scores, torch.arange(len(contents), device=scores.device))
 
 
 class _LanguageModelling(AdaptationObjective):
-    """The base of language modelling: logits are products of states and the input embeddings of words.
+    """The base of language modelling: logits are products of states and the input embeddings of words."""
 
-    Raises:
-        EncoderError: the encoder is none of text.
-    """
+    @staticmethod
+    def check(encoder: Any) -> None:
+        """Check that the encoder is one of text.
 
-    def __init__(self, encoder: Any, size: int) -> None:
-        super().__init__(encoder, size)
+        Raises:
+            EncoderError: it is not.
+        """
         if not hasattr(encoder, "tokenize"):
             raise EncoderError("language modelling needs a text encoder that is a language model")
+
+    def loss(self, batch: Batch, contents: Sequence[Any]) -> Tensor:
+        """The mean loss over the tokens that are predicted, a scalar."""
+        losses = [checkpoint(self.token_losses, part, use_reentrant=False) for part in _parts(contents)]
+        flat = torch.cat(losses)
+        return flat.mean() if len(flat) else batch.features.sum() * 0
+
+    def token_losses(self, contents: Sequence[str]) -> Tensor:
+        """The losses of the tokens that are predicted of some texts, ``[W]``."""
+        raise NotImplementedError
 
     def _words(self) -> Tensor:
         words: Tensor = self.encoder.network.get_input_embeddings().weight
@@ -161,45 +183,75 @@ class _LanguageModelling(AdaptationObjective):
 
 @OBJECTIVES.register("masked_language")
 class MaskedLanguageModelling(_LanguageModelling):
-    """Predicts masked words of the items' texts (BERT, arXiv 1810.04805). Its head is trained along.
+    """Predicts masked words of the items' texts (BERT, arXiv 1810.04805). Its head is trained along."""
 
-    Raises:
-        EncoderError: the encoder has no mask token.
-    """
+    @staticmethod
+    def check(encoder: Any) -> None:
+        """Check that the encoder has a mask token.
 
-    def __init__(self, encoder: Any, size: int) -> None:
-        super().__init__(encoder, size)
+        Raises:
+            EncoderError: it has none.
+        """
+        _LanguageModelling.check(encoder)
         if encoder.mask_token_id is None:
             raise EncoderError(
                 f"adapt_masked_language_weight: {encoder.name} has no mask token; causal models learn by "
                 "adapt_causal_language_weight"
             )
+
+    def __init__(self, encoder: Any, size: int) -> None:
+        super().__init__(encoder, size)
         width = self._words().shape[1]
         self.head = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.LayerNorm(width))
 
-    def loss(self, batch: Batch, contents: Sequence[Any]) -> Tensor:
-        """The loss over the masked tokens, a scalar."""
+    def token_losses(self, contents: Sequence[str]) -> Tensor:
+        """The losses of the tokens that are masked, ``[W]``."""
         tokens = self.encoder.tokenize(contents)
         words = tokens["input_ids"]
         is_word = tokens["attention_mask"].bool() & ~self.encoder.is_special(words)
         is_masked = is_word & (torch.rand(words.shape, device=words.device) < _MASKED)
-        if not is_masked.any():
-            return batch.features.sum() * 0
         kind = torch.rand(words.shape, device=words.device)
         others = torch.randint_like(words, len(self._words()))
         masked = words.where(~is_masked | (kind >= _AS_MASK), self.encoder.mask_token_id)
         masked = masked.where(~is_masked | (kind < _AS_MASK) | (kind >= _AS_MASK + _AS_OTHER), others)
         states = self._states({**tokens, "input_ids": masked})[is_masked]
-        return cross_entropy(self.head(states) @ self._words().T, words[is_masked])
+        return cross_entropy(self.head(states) @ self._words().T, words[is_masked], reduction="none")
 
 
 @OBJECTIVES.register("causal_language")
 class CausalLanguageModelling(_LanguageModelling):
     """Predicts each next word of the items' texts, by a causal model."""
 
-    def loss(self, batch: Batch, contents: Sequence[Any]) -> Tensor:
-        """The loss over all tokens but the first, a scalar."""
+    @staticmethod
+    def check(encoder: Any) -> None:
+        """Check that the state at a token does not depend on those after it.
+
+        Raises:
+            EncoderError: it does.
+        """
+        _LanguageModelling.check(encoder)
+        network = encoder.network.eval()
+        tokens = encoder.tokenize(["what follows is not read"])
+        words = tokens["input_ids"]
+        other = (words[:, -1:] + 1) % len(network.get_input_embeddings().weight)
+        changed = torch.cat([words[:, :-1], other], dim=1)
+        with torch.no_grad():
+            first, second = (network(**{**tokens, "input_ids": ids}).last_hidden_state for ids in (words, changed))
+        if not torch.allclose(first[:, :-1], second[:, :-1], atol=1e-3):
+            raise EncoderError(
+                f"adapt_causal_language_weight: {encoder.name} is no causal model; it learns by "
+                "adapt_masked_language_weight"
+            )
+
+    def token_losses(self, contents: Sequence[str]) -> Tensor:
+        """The losses of all tokens but the first, ``[W]``."""
         tokens = self.encoder.tokenize(contents)
-        is_target = tokens["attention_mask"][:, 1:].bool()
+        is_text = tokens["attention_mask"].bool()
+        is_target = is_text[:, 1:] & is_text[:, :-1]  # texts may be padded on the left
         states = self._states(tokens)[:, :-1][is_target]
-        return cross_entropy(states @ self._words().T, tokens["input_ids"][:, 1:][is_target])
+        return cross_entropy(states @ self._words().T, tokens["input_ids"][:, 1:][is_target], reduction="none")
+
+
+def _parts(contents: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    """Contents whose activations are in memory at once."""
+    return (contents[start : start + CHUNK] for start in range(0, len(contents), CHUNK))

@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -23,15 +24,14 @@ from recbole_llm_interest.adaptation.lower_layers import CHUNK, LowerLayers, by_
 from recbole_llm_interest.adaptation.objectives import OBJECTIVES
 from recbole_llm_interest.adaptation.resume_file import read_resume_file, write_resume_file
 from recbole_llm_interest.adaptation.validation import next_item_ndcg
-from recbole_llm_interest.content.adapters import attach
+from recbole_llm_interest.content import adapters
 from recbole_llm_interest.content.encoders.adapter_file import AdapterOptions, write_adapter
-from recbole_llm_interest.errors import CheckpointError, DivergedError, SettingsError
+from recbole_llm_interest.errors import CheckpointError, DataError, DivergedError, SettingsError
 from recbole_llm_interest.settings import AdaptationSettings, Modality
 
 _logger = logging.getLogger(__name__)
 #: share of the steps in which the learning rate rises
 _WARMUP = 0.05
-_WEIGHT_DECAY = 0.01
 _MAX_NORM = 1.0
 
 
@@ -76,6 +76,8 @@ class Adaptation:
     Raises:
         CheckpointError: the state to resume is of another adaptation, or is damaged.
         SettingsError: no objective has a weight.
+        EncoderError: the adapter does not fit the encoder.
+        DataError: there is no validation event.
     """
 
     def __init__(
@@ -94,29 +96,34 @@ class Adaptation:
         self.state_file = state_path(output)
         self.items = np.array(sorted(contents))
         self.rows = len(events.tokens)
-        self.validation = events.validation
-        chosen = _chosen(settings)
+        self.validation, self.events_digest = events.validation, events.digest
+        if not self.validation:
+            raise DataError(
+                "no validation event has an item with content and a history of such: the best step cannot be chosen. "
+                "eval_args splits validation events off"
+            )
+        self.options = _options(settings)
         self._state = self._read_state()
         torch.manual_seed(seed)
         self.batcher = Batcher(events.histories, settings.adapt_batch_size, settings.adapt_negatives, self.rows, seed)
         self.steps = settings.adapt_epochs * self.batcher.steps
-        self.options = AdapterOptions(settings.adapt_method, settings.adapt_rank, settings.adapt_layers)
         self.result = AdaptationResult()
         encoder.network.requires_grad_(False)
         own = sum(values.numel() for values in encoder.network.parameters())
         self.layers = LowerLayers(encoder, contents, settings.adapt_layers, settings.adapt_memory_mb * 2**20)
         # a resumed training needs the width alone: its features are those of the adapter
         self.table = self._embed_all("Frozen features", self.items if self._state is None else self.items[:1])
-        self.adapter = attach(encoder.network, self.options, self.steps)
+        self.adapter = adapters.attach(encoder.network, self.options, self.steps)
         encoder.network = self.adapter.network
-        self.objectives = nn.ModuleDict({name: OBJECTIVES[name](encoder, self.table.shape[1]) for name in chosen})
+        width = self.table.shape[1]
+        self.objectives = nn.ModuleDict({name: OBJECTIVES[name](encoder, width) for name in _chosen(settings)})
         self.objectives.to(self.table.device)
         self.result.parameters = sum(values.numel() for values in self.adapter.parameters.values())
         self.result.share = self.result.parameters / own
         self.result.state_bytes = self.layers.bytes
         self.best: dict[str, Tensor] = {}
         trained = [*self.adapter.parameters.values(), *self.objectives.parameters()]
-        self.optimizer = torch.optim.AdamW(trained, lr=settings.adapt_learning_rate, weight_decay=_WEIGHT_DECAY)
+        self.optimizer = torch.optim.Adam(trained, lr=settings.adapt_learning_rate)
 
     def run(self) -> AdaptationResult:
         """Train until the last step, or until validations no longer improve; write the best adapter.
@@ -128,19 +135,18 @@ class Adaptation:
         began, step = time.monotonic(), self._resume()
         if not step:
             self.result.frozen = self._score()
-        sums = dict.fromkeys(self._weights, 0.0)
+        losses: list[dict[str, float]] = []
         every = max(1, self.batcher.steps // self.settings.adapt_evaluations)
         with tqdm(total=self.steps, initial=step, desc=f"Adapting to {self.modality}", unit="step") as progress:
             while step < self.steps and not self._is_over:
-                for name, loss in self._step(step).items():
-                    sums[name] += loss / every
+                losses.append(self._step(step))
                 step += 1
                 progress.update()
                 progress.set_postfix(ndcg=f"{self.result.best:.4f}", frozen=f"{self.result.frozen:.4f}")
                 if step % every == 0 or step == self.steps:
-                    self.result.losses.append(sums)
+                    self.result.losses.append({name: fmean(of_step[name] for of_step in losses) for name in losses[0]})
                     self.result.seconds += time.monotonic() - began
-                    began, sums = time.monotonic(), dict.fromkeys(self._weights, 0.0)
+                    began, losses = time.monotonic(), []
                     self._validate(step)
         self.result.seconds += time.monotonic() - began
         self._write()
@@ -153,10 +159,10 @@ class Adaptation:
 
     @property
     def _is_over(self) -> bool:
-        """Whether the last validations did not improve on the best."""
-        latest = [score for _, score in self.result.curve[-self.settings.adapt_patience :]]
-        is_enough = len(self.result.curve) > self.settings.adapt_patience
-        return is_enough and max(latest) < self.result.best
+        """Whether the last validations did not improve on those before."""
+        scores = [score for _, score in self.result.curve]
+        before, latest = scores[: -self.settings.adapt_patience], scores[-self.settings.adapt_patience :]
+        return bool(before) and max(latest) <= max(before)
 
     def _step(self, step: int) -> dict[str, float]:
         """One update; returns the losses by objective.
@@ -182,8 +188,8 @@ class Adaptation:
         self.optimizer.zero_grad()
         total.backward()
         nn.utils.clip_grad_norm_(self.optimizer.param_groups[0]["params"], _MAX_NORM)
-        self.adapter.after_gradients(step)
         self.optimizer.step()
+        self.adapter.after_update(step)
         return {name: float(loss) for name, loss in losses.items()}
 
     def _features(self, items: list[int]) -> Tensor:
@@ -218,14 +224,15 @@ class Adaptation:
 
     def _write(self) -> None:
         arrays = {name: values.float().cpu().numpy() for name, values in self.best.items()}
-        write_adapter(self.output, self.options, self.modality, self.encoder.weights_fingerprint, arrays)
+        base = self.encoder.weights_fingerprint
+        write_adapter(self.output, self.options, self.modality, base, arrays, self.events_digest)
 
     def _save(self, step: int) -> None:
         tensors = {
             "adapter": {name: values.detach() for name, values in self.adapter.parameters.items()},
             "best": self.best,
             "objectives": self.objectives.state_dict(),
-            "random": {"torch": torch.get_rng_state()},
+            "random": _random_states(),
             **{f"method {name}": state for name, state in self.adapter.training_state().items()},
             **{f"optimizer {index}": state for index, state in self.optimizer.state_dict()["state"].items()},
         }
@@ -269,7 +276,7 @@ class Adaptation:
         self.result = AdaptationResult(**values["result"])
         self.result.curve = [(step, score) for step, score in self.result.curve]
         self.table = self._embed_all("Resuming")
-        torch.set_rng_state(tensors["random"]["torch"])
+        _set_random_states(tensors["random"])
         _logger.info("resumed after step %d from %s", values["step"], self.state_file)
         return int(values["step"])
 
@@ -277,6 +284,34 @@ class Adaptation:
 def state_path(output: Path) -> Path:
     """The file of an interrupted training's state, beside the adapter."""
     return output.with_suffix(".resume.safetensors")
+
+
+def check_fit(encoder: Any, settings: AdaptationSettings) -> None:
+    """Check that an encoder can be adapted as settings say; it stays as it is.
+
+    Raises:
+        SettingsError: no objective has a weight, or the method is unknown.
+        EncoderError: the method or an objective does not fit the encoder.
+    """
+    for name in _chosen(settings):
+        OBJECTIVES[name].check(encoder)
+    adapters.check_fit(encoder.network, _options(settings))
+
+
+def _options(settings: AdaptationSettings) -> AdapterOptions:
+    return AdapterOptions(settings.adapt_method, settings.adapt_rank, settings.adapt_layers)
+
+
+def _random_states() -> dict[str, Tensor]:
+    """The states of torch's generators, of each GPU too."""
+    return {"cpu": torch.get_rng_state()} | {
+        str(index): state for index, state in enumerate(torch.cuda.get_rng_state_all())
+    }
+
+
+def _set_random_states(states: dict[str, Tensor]) -> None:
+    torch.set_rng_state(states["cpu"])
+    torch.cuda.set_rng_state_all([states[str(index)] for index in range(len(states) - 1)])
 
 
 def _chosen(settings: AdaptationSettings) -> list[str]:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from recbole_llm_interest.errors import DivergedError
 from recbole_llm_interest.model.scoring import logits
 
 #: validation events that are looked at
@@ -25,20 +26,23 @@ def next_item_ndcg(
 ) -> float:
     """NDCG@10 of next items by the cosine with a decayed mean of the history's features, seen items filtered.
 
-    Nothing is trained for it, so that it measures the features alone.
+    Nothing is trained for it, so that it measures the features alone. Items with equal scores share their ranks.
 
     Args:
         table: features of all items, ``[N, D]``.
-        pairs: a history and the item that follows it, each with features.
+        pairs: a history and the item that follows it, each with features; at least one.
         candidates: items with features.
 
+    Raises:
+        DivergedError: features are not finite.
+
     Example:
-        >>> table = torch.eye(3)
+        >>> table = torch.tensor([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0]])
         >>> next_item_ndcg(table, [(np.array([0]), 1)], np.arange(3))
         1.0
     """
-    if not pairs:
-        return 0.0
+    if not torch.isfinite(table).all():
+        raise DivergedError("features of the adapted encoder are not finite: lower adapt_learning_rate")
     sample = np.random.default_rng(0).permutation(len(pairs))[:_SAMPLE]
     directions = normalize(table, dim=-1)
     is_candidate = torch.zeros(len(table), dtype=torch.bool)
@@ -53,7 +57,7 @@ def next_item_ndcg(
         for row, (history, _) in enumerate(chosen):
             scores[row, torch.from_numpy(history).to(table.device)] = -torch.inf
         is_repeat = torch.tensor([target in history for history, target in chosen], device=table.device)
-        rank = (scores > own).sum(dim=1)
+        rank = (scores > own).sum(dim=1) + ((scores == own).sum(dim=1) - 1) / 2
         gains.append((1 / torch.log2(rank + 2.0)).masked_fill((rank >= _CUTOFF) | is_repeat, 0.0))
     return float(torch.cat(gains).mean())
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import logging
+from typing import Self
 
 from recbole.config import Config
 from torch import Tensor
 
 from recbole_llm_interest.content.dataset_files import catalogue_from_config, feature_cache, record_features
+from recbole_llm_interest.content.encoders.adapter_file import learned_events
 from recbole_llm_interest.content.features import Content, control
 from recbole_llm_interest.content.pipeline import collect_content
 from recbole_llm_interest.content.transitions import Transitions, count_transitions
 from recbole_llm_interest.data.history_dataset import HistoryDataset
 from recbole_llm_interest.errors import DataError
-from recbole_llm_interest.settings import ContentSettings, ModelSettings, read_settings
+from recbole_llm_interest.settings import MODALITIES, ContentSettings, ModelSettings, read_settings
 
 _logger = logging.getLogger(__name__)
 
@@ -40,6 +42,7 @@ class LLMInterestDataset(HistoryDataset):
         time_features = read_settings(ModelSettings, config).time_features
         super().__init__(config, {f"time_{name}": name for name in time_features})
         record_features(config, settings)
+        self._adapters = {f"{name}_adapter": getattr(settings, f"{name}_adapter") for name in MODALITIES}
         self.neighbour_cache = feature_cache(config, settings) / "neighbours"
         self.item_content = self._content("item", self.iid_field, settings)
         self.user_content = self._content("user", self.uid_field, settings)
@@ -60,6 +63,20 @@ class LLMInterestDataset(HistoryDataset):
             name: features for name, features in content.items() if f"{kind}_{name}" in settings.controlled_content
         }
         return content | control(controlled, settings.content_control, self.config["seed"])
+
+    def build(self) -> list[Self]:
+        """Split the data as RecBole does, and warn where an adapter has learned from events that are held out here."""
+        parts: list[Self] = super().build()
+        if any(self._adapters.values()):
+            digest = parts[0].training_events().digest(self.field2id_token[self.iid_field])
+            for name, adapter in self._adapters.items():
+                if adapter is not None and (learned := learned_events(adapter)) not in ("", digest):
+                    _logger.warning(
+                        "%s learned from other training events than this run's (%.8s, not %.8s): of the same data, "
+                        "events that are held out here may be among them; adapt with the split and filters of this run",
+                        *(name, learned, digest),
+                    )
+        return parts
 
     @property
     def item_transitions(self) -> Transitions | None:

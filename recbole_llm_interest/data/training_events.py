@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -28,6 +30,19 @@ class TrainingEvents:
     users: NDArray[np.int64]
     times: NDArray[np.float64] | None
     sequences: NDArray[np.int64]
+
+    def digest(self, tokens: Sequence[str]) -> str:
+        """A hash of the sequences, each as the tokens of its items; equal for equal events in any internal ids.
+
+        Args:
+            tokens: of the items by internal id.
+        """
+        ends = np.flatnonzero(self.sequences[1:] != self.sequences[:-1]) + 1
+        sequences = ("\n".join(tokens[item] for item in items) for items in np.split(self.items, ends))
+        of_each = sorted(
+            hashlib.sha256(sequence.encode("utf-8", errors="surrogatepass")).digest() for sequence in sequences
+        )
+        return hashlib.sha256(b"".join(of_each)).hexdigest()
 
     @classmethod
     def of_table(cls, table: EventTable) -> Self:

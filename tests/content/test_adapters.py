@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from safetensors.numpy import load, save
 
-from recbole_llm_interest.content.adapters import ADAPTERS, all_blocks, attach
+from recbole_llm_interest.content.adapters import ADAPTERS, all_blocks, attach, check_fit
 from recbole_llm_interest.content.encoders import create_encoder
 from recbole_llm_interest.content.encoders.adapter_file import AdapterOptions, read_adapter, write_adapter
 from recbole_llm_interest.content.encoders.aisfx import AisfxEncoder
@@ -47,8 +47,8 @@ def trained(encoder, options, steps=3):
         loss = (features @ features.T).mean() + adapter.regularization()
         optimizer.zero_grad()
         loss.backward()
-        adapter.after_gradients(step)
         optimizer.step()
+        adapter.after_update(step)
     encoder.network.eval()
     return adapter
 
@@ -122,10 +122,26 @@ def test_networks_of_images_and_sound_are_adapted(name, method):
 def test_clip_is_adapted_in_its_image_tower():
     encoder = create_encoder("image", ContentSettings(image_encoder="RN50", image_weights="random"))
     batch = [encoder.load(image_file())]
-    frozen = encoder.encode(batch)
-    attach(encoder.network, AdapterOptions("bitfit", rank=1))
+    adapter = attach(encoder.network, AdapterOptions("lora", rank=1, layers=3))
+    assert {name.split(".")[0] for name in adapter.parameters} == {"layer4"}
     encoder.embed(batch).sum().backward()
-    np.testing.assert_allclose(encoder.encode(batch), frozen, atol=1e-5)
+    assert all(values.grad is not None for values in adapter.parameters.values())
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_check_of_fit_leaves_the_network_as_it_is(method, bert):
+    encoder = TextEncoder(str(bert))
+    frozen, names = encoder.encode(TEXTS), [name for name, _ in encoder.network.named_modules()]
+    check_fit(encoder.network, options_of(method))
+    assert [name for name, _ in encoder.network.named_modules()] == names
+    assert not any(values.requires_grad for values in encoder.network.parameters())
+    np.testing.assert_array_equal(encoder.encode(TEXTS), frozen)
+
+
+@pytest.mark.parametrize("method", [method for method in METHODS if method != "prefix"])
+def test_adapter_is_on_the_device_of_the_network(method, bert):
+    network = TextEncoder(str(bert)).network.to("meta")
+    assert {values.device.type for values in attach(network, options_of(method)).parameters.values()} == {"meta"}
 
 
 def image_file():
@@ -217,7 +233,7 @@ def test_encoder_that_cannot_be_adapted_says_so():
 
 
 def test_methods_that_do_not_fit_say_why(bert):
-    with pytest.raises(EncoderError, match="prefix adapts all layers: leave adapt_layers out"):
+    with pytest.raises(EncoderError, match="prefix adapts all layers: set adapt_layers=~"):
         attach(TextEncoder(str(bert)).network, AdapterOptions("prefix", 2, 1))
     with pytest.raises(EncoderError, match="prefix: the encoder has no attention"):
         attach(AisfxEncoder().network, AdapterOptions("prefix", 2))

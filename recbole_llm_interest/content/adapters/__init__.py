@@ -8,6 +8,7 @@ A new kind of adapter is a function that attaches it, and one line that register
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 
 from torch import Tensor, nn
@@ -36,8 +37,8 @@ class AttachedAdapter:
         """A term of the training loss, a scalar, for methods that have one."""
         return 0.0
 
-    def after_gradients(self, step: int) -> None:
-        """Called in each training step after the gradients are computed, for methods with a schedule."""
+    def after_update(self, step: int) -> None:
+        """Called in each training step after the parameters are updated, while gradients are there, for schedules."""
 
     def training_state(self) -> dict[str, dict[str, Tensor]]:
         """What a resumed training needs beside the parameters: tensors ``[...]`` by group and name."""
@@ -47,6 +48,7 @@ class AttachedAdapter:
         """Set what ``training_state`` returned: tensors ``[...]`` by group and name."""
 
 
+_LISTS = (nn.ModuleList, nn.Sequential)
 #: functions that attach an adapter to a network in place
 ADAPTERS: Registry[Callable[[nn.Module, AdapterOptions, int], AttachedAdapter]] = Registry("adapter", "adapt_method")
 
@@ -83,10 +85,20 @@ def attach(network: nn.Module, options: AdapterOptions, steps: int = 1) -> Attac
     return adapter
 
 
+def check_fit(network: nn.Module, options: AdapterOptions) -> None:
+    """Check that an adapter can be attached to a network, which stays as it is.
+
+    Raises:
+        EncoderError: as for ``attach``.
+        SettingsError: the method is unknown.
+    """
+    shared = {id(tensor): tensor for tensor in (*network.parameters(), *network.buffers())}
+    attach(copy.deepcopy(network, shared), options)  # a copy of the modules alone, with the same weights
+    network.requires_grad_(False)
+
+
 def upper_blocks(network: nn.Module, layers: int | None) -> dict[str, nn.Module]:
     """The last ``layers`` blocks of a network by name, or all.
-
-    Blocks are the members of its longest list of modules, or its own children if it has no list.
 
     Raises:
         EncoderError: it has fewer.
@@ -98,14 +110,22 @@ def upper_blocks(network: nn.Module, layers: int | None) -> dict[str, nn.Module]
 
 
 def all_blocks(network: nn.Module) -> dict[str, nn.Module]:
-    """The blocks of a network by name, in the order of execution."""
-    lists = {
-        name: module for name, module in network.named_modules() if isinstance(module, nn.ModuleList | nn.Sequential)
-    }
-    name = max(lists, key=lambda key: len(lists[key]), default="")
-    prefix = f"{name}." if name else ""
-    parent = lists.get(name, network)
-    return {f"{prefix}{child}": module for child, module in parent.named_children()}
+    """The blocks of a network by name, in the order of execution.
+
+    They are the members of its lists of modules that have parts of their own and are no lists: the layers of a
+    Transformer, the residual blocks of a convolutional network. A network without such a list has its children.
+    """
+    return dict(_listed_blocks(network, "", is_list=False)) or dict(network.named_children())
+
+
+def _listed_blocks(module: nn.Module, prefix: str, is_list: bool) -> Iterator[tuple[str, nn.Module]]:
+    for name, child in module.named_children():
+        path = f"{prefix}{name}"
+        if is_list and not isinstance(child, _LISTS):
+            if any(True for _ in child.children()):
+                yield path, child
+        else:
+            yield from _listed_blocks(child, f"{path}.", isinstance(child, _LISTS))
 
 
 def modules_within(blocks: dict[str, nn.Module]) -> Iterator[tuple[str, nn.Module]]:

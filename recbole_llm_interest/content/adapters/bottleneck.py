@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from recbole_llm_interest.content.adapters import AttachedAdapter, modules_within, upper_blocks
@@ -27,7 +26,7 @@ def attach_bottleneck(network: nn.Module, options: AdapterOptions, steps: int) -
         EncoderError: a layer's output has no known width.
     """
     for name, block in upper_blocks(network, options.layers).items():
-        block.add_module(_Bottleneck.name, _Bottleneck(_width(name, block), options.rank).to(_like(block)))
+        block.add_module(_Bottleneck.name, _Bottleneck(_width(name, block), options.rank).to(next(block.parameters())))
         block.register_forward_hook(_add_bottleneck)
     return AttachedAdapter(network)
 
@@ -71,7 +70,3 @@ def _width(name: str, block: nn.Module) -> int:
     if not widths:
         raise EncoderError(f"adapt_method=bottleneck: the layer {name} of the encoder has no known width")
     return widths[-1]
-
-
-def _like(block: nn.Module) -> torch.dtype:
-    return next(block.parameters()).dtype

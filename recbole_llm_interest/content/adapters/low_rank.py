@@ -13,14 +13,14 @@ from recbole_llm_interest.content.adapters import AttachedAdapter, modules_withi
 from recbole_llm_interest.content.encoders.adapter_file import AdapterOptions
 from recbole_llm_interest.errors import EncoderError
 
-#: dropout on the input of low-rank updates while they are trained
+#: dropout on the input of low-rank updates, where the encoder's own dropout is on
 _DROPOUT = 0.1
 #: AdaLoRA starts with so many times the rank that it ends with
 _SPARE_RANKS = 1.5
 #: weight of AdaLoRA's term that keeps its factors orthogonal
 _ORTHOGONALITY = 0.5
 #: what AdaLoRA remembers of earlier steps
-_IMPORTANCE = ("ipt", "exp_avg_ipt", "exp_avg_unc")
+_IMPORTANCE, _KEPT = ("ipt", "exp_avg_ipt", "exp_avg_unc"), "kept"
 
 
 def attach_lora(network: nn.Module, options: AdapterOptions, steps: int) -> AttachedAdapter:
@@ -71,7 +71,7 @@ def attach_prefix(network: nn.Module, options: AdapterOptions, steps: int) -> At
     """
     peft = _import_peft()
     if options.layers is not None:
-        raise EncoderError("adapt_method=prefix adapts all layers: leave adapt_layers out")
+        raise EncoderError("adapt_method=prefix adapts all layers: set adapt_layers=~")
     if not hasattr(getattr(network, "config", None), "num_attention_heads"):
         raise EncoderError("adapt_method=prefix: the encoder has no attention, which a prefix is for")
     config = peft.PrefixTuningConfig(num_virtual_tokens=options.rank, task_type="FEATURE_EXTRACTION")
@@ -99,19 +99,25 @@ class _AdaLora(AttachedAdapter):
                 terms.append((product - torch.eye(len(product), device=product.device)).norm())
         return _ORTHOGONALITY * torch.stack(terms).mean()
 
-    def after_gradients(self, step: int) -> None:
+    def after_update(self, step: int) -> None:
         """Update the importance of singular values, and drop the least important ones."""
         self._tuner.update_and_allocate(step)
 
     def training_state(self) -> dict[str, dict[str, Tensor]]:
-        """The importance of each singular value."""
+        """The importance of each singular value, and which of them are kept."""
         allocator = self._tuner.rankallocator
-        return {name: dict(getattr(allocator, name)) for name in _IMPORTANCE}
+        kept = self._tuner.peft_config[self._tuner.trainable_adapter_name].rank_pattern
+        return {
+            **{name: dict(getattr(allocator, name)) for name in _IMPORTANCE},
+            _KEPT: {name: torch.tensor(is_kept).float() for name, is_kept in (kept or {}).items()},
+        }
 
     def restore(self, state: dict[str, dict[str, Tensor]]) -> None:
-        """Set the importance of each singular value."""
+        """Set the importance of each singular value, and which of them are kept."""
         for name in _IMPORTANCE:
-            setattr(self._tuner.rankallocator, name, state[name])
+            setattr(self._tuner.rankallocator, name, state.get(name, {}))
+        kept = {name: is_kept.bool().tolist() for name, is_kept in state.get(_KEPT, {}).items()}
+        self._tuner.peft_config[self._tuner.trainable_adapter_name].rank_pattern = kept
 
 
 def _targets(network: nn.Module, options: AdapterOptions) -> list[str]:

@@ -81,7 +81,12 @@ class StoredAdapter:
 
 
 def write_adapter(
-    path: Path, options: AdapterOptions, modality: Modality, base: str, arrays: Mapping[str, NDArray[np.float32]]
+    path: Path,
+    options: AdapterOptions,
+    modality: Modality,
+    base: str,
+    arrays: Mapping[str, NDArray[np.float32]],
+    events: str = "",
 ) -> None:
     """Write an adapter. A previous file is replaced only when the new one is complete.
 
@@ -91,11 +96,18 @@ def write_adapter(
         modality: of the encoder.
         base: hash of the encoder's weights.
         arrays: the parameters by name.
+        events: digest of the training events that the adapter has learned from.
 
     Raises:
         StorageError: the file cannot be written.
     """
-    described = {"format": _FORMAT, "modality": modality, "base": base, "options": json.dumps(vars(options))}
+    described = {
+        "format": _FORMAT,
+        "modality": modality,
+        "base": base,
+        "options": json.dumps(vars(options)),
+        "events": events,
+    }
     data = save({name: np.ascontiguousarray(array) for name, array in arrays.items()}, metadata=described)
     write_atomically(path, lambda file: file.write(data), "name another file by --output")
 
@@ -112,9 +124,8 @@ def read_adapter(name: str, modality: Modality, base: str) -> StoredAdapter:
         EncoderError: the file is missing, is damaged or no adapter, or belongs to another encoder.
     """
     path = Path(name).expanduser()
-    data = read_bytes(path, _ADAPTER)
+    data, arrays, described = _read(path)
     try:
-        arrays, described = parse_by(load, data, {"F32"})
         options = _options(described)
     except ValueError as error:
         raise _ADAPTER.refusal(path, error) from error
@@ -125,6 +136,33 @@ def read_adapter(name: str, modality: Modality, base: str) -> StoredAdapter:
             path, f"was trained in another {modality} encoder than {modality}_encoder names: their weights differ"
         )
     return StoredAdapter(options, base, arrays, hashlib.sha256(data).hexdigest(), path)
+
+
+def learned_events(name: str) -> str:
+    """Digest of the training events that an adapter has learned from; empty if its file does not say.
+
+    Args:
+        name: path of the file.
+
+    Raises:
+        EncoderError: the file is missing or is damaged.
+    """
+    _, _, described = _read(Path(name).expanduser())
+    return described.get("events", "")
+
+
+def _read(path: Path) -> tuple[bytes, dict[str, NDArray[Any]], dict[str, str]]:
+    """The bytes of a file, its arrays and what it says of itself.
+
+    Raises:
+        EncoderError: the file is missing or is damaged.
+    """
+    data = read_bytes(path, _ADAPTER)
+    try:
+        arrays, described = parse_by(load, data, {"F32"})
+    except ValueError as error:
+        raise _ADAPTER.refusal(path, error) from error
+    return data, arrays, described
 
 
 def _options(described: Mapping[str, str]) -> AdapterOptions:

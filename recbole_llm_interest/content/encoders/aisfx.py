@@ -34,6 +34,7 @@ class AisfxEncoder(BundledNetworkEncoder):
         arguments: of ``BundledNetworkEncoder``.
     """
 
+    one_input_per_content = False
     weights = AISFX
     extra = "audio"
     packages: ClassVar[Mapping[str, str]] = {

@@ -50,6 +50,7 @@ class AudioEncoder(NetworkEncoder):
         EncoderError: the model is not found, or the adapter does not belong to it.
     """
 
+    one_input_per_content = False
     needs_weights: ClassVar[bool] = True
     packages: ClassVar[Mapping[str, str]] = {"transformers": "transformers"}
 
@@ -92,8 +93,8 @@ class AudioEncoder(NetworkEncoder):
     @property
     def description(self) -> dict[str, Any]:
         """Name, seconds, precision and adapter."""
-        adapter = {} if self.adapter is None else {"adapter": self.adapter.fingerprint}
-        return {"name": self.name, "seconds": self.seconds, "precision": self.precision, **adapter}
+        described = {"name": self.name, "seconds": self.seconds, "precision": self.precision}
+        return {**described, **self.adapter_description}
 
     @functools.cached_property
     def weights_fingerprint(self) -> str:
@@ -103,8 +104,8 @@ class AudioEncoder(NetworkEncoder):
     @functools.cached_property
     def fingerprint(self) -> str:
         """Hash of the model's files, the seconds, the precision and the adapter."""
-        adapter = [] if self.adapter is None else [self.adapter.fingerprint]
-        return combined_fingerprint([self.weights_fingerprint, self.seconds, self.precision, *adapter])
+        described = [self.weights_fingerprint, self.seconds, self.precision, *self.adapter_description.values()]
+        return combined_fingerprint(described)
 
     def prepare(self) -> None:
         """Check that the packages are installed.
@@ -160,16 +161,17 @@ class AudioEncoder(NetworkEncoder):
 
     @property
     def network(self) -> Any:
-        """The audio model, which an adapter changes.
+        """The audio model or its tower of audio, which an adapter changes.
 
         Raises:
             EncoderError: it cannot be loaded.
         """
-        return self._model[0]
+        return _tower(self._model[0])
 
     @network.setter
     def network(self, network: Any) -> None:
-        self._model = (network, self._model[1])
+        model, extractor = self._model
+        self._model = (_with_tower(model, network), extractor)
 
     @functools.cached_property
     def _model(self) -> tuple[Any, Any]:
@@ -188,7 +190,7 @@ class AudioEncoder(NetworkEncoder):
                 self.folder, dtype=getattr(torch, self.precision), output_loading_info=True, **arguments
             )
             if self.adapter is not None:
-                model = self.adapter.attach_to(model)
+                model = _with_tower(model, self.adapter.attach_to(_tower(model)))
             model = model.to(device).eval()
         except EncoderError:
             raise
@@ -197,6 +199,21 @@ class AudioEncoder(NetworkEncoder):
             raise EncoderError(f"audio encoder {self.name!r} in {self.folder} does not load: {reason}") from error
         check_missing_weights("audio", self.name, self.folder, report["missing_keys"])
         return model, extractor
+
+
+def _tower(model: Any) -> Any:
+    """Return the part of a model that reads audio."""
+    name = _TOWERS.get(model.config.model_type)
+    return getattr(model, name) if name else model
+
+
+def _with_tower(model: Any, tower: Any) -> Any:
+    """Return a model whose part that reads audio is ``tower``."""
+    name = _TOWERS.get(model.config.model_type)
+    if name is None:
+        return tower
+    setattr(model, name, tower)
+    return model
 
 
 def _pool_whisper(model: Any, inputs: Any, samples: int, extractor: Any) -> Any:
@@ -222,5 +239,7 @@ def _pool_states(model: Any, inputs: Any, samples: int, extractor: Any) -> Any:
     return output.last_hidden_state.mean(dim=1) if pooled is None else pooled
 
 
+#: attribute of the part that reads audio, by transformers' model_type; other models are that part
+_TOWERS = {"whisper": "encoder", "clap": "audio_model"}
 #: pooling by transformers' model_type
 _POOLING = {"whisper": _pool_whisper, "clap": _pool_clap}

@@ -92,8 +92,7 @@ class ImageEncoder(NetworkEncoder):
     def description(self) -> dict[str, Any]:
         """Name, weights if they are not in a folder, precision and adapter."""
         weights = {} if self.folder else {"weights": self.weights}
-        adapter = {} if self.adapter is None else {"adapter": self.adapter.fingerprint}
-        return {"name": self.name, **weights, "precision": self.precision, **adapter}
+        return {"name": self.name, **weights, "precision": self.precision, **self.adapter_description}
 
     @functools.cached_property
     def weights_fingerprint(self) -> str:
@@ -107,8 +106,7 @@ class ImageEncoder(NetworkEncoder):
     @functools.cached_property
     def fingerprint(self) -> str:
         """Hash of the weights, the precision and the adapter."""
-        adapter = [] if self.adapter is None else [self.adapter.fingerprint]
-        return combined_fingerprint([self.weights_fingerprint, self.precision, *adapter])
+        return combined_fingerprint([self.weights_fingerprint, self.precision, *self.adapter_description.values()])
 
     def prepare(self) -> None:
         """Check that the packages are installed and that the weights of an architecture are found.

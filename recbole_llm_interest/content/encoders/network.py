@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from recbole_llm_interest.content.encoders.adapter_file import read_adapter
+from recbole_llm_interest.content.encoders.adapter_file import StoredAdapter, read_adapter
 from recbole_llm_interest.content.encoders.bundled import BundledWeights
 from recbole_llm_interest.content.encoders.weights import combined_fingerprint, require_packages
 from recbole_llm_interest.errors import EncoderError
@@ -25,9 +25,20 @@ class NetworkEncoder:
     """An encoder that computes features by a torch module, which an adapter may change.
 
     A subclass defines ``network``, the module, and ``embed``, the features with gradients where they are recorded.
+
+    Attributes:
+        one_input_per_content: whether ``embed`` runs the network once, on a batch with one row for each content.
+        adapter: that is attached to the network; None for none.
     """
 
     network: Any
+    one_input_per_content: ClassVar[bool] = True
+    adapter: StoredAdapter | None
+
+    @property
+    def adapter_description(self) -> dict[str, str]:
+        """The adapter's fingerprint by the word adapter; empty without one."""
+        return {} if self.adapter is None else {"adapter": self.adapter.fingerprint}
 
     def encode(self, batch: Sequence[Any]) -> NDArray[np.float32]:
         """Encode a batch of what ``load`` returned into features, ``[B, D]``.
@@ -106,8 +117,8 @@ class BundledNetworkEncoder(NetworkEncoder):
     @property
     def description(self) -> dict[str, Any]:
         """Name, precision, version and adapter."""
-        adapter = {} if self.adapter is None else {"adapter": self.adapter.fingerprint}
-        return {"name": self.name, "precision": self.precision, "version": self.version, **adapter}
+        described = {"name": self.name, "precision": self.precision, "version": self.version}
+        return {**described, **self.adapter_description}
 
     @functools.cached_property
     def fingerprint(self) -> str:

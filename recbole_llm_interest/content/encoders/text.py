@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from recbole_llm_interest.activation import activate
 from recbole_llm_interest.content.encoders.adapter_file import read_adapter
 from recbole_llm_interest.content.encoders.bundled import MINILM, SMOLLM2
+from recbole_llm_interest.content.encoders.network import NetworkEncoder
 from recbole_llm_interest.content.encoders.weights import (
     MODEL_CONFIG,
     check_missing_weights,
@@ -37,7 +38,7 @@ _POOLING_MODES = {"mean": "mean", "cls": "cls", "last": "lasttoken"}
 _SENTENCE_ENCODER_FILES = ("*_Pooling/config.json", "config_sentence_transformers.json", "sentence_bert_config.json")
 
 
-class TextEncoder:
+class TextEncoder(NetworkEncoder):
     """A sentence encoder, or any masked or causal language model.
 
     A sentence encoder's folder states pooling, normalization and maximum length; settings override them. Without such a
@@ -143,7 +144,7 @@ class TextEncoder:
             "max_length": self.max_length,
             "truncate_dim": self.truncate_dim,
             "precision": self.precision,
-            **({} if self.adapter is None else {"adapter": self.adapter.fingerprint}),
+            **self.adapter_description,
         }
 
     @functools.cached_property
