@@ -19,9 +19,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
-from hold_out import FEWEST_EVENTS, Events, copy_content, read_source, write_text
+from hold_out import FEWEST_EVENTS, Events, copy_content, new_folder, read_source, write_text
 
 from recbole_llm_interest.cli.common import exit_code
+from recbole_llm_interest.errors import DataError
 
 PARTS = ("train", "valid", "test")
 
@@ -36,6 +37,8 @@ def rows_of(user: str, items: list[str], is_trained: bool) -> Iterator[tuple[str
 
 def split(events: Events, share: float, seed: int) -> tuple[dict[str, pd.DataFrame], dict[str, int]]:
     """A table for each part, and what they hold in numbers."""
+    if spaced := next((item for item in events.table[events.item] if " " in item), None):
+        raise DataError(f"the item {spaced!r} has a space, which separates items in a list: rename it")
     ordered = events.in_order()
     trained = set(ordered[events.user][events.drawn(events.user, share, seed)])
     histories = {user: list(items) for user, items in ordered.groupby(events.user)[events.item]}
@@ -60,14 +63,14 @@ def main() -> None:
     target = options.output / name
     events = read_source(source, target)
     parts, counts = split(events, options.share, options.seed)
-    target.mkdir(parents=True)
-    for part, rows in parts.items():
-        write_text(rows, target / f"{name}.{part}.inter")
-    write_text(pd.DataFrame({events.item: sorted(events.table[events.item].unique())}), target / f"{name}.item")
-    for kind in ("item", "user"):
-        if (source / f"{options.dataset}.{kind}").is_file():
-            shutil.copyfile(source / f"{options.dataset}.{kind}", target / f"{name}.{kind}")
-    copy_content(source, target)
+    with new_folder(target) as folder:
+        for part, rows in parts.items():
+            write_text(rows, folder / f"{name}.{part}.inter")
+        write_text(pd.DataFrame({events.item: sorted(events.table[events.item].unique())}), folder / f"{name}.item")
+        for kind in ("item", "user"):
+            if (source / f"{options.dataset}.{kind}").is_file():
+                shutil.copyfile(source / f"{options.dataset}.{kind}", folder / f"{name}.{kind}")
+        copy_content(source, folder)
     print(json.dumps({"dataset": name, **counts}))
 
 

@@ -21,7 +21,10 @@ import csv
 import json
 import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import numpy as np
@@ -79,6 +82,17 @@ def read_source(source: Path, target: Path) -> Events:
     return read_events(path)
 
 
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A folder that is there under its name when all of it is written."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=path.parent) as parent:
+        folder = Path(parent) / path.name
+        folder.mkdir()
+        yield folder
+        folder.rename(path)
+
+
 def copy_content(source: Path, target: Path) -> None:
     """Copy the content of a data set, if it has any, from one folder to another."""
     if (source / "content").is_dir():
@@ -134,15 +148,15 @@ def main() -> None:
     kept, summary, counts = (without_items if options.what == "items" else without_users)(events, is_new)
 
     target = options.output / name
-    target.mkdir(parents=True)
-    write_text(kept, target / f"{name}.inter")
-    if options.what == "users":
-        write_text(events.table[is_new], target / "held_out.tsv")
-    for kind, of_ids in (("item", events.item), ("user", events.user)):
-        if (source / f"{options.dataset}.{kind}").is_file():
-            rows = read_text(source / f"{options.dataset}.{kind}")
-            write_text(rows[rows[of_ids].isin(set(kept[of_ids]))], target / f"{name}.{kind}")
-    copy_content(source, target)
+    with new_folder(target) as folder:
+        write_text(kept, folder / f"{name}.inter")
+        if options.what == "users":
+            write_text(events.table[is_new], folder / "held_out.tsv")
+        for kind, of_ids in (("item", events.item), ("user", events.user)):
+            if (source / f"{options.dataset}.{kind}").is_file():
+                rows = read_text(source / f"{options.dataset}.{kind}")
+                write_text(rows[rows[of_ids].isin(set(kept[of_ids]))], folder / f"{name}.{kind}")
+        copy_content(source, folder)
     print(f"{target}: {len(kept)} of {len(events.table)} events; {summary}")
     print(json.dumps({"dataset": name, **counts}))
 

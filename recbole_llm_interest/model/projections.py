@@ -72,15 +72,16 @@ class SemanticIdProjection(nn.Module):
 
     @torch.no_grad()
     def codes(self, features: Tensor) -> Tensor:
-        """Semantic IDs, ``[B, K] -> [B, _LEVELS]``."""
-        residual = (features - self.get_buffer("mean")) @ self.get_buffer("components")
-        codes = []
-        for codebook in self.get_buffer("codebooks"):
-            # the nearest centroid: its distance without what is the same for all
-            distance = codebook.square().sum(dim=1) - 2 * residual @ codebook.T
-            codes.append(distance.argmin(dim=1))
-            residual = residual - codebook[codes[-1]]
-        return torch.stack(codes, dim=1)
+        """Semantic IDs, ``[B, K] -> [B, _LEVELS]``, the same under autocast: live use has to read what was trained."""
+        with torch.autocast(features.device.type, enabled=False):
+            residual = (features - self.get_buffer("mean")) @ self.get_buffer("components")
+            codes = []
+            for codebook in self.get_buffer("codebooks"):
+                # the nearest centroid: its distance without what is the same for all
+                distance = codebook.square().sum(dim=1) - 2 * residual @ codebook.T
+                codes.append(distance.argmin(dim=1))
+                residual = residual - codebook[codes[-1]]
+            return torch.stack(codes, dim=1)
 
 
 def _fit(features: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

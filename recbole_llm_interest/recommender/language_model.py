@@ -6,8 +6,8 @@ import functools
 from typing import Any
 
 from recbole_llm_interest.activation import activate
-from recbole_llm_interest.content.encoders.text import find_text_model
-from recbole_llm_interest.content.encoders.weights import require_packages
+from recbole_llm_interest.content.encoders.text import find_text_model, is_causal
+from recbole_llm_interest.content.encoders.weights import check_missing_weights, require_packages
 from recbole_llm_interest.errors import EncoderError
 
 #: beams of the search: candidates that a text is chosen from
@@ -21,7 +21,7 @@ class LanguageModel:
         name: ``smollm2``, a GGUF file, a folder of transformers, or a name in the hub's cache.
 
     Raises:
-        EncoderError: the weights are not found, or a package is missing.
+        EncoderError: the weights are not found or are of no causal model, or a package is missing.
 
     Example:
         >>> from recbole_llm_interest.content.encoders.bundled import SMOLLM2
@@ -34,6 +34,8 @@ class LanguageModel:
         self.path = find_text_model(name)
         if self.path.is_file():
             require_packages("text", name, "gguf", "accelerate", extra="llm")
+        elif not is_causal(self.path):
+            raise EncoderError(f"{name!r} is no causal language model: name one, such as smollm2")
 
     def continuations(self, prompt: str, tokens: int) -> list[str]:
         """The likeliest continuations of a text up to the end of its line, the best first.
@@ -43,23 +45,26 @@ class LanguageModel:
             tokens: of a continuation, at most.
 
         Raises:
-            EncoderError: the model does not load.
+            EncoderError: the model does not load, or transformers cannot continue texts by it.
         """
         import torch
 
         model, tokenizer = self._model
         words = tokenizer(prompt, return_tensors="pt", return_token_type_ids=False)
-        with torch.inference_mode():
-            found = model.generate(
-                **words,
-                max_new_tokens=tokens,
-                num_beams=_BEAMS,
-                num_return_sequences=_BEAMS,
-                do_sample=False,
-                pad_token_id=tokenizer.pad_token_id or tokenizer.eos_token_id,
-                stop_strings=["\n"],
-                tokenizer=tokenizer,
-            )
+        try:
+            with torch.inference_mode():
+                found = model.generate(
+                    **words,
+                    max_new_tokens=tokens,
+                    num_beams=_BEAMS,
+                    num_return_sequences=_BEAMS,
+                    do_sample=False,
+                    pad_token_id=tokenizer.pad_token_id or tokenizer.eos_token_id,
+                    stop_strings=["\n"],
+                    tokenizer=tokenizer,
+                )
+        except (ValueError, TypeError, RuntimeError, IndexError) as error:  # of a tokenizer or a network that is odd
+            raise EncoderError(f"the language model {self.name!r} cannot continue texts: {error}") from error
         start = words["input_ids"].shape[1]
         texts = [tokenizer.decode(ids[start:], skip_special_tokens=True).partition("\n")[0].strip() for ids in found]
         return list(dict.fromkeys(filter(None, texts)))
@@ -77,7 +82,9 @@ class LanguageModel:
             arguments["gguf_file"] = self.path.name
         try:
             tokenizer = AutoTokenizer.from_pretrained(folder, **arguments)
-            return AutoModelForCausalLM.from_pretrained(folder, **arguments).eval(), tokenizer
+            model, report = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True, **arguments)
         except Exception as error:  # transformers raises many exception types for a damaged folder
             reason = " ".join(str(error).split())
             raise EncoderError(f"the language model {self.name!r} in {folder} does not load: {reason}") from error
+        check_missing_weights("text", self.name, folder, report["missing_keys"])
+        return model.eval(), tokenizer

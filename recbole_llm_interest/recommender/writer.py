@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Protocol
 
 from recbole_llm_interest.recommender.explanation import Explanation
@@ -19,8 +20,35 @@ from recbole_llm_interest.recommender.words import terms_of_text
 _NAME_TOKENS, _SENTENCE_TOKENS = 12, 48
 #: events of a history, and categories, that a profile is written of
 _EVENTS, _CATEGORIES = 3, 3
-#: share of a word's letters that another form of it begins with: romance, romantic
-_SAME_STEM = 0.7
+#: letters that two forms of a word begin with, at least
+_STEM = 4
+#: what forms of a word end in after that: comedy and comedies, drama and dramatic
+_ENDINGS = frozenset(
+    (
+        "",
+        "s",
+        "es",
+        "e",
+        "y",
+        "ies",
+        "ed",
+        "er",
+        "ers",
+        "ing",
+        "ion",
+        "ic",
+        "tic",
+        "ical",
+        "al",
+        "ous",
+        "ious",
+        "ful",
+        "ly",
+    )
+)
+#: pairs of endings that are forms of one another alone: romance and romantic
+_PAIRED_ENDINGS = frozenset({frozenset(("ce", "tic"))})
+_NEGATION = re.compile(r"\b(no|not|never|nor|neither|none|without|hardly|cannot)\b|n['\u2019]t\b")
 _WORD = re.compile(r"[^\W\d_][\w'\u2019-]*")
 _NUMBER = re.compile(r"\d+")
 #: words that name nothing, beside function words
@@ -140,7 +168,7 @@ class Writer:
             explanation: of the recommendation.
             title: of the recommended item.
         """
-        causes = [part.title or part.name for part in explanation.of_user if part.points > 0 and part.title][:2]
+        causes = [part.title for part in explanation.of_user if part.points > 0 and part.title][:2]
         if not causes:
             return WrittenText(f"{title} is recommended.", (title,), is_written=False)
         told = f"recommended: {title}; because of: {', '.join(causes)}"
@@ -158,10 +186,10 @@ class Writer:
 
     @staticmethod
     def is_grounded(text: str, facts: Sequence[str]) -> bool:
-        """Whether a text names nothing beyond the facts.
+        """Whether a text names nothing beyond the facts, and denies nothing.
 
         Its numbers are those of facts. Each of its words is a form of one in the facts, a function word, or one of some
-        plain verbs and nouns, such as chosen and user.
+        plain verbs and nouns, such as chosen and user. Words such as not and never are those of facts.
 
         Example:
             >>> Writer.is_grounded("stories of war", ["War"]), Writer.is_grounded("a war comedy", ["War"])
@@ -172,22 +200,25 @@ class Writer:
         told = " ".join(facts)
         known = [word.lower() for word in _WORD.findall(told)]
         words = [word.lower() for word in _WORD.findall(text)]
+        if _NEGATION.search(text.lower()) and not _NEGATION.search(told.lower()):
+            return False
         return set(_NUMBER.findall(text)) <= set(_NUMBER.findall(told)) and all(
             word in _PLAIN or not terms_of_text(word) or any(_is_form(word, other) for other in known) for word in words
         )
 
 
 def _mentions(text: str, fact: str) -> bool:
-    """Whether a text has each word of a fact, in any form."""
-    words = [word.lower() for word in _WORD.findall(text)]
-    needed = [word.lower() for word in _WORD.findall(fact) if terms_of_text(word)]
+    """Whether a text has each word of a fact, in any form; of a fact of numbers or function words, each as it is."""
+    words = [*map(str.lower, _WORD.findall(text)), *_NUMBER.findall(text)]
+    told = [*map(str.lower, _WORD.findall(fact)), *_NUMBER.findall(fact)]
+    needed = [word for word in told if terms_of_text(word)] or told
     return all(any(_is_form(word, need) for word in words) for need in needed)
 
 
 def _is_form(word: str, other: str) -> bool:
-    """Whether two words, in lower case, are forms of one: they begin alike, and short ones differ in an s alone."""
-    if word == other or word.rstrip("s") == other.rstrip("s"):
+    """Whether two words, in lower case, are forms of one: after what they share, they have known endings."""
+    if word.removesuffix("s") == other.removesuffix("s"):
         return True
-    common = next((place for place, pair in enumerate(zip(word, other, strict=False)) if pair[0] != pair[1]), None)
-    length = min(len(word), len(other)) if common is None else common
-    return length >= 4 and length >= _SAME_STEM * max(len(word), len(other)) - 1
+    stem = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(word, other, strict=False)))
+    endings = frozenset((word[stem:], other[stem:]))
+    return stem >= _STEM and (endings <= _ENDINGS or endings in _PAIRED_ENDINGS)

@@ -22,8 +22,10 @@ import torch
 from PIL import Image
 from test_media import as_file, sound_file, tone
 
+from recbole_llm_interest.content.adapters import attach
 from recbole_llm_interest.content.blobs import Text
 from recbole_llm_interest.content.encoders import create_encoder
+from recbole_llm_interest.content.encoders.adapter_file import AdapterOptions
 from recbole_llm_interest.content.encoders.audio import AudioEncoder
 from recbole_llm_interest.content.encoders.bundled import MINILM
 from recbole_llm_interest.content.encoders.image import ImageEncoder
@@ -321,47 +323,9 @@ def test_code_that_comes_with_a_model_is_never_run_nor_asked_about(masked_model,
     assert not (tmp_path / "executed").exists()
 
 
-def audio_model(kind, folder):
-    """A small audio model with random weights, saved with its feature extractor."""
-    import transformers as t
-
-    torch.manual_seed(0)
-    small = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
-    if kind == "wav2vec2":
-        model = t.Wav2Vec2Model(t.Wav2Vec2Config(**small, conv_dim=(8, 8), conv_kernel=(10, 8), conv_stride=(80, 4),
-                                                 num_feat_extract_layers=2, num_conv_pos_embeddings=4,
-                                                 num_conv_pos_embedding_groups=2))  # fmt: skip
-        extractor = t.Wav2Vec2FeatureExtractor()
-    elif kind == "hubert":
-        model = t.HubertModel(t.HubertConfig(**small, conv_dim=(8, 8), conv_kernel=(10, 8), conv_stride=(80, 4),
-                                             num_feat_extract_layers=2, num_conv_pos_embeddings=4,
-                                             num_conv_pos_embedding_groups=2))  # fmt: skip
-        extractor = t.Wav2Vec2FeatureExtractor()
-    elif kind == "whisper":
-        model = t.WhisperModel(t.WhisperConfig(d_model=16, encoder_layers=2, decoder_layers=1, vocab_size=50,
-                                               encoder_attention_heads=2, decoder_attention_heads=2,
-                                               encoder_ffn_dim=32, decoder_ffn_dim=32, pad_token_id=0, bos_token_id=1,
-                                               eos_token_id=2, decoder_start_token_id=1))  # fmt: skip
-        extractor = t.WhisperFeatureExtractor()
-    elif kind == "ast":
-        model = t.ASTModel(t.ASTConfig(**small, max_length=1024))
-        extractor = t.ASTFeatureExtractor()
-    else:
-        audio = {"enable_fusion": kind == "clap fused", "hidden_size": 16, "patch_embeds_hidden_size": 8,
-                 "depths": [1, 1], "num_attention_heads": [1, 2], "num_hidden_layers": 2, "projection_dim": 12,
-                 "spec_size": 256, "window_size": 4}  # fmt: skip
-        text = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32,
-                "vocab_size": 20, "projection_dim": 12}  # fmt: skip
-        model = t.ClapModel(t.ClapConfig(audio_config=audio, text_config=text, projection_dim=12))
-        extractor = t.ClapFeatureExtractor(truncation="fusion" if kind == "clap fused" else "rand_trunc")
-    model.save_pretrained(folder)
-    extractor.save_pretrained(folder)
-    return folder
-
-
 @pytest.fixture(scope="module", params=["wav2vec2", "hubert", "whisper", "ast", "clap", "clap fused"])
 def audio_folder(request, tmp_path_factory):
-    return request.param, audio_model(request.param, tmp_path_factory.mktemp(request.param))
+    return request.param, tiny_models.audio_model(request.param, tmp_path_factory.mktemp(request.param))
 
 
 def sounds():
@@ -383,6 +347,18 @@ def test_sounds_of_every_length_are_encoded_the_same_alone_and_together(audio_fo
     assert not np.allclose(together[1], together[2], atol=1e-4)
 
 
+def test_adapters_are_in_the_upper_layers_of_what_reads_audio(audio_folder):
+    """CLAP has a tower of text beside, and Whisper a decoder: neither is run, so neither could learn."""
+    _, folder = audio_folder
+    encoder = AudioEncoder(str(folder))
+    batch = [encoder.load(sound_file(sounds()[1]))]
+    adapter = attach(encoder.network, AdapterOptions("lora", rank=2, layers=1))
+    encoder.network = adapter.network
+    assert all(any(word in name for word in ("layers.1.", "layer.1.")) for name in adapter.parameters)
+    encoder.embed(batch).square().sum().backward()
+    assert all(values.grad is not None for values in adapter.parameters.values())
+
+
 def test_windows_have_the_length_that_the_model_takes(audio_folder):
     kind, folder = audio_folder
     encoder = AudioEncoder(str(folder), seconds=45)
@@ -396,7 +372,7 @@ def test_windows_have_the_length_that_the_model_takes(audio_folder):
 def test_whisper_hears_the_sound_and_not_the_silence_it_is_padded_with(tmp_path):
     from transformers import WhisperFeatureExtractor, WhisperModel
 
-    folder = audio_model("whisper", tmp_path)
+    folder = tiny_models.audio_model("whisper", tmp_path)
     encoder = AudioEncoder(str(folder))
     (window,) = encoder.load(sound_file(sounds()[1]))
     inputs = WhisperFeatureExtractor.from_pretrained(folder)(window, sampling_rate=16_000, return_tensors="pt")
@@ -563,7 +539,7 @@ def test_text_checkpoint_that_lacks_weights_is_no_encoder(tmp_path, minilm, monk
 
 
 def test_audio_checkpoint_that_lacks_weights_is_no_encoder(tmp_path):
-    take_from_checkpoint(audio_model("wav2vec2", tmp_path) / "model.safetensors", "layers.1.")
+    take_from_checkpoint(tiny_models.audio_model("wav2vec2", tmp_path) / "model.safetensors", "layers.1.")
     with pytest.raises(EncoderError, match=r"the checkpoint lacks \d+ weights, such as encoder\.layers\.1\."):
         encode_files(AudioEncoder(str(tmp_path)), [sound_file(tone(1))])
 

@@ -11,6 +11,14 @@ from recbole_llm_interest.model.entity_encoder import EntityEncoder
 from recbole_llm_interest.model.projections import SemanticIdProjection
 
 
+def test_semantic_ids_are_the_same_under_autocast(features):
+    """Training under autocast and live use without it have to read the same embeddings."""
+    projection = SemanticIdProjection(features, output_size=4)
+    codes = projection.codes(features)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(projection.codes(features), codes)
+
+
 @pytest.fixture
 def features():
     """Five groups of two hundred items each, whose features are alike."""

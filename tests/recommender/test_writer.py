@@ -1,6 +1,8 @@
 """Written words: what is refused, what stands where all is refused, and a real model that is held to its facts."""
 
 import pytest
+import tiny_models
+from safetensors.torch import load_file, save_file
 
 from recbole_llm_interest.content.encoders.bundled import SMOLLM2
 from recbole_llm_interest.errors import EncoderError
@@ -39,6 +41,23 @@ def interest(*attributes):
         ("Toy Story (1995)", ["Toy Story (1995)"], True),
         ("action kitchen knives", ["Action"], False),  # of the prompt's examples
         ("children's stories", ["Children's"], True),
+        ("romantic comedies", ["Romance", "Comedy"], True),
+        ("adventurous thrillers", ["Adventure", "Thriller"], True),
+        ("The user never likes horror, and has not chosen Alien.", ["Horror", "Alien"], False),
+        ("The user doesn't like horror.", ["Horror"], False),
+        ("The user has last chosen Never Say Never.", ["Never Say Never"], True),
+        *[
+            (other, [fact], False)
+            for fact, other in (
+                ("Mario", "marine"),
+                ("Planes", "plants"),
+                ("Comets", "comedy"),
+                ("Crimson", "crime"),
+                ("Russell", "Russian"),
+                ("Princess", "prince"),
+                ("Romance", "roman"),
+            )
+        ],
     ],
 )
 def test_a_text_names_nothing_beyond_its_facts(text, facts, is_grounded):
@@ -70,6 +89,12 @@ def test_profile_is_of_the_history():
     assert Writer(model).profile(["Alien", "The Thing"], categories).is_written
 
 
+@pytest.mark.parametrize("title", ["1984", "Her", "It"])
+def test_title_without_a_word_of_its_own_has_to_be_there_as_it_is(title):
+    proposed = Proposals("The user mostly likes drama.", f"The user mostly likes drama, and has last chosen {title}.")
+    assert Writer(proposed).profile([title], [["Drama"]]).text == proposed.texts[1]
+
+
 def test_reason_has_the_events_with_the_largest_positive_parts():
     parts = [
         Part("i2", -0.5, 0.4, title="The Thing"),
@@ -92,9 +117,23 @@ def test_language_model_that_is_missing_is_named(tmp_path):
     with pytest.raises(EncoderError, match="no weights for the text encoder"):
         LanguageModel(str(tmp_path / "no-such-model"))
     (tmp_path / "model").mkdir()
-    (tmp_path / "model" / "config.json").write_text("{}")
+    (tmp_path / "model" / "config.json").write_text('{"architectures": ["LlamaForCausalLM"]}')
     with pytest.raises(EncoderError, match="does not load"):
         LanguageModel(str(tmp_path / "model")).continuations("a", 2)
+
+
+def test_model_that_cannot_write_is_refused(tmp_path):
+    with pytest.raises(EncoderError, match="'all-MiniLM-L6-v2' is no causal language model: name one, such as smollm2"):
+        LanguageModel("all-MiniLM-L6-v2")
+    folder = tiny_models.causal_model(tmp_path / "llama", ["war", "drama"])
+    weights = load_file(folder / "model.safetensors")
+    save_file(
+        {name: values for name, values in weights.items() if "layers.0.mlp" not in name},
+        folder / "model.safetensors",
+        {"format": "pt"},
+    )
+    with pytest.raises(EncoderError, match="the checkpoint lacks 3 weights"):
+        LanguageModel(str(folder)).continuations("war", 3)
 
 
 @pytest.mark.slow

@@ -285,8 +285,8 @@ class TextEncoder(NetworkEncoder):
     def _set_pooling(self, model: Any) -> None:
         from sentence_transformers.models import Pooling
 
-        is_causal = self.gguf is not None or (not self._is_sentence_encoder and _is_causal(self.folder))
-        pooling = self.pooling or ("last" if is_causal else None)
+        reads_on = self.gguf is not None or (not self._is_sentence_encoder and is_causal(self.folder))
+        pooling = self.pooling or ("last" if reads_on else None)
         if pooling is None:
             return
         index = next((index for index, module in enumerate(model) if isinstance(module, Pooling)), None)
@@ -313,7 +313,8 @@ def _is_empty(tokenizer: Any) -> bool:
     return len(tokenizer.get_vocab().keys() - special) < 2  # an empty T5 tokenizer still has its sign for a space
 
 
-def _is_causal(folder: Path) -> bool:
+def is_causal(folder: Path) -> bool:
+    """Return whether a folder has a causal language model."""
     architectures = read_json(folder / "config.json", MODEL_CONFIG).get("architectures") or []
     return any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in architectures)
 
