@@ -16,7 +16,7 @@ from recbole.utils import init_seed
 from tqdm import tqdm
 
 from recbole_llm_interest.adaptation.events import AdaptationEvents, read_adaptation_events
-from recbole_llm_interest.adaptation.training import Adaptation, AdaptationResult, check_fit, state_path
+from recbole_llm_interest.adaptation.training import Adaptation, AdaptationResult, check_adaptable, state_path
 from recbole_llm_interest.content.blobs import Blob
 from recbole_llm_interest.content.dataset_files import catalogue_from_config
 from recbole_llm_interest.content.encoders import create_encoder
@@ -69,18 +69,13 @@ def adapt(config: Config, modality: Modality, output: Path) -> Adapted:
     events = with_content(events, contents)
     record_run(config, "checkpoint", [output, state_path(output)])
     held_out = [(history.tolist(), target) for history, target in events.validation]
-    identity = digest(
-        [asdict(settings), encoder.fingerprint, config["seed"], modality, events.digest, held_out, of_contents]
-    )
+    learned = [events.digest, held_out, of_contents]
+    identity = digest([asdict(settings), encoder.fingerprint, config["seed"], modality, learned])
     adaptation = Adaptation(encoder, modality, contents, events, settings, config["seed"], output, identity)
     described = {
-        "dataset": config["dataset"],
-        "encoder": encoder.description,
-        "settings": asdict(settings),
-        "seed": config["seed"],
-        "items": len(contents),
-        "histories": len(events.histories),
-        "validation_events": len(events.validation),
+        **{"dataset": config["dataset"], "encoder": encoder.description},
+        **{"settings": asdict(settings), "seed": config["seed"], "items": len(contents)},
+        **{"histories": len(events.histories), "validation_events": len(events.validation)},
     }
     result = adaptation.run()
     report, text = output.with_suffix(".json"), json.dumps({**described, **asdict(result)}, indent=1)
@@ -93,7 +88,7 @@ def _adaptable_encoder(modality: Modality, settings: ContentSettings, adaptation
 
     Raises:
         EncoderError: it has no network that such an adapter can be attached to, or already has an adapter.
-        SettingsError: as for ``check_fit``.
+        SettingsError: as for ``check_adaptable``.
     """
     encoder: Any = create_encoder(modality, settings)
     if not hasattr(type(encoder), "network"):
@@ -102,7 +97,7 @@ def _adaptable_encoder(modality: Modality, settings: ContentSettings, adaptation
     if encoder.adapter is not None:
         raise EncoderError(f"{modality}_adapter is set: an adapter is trained in the encoder without one; leave it out")
     encoder.prepare()
-    check_fit(encoder, adaptation)
+    check_adaptable(encoder, adaptation)
     return encoder
 
 
@@ -138,7 +133,7 @@ def with_content(events: AdaptationEvents, contents: Mapping[int, Any]) -> Adapt
     """Return the events of items that have content.
 
     Raises:
-        DataError: no history has two of them.
+        DataError: no history has two of them, or no validation event is left.
     """
     has_content = np.zeros(len(events.tokens), dtype=bool)
     has_content[list(contents)] = True
@@ -147,4 +142,10 @@ def with_content(events: AdaptationEvents, contents: Mapping[int, Any]) -> Adapt
     if not histories:
         raise DataError("no training history has two items with content: there is nothing to learn from")
     pairs = [(history[has_content[history]], target) for history, target in events.validation if has_content[target]]
-    return replace(events, histories=histories, validation=[pair for pair in pairs if len(pair[0])])
+    pairs = [pair for pair in pairs if len(pair[0])]
+    if not pairs:
+        raise DataError(
+            "no validation event has an item with content and a history of such, so the best step cannot be chosen: "
+            "set eval_args to a split that has validation events"
+        )
+    return replace(events, histories=histories, validation=pairs)

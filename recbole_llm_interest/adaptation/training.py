@@ -26,7 +26,7 @@ from recbole_llm_interest.adaptation.resume_file import read_resume_file, write_
 from recbole_llm_interest.adaptation.validation import next_item_ndcg
 from recbole_llm_interest.content import adapters
 from recbole_llm_interest.content.encoders.adapter_file import AdapterOptions, write_adapter
-from recbole_llm_interest.errors import CheckpointError, DataError, DivergedError, SettingsError
+from recbole_llm_interest.errors import CheckpointError, DivergedError, SettingsError
 from recbole_llm_interest.settings import AdaptationSettings, Modality
 
 _logger = logging.getLogger(__name__)
@@ -67,7 +67,7 @@ class Adaptation:
         encoder: whose network gets the adapter.
         modality: of the encoder.
         contents: by item, as the encoder's ``load`` returned them.
-        events: of items with content.
+        events: of items with content; at least one of validation.
         settings: of the adaptation.
         seed: of everything that is drawn.
         output: file of the adapter.
@@ -77,7 +77,6 @@ class Adaptation:
         CheckpointError: the state to resume is of another adaptation, or is damaged.
         SettingsError: no objective has a weight.
         EncoderError: the adapter does not fit the encoder.
-        DataError: there is no validation event.
     """
 
     def __init__(
@@ -97,11 +96,6 @@ class Adaptation:
         self.items = np.array(sorted(contents))
         self.rows = len(events.tokens)
         self.validation, self.events_digest = events.validation, events.digest
-        if not self.validation:
-            raise DataError(
-                "no validation event has an item with content and a history of such: the best step cannot be chosen. "
-                "eval_args splits validation events off"
-            )
         self.options = _options(settings)
         self._state = self._read_state()
         torch.manual_seed(seed)
@@ -286,7 +280,7 @@ def state_path(output: Path) -> Path:
     return output.with_suffix(".resume.safetensors")
 
 
-def check_fit(encoder: Any, settings: AdaptationSettings) -> None:
+def check_adaptable(encoder: Any, settings: AdaptationSettings) -> None:
     """Check that an encoder can be adapted as settings say; it stays as it is.
 
     Raises:

@@ -143,8 +143,9 @@ def build_parts(
         last_item_skip=settings.last_item_skip,
     )
     history_bias = _history_bias(settings, item_encoder, tables)
+    share = new_item_share(tables.item_counts)
     objectives = nn.ModuleDict(
-        {name: OBJECTIVES[name].from_settings(settings, item_encoder, tables.item_counts) for name in ssl_weights}
+        {name: OBJECTIVES[name].from_settings(settings, item_encoder, share) for name in ssl_weights}
     )
     return Parts(negative_sampler, item_encoder, user_encoder, time_embeddings, tracker, history_bias, objectives)
 
@@ -208,3 +209,15 @@ def _history_bias(settings: ModelSettings, item_encoder: EntityEncoder, tables: 
         neighbours = item_encoder.get_buffer("neighbours")
         neighbour = NeighbourBias(len(item_encoder.features), neighbours.shape[2])
     return HistoryBias(repeat, neighbour, tables.item_transitions)
+
+
+def new_item_share(item_counts: Tensor) -> float:
+    """How often the next item is expected to be one without a training event, by the training events ``[N]``.
+
+    The share of events whose item has no other: Good and Turing's estimate (Good, Biometrika 1953).
+
+    Example:
+        >>> new_item_share(torch.tensor([0, 1, 1, 6, 0]))
+        0.25
+    """
+    return float((item_counts == 1).sum() / item_counts.sum())

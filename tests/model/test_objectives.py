@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from recbole.utils import get_trainer
 
 from recbole_llm_interest.content.features import Features
+from recbole_llm_interest.model.build import new_item_share
 from recbole_llm_interest.model.entity_encoder import EntityEncoder
 from recbole_llm_interest.model.negative_sampling import Candidates
 from recbole_llm_interest.model.ssl import augmentation
@@ -22,7 +23,6 @@ from recbole_llm_interest.model.ssl.predictive import (
     CatalogueWalks,
     FeatureAutoencoding,
     MaskedItem,
-    new_item_share,
 )
 
 SSL = ["future", "backward", "walks", "views", "modalities", "masked_item", "autoencoding"]

@@ -53,7 +53,7 @@ class Shrinkage(Objective):
     """Keeps interest short."""
 
     @classmethod
-    def from_settings(cls, settings, item_encoder, item_counts):
+    def from_settings(cls, settings, item_encoder, new_item_share):
         return cls()
 
     def forward(self, batch):

@@ -34,7 +34,9 @@ class FutureContrast(Objective):
         self.horizon = horizon
 
     @classmethod
-    def from_settings(cls, settings: ModelSettings, item_encoder: EntityEncoder, item_counts: Tensor) -> FutureContrast:
+    def from_settings(
+        cls, settings: ModelSettings, item_encoder: EntityEncoder, new_item_share: float
+    ) -> FutureContrast:
         """Build it from ``ssl_temperature`` and ``ssl_horizon``."""
         return cls(settings.ssl_temperature, settings.ssl_horizon)
 
@@ -68,7 +70,7 @@ class ViewContrast(Objective):
         self.mask = nn.Parameter(torch.empty(item_size).normal_(std=0.02))
 
     @classmethod
-    def from_settings(cls, settings: ModelSettings, item_encoder: EntityEncoder, item_counts: Tensor) -> ViewContrast:
+    def from_settings(cls, settings: ModelSettings, item_encoder: EntityEncoder, new_item_share: float) -> ViewContrast:
         """Build it from ``ssl_temperature`` and ``ssl_share``."""
         return cls(settings.ssl_temperature, settings.ssl_share, item_encoder.output_size)
 
@@ -120,7 +122,7 @@ class ModalityAlignment(Objective):
 
     @classmethod
     def from_settings(
-        cls, settings: ModelSettings, item_encoder: EntityEncoder, item_counts: Tensor
+        cls, settings: ModelSettings, item_encoder: EntityEncoder, new_item_share: float
     ) -> ModalityAlignment:
         """Build it from ``ssl_temperature``."""
         return cls(settings.ssl_temperature)

@@ -69,7 +69,7 @@ class Objective(nn.Module):
     Example:
         >>> class Shrinkage(Objective):
         ...     @classmethod
-        ...     def from_settings(cls, settings, item_encoder, item_counts):
+        ...     def from_settings(cls, settings, item_encoder, new_item_share):
         ...         return cls()
         ...     def forward(self, batch):
         ...         return batch.seq_output.square().mean()
@@ -78,8 +78,14 @@ class Objective(nn.Module):
     """
 
     @classmethod
-    def from_settings(cls, settings: ModelSettings, item_encoder: EntityEncoder, item_counts: Tensor) -> Objective:
-        """Build it from the settings that it reads; ``item_counts`` are the training events of each item, ``[N]``."""
+    def from_settings(cls, settings: ModelSettings, item_encoder: EntityEncoder, new_item_share: float) -> Objective:
+        """Build it from the settings that it reads.
+
+        Args:
+            settings: of the model.
+            item_encoder: the model's.
+            new_item_share: of the next items, those that training has no event of, as far as it can tell.
+        """
         raise NotImplementedError
 
     def forward(self, batch: TrainingBatch) -> Tensor:

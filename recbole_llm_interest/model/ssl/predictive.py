@@ -35,7 +35,7 @@ class BackwardReading(Objective):
 
     @classmethod
     def from_settings(
-        cls, settings: ModelSettings, item_encoder: EntityEncoder, item_counts: Tensor
+        cls, settings: ModelSettings, item_encoder: EntityEncoder, new_item_share: float
     ) -> BackwardReading:
         """Build it for the items' width."""
         return cls(item_encoder.output_size)
@@ -72,10 +72,12 @@ class CatalogueWalks(Objective):
         self.register_buffer("starts", starts, persistent=False)
 
     @classmethod
-    def from_settings(cls, settings: ModelSettings, item_encoder: EntityEncoder, item_counts: Tensor) -> CatalogueWalks:
-        """Build it from ``score``, ``temperature``, the items' neighbours and their training events."""
+    def from_settings(
+        cls, settings: ModelSettings, item_encoder: EntityEncoder, new_item_share: float
+    ) -> CatalogueWalks:
+        """Build it from ``score``, ``temperature``, the items' neighbours and how often an item is new."""
         temperature = ScoringRule.from_settings(settings).temperature
-        return cls(temperature, item_encoder.get_buffer("neighbours"), new_item_share(item_counts))
+        return cls(temperature, item_encoder.get_buffer("neighbours"), new_item_share)
 
     def forward(self, batch: TrainingBatch) -> Tensor:
         """The loss, a scalar."""
@@ -94,18 +96,6 @@ class CatalogueWalks(Objective):
         return self.new_item_share * next_item_loss(
             seq_output.flatten(0, 1), items, index[:, 1:].flatten(), self.rule, logit_correction=correction
         )
-
-
-def new_item_share(item_counts: Tensor) -> float:
-    """How often the next item is expected to be one without a training event, by the training events ``[N]``.
-
-    The share of events whose item has no other: Good and Turing's estimate (Good, Biometrika 1953).
-
-    Example:
-        >>> new_item_share(torch.tensor([0, 1, 1, 6, 0]))
-        0.25
-    """
-    return float((item_counts == 1).sum() / item_counts.sum())
 
 
 @OBJECTIVES.register("masked_item")
@@ -127,7 +117,7 @@ class MaskedItem(Objective):
         self.question = nn.Linear(item_size, item_size)
 
     @classmethod
-    def from_settings(cls, settings: ModelSettings, item_encoder: EntityEncoder, item_counts: Tensor) -> MaskedItem:
+    def from_settings(cls, settings: ModelSettings, item_encoder: EntityEncoder, new_item_share: float) -> MaskedItem:
         """Build it from ``score`` and ``temperature``."""
         return cls(ScoringRule.from_settings(settings).temperature, item_encoder.output_size)
 
@@ -173,7 +163,7 @@ class FeatureAutoencoding(Objective):
 
     @classmethod
     def from_settings(
-        cls, settings: ModelSettings, item_encoder: EntityEncoder, item_counts: Tensor
+        cls, settings: ModelSettings, item_encoder: EntityEncoder, new_item_share: float
     ) -> FeatureAutoencoding:
         """Build one decoder a modality."""
         return cls(item_encoder)
