@@ -253,7 +253,7 @@ class Recommender:
 
         Example:
             >>> recommender.interests(state, k=1)[0].name
-            'A film about chess / A film about volcanoes / A film about space'
+            'A film about bread / A film about castles'
         """
         inputs.check_state(state, self.version, "interests")
         return state.per_user(self._retrieval.interests(state, self.interest_map, k))
