@@ -222,7 +222,7 @@ def test_walks_are_histories_of_all_items(histories, fusion, monkeypatch):
     assert torch.allclose(objective(walked), 0.3 * torch.stack(losses).mean(), atol=1e-5)
 
 
-@pytest.mark.parametrize(("neighbours", "share"), [(0, 0.3), (5, 0.0)])
+@pytest.mark.parametrize(("neighbours", "share"), [(0, 0.3), (5, 0.009)])
 def test_without_neighbours_or_new_items_there_are_no_walks(histories, fusion, neighbours, share):
     loss = CatalogueWalks(0.1, fusion.get_buffer("neighbours")[:, :, :neighbours], share)(histories)
     loss.backward(retain_graph=True)

@@ -15,6 +15,8 @@ from recbole_llm_interest.settings import ModelSettings
 
 #: steps of a walk through the catalogue
 _STEPS = 4
+#: of new items among the next ones: with fewer, walks would take time and teach nothing
+_LEAST_SHARE = 0.01
 
 
 @OBJECTIVES.register("backward")
@@ -55,8 +57,8 @@ class CatalogueWalks(Objective):
     has content is an event, a target and a negative there, also where training has no event of it.
 
     The loss is multiplied by the share of new items among the next ones (``new_item_share``): where all items have many
-    events, these know better than content which items go together. Where it is 0 and without neighbours
-    (``content_neighbours``), there are no walks, and the loss is 0.
+    events, these know better than content which items go together. Where it is below ``_LEAST_SHARE`` and without
+    neighbours (``content_neighbours``), there are no walks, and the loss is 0.
 
     Example:
         >>> walks = CatalogueWalks(temperature=0.07, neighbours=batch.item_encoder.neighbours, new_item_share=0.2)
@@ -82,7 +84,7 @@ class CatalogueWalks(Objective):
     def forward(self, batch: TrainingBatch) -> Tensor:
         """The loss, a scalar."""
         starts = self.get_buffer("starts")
-        if not len(starts) or not self.new_item_share:
+        if not len(starts) or self.new_item_share < _LEAST_SHARE:
             return batch.items.sum() * 0
         start = starts[torch.randint(len(starts), batch.user.shape, device=starts.device)]
         steps = min(_STEPS, batch.item_seq.shape[1])
