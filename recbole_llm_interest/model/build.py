@@ -220,4 +220,4 @@ def new_item_share(item_counts: Tensor) -> float:
         >>> new_item_share(torch.tensor([0, 1, 1, 6, 0]))
         0.25
     """
-    return float((item_counts == 1).sum() / item_counts.sum())
+    return float((item_counts == 1).sum() / item_counts.sum().clamp(min=1))

@@ -233,6 +233,7 @@ def test_the_share_of_new_items_is_that_of_events_held_out():
     """On average over draws from a long-tailed catalogue, the share of later events with an item not seen so far."""
     torch.manual_seed(0)
     popularity, seen = 1 / torch.arange(1.0, 501), 300
+    assert new_item_share(torch.zeros(3, dtype=torch.long)) == 0.0  # of nothing, no estimate
     estimates, held_out = [], []
     for _ in range(200):
         events = torch.multinomial(popularity, 1000, replacement=True)
