@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 from conftest import REPOSITORY, write_dataset
@@ -130,9 +132,12 @@ def test_walks_find_items_that_few_users_never_chose(here, settings):
     trained = {line.split("\t")[0] for line in (here / "data/few-few-users-1/few-few-users-1.train.inter").open()}
     assert len(trained - {"user_id:token"}) == 24
 
-    split = {"benchmark_filename": ["train", "valid", "test"], "metrics": ["NDCG", "NDCGUnseen"], "epochs": 20}
-    without, with_walks = (
-        run(["LLMInterest"], "few-few-users-1", config_dict={**settings, **split, "ssl_walks_weight": weight})[0].test
-        for weight in (0.0, 1.0)
-    )
-    assert with_walks["ndcgunseen@3"] > 2 * without["ndcgunseen@3"]
+    quick = {"metrics": ["NDCG", "NDCGUnseen"], "epochs": 60, "stopping_step": 60, "train_batch_size": 64}
+    quick["benchmark_filename"] = ["train", "valid", "test"]
+    found = {0.0: [], 4.0: []}
+    for weight, seed in itertools.product(found, (1, 2, 3)):
+        chosen = {**settings, **quick, "ssl_walks_weight": weight, "seed": seed}
+        (result,) = run(["LLMInterest"], "few-few-users-1", config_dict=chosen)
+        found[weight].append(result.test["filtered_ndcgunseen@3"])
+    # any of the subject's 25 other books may be next: to know the subject is worth .085
+    assert fmean(found[4.0]) > max(0.085, 1.4 * fmean(found[0.0]))
