@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+_Slices = TypeVar("_Slices", NDArray[np.int64], Sequence[Any])
 #: events of a history that a batch has
 MAX_EVENTS = 20
 
@@ -117,6 +119,6 @@ def _partners(histories: Sequence[NDArray[np.int64]], items: int) -> list[NDArra
     return [np.array(sorted(of_item)) for of_item in partners]
 
 
-def chunks(items: NDArray[np.int64], size: int) -> Iterator[NDArray[np.int64]]:
-    """Parts of an array, each of at most ``size`` elements."""
+def chunks(items: _Slices, size: int) -> Iterator[_Slices]:
+    """Parts of an array or a list, each of at most ``size`` elements."""
     return (items[start : start + size] for start in range(0, len(items), size))

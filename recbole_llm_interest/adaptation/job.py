@@ -68,19 +68,26 @@ def adapt(config: Config, modality: Modality, output: Path) -> Adapted:
     contents, of_contents = load_contents(catalogue.blobs[modality], events.tokens, encoder, modality)
     events = with_content(events, contents)
     record_run(config, "checkpoint", [output, state_path(output)])
-    held_out = [(history.tolist(), target) for history, target in events.validation]
-    learned = [events.digest, held_out, of_contents]
-    identity = digest([asdict(settings), encoder.fingerprint, config["seed"], modality, learned])
+    identity = digest(
+        [asdict(settings), encoder.fingerprint, config["seed"], modality, *_of_events(events), of_contents]
+    )
     adaptation = Adaptation(encoder, modality, contents, events, settings, config["seed"], output, identity)
-    described = {
-        **{"dataset": config["dataset"], "encoder": encoder.description},
-        **{"settings": asdict(settings), "seed": config["seed"], "items": len(contents)},
-        **{"histories": len(events.histories), "validation_events": len(events.validation)},
+    described = {"dataset": config["dataset"], "encoder": encoder.description, "settings": asdict(settings)}
+    sizes = {
+        "items": len(contents),
+        "histories": len(events.histories),
+        "validation_events": len(events.validation),
     }
     result = adaptation.run()
-    report, text = output.with_suffix(".json"), json.dumps({**described, **asdict(result)}, indent=1)
+    report = output.with_suffix(".json")
+    text = json.dumps({**described, "seed": config["seed"], **sizes, **asdict(result)}, indent=1)
     write_text(report, text, "give another --output")
     return Adapted(output, report, result)
+
+
+def _of_events(events: AdaptationEvents) -> list[Any]:
+    """What a resumed training has to agree in: the digest of training events, and the validation events."""
+    return [events.digest, [(history.tolist(), target) for history, target in events.validation]]
 
 
 def _adaptable_encoder(modality: Modality, settings: ContentSettings, adaptation: AdaptationSettings) -> Any:

@@ -6,7 +6,7 @@ A new objective is a class with the methods of ``AdaptationObjective``, and one 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils.checkpoint import checkpoint
 
-from recbole_llm_interest.adaptation.batches import MAX_EVENTS, Batch
+from recbole_llm_interest.adaptation.batches import MAX_EVENTS, Batch, chunks
 from recbole_llm_interest.adaptation.lower_layers import CHUNK
 from recbole_llm_interest.errors import EncoderError
 from recbole_llm_interest.model.interest_tracker import InterestTracker
@@ -142,7 +142,7 @@ class SimCSE(AdaptationObjective):
 
     def loss(self, batch: Batch, contents: Sequence[Any]) -> Tensor:
         """The loss over the items of the histories, a scalar."""
-        parts = [checkpoint(self.encoder.embed, part, use_reentrant=False) for part in _parts(contents)]
+        parts = [checkpoint(self.encoder.embed, part, use_reentrant=False) for part in chunks(contents, CHUNK)]
         first, second = batch.features, torch.cat(parts)
         scores = logits(_SIMCSE_RULE.query(first), _SIMCSE_RULE.item_factors(second))
         return cross_entropy(scores, torch.arange(len(contents), device=scores.device))
@@ -163,7 +163,7 @@ class _LanguageModelling(AdaptationObjective):
 
     def loss(self, batch: Batch, contents: Sequence[Any]) -> Tensor:
         """The mean loss over the tokens that are predicted, a scalar."""
-        losses = [checkpoint(self.token_losses, part, use_reentrant=False) for part in _parts(contents)]
+        losses = [checkpoint(self.token_losses, part, use_reentrant=False) for part in chunks(contents, CHUNK)]
         flat = torch.cat(losses)
         return flat.mean() if len(flat) else batch.features.sum() * 0
 
@@ -250,8 +250,3 @@ class CausalLanguageModelling(_LanguageModelling):
         is_target = is_text[:, 1:] & is_text[:, :-1]  # texts may be padded on the left
         states = self._states(tokens)[:, :-1][is_target]
         return cross_entropy(states @ self._words().T, tokens["input_ids"][:, 1:][is_target], reduction="none")
-
-
-def _parts(contents: Sequence[Any]) -> Iterator[Sequence[Any]]:
-    """Contents whose activations are in memory at once."""
-    return (contents[start : start + CHUNK] for start in range(0, len(contents), CHUNK))

@@ -42,7 +42,6 @@ class LLMInterestDataset(HistoryDataset):
         time_features = read_settings(ModelSettings, config).time_features
         super().__init__(config, {f"time_{name}": name for name in time_features})
         record_features(config, settings)
-        self._adapters = {f"{name}_adapter": getattr(settings, f"{name}_adapter") for name in MODALITIES}
         self.neighbour_cache = feature_cache(config, settings) / "neighbours"
         self.item_content = self._content("item", self.iid_field, settings)
         self.user_content = self._content("user", self.uid_field, settings)
@@ -67,15 +66,17 @@ class LLMInterestDataset(HistoryDataset):
     def build(self) -> list[Self]:
         """Split the data as RecBole does, and warn where an adapter has learned from events that are held out here."""
         parts: list[Self] = super().build()
-        if any(self._adapters.values()):
-            digest = parts[0].training_events().digest(self.field2id_token[self.iid_field])
-            for name, adapter in self._adapters.items():
-                if adapter is not None and (learned := learned_events(adapter)) not in ("", digest):
-                    _logger.warning(
-                        "%s learned from other training events than this run's (%.8s, not %.8s): of the same data, "
-                        "events that are held out here may be among them; adapt with the split and filters of this run",
-                        *(name, learned, digest),
-                    )
+        settings = read_settings(ContentSettings, self.config)
+        adapters = {f"{name}_adapter": getattr(settings, f"{name}_adapter") for name in MODALITIES}
+        adapters = {name: adapter for name, adapter in adapters.items() if adapter is not None}
+        digest = parts[0].training_events().digest(self.field2id_token[self.iid_field]) if adapters else ""
+        for name, adapter in adapters.items():
+            if (learned := learned_events(adapter)) not in ("", digest):
+                _logger.warning(
+                    "%s learned from other training events than this run's (%.8s, not %.8s): of the same data, "
+                    "events that are held out here may be among them; adapt with the split and filters of this run",
+                    *(name, learned, digest),
+                )
         return parts
 
     @property

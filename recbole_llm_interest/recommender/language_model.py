@@ -64,7 +64,8 @@ class LanguageModel:
                     tokenizer=tokenizer,
                 )
         except (ValueError, TypeError, RuntimeError, IndexError) as error:  # of a tokenizer or a network that is odd
-            raise EncoderError(f"the language model {self.name!r} cannot continue texts: {error}") from error
+            reason = " ".join(str(error).split())
+            raise EncoderError(f"the language model {self.name!r} cannot continue texts: {reason}") from error
         start = words["input_ids"].shape[1]
         texts = [tokenizer.decode(ids[start:], skip_special_tokens=True).partition("\n")[0].strip() for ids in found]
         return list(dict.fromkeys(filter(None, texts)))

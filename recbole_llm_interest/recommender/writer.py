@@ -23,29 +23,7 @@ _EVENTS, _CATEGORIES = 3, 3
 #: letters that two forms of a word begin with, at least
 _STEM = 4
 #: what forms of a word end in after that: comedy and comedies, drama and dramatic
-_ENDINGS = frozenset(
-    (
-        "",
-        "s",
-        "es",
-        "e",
-        "y",
-        "ies",
-        "ed",
-        "er",
-        "ers",
-        "ing",
-        "ion",
-        "ic",
-        "tic",
-        "ical",
-        "al",
-        "ous",
-        "ious",
-        "ful",
-        "ly",
-    )
-)
+_ENDINGS = frozenset(["", *re.findall(r"\w+", "s es e y ies ed er ers ing ion ic tic ical al ous ious ful ly")])
 #: pairs of endings that are forms of one another alone: romance and romantic
 _PAIRED_ENDINGS = frozenset({frozenset(("ce", "tic"))})
 _NEGATION = re.compile(r"\b(no|not|never|nor|neither|none|without|hardly|cannot)\b|n['\u2019]t\b")
