@@ -100,6 +100,16 @@ def test_make_has_the_target(target):
     assert re.search(rf"^{target}:", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)
 
 
+@pytest.mark.parametrize(
+    "path", sorted((REPOSITORY / "benchmarks" / "results").glob("*.json")), ids=lambda path: path.stem
+)
+def test_published_results_are_small_and_name_no_folder_of_a_machine(path):
+    """Tables keep ranks of single events, and where checkpoints lie; neither is for publication."""
+    text = path.read_text()
+    assert len(text) < 500_000
+    assert not re.search(r'"/\w+/', text)
+
+
 def test_readme_is_short():
     assert len((REPOSITORY / "README.md").read_text().splitlines()) <= 150
 
