@@ -15,6 +15,7 @@ from typing import Any
 from recbole_llm_interest.cli.arguments import file_option
 from recbole_llm_interest.content.data_set_check import check_data_set
 from recbole_llm_interest.content.encoder_check import check_encoders
+from recbole_llm_interest.content.encoders.adapter_file import require_adapter_packages
 from recbole_llm_interest.content.run_settings import RunSettings, read_given_settings, read_run_settings
 from recbole_llm_interest.errors import SettingsError
 from recbole_llm_interest.io.checkpoints.first_bytes import check_first_bytes
@@ -94,8 +95,8 @@ def check_adaptation(options: argparse.Namespace, overrides: Mapping[str, Any]) 
     if options.output is not None:
         file_option("output", options.output)
     _check_runs(["LLMInterest"], options, {**overrides, "modalities": [options.modality]})
-    if find_spec("peft") is None:
-        raise SettingsError("adapters need the package peft: pip install 'recbole_llm_interest[adapt]'")
+    for config in _configurations([Variant("LLMInterest", "LLMInterest")], options, overrides):
+        require_adapter_packages(config["adapt_method"])
 
 
 def check_erasure(options: argparse.Namespace, overrides: Mapping[str, Any]) -> None:

@@ -6,8 +6,8 @@ import functools
 from typing import Any
 
 from recbole_llm_interest.activation import activate
-from recbole_llm_interest.content.encoders.text import find_text_model, is_causal
-from recbole_llm_interest.content.encoders.weights import check_missing_weights, require_packages
+from recbole_llm_interest.content.encoders.text_models import TextModel
+from recbole_llm_interest.content.encoders.weights import check_missing_weights
 from recbole_llm_interest.errors import EncoderError
 
 #: beams of the search: candidates that a text is chosen from
@@ -24,17 +24,15 @@ class LanguageModel:
         EncoderError: the weights are not found or are of no causal model, or a package is missing.
 
     Example:
-        >>> from recbole_llm_interest.content.encoders.bundled import SMOLLM2
-        >>> LanguageModel("smollm2").path == SMOLLM2.find()
-        True
+        >>> LanguageModel("smollm2").files.gguf
+        'SmolLM2-135M-Instruct.Q4_1.gguf'
     """
 
     def __init__(self, name: str = "smollm2") -> None:
         self.name = name
-        self.path = find_text_model(name)
-        if self.path.is_file():
-            require_packages("text", name, "gguf", "accelerate", extra="llm")
-        elif not is_causal(self.path):
+        self.files = TextModel.find(name)
+        self.files.require_packages()
+        if not self.files.is_causal:
             raise EncoderError(f"{name!r} is no causal language model: name one, such as smollm2")
 
     def continuations(self, prompt: str, tokens: int) -> list[str]:
@@ -77,10 +75,7 @@ class LanguageModel:
         from transformers.utils import logging
 
         logging.disable_progress_bar()
-        arguments: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-        folder = self.path.parent if self.path.is_file() else self.path
-        if self.path.is_file():
-            arguments["gguf_file"] = self.path.name
+        folder, arguments = self.files.folder, {"local_files_only": True, **self.files.loading_arguments}
         try:
             tokenizer = AutoTokenizer.from_pretrained(folder, **arguments)
             model, report = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True, **arguments)

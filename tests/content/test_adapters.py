@@ -1,5 +1,6 @@
 """Adapters: what they train and what they leave, their files, and one line for what does not fit."""
 
+import importlib.util
 import pickle
 
 import numpy as np
@@ -244,9 +245,8 @@ def test_methods_that_do_not_fit_say_why(bert):
 
 
 def test_missing_peft_names_the_extra(bert, monkeypatch):
-    from recbole_llm_interest.content.adapters import low_rank
-
     network = TextEncoder(str(bert)).network
-    monkeypatch.setattr(low_rank.importlib.util, "find_spec", lambda module: None)
-    with pytest.raises(EncoderError, match=r"need the package peft: pip install 'recbole_llm_interest\[adapt\]'"):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda module: None)
+    with pytest.raises(EncoderError, match=r"lora needs the package peft: pip install 'recbole_llm_interest\[adapt\]'"):
         attach(network, options_of("lora"))
+    assert attach(network, options_of("bitfit")).parameters  # which needs no package

@@ -167,9 +167,9 @@ def test_changed_weights_are_another_encoder(minilm, tmp_path):
 
 
 def test_bundled_weights_that_are_not_the_original_are_refused(monkeypatch):
-    from recbole_llm_interest.content.encoders import text
+    from recbole_llm_interest.content.encoders import text_models
 
-    monkeypatch.setattr(text, "MINILM", replace(MINILM, sha256="0" * 64))
+    monkeypatch.setattr(text_models, "MINILM", replace(MINILM, sha256="0" * 64))
     with pytest.raises(EncoderError, match="not those of all-MiniLM-L6-v2"):
         TextEncoder(MINILM.name)
 

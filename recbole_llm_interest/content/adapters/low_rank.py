@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from typing import Any
 
 import torch
@@ -10,7 +9,7 @@ from torch import Tensor, nn
 
 from recbole_llm_interest.activation import activate
 from recbole_llm_interest.content.adapters import AttachedAdapter, modules_within, upper_blocks
-from recbole_llm_interest.content.encoders.adapter_file import AdapterOptions
+from recbole_llm_interest.content.encoders.adapter_file import AdapterOptions, require_adapter_packages
 from recbole_llm_interest.errors import EncoderError
 
 #: dropout on the input of low-rank updates, where the encoder's own dropout is on
@@ -25,7 +24,7 @@ _IMPORTANCE, _KEPT = ("ipt", "exp_avg_ipt", "exp_avg_unc"), "kept"
 
 def attach_lora(network: nn.Module, options: AdapterOptions, steps: int) -> AttachedAdapter:
     """Low-rank updates of all linear and convolutional maps (Hu et al., arXiv 2106.09685)."""
-    peft = _import_peft()
+    peft = _import_peft(options)
     targets = _targets(network, options)
     config = peft.LoraConfig(r=options.rank, lora_alpha=2 * options.rank, lora_dropout=_DROPOUT, target_modules=targets)
     peft.inject_adapter_in_model(config, network)
@@ -38,7 +37,7 @@ def attach_adalora(network: nn.Module, options: AdapterOptions, steps: int) -> A
     Raises:
         EncoderError: the network has no linear maps in these layers.
     """
-    peft = _import_peft()
+    peft = _import_peft(options)
     targets = [name for name in _targets(network, options) if isinstance(network.get_submodule(name), nn.Linear)]
     if not targets:
         raise EncoderError("adapt_method=adalora: the encoder has no linear maps; adapt_method=lora adapts others, too")
@@ -57,7 +56,7 @@ def attach_adalora(network: nn.Module, options: AdapterOptions, steps: int) -> A
 
 def attach_ia3(network: nn.Module, options: AdapterOptions, steps: int) -> AttachedAdapter:
     """Learned factors of the outputs of all linear and convolutional maps (Liu et al., arXiv 2205.05638)."""
-    peft = _import_peft()
+    peft = _import_peft(options)
     targets = _targets(network, options)
     peft.inject_adapter_in_model(peft.IA3Config(target_modules=targets, feedforward_modules=[]), network)
     return AttachedAdapter(network)
@@ -69,7 +68,7 @@ def attach_prefix(network: nn.Module, options: AdapterOptions, steps: int) -> At
     Raises:
         EncoderError: the network has no attention, or only some of its layers would be adapted.
     """
-    peft = _import_peft()
+    peft = _import_peft(options)
     if options.layers is not None:
         raise EncoderError("adapt_method=prefix adapts all layers: set adapt_layers=~")
     if not hasattr(getattr(network, "config", None), "num_attention_heads"):
@@ -130,9 +129,8 @@ def _targets(network: nn.Module, options: AdapterOptions) -> list[str]:
     ]
 
 
-def _import_peft() -> Any:
-    if importlib.util.find_spec("peft") is None:
-        raise EncoderError("adapters need the package peft: pip install 'recbole_llm_interest[adapt]'")
+def _import_peft(options: AdapterOptions) -> Any:
+    require_adapter_packages(options.method)
     activate()  # peft imports transformers, which imports torchvision, which may need a patch
     import peft
 

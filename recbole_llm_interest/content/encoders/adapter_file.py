@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from recbole_llm_interest.settings import Modality
 #: the largest adapters have a few percent of the parameters of a model
 _ADAPTER = FileKind("adapter", EncoderError, 2**31, "name a file that llm-interest adapt wrote")
 _FORMAT = "llm-interest-adapter"
+#: methods by which peft attaches the adapter
+_BY_PEFT = ("adalora", "ia3", "lora", "prefix")
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,16 @@ class StoredAdapter:
             for name, values in parameters.items():
                 values.copy_(torch.from_numpy(self.arrays[name]))
         return adapter.network.requires_grad_(False)
+
+
+def require_adapter_packages(method: str) -> None:
+    """Check that the packages of a method of adaptation are installed.
+
+    Raises:
+        EncoderError: one is not.
+    """
+    if method in _BY_PEFT and importlib.util.find_spec("peft") is None:
+        raise EncoderError(f"adapt_method={method} needs the package peft: pip install 'recbole_llm_interest[adapt]'")
 
 
 def write_adapter(

@@ -14,23 +14,17 @@ from numpy.typing import NDArray
 
 from recbole_llm_interest.activation import activate
 from recbole_llm_interest.content.encoders.adapter_file import read_adapter
-from recbole_llm_interest.content.encoders.bundled import MINILM, SMOLLM2
 from recbole_llm_interest.content.encoders.network import NetworkEncoder
+from recbole_llm_interest.content.encoders.text_models import TextModel
 from recbole_llm_interest.content.encoders.weights import (
-    MODEL_CONFIG,
     check_missing_weights,
     combined_fingerprint,
-    file_sha256,
-    find_model,
-    folder_fingerprint,
     reported_missing_weights,
     require_packages,
 )
 from recbole_llm_interest.errors import EncoderError
-from recbole_llm_interest.io.opening import is_there, read_json
 from recbole_llm_interest.settings import ContentSettings
 
-_GGUF = ".gguf"
 #: what tokenizers return for a model
 _INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 _POOLING_MODES = {"mean": "mean", "cls": "cls", "last": "lasttoken"}
@@ -88,9 +82,7 @@ class TextEncoder(NetworkEncoder):
         self.precision = precision
         self.device = device
         self.batch_size = batch_size
-        path = find_text_model(name, download)
-        self.gguf = path if path.suffix == _GGUF else None
-        self.folder = path.parent if self.gguf else path
+        self.files = TextModel.find(name, download)
         self._check_sentence_encoder()
         self.adapter = None if adapter is None else read_adapter(adapter, "text", self.weights_fingerprint)
 
@@ -123,7 +115,7 @@ class TextEncoder(NetworkEncoder):
             EncoderError: the file is missing.
         """
         files = [file for pattern in _SENTENCE_ENCODER_FILES for file in self.folder.glob(pattern)]
-        if not self.gguf and files and not self._is_sentence_encoder:
+        if not self.files.gguf and files and not self._is_sentence_encoder:
             raise EncoderError(
                 f"text encoder {self.name!r} in {self.folder} is incomplete: {files[0].relative_to(self.folder)} "
                 "belongs to a sentence encoder, but modules.json, which states its pooling, is missing; fetch the model"
@@ -131,8 +123,13 @@ class TextEncoder(NetworkEncoder):
             )
 
     @property
+    def folder(self) -> Path:
+        """Where the model's files are."""
+        return self.files.folder
+
+    @property
     def _is_sentence_encoder(self) -> bool:
-        return (self.folder / "modules.json").is_file()
+        return not self.files.gguf and (self.folder / "modules.json").is_file()
 
     @property
     def description(self) -> dict[str, Any]:
@@ -150,7 +147,7 @@ class TextEncoder(NetworkEncoder):
     @functools.cached_property
     def weights_fingerprint(self) -> str:
         """Hash of the model's files."""
-        return file_sha256(self.gguf) if self.gguf else folder_fingerprint(self.folder)
+        return self.files.fingerprint()
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -165,8 +162,7 @@ class TextEncoder(NetworkEncoder):
             EncoderError: one is not.
         """
         require_packages("text", self.name, *self.packages.values())
-        if self.gguf:
-            require_packages("text", self.name, "gguf", "accelerate", extra="llm")
+        self.files.require_packages()
 
     def load(self, content: str) -> str:
         """Return the text unchanged."""
@@ -230,10 +226,8 @@ class TextEncoder(NetworkEncoder):
         from transformers.utils import logging
 
         logging.disable_progress_bar()
-        # False in all three, else transformers asks on the terminal whether to run the model's code.
-        arguments: dict[str, Any] = {"trust_remote_code": False}
-        if self.gguf:
-            arguments["gguf_file"] = self.gguf.name
+        # for all three, else transformers asks on the terminal whether to run the model's code
+        arguments = self.files.loading_arguments
         try:
             with reported_missing_weights() as missing:
                 model = SentenceTransformer(
@@ -285,8 +279,9 @@ class TextEncoder(NetworkEncoder):
     def _set_pooling(self, model: Any) -> None:
         from sentence_transformers.models import Pooling
 
-        reads_on = self.gguf is not None or (not self._is_sentence_encoder and is_causal(self.folder))
-        pooling = self.pooling or ("last" if reads_on else None)
+        pooling = self.pooling
+        if pooling is None and not self._is_sentence_encoder and self.files.is_causal:
+            pooling = "last"
         if pooling is None:
             return
         index = next((index for index, module in enumerate(model) if isinstance(module, Pooling)), None)
@@ -311,30 +306,3 @@ def _is_empty(tokenizer: Any) -> bool:
         return False
     special = {*tokenizer.get_added_vocab(), *tokenizer.all_special_tokens}
     return len(tokenizer.get_vocab().keys() - special) < 2  # an empty T5 tokenizer still has its sign for a space
-
-
-def is_causal(folder: Path) -> bool:
-    """Return whether a folder has a causal language model."""
-    architectures = read_json(folder / "config.json", MODEL_CONFIG).get("architectures") or []
-    return any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in architectures)
-
-
-def find_text_model(name: str, download: bool = False) -> Path:
-    """Return the folder of a text model, or its GGUF file.
-
-    Args:
-        name: as for ``TextEncoder``.
-        download: whether a model that is not on this machine may be downloaded from the hub.
-
-    Raises:
-        EncoderError: the model is not found, or bundled weights are not the original ones.
-    """
-    if name == SMOLLM2.name:
-        return SMOLLM2.find()
-    if name.endswith(_GGUF) and is_there(Path(name)):
-        return Path(name)
-    if name.removeprefix("sentence-transformers/") == MINILM.name and not Path(name).is_dir() and MINILM.is_installed:
-        return MINILM.find().parent
-    # As in sentence-transformers, whose own models have names without an organization.
-    has_no_organization = "/" not in name and not Path(name).is_dir()
-    return find_model("text", f"sentence-transformers/{name}" if has_no_organization else name, download)
