@@ -177,14 +177,14 @@ class Adaptation:
         loaded = [self.contents[item] for item in items.tolist()]
         losses = {name: objective.loss(batch, loaded) for name, objective in self.objectives.items()}  # type: ignore[operator]
         total = sum(self._weights[name] * loss for name, loss in losses.items()) + self.adapter.regularization()
-        if not math.isfinite(float(total)):
-            raise DivergedError(f"the loss of the adaptation is {float(total)}: lower adapt_learning_rate")
+        if not math.isfinite(float(total.detach())):
+            raise DivergedError(f"the loss of the adaptation is {float(total.detach())}: lower adapt_learning_rate")
         self.optimizer.zero_grad()
         total.backward()
         nn.utils.clip_grad_norm_(self.optimizer.param_groups[0]["params"], _MAX_NORM)
         self.optimizer.step()
         self.adapter.after_update(step)
-        return {name: float(loss) for name, loss in losses.items()}
+        return {name: float(loss.detach()) for name, loss in losses.items()}
 
     def _features(self, items: list[int]) -> Tensor:
         """Features with gradients; activations are computed again for these, so that one chunk's are in memory."""

@@ -13,6 +13,8 @@ from recbole_llm_interest.training.run_metadata import RESULT_NEUTRAL_SETTINGS
 
 CONFIG, WEIGHTS, FEATURES = "config.json", "model.safetensors", "features.safetensors"
 VOCABULARY, TEXTS, CARD = "vocabulary.json", "texts.json", "README.md"
+#: files of the encoders' adapters, by the setting that names one
+ADAPTERS = {f"{modality}_adapter": f"{modality}_adapter.safetensors" for modality in MODALITIES}
 #: version of the folder's format; another one is not read
 FORMAT = 1
 #: suffixes of settings that name files of features
@@ -24,11 +26,11 @@ FOLDER_SETTINGS = (CONTENT_KEYS | _MODEL_KEYS) - RESULT_NEUTRAL_SETTINGS
 
 
 def published(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings that determine the model, without paths of this machine."""
+    """Settings that determine the model, without paths of this machine; adapters are by their files in the folder."""
     kept = {name: value for name, value in settings.items() if name in FOLDER_SETTINGS}
     for name, value in kept.items():
         if isinstance(value, str) and (name in ENCODER_NAMES or name.endswith(_FEATURE_FILES)):
             kind, colon, path = value.rpartition(":")
             if Path(path).expanduser().exists() or is_path_outside(path):
                 kept[name] = kind + colon + Path(path).name
-    return kept
+    return kept | {name: file for name, file in ADAPTERS.items() if kept.get(name) is not None}

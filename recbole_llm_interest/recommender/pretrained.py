@@ -30,6 +30,7 @@ from recbole_llm_interest.model.former_names import current_name
 from recbole_llm_interest.model.llm_interest import LLMInterest
 from recbole_llm_interest.recommender.allowance import Allowance, check_sizes
 from recbole_llm_interest.recommender.folder_format import (
+    ADAPTERS,
     CARD,
     CONFIG,
     CONTENT_KEYS,
@@ -65,6 +66,7 @@ _KINDS = {
     TEXTS: FileKind("exported model", CheckpointError, 4_000_000_000, _REMEDY),
     WEIGHTS: FileKind("exported model", CheckpointError, MEMORY_BYTES // 2, _REMEDY),
     FEATURES: FileKind("exported model", CheckpointError, MEMORY_BYTES // 2, _REMEDY),
+    **dict.fromkeys(ADAPTERS.values(), FileKind("exported model", CheckpointError, 2**31, _REMEDY)),
 }
 
 
@@ -118,12 +120,14 @@ def read_pretrained(
     for key in given.keys() - CONTENT_KEYS:
         raise SettingsError(f"{key} is not a setting of the encoders: the folder determines the model")
     content = read_settings(ContentSettings, given)
-    files = [CONFIG, WEIGHTS, FEATURES, VOCABULARY, TEXTS, CARD]
+    files = [CONFIG, WEIGHTS, FEATURES, VOCABULARY, TEXTS, CARD, *ADAPTERS.values()]
     folder = find_folder(name, revision, files, content.download_weights)
     config = _read_config(folder)
     tokens = _read_vocabulary(folder, config.sha256)
     texts = _read_texts(folder, config.sha256)
-    content = read_settings(ContentSettings, {**_encoder_settings(folder, config.settings, given), **given})
+    in_effect = {**_encoder_settings(folder, config, given), **given}
+    content = read_settings(ContentSettings, in_effect)
+    settings_of_origin = config.settings | {key: in_effect[key] for key in ADAPTERS.keys() & in_effect.keys()}
     model = _read_model(folder, config, len(tokens))
     model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
     fields, fingerprints, of_items = config.id_fields, config.encoders, texts.texts.values()
@@ -137,7 +141,7 @@ def read_pretrained(
         user_reader=content_reader("user", fields["user"], content, model.user_encoder, (), fingerprints["user"]),
         recorded=lambda users: [([], []) for _ in users],
         source=_source(folder, config.dataset),
-        origin=Origin(config.dataset, config.counts, fields, config.settings, config.time_unit, config.data),
+        origin=Origin(config.dataset, config.counts, fields, settings_of_origin, config.time_unit, config.data),
     )
 
 
@@ -200,12 +204,17 @@ def _read_config(folder: Path) -> _FolderConfig:
     return described
 
 
-def _encoder_settings(folder: Path, settings: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """The folder's settings of encoders. A folder cannot name a path from which to load an encoder."""
+def _encoder_settings(folder: Path, config: _FolderConfig, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The folder's settings of encoders. It cannot name a path from which to load one: adapters are in the folder."""
+    settings = config.settings
     for key in ENCODER_NAMES:
         if key not in given and is_path_outside(str(settings.get(key, ""))):
             raise CheckpointError(f"{folder / CONFIG}: {key}={settings[key]!r} is a path: name the encoder by {key}")
-    return {key: value for key, value in settings.items() if key in CONTENT_KEYS}
+    adapters = {key: name for key, name in ADAPTERS.items() if key not in given and settings.get(key) is not None}
+    for name in adapters.values():
+        _read_part(folder, name, config.sha256)
+    paths = {key: str(current_file(folder, name)) for key, name in adapters.items()}
+    return {key: value for key, value in settings.items() if key in CONTENT_KEYS} | paths
 
 
 def _read_part(folder: Path, name: str, hashes: Mapping[str, str]) -> bytes:

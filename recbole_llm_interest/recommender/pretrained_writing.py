@@ -12,6 +12,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 import recbole_llm_interest
+from recbole_llm_interest.content.encoders.adapter_file import adapter_bytes
 from recbole_llm_interest.content.transitions import Transitions
 from recbole_llm_interest.errors import RequestError
 from recbole_llm_interest.evaluation.results import RunResult
@@ -21,6 +22,7 @@ from recbole_llm_interest.model.entity_encoder import EntityEncoder
 from recbole_llm_interest.model.llm_interest import LLMInterest
 from recbole_llm_interest.recommender.card import model_card
 from recbole_llm_interest.recommender.folder_format import (
+    ADAPTERS,
     CARD,
     CONFIG,
     FEATURES,
@@ -46,6 +48,7 @@ def write_pretrained(trained: Trained, folder: Path, result: RunResult | None, l
 
     Raises:
         RequestError: it is unknown what the model was trained on.
+        EncoderError: the adapter of an encoder is missing.
         StorageError: a file cannot be written, or another process is writing to the folder.
     """
     parts = model_files(trained, result, license)
@@ -66,12 +69,15 @@ def model_files(trained: Trained, result: RunResult | None, license: str) -> dic
 
     Raises:
         RequestError: it is unknown what the model was trained on.
+        EncoderError: the adapter of an encoder is missing.
     """
     if trained.origin is None:
         raise RequestError("only a model that was loaded from a checkpoint or a folder can be saved")
     texts = {"texts": trained.texts, "labels": trained.labels, "categories": trained.categories}
     weights = {name: values.detach().cpu().contiguous() for name, values in trained.model.state_dict().items()}
+    settings = trained.origin.settings
     parts = {
+        **{file: adapter_bytes(settings[key]) for key, file in ADAPTERS.items() if settings.get(key) is not None},
         WEIGHTS: save(weights),
         FEATURES: save(_features_of(trained.model)),
         VOCABULARY: json.dumps(trained.tokens, ensure_ascii=False).encode(),

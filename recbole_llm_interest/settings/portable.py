@@ -27,8 +27,11 @@ CALLERS_SETTINGS = frozenset(
 _PATH_NAME = re.compile(r"(^|_)(path|dir|file|folder|url|cache)s?$")
 #: settings whose values become parts of file names
 _NAME_PARTS = ("benchmark_filename", "additional_feat_suffix", "load_col", "unload_col", "unused_col")
-#: settings that name an encoder or its weights, or a file of features in the data set's folder
-ENCODER_NAMES = ("text_encoder", "image_encoder", "image_weights", "audio_encoder")
+#: settings that name an encoder, its weights or its adapter, or a file of features in the data set's folder
+ENCODER_NAMES = (
+    *("text_encoder", "image_encoder", "image_weights", "audio_encoder"),
+    *(f"{modality}_adapter" for modality in MODALITIES),
+)
 _FEATURE_FILES = tuple(f"{kind}_{modality}_features" for kind in ("item", "user") for modality in MODALITIES)
 
 

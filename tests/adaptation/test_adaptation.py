@@ -1,6 +1,7 @@
 """Adaptation of encoders: what is learned, what may not be read, lower layers, resuming."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -346,7 +347,7 @@ def test_losses_are_means_over_the_steps_that_were_made(kinds, tmp_path, monkeyp
     assert result.losses == [{"collaborative": 2.0}] * 3
 
 
-@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("name", list(OBJECTIVES))
 def test_every_objective_is_learned(name, kinds, llama, tmp_path):
     settings = {"adapt_collaborative_weight": 0.0, f"adapt_{name}_weight": 1.0, "adapt_patience": 100}
     settings |= {"adapt_epochs": 20, "adapt_learning_rate": 0.005, "adapt_evaluations": 1}
@@ -440,3 +441,50 @@ def test_adapted_encoder_is_used_by_a_run_and_encoded_anew(kinds, tmp_path):
     compare("kinds", epochs=1, text_adapter=str(adapted.adapter), **kinds)
     assert len(stores) == 1
     assert len({path.name for path in (tmp_path / "saved" / "features" / "kinds").glob("text-*")}) == 2
+
+
+def test_exported_folder_has_the_adapter(kinds, tmp_path):
+    """New items are encoded as in training where the adapter's own file is gone."""
+    from recbole_llm_interest import Recommender, compare
+
+    encoder = {"text_encoder": kinds["text_encoder"]}
+    adapted = adapt(configured(kinds, adapt_method="bitfit", adapt_epochs=4), "text", tmp_path / "a.safetensors")
+    run = compare("kinds", epochs=1, text_adapter=str(adapted.adapter), **kinds)
+    with pytest.raises(CheckpointError, match="may not name files elsewhere: give text_adapter"):
+        Recommender.load(run.checkpoint("LLMInterest"), **encoder)
+    recommender = Recommender.load(run.checkpoint("LLMInterest"), text_adapter=str(adapted.adapter), **encoder)
+    recommender.save_pretrained(tmp_path / "model")
+    recommender.add_item("new", {"title": text_of(3)})
+    expected = recommender.recommend(recommender.start(history=["i1", "new"]), k=5)
+
+    adapted.adapter.unlink()
+    again = Recommender.from_pretrained(str(tmp_path / "model"), **encoder)
+    again.save_pretrained(tmp_path / "copy")
+    shutil.rmtree(tmp_path / "model")
+    again = Recommender.from_pretrained(str(tmp_path / "copy"), **encoder)
+    again.add_item("new", {"title": text_of(3)})
+    assert again.recommend(again.start(history=["i1", "new"]), k=5) == expected
+    assert str(tmp_path) not in (tmp_path / "copy" / "config.json").read_text()
+
+
+def test_damaged_or_absent_adapter_of_a_folder_is_refused(kinds, tmp_path):
+    from recbole_llm_interest import Recommender, compare
+
+    encoder = {"text_encoder": kinds["text_encoder"]}
+    adapted = adapt(configured(kinds, adapt_method="bitfit"), "text", tmp_path / "a.safetensors")
+    run = compare("kinds", epochs=1, text_adapter=str(adapted.adapter), **kinds)
+    Recommender.load(run.checkpoint("LLMInterest"), text_adapter=str(adapted.adapter), **encoder).save_pretrained(
+        tmp_path / "model"
+    )
+    file = tmp_path / "model" / "text_adapter.safetensors"
+    file.write_bytes(file.read_bytes()[:-1] + b"?")
+    with pytest.raises(CheckpointError, match=r"text_adapter\.safetensors.* checksum does not match"):
+        Recommender.from_pretrained(str(tmp_path / "model"), **encoder)
+    file.unlink()
+    with pytest.raises(CheckpointError, match=r"has no text_adapter\.safetensors"):
+        Recommender.from_pretrained(str(tmp_path / "model"), **encoder)
+    config = json.loads((tmp_path / "model" / "config.json").read_text())
+    config["settings"]["text_adapter"] = "/etc/adapter.safetensors"
+    (tmp_path / "model" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match=r"text_adapter='/etc/adapter\.safetensors' is a path"):
+        Recommender.from_pretrained(str(tmp_path / "model"), **encoder)

@@ -151,6 +151,18 @@ def read_adapter(name: str, modality: Modality, base: str) -> StoredAdapter:
     return StoredAdapter(options, base, arrays, hashlib.sha256(data).hexdigest(), path)
 
 
+def adapter_bytes(name: str) -> bytes:
+    """Return the content of an adapter's file.
+
+    Args:
+        name: path of the file.
+
+    Raises:
+        EncoderError: the file is missing.
+    """
+    return read_bytes(Path(name).expanduser(), _ADAPTER)
+
+
 def learned_events(name: str) -> str:
     """Digest of the training events that an adapter has learned from; empty if its file does not say.
 
@@ -170,7 +182,7 @@ def _read(path: Path) -> tuple[bytes, dict[str, NDArray[Any]], dict[str, str]]:
     Raises:
         EncoderError: the file is missing or is damaged.
     """
-    data = read_bytes(path, _ADAPTER)
+    data = adapter_bytes(str(path))
     try:
         arrays, described = parse_by(load, data, {"F32"})
     except ValueError as error:

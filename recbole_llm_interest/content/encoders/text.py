@@ -277,7 +277,7 @@ class TextEncoder(NetworkEncoder):
         model.max_seq_length = self.max_length
 
     def _set_pooling(self, model: Any) -> None:
-        from sentence_transformers.models import Pooling
+        from sentence_transformers.sentence_transformer.modules import Pooling
 
         pooling = self.pooling
         if pooling is None and not self._is_sentence_encoder and self.files.is_causal:
