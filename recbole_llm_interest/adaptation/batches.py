@@ -79,6 +79,12 @@ class Batcher:
         drawn = generator.choice(self._seen, self._negatives, replace=False)
         return np.setdiff1d(drawn, items)
 
+    def catalogue_of(self, step: int, items: NDArray[np.int64], size: int) -> list[int]:
+        """At most ``size`` of the items, each as likely as the others."""
+        generator = np.random.default_rng([self.seed, step, 2])
+        drawn: list[int] = generator.choice(items, min(size, len(items)), replace=False).tolist()
+        return drawn
+
     def batch(
         self,
         histories: Sequence[NDArray[np.int64]],

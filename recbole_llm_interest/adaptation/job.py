@@ -47,8 +47,8 @@ class Adapted:
 def adapt(config: Config, modality: Modality, output: Path) -> Adapted:
     """Train an adapter of a modality's encoder on the items of a data set.
 
-    Training events alone are learned from. Validation events decide the best step; test events are not read. The texts
-    of all items may be read, also of those in held-out events.
+    It learns from training events. Validation events decide the best step; test events are split off and not used.
+    Language modelling learns from the texts of all items, which are known whoever chooses them.
 
     Args:
         config: RecBole's configuration.

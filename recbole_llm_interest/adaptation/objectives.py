@@ -1,7 +1,7 @@
 """What an adapter learns from: losses on a batch of histories, by name.
 
-A new objective is a class with the methods of ``AdaptationObjective``, and one line that registers it; the setting
-``adapt_<name>_weight`` weights it.
+A new objective is a class with the methods of ``AdaptationObjective``, one line that registers it, and a field
+``adapt_<name>_weight`` of ``AdaptationSettings``.
 """
 
 from __future__ import annotations
@@ -44,10 +44,13 @@ class AdaptationObjective(nn.Module):
     Attributes:
         needs_dropout: whether the encoder's dropout is on in training. Without it, a step takes a quarter less time,
             and anchors are encoded as what they are compared with was.
+        reads_catalogue: whether contents are drawn from the whole catalogue, also from items without a training event;
+            else they are those of the histories' items.
     """
 
     encoder: Any
     needs_dropout = False
+    reads_catalogue = False
 
     @staticmethod
     def check(encoder: Any) -> None:
@@ -67,7 +70,8 @@ class AdaptationObjective(nn.Module):
 
         Args:
             batch: of histories.
-            contents: of the histories' items, as the encoder's ``load`` returned them, ``[U]``.
+            contents: as the encoder's ``load`` returned them, ``[U]``: of the histories' items in their order, or
+                of as many others, see ``reads_catalogue``.
         """
         raise NotImplementedError
 
@@ -150,6 +154,8 @@ class SimCSE(AdaptationObjective):
 
 class _LanguageModelling(AdaptationObjective):
     """The base of language modelling: logits are products of states and the input embeddings of words."""
+
+    reads_catalogue = True
 
     @staticmethod
     def check(encoder: Any) -> None:

@@ -174,8 +174,12 @@ class Adaptation:
         remembered = self.table[torch.from_numpy(np.concatenate([items, negatives]))]
         self.table[torch.from_numpy(items)] = features.detach()
         batch = self.batcher.batch(histories, items, negatives, features, remembered)
-        loaded = [self.contents[item] for item in items.tolist()]
-        losses = {name: objective.loss(batch, loaded) for name, objective in self.objectives.items()}  # type: ignore[operator]
+        drawn = by_size(self.batcher.catalogue_of(step, self.items, len(items)), self.contents)
+        of_histories, of_catalogue = ([self.contents[item] for item in chosen.tolist()] for chosen in (items, drawn))
+        losses = {
+            name: objective.loss(batch, of_catalogue if objective.reads_catalogue else of_histories)  # type: ignore[operator]
+            for name, objective in self.objectives.items()
+        }
         total = sum(self._weights[name] * loss for name, loss in losses.items()) + self.adapter.regularization()
         if not math.isfinite(float(total.detach())):
             raise DivergedError(f"the loss of the adaptation is {float(total.detach())}: lower adapt_learning_rate")

@@ -29,8 +29,15 @@ def published(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings that determine the model, without paths of this machine; adapters are by their files in the folder."""
     kept = {name: value for name, value in settings.items() if name in FOLDER_SETTINGS}
     for name, value in kept.items():
-        if isinstance(value, str) and (name in ENCODER_NAMES or name.endswith(_FEATURE_FILES)):
-            kind, colon, path = value.rpartition(":")
-            if Path(path).expanduser().exists() or is_path_outside(path):
-                kept[name] = kind + colon + Path(path).name
-    return kept | {name: file for name, file in ADAPTERS.items() if kept.get(name) is not None}
+        if name in ADAPTERS and value is not None:
+            kept[name] = ADAPTERS[name]
+        elif isinstance(value, str) and (name in ENCODER_NAMES or name.endswith(_FEATURE_FILES)):
+            kept[name] = _without_folder(value)
+    return kept
+
+
+def _without_folder(name: str) -> str:
+    """The name of an encoder or a file, which may begin with its kind and a colon."""
+    kind, colon, path = name.rpartition(":")
+    is_path = Path(path).expanduser().exists() or is_path_outside(path)
+    return kind + colon + Path(path).name if is_path else name

@@ -125,9 +125,8 @@ def read_pretrained(
     config = _read_config(folder)
     tokens = _read_vocabulary(folder, config.sha256)
     texts = _read_texts(folder, config.sha256)
-    in_effect = {**_encoder_settings(folder, config, given), **given}
-    content = read_settings(ContentSettings, in_effect)
-    settings_of_origin = config.settings | {key: in_effect[key] for key in ADAPTERS.keys() & in_effect.keys()}
+    encoders = _encoder_settings(folder, config, given)
+    content = read_settings(ContentSettings, {**encoders, **given})
     model = _read_model(folder, config, len(tokens))
     model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
     fields, fingerprints, of_items = config.id_fields, config.encoders, texts.texts.values()
@@ -141,7 +140,7 @@ def read_pretrained(
         user_reader=content_reader("user", fields["user"], content, model.user_encoder, (), fingerprints["user"]),
         recorded=lambda users: [([], []) for _ in users],
         source=_source(folder, config.dataset),
-        origin=Origin(config.dataset, config.counts, fields, settings_of_origin, config.time_unit, config.data),
+        origin=Origin(config.dataset, config.counts, fields, config.settings | encoders, config.time_unit, config.data),
     )
 
 
@@ -205,16 +204,22 @@ def _read_config(folder: Path) -> _FolderConfig:
 
 
 def _encoder_settings(folder: Path, config: _FolderConfig, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The folder's settings of encoders. It cannot name a path from which to load one: adapters are in the folder."""
+    """The folder's settings of encoders. A folder cannot name a path from which to load an encoder."""
     settings = config.settings
     for key in ENCODER_NAMES:
         if key not in given and is_path_outside(str(settings.get(key, ""))):
             raise CheckpointError(f"{folder / CONFIG}: {key}={settings[key]!r} is a path: name the encoder by {key}")
-    adapters = {key: name for key, name in ADAPTERS.items() if key not in given and settings.get(key) is not None}
-    for name in adapters.values():
-        _read_part(folder, name, config.sha256)
-    paths = {key: str(current_file(folder, name)) for key, name in adapters.items()}
-    return {key: value for key, value in settings.items() if key in CONTENT_KEYS} | paths
+    return {key: value for key, value in settings.items() if key in CONTENT_KEYS} | _adapters(folder, config, given)
+
+
+def _adapters(folder: Path, config: _FolderConfig, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The adapters of the encoders: those that are given, else the files in the folder."""
+    paths = {key: given[key] for key in ADAPTERS if key in given}
+    for key in ADAPTERS.keys() - given.keys():
+        if config.settings.get(key) is not None:
+            _read_part(folder, ADAPTERS[key], config.sha256)  # which checks its hash
+            paths[key] = str(current_file(folder, ADAPTERS[key]))
+    return paths
 
 
 def _read_part(folder: Path, name: str, hashes: Mapping[str, str]) -> bytes:

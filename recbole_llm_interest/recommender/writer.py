@@ -1,7 +1,7 @@
 """Short texts about interests, users and recommendations, by a language model that is held to given facts.
 
-The model proposes, and a check decides: a text with a word, name or number that is none of the facts is refused.
-Where all proposals are refused, the facts stand by themselves, and the result says so. Scores do not depend on it.
+The model proposes, and a check decides: a text is refused if it names anything beyond the facts, or leaves out a
+required one. If all are refused, the text lists the facts, and the result says so. Scores do not depend on it.
 """
 
 from __future__ import annotations

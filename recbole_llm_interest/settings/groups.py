@@ -283,11 +283,11 @@ class AdaptationSettings:
     adapt_epochs: PositiveInt = _setting(3, "passes over the training histories")
     adapt_batch_size: PositiveInt = _setting(64, "histories in a step")
     adapt_negatives: NonNegativeInt = _setting(2000, "items that a step contrasts with, beside those of its histories")
-    adapt_learning_rate: PositiveFloat = _setting(0.001, "highest learning rate of adapters")
+    adapt_learning_rate: PositiveFloat = _setting(0.0005, "highest learning rate of adapters")
     adapt_evaluations: PositiveInt = _setting(2, "validations in an epoch")
     adapt_patience: PositiveInt = _setting(3, "validations without gain after which training ends")
     adapt_memory_mb: PositiveFloat = _setting(
-        2048, "most MiB of remembered states of lower layers; more are recomputed"
+        2048, "maximum MiB of remembered states of lower layers; if they need more, every step runs all layers"
     )
 
 

@@ -16,7 +16,7 @@ from recbole_llm_interest.adaptation.batches import Batcher
 from recbole_llm_interest.adaptation.events import read_adaptation_events
 from recbole_llm_interest.adaptation.job import adapt
 from recbole_llm_interest.adaptation.lower_layers import LowerLayers
-from recbole_llm_interest.adaptation.objectives import OBJECTIVES, CollaborativeContrast
+from recbole_llm_interest.adaptation.objectives import OBJECTIVES, CollaborativeContrast, MaskedLanguageModelling
 from recbole_llm_interest.adaptation.training import Adaptation
 from recbole_llm_interest.adaptation.validation import next_item_ndcg
 from recbole_llm_interest.content.encoders.aisfx import AisfxEncoder
@@ -356,6 +356,25 @@ def test_every_objective_is_learned(name, kinds, llama, tmp_path):
     result = adapt(configured({**kinds, **settings}), "text", tmp_path / "a.safetensors").result
     losses = [losses[name] for losses in result.losses]
     assert np.mean(losses[-3:]) < np.mean(losses[:3])
+
+
+def test_language_modelling_learns_from_items_without_training_events(kinds, tmp_path, monkeypatch):
+    file = Path(kinds["data_path"]) / "kinds" / "content" / "items.jsonl"
+    lines = file.read_text() + json.dumps({"item_id": "new", "title": "w39 w39 w39"}) + "\n"
+    file.write_text(lines)
+    events = Path(kinds["data_path"]) / "kinds" / "kinds.inter"
+    events.write_text(events.read_text() + "u0\tnew\t100\n")  # the test event of u0
+    read = set()
+    original = MaskedLanguageModelling.token_losses
+
+    def recorded(self, contents):
+        read.update(contents)
+        return original(self, contents)
+
+    monkeypatch.setattr(MaskedLanguageModelling, "token_losses", recorded)
+    settings = {**kinds, "adapt_masked_language_weight": 1.0, "adapt_collaborative_weight": 0.0}
+    adapt(configured(settings), "text", tmp_path / "a.safetensors")
+    assert {f"title: {json.loads(line)['title']}" for line in lines.splitlines()} <= read
 
 
 def test_mistakes_are_said_in_one_line(kinds, llama, tmp_path):

@@ -238,7 +238,7 @@ def test_methods_that_do_not_fit_say_why(bert):
         attach(TextEncoder(str(bert)).network, AdapterOptions("prefix", 2, 1))
     with pytest.raises(EncoderError, match="prefix: the encoder has no attention"):
         attach(AisfxEncoder().network, AdapterOptions("prefix", 2))
-    with pytest.raises(EncoderError, match="adalora: the encoder has no linear maps"):
+    with pytest.raises(EncoderError, match="adalora: the encoder has no linear layers"):
         attach(AisfxEncoder().network, AdapterOptions("adalora", 2))
     with pytest.raises(SettingsError, match="unknown adapter 'lara': did you mean 'lora'"):
         attach(TextEncoder(str(bert)).network, AdapterOptions("lara", 2))

@@ -23,7 +23,7 @@ _IMPORTANCE, _KEPT = ("ipt", "exp_avg_ipt", "exp_avg_unc"), "kept"
 
 
 def attach_lora(network: nn.Module, options: AdapterOptions, steps: int) -> AttachedAdapter:
-    """Low-rank updates of all linear and convolutional maps (Hu et al., arXiv 2106.09685)."""
+    """Low-rank updates of linear layers and ordinary convolutions (Hu et al., arXiv 2106.09685)."""
     peft = _import_peft(options)
     targets = _targets(network, options)
     config = peft.LoraConfig(r=options.rank, lora_alpha=2 * options.rank, lora_dropout=_DROPOUT, target_modules=targets)
@@ -32,15 +32,15 @@ def attach_lora(network: nn.Module, options: AdapterOptions, steps: int) -> Atta
 
 
 def attach_adalora(network: nn.Module, options: AdapterOptions, steps: int) -> AttachedAdapter:
-    """Low-rank updates with singular values; least important ones are dropped (Zhang et al., arXiv 2303.10512).
+    """Low-rank updates in SVD form; the least important singular values are pruned (Zhang et al., arXiv 2303.10512).
 
     Raises:
-        EncoderError: the network has no linear maps in these layers.
+        EncoderError: the network has no linear layers among the adapted ones.
     """
     peft = _import_peft(options)
     targets = [name for name in _targets(network, options) if isinstance(network.get_submodule(name), nn.Linear)]
     if not targets:
-        raise EncoderError("adapt_method=adalora: the encoder has no linear maps; adapt_method=lora adapts others, too")
+        raise EncoderError("adapt_method=adalora: the encoder has no linear layers; lora adapts others, too")
     config = peft.AdaLoraConfig(
         init_r=max(options.rank + 1, round(_SPARE_RANKS * options.rank)),
         target_r=options.rank,
@@ -55,7 +55,7 @@ def attach_adalora(network: nn.Module, options: AdapterOptions, steps: int) -> A
 
 
 def attach_ia3(network: nn.Module, options: AdapterOptions, steps: int) -> AttachedAdapter:
-    """Learned factors of the outputs of all linear and convolutional maps (Liu et al., arXiv 2205.05638)."""
+    """Scaling vectors of the outputs of linear layers and ordinary convolutions (Liu et al., arXiv 2205.05638)."""
     peft = _import_peft(options)
     targets = _targets(network, options)
     peft.inject_adapter_in_model(peft.IA3Config(target_modules=targets, feedforward_modules=[]), network)
@@ -120,7 +120,7 @@ class _AdaLora(AttachedAdapter):
 
 
 def _targets(network: nn.Module, options: AdapterOptions) -> list[str]:
-    """Names of the linear and convolutional maps in the adapted layers, without convolutions of single channels."""
+    """Names of the linear layers and convolutions in the adapted layers, without depthwise convolutions."""
     blocks = upper_blocks(network, options.layers)
     return [
         name
