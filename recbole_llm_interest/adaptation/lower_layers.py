@@ -143,8 +143,11 @@ def _states_of(positional: Any, named: Any) -> Tensor:
 
 
 def by_size(items: Iterable[int], contents: Mapping[int, Any]) -> NDArray[np.int64]:
-    """Items in the order of their contents' sizes, because a batch is padded to the longest."""
-    return np.array(sorted(items, key=lambda item: len(contents[item])))
+    """Items in the order of their contents' sizes, because a batch is padded to the longest.
+
+    The longest come first, so that later batches fit into the memory that earlier ones have freed.
+    """
+    return np.array(sorted(items, key=lambda item: len(contents[item]), reverse=True))
 
 
 def embed_all(
