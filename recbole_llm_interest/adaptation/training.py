@@ -174,21 +174,25 @@ class Adaptation:
         remembered = self.table[torch.from_numpy(np.concatenate([items, negatives]))]
         self.table[torch.from_numpy(items)] = features.detach()
         batch = self.batcher.batch(histories, items, negatives, features, remembered)
-        drawn = by_size(self.batcher.catalogue_of(step, self.items, len(items)), self.contents)
-        of_histories, of_catalogue = ([self.contents[item] for item in chosen.tolist()] for chosen in (items, drawn))
         losses = {
-            name: objective.loss(batch, of_catalogue if objective.reads_catalogue else of_histories)  # type: ignore[operator]
+            name: objective.loss(batch, self._contents_for(objective, step, items))  # type: ignore[operator]
             for name, objective in self.objectives.items()
         }
         total = sum(self._weights[name] * loss for name, loss in losses.items()) + self.adapter.regularization()
-        if not math.isfinite(float(total.detach())):
-            raise DivergedError(f"the loss of the adaptation is {float(total.detach())}: lower adapt_learning_rate")
+        if not math.isfinite(value := total.item()):
+            raise DivergedError(f"the loss of the adaptation is {value}: lower adapt_learning_rate")
         self.optimizer.zero_grad()
         total.backward()
         nn.utils.clip_grad_norm_(self.optimizer.param_groups[0]["params"], _MAX_NORM)
         self.optimizer.step()
         self.adapter.after_update(step)
-        return {name: float(loss.detach()) for name, loss in losses.items()}
+        return {name: loss.item() for name, loss in losses.items()}
+
+    def _contents_for(self, objective: Any, step: int, items: NDArray[np.int64]) -> list[Any]:
+        """What an objective learns from in a step: the contents of its items, or as many of the catalogue's."""
+        if objective.reads_catalogue:
+            items = by_size(self.batcher.catalogue_of(step, self.items, len(items)), self.contents)
+        return [self.contents[item] for item in items.tolist()]
 
     def _features(self, items: list[int]) -> Tensor:
         """Features with gradients; activations are computed again for these, so that one chunk's are in memory."""
