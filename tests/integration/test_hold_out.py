@@ -1,4 +1,4 @@
-"""Data sets with new items or users: what is left can be compared on, and what is held out is new."""
+"""Data sets that benchmarks make of others: what is held out is new, and what is written tells nothing of it."""
 
 from __future__ import annotations
 
@@ -141,3 +141,19 @@ def test_walks_find_items_that_few_users_never_chose(here, settings):
         found[weight].append(result.test["filtered_ndcgunseen@3"])
     # any of the subject's 25 other books may be next: to know the subject is worth .085
     assert fmean(found[4.0]) > max(0.085, 1.4 * fmean(found[0.0]))
+
+
+def test_profiles_tell_the_training_history_and_nothing_of_held_out_events(here):
+    books = {f"b{n}": f"Book {n}" for n in range(9)}
+    orders = {"data": range(9), "other": [*range(7), 8, 7]}
+    told = {}
+    for folder, order in orders.items():
+        events = [("u1", f"b{n}", float(place)) for place, n in enumerate(order)]
+        write_dataset(here / folder, "shop", [*events, ("u2", "b1", 0.0), ("u2", "b2", 1.0)], books, {"u1": "baker"})
+        options = ["--dataset=shop", f"--data_path={folder}", f"--output={folder}"]
+        counts = json.loads(script("user_profiles.py", *options, cwd=here).splitlines()[-1])
+        assert counts == {"dataset": "shop-profiles", "profiles": 1, "written_by_model": 0}
+        told[folder] = (here / folder / "shop-profiles" / "content" / "users.jsonl").read_text()
+    profile = "last chosen: Book 6, Book 5, Book 4."
+    assert json.loads(told["data"]) == {"user_id": "u1", "occupation": "baker", "history": profile}
+    assert told["data"] == told["other"]
