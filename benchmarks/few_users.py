@@ -13,13 +13,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
-from hold_out import FEWEST_EVENTS, Events, copy_content, new_folder, read_source, write_text
+from hold_out import FEWEST_EVENTS, Events, copy_atomic_files, copy_content, new_folder, read_source, write_text
 
 from recbole_llm_interest.cli.common import exit_code
 from recbole_llm_interest.errors import DataError
@@ -67,9 +66,7 @@ def main() -> None:
         for part, rows in parts.items():
             write_text(rows, folder / f"{name}.{part}.inter")
         write_text(pd.DataFrame({events.item: sorted(events.table[events.item].unique())}), folder / f"{name}.item")
-        for kind in ("item", "user"):
-            if (source / f"{options.dataset}.{kind}").is_file():
-                shutil.copyfile(source / f"{options.dataset}.{kind}", folder / f"{name}.{kind}")
+        copy_atomic_files(source, folder, ("item", "user"))
         copy_content(source, folder)
     print(json.dumps({"dataset": name, **counts}))
 

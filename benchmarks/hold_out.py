@@ -21,7 +21,7 @@ import csv
 import json
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -97,6 +97,13 @@ def copy_content(source: Path, target: Path) -> None:
     """Copy the content of a data set, if it has any, from one folder to another."""
     if (source / "content").is_dir():
         shutil.copytree(source / "content", target / "content", copy_function=shutil.copyfile)
+
+
+def copy_atomic_files(source: Path, target: Path, kinds: Iterable[str]) -> None:
+    """Copy those atomic files of a data set that it has, to a folder that has the name of another data set."""
+    for kind in kinds:
+        if (path := source / f"{source.name}.{kind}").is_file():
+            shutil.copyfile(path, target / f"{target.name}.{kind}")
 
 
 def column(table: pd.DataFrame, field: str) -> str:

@@ -14,14 +14,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from hold_out import copy_content, new_folder, read_source
+from hold_out import copy_atomic_files, copy_content, new_folder, read_source
 from tqdm import tqdm
 
 from recbole_llm_interest.cli.common import exit_code
@@ -81,11 +80,9 @@ def main() -> None:
     model = LanguageModel(options.language_model) if options.language_model else NoModel()
     written = profiles(events.in_order(), events.user, events.item, items, model)
     with new_folder(options.output / name) as folder:
+        copy_atomic_files(source, folder, ("inter", "item"))
         copy_content(source, folder)
         (folder / "content").mkdir(exist_ok=True)
-        for kind in ("inter", "item"):
-            if (path := source / f"{options.dataset}.{kind}").is_file():
-                shutil.copyfile(path, folder / f"{name}.{kind}")
         lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in user_rows(source, written))
         (folder / "content" / "users.jsonl").write_text("".join(lines), encoding="utf-8")
     by_model = sum(profile.is_written for profile in written.values())
