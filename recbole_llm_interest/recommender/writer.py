@@ -130,7 +130,7 @@ class Writer:
             titles: of the history's items, in chronological order; at least one.
             categories: of the same items.
         """
-        counts = Counter(name for of_item in categories for name in set(of_item)).most_common(_CATEGORIES)
+        counts = Counter(name for of_item in categories for name in dict.fromkeys(of_item)).most_common(_CATEGORIES)
         frequent = [name for name, count in counts if 2 * count >= len(titles)]
         last = list(dict.fromkeys(reversed(titles)))[:_EVENTS]
         parts = [f"mostly {', '.join(frequent)}"] if frequent else []

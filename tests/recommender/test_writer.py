@@ -89,6 +89,13 @@ def test_profile_is_of_the_history():
     assert Writer(model).profile(["Alien", "The Thing"], categories).is_written
 
 
+def test_equally_frequent_categories_of_a_profile_are_in_the_order_of_the_history():
+    """Not in one that differs from process to process, as that of a set does."""
+    names = [f"Genre {letter}" for letter in "WDCRTSAF"]
+    written = Writer(Proposals()).profile(["Alien", "The Thing"], [names, names[::-1]])
+    assert written.facts == (*names[:3], "The Thing", "Alien")
+
+
 @pytest.mark.parametrize("title", ["1984", "Her", "It"])
 def test_title_without_a_word_of_its_own_has_to_be_there_as_it_is(title):
     proposed = Proposals("The user mostly likes drama.", f"The user mostly likes drama, and has last chosen {title}.")
