@@ -94,7 +94,7 @@ def _create_job(
     settings: ContentSettings,
     partition: Partition | None,
 ) -> _Job:
-    file: str | None = getattr(settings, f"{catalogue.kind}_{modality}_features")
+    file: str | None = getattr(settings, f"{catalogue.kind}_{modality}_features", None)  # events have none
     source = file if file is not None else str(getattr(settings, f"{modality}_encoder"))
     summary = EncodingSummary(catalogue.kind, modality, source, len(tokens))
     if file is not None:

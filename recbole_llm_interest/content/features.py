@@ -69,6 +69,8 @@ class Features:
 
 #: features by modality
 Content = dict[str, Features]
+#: the field of batches with the row of each event's content; 0 for none
+EVENT_CONTENT = "event_content"
 
 
 def control(content: Content, kind: str, seed: int) -> Content:

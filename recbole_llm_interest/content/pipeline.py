@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from recbole_llm_interest.content.catalogue import Catalogue
 from recbole_llm_interest.content.collection import collect_features
@@ -20,7 +21,11 @@ from recbole_llm_interest.settings import ContentSettings
 
 
 def collect_content(
-    catalogue: Catalogue, tokens: Sequence[str], cache: Path, settings: ContentSettings
+    catalogue: Catalogue,
+    tokens: Sequence[str],
+    cache: Path,
+    settings: ContentSettings,
+    fitted: NDArray[np.bool_] | None = None,
 ) -> tuple[Content, list[EncodingSummary]]:
     """Collect the features of ``tokens`` by modality, with their conditioning.
 
@@ -29,6 +34,7 @@ def collect_content(
         tokens: in the order of the features' rows; the row of an empty string is padding.
         cache: the data set's folder of encoded features.
         settings: modalities, sources, encoders and conditioning.
+        fitted: the rows that the conditioning is fitted on, ``[N]``; None for all.
 
     Returns:
         Features by modality, each ``[N, D]``, without modalities that no token has; and the summary of each modality.
@@ -44,8 +50,11 @@ def collect_content(
     for one in collected:
         if one.vectors:
             features = align(tokens, one.vectors)
+            known = (
+                features if fitted is None else replace(features, present=features.present & torch.from_numpy(fitted))
+            )
             conditioning = fit_conditioning(
-                features, settings.feature_conditioning, settings.conditioning_groups, settings.conditioning_size
+                known, settings.feature_conditioning, settings.conditioning_groups, settings.conditioning_size
             )
             content[one.summary.modality] = replace(features, conditioning=conditioning)
     return content, [one.summary for one in collected]

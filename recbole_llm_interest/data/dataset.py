@@ -5,12 +5,17 @@ from __future__ import annotations
 import logging
 from typing import Self
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from recbole.config import Config
 from torch import Tensor
 
+from recbole_llm_interest.content.catalogue import Catalogue
 from recbole_llm_interest.content.dataset_files import catalogue_from_config, feature_cache, record_features
 from recbole_llm_interest.content.encoders.adapter_file import learned_events
-from recbole_llm_interest.content.features import Content, control
+from recbole_llm_interest.content.event_catalogue import EventCatalogue, read_event_content
+from recbole_llm_interest.content.features import EVENT_CONTENT, Content, control
 from recbole_llm_interest.content.pipeline import collect_content
 from recbole_llm_interest.content.transitions import Transitions, count_transitions
 from recbole_llm_interest.data.history_dataset import HistoryDataset
@@ -27,6 +32,7 @@ class LLMInterestDataset(HistoryDataset):
         item_content: features of items by modality; row ``i`` belongs to internal item id ``i``.
         user_content: the same for users; empty if users have no content.
         neighbour_cache: the folder of items' neighbours by content.
+        event_content: features of the distinct contents of events by modality; row 0 is none.
         item_neighbours: those neighbours if they are known; None if the model computes them.
 
     Raises:
@@ -36,10 +42,12 @@ class LLMInterestDataset(HistoryDataset):
     """
 
     item_neighbours: Tensor | None = None
+    _event_catalogue: EventCatalogue | None = None
 
     def __init__(self, config: Config) -> None:
         settings = read_settings(ContentSettings, config)
         time_features = read_settings(ModelSettings, config).time_features
+        self.event_content: Content = {}
         super().__init__(config, {f"time_{name}": name for name in time_features})
         record_features(config, settings)
         self.neighbour_cache = feature_cache(config, settings) / "neighbours"
@@ -47,11 +55,22 @@ class LLMInterestDataset(HistoryDataset):
         self.user_content = self._content("user", self.uid_field, settings)
 
     def _content(self, kind: str, id_field: str, settings: ContentSettings) -> Content:
-        """Return the features of all items or users, and warn about missing content."""
+        """Return the features of all items or users."""
         tokens = [str(token) for token in self.field2id_token[id_field]]
         tokens[0] = ""  # RecBole's padding: an item may be called [PAD], too
-        catalogue = catalogue_from_config(self.config, kind, settings)
-        content, summaries = collect_content(catalogue, tokens, feature_cache(self.config, settings), settings)
+        return self._collect(catalogue_from_config(self.config, kind, settings), tokens, settings)
+
+    def _collect(
+        self,
+        catalogue: Catalogue,
+        tokens: list[str],
+        settings: ContentSettings,
+        fitted: NDArray[np.bool_] | None = None,
+    ) -> Content:
+        """Return the features of ``tokens``, and warn about missing content."""
+        kind = catalogue.kind
+        cache = feature_cache(self.config, settings)
+        content, summaries = collect_content(catalogue, tokens, cache, settings, fitted)
         incomplete = [summary.pseudonymized(settings) for summary in summaries if summary.is_incomplete]
         for problem in (problem for summary in incomplete for problem in summary.problems()):
             advice = f"a learned vector is used instead; docs/your_data.md explains how to add content of {kind}s"
@@ -63,10 +82,37 @@ class LLMInterestDataset(HistoryDataset):
         }
         return content | control(controlled, settings.content_control, self.config["seed"])
 
+    def _change_feat_format(self) -> None:
+        super()._change_feat_format()
+        settings = read_settings(ContentSettings, self.config)
+        catalogue = read_event_content(self.config, settings)
+        if not catalogue.rows:
+            return
+        if self.event_times is None:
+            raise DataError(f"event content needs a time for each event: {self.dataset_name!r} has none")
+        users = self.field2id_token[self.uid_field][self.event_users]
+        items = self.field2id_token[self.iid_field][self.event_items]
+        rows = torch.from_numpy(catalogue.rows_of(users.tolist(), items.tolist(), self.event_times.numpy()))
+        self.event_features[EVENT_CONTENT] = rows
+        self._event_catalogue = catalogue
+
+    def _event_content(self, settings: ContentSettings) -> Content:
+        """Return the features of the events' distinct contents, conditioned by those of training events alone."""
+        if self._event_catalogue is None:
+            return {}
+        tokens = self._event_catalogue.tokens
+        fitted = np.zeros(len(tokens), dtype=bool)
+        targets = self.training_targets()[1]
+        fitted[self.event_features[EVENT_CONTENT][torch.cat([targets - 1, targets])]] = True
+        return self._collect(self._event_catalogue.contents, tokens, settings, fitted)
+
     def build(self) -> list[Self]:
         """Split the data as RecBole does, and warn where an adapter has learned from events that are held out here."""
         parts: list[Self] = super().build()
         settings = read_settings(ContentSettings, self.config)
+        event_content = parts[0]._event_content(settings)
+        for part in parts:
+            part.event_content = event_content
         adapters = {f"{name}_adapter": getattr(settings, f"{name}_adapter") for name in MODALITIES}
         adapters = {name: adapter for name, adapter in adapters.items() if adapter is not None}
         digest = parts[0].training_events().digest(self.field2id_token[self.iid_field]) if adapters else ""

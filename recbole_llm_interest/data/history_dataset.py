@@ -47,6 +47,7 @@ class HistoryDataset(SequentialDataset):
         event_users: the user of each event of the table, ``[E]``.
         event_items: its item, ``[E]``. That of a row's own event is at ``HISTORY_END``.
         event_times: its time in double precision, as in the file, ``[E]``; None without times.
+        event_features: what histories have of each event beside its item, whole numbers ``[E]`` by field.
 
     Raises:
         DataError: the interactions cannot be read, or they have no timestamps.
@@ -58,6 +59,7 @@ class HistoryDataset(SequentialDataset):
     event_users: Tensor
     event_items: Tensor
     event_times: Tensor | None = None
+    event_features: dict[str, Tensor]
     _tables: list[EventTable] | None = None  # of training, validation and test data that is split already
 
     def __init__(self, config: Config, time_fields: Mapping[str, str] | None = None) -> None:
@@ -128,7 +130,7 @@ class HistoryDataset(SequentialDataset):
             raise DataError(f"time_features needs a timestamp for each event: {self.dataset_name!r} has none")
         self.event_users, self.event_items = torch.from_numpy(table.users), torch.from_numpy(table.items)
         self.event_times = None if table.times is None else torch.from_numpy(table.times)
-        self._time_features = {
+        self.event_features = {
             field: torch.from_numpy(time_feature(name, table.times, table.groups))
             for field, name in self._time_fields.items()
             if table.times is not None
@@ -151,7 +153,7 @@ class HistoryDataset(SequentialDataset):
         is_first = start == torch.arange(len(users))
         if with_one_event := int((is_first & is_first.roll(-1)).sum()):
             _logger.warning("%d users have only one event and are ignored: there is no next item", with_one_event)
-        self._time_features = {field: self.inter_feat[field].long() for field in self._time_fields}
+        self.event_features = {field: self.inter_feat[field].long() for field in self._time_fields}
         fields = [field for field in self.inter_feat.interaction if field not in self._time_fields]
         rows = {field: self.inter_feat[field][~is_first] for field in fields}
         if not len(rows[self.uid_field]):
@@ -200,7 +202,7 @@ class HistoryDataset(SequentialDataset):
         return rows
 
     def histories(self, start: Tensor, end: Tensor) -> Interaction:
-        """Return ranges of the event table: items and time features ``[B, L]``, padded with 0, and lengths ``[B]``.
+        """Return ranges of the event table: items and event features ``[B, L]``, padded with 0, and lengths ``[B]``.
 
         An empty range is one event of padding, as in live use. Only data that is split already has such rows.
 
@@ -212,12 +214,12 @@ class HistoryDataset(SequentialDataset):
         offset = torch.arange(max(int(length.max()), 1))
         is_event = offset < length[:, None]  # [B, L]
         events = (start[:, None] + offset).where(is_event, 0)
-        times = {
+        features = {
             f"{field}{self.config['LIST_SUFFIX']}": values[events].where(is_event, 0)
-            for field, values in self._time_features.items()
+            for field, values in self.event_features.items()
         }
         items = self.event_items[events].where(is_event, 0)
-        return Interaction({self.item_list_field: items, self.item_list_length_field: length.clamp(min=1), **times})
+        return Interaction({self.item_list_field: items, self.item_list_length_field: length.clamp(min=1), **features})
 
 
 def _check_supported(config: Config) -> None:

@@ -76,7 +76,7 @@ def _draw_case(model: LLMInterest, length: int) -> _Case:
     draw = torch.Generator().manual_seed(0)
     item_seq = torch.randint(1, model.n_items, (_USERS, length), generator=draw)
     times = {
-        name: torch.randint(TIME_FEATURES[name], (_USERS, length), generator=draw) for name in model.time_embeddings
+        name: torch.randint(TIME_FEATURES[name], (_USERS, length), generator=draw) for name in model.event_encoder.times
     }
     user, profile = _draw_users(model, draw)
     return _Case(user, profile, item_seq, times, torch.randint(1, length + 1, (_USERS,), generator=draw))
@@ -119,7 +119,7 @@ def _step_difference(run: Run, model: LLMInterest, case: _Case, state: Tensors) 
 def _predict(model: LLMInterest, user: Tensor, item_seq: Tensor, times: Tensors, item_seq_len: Tensor) -> Tensor:
     """The model's scores ``[B, N]`` of users ``[B]`` after histories ``[B, L]``."""
     fields = {model.USER_ID: user, model.ITEM_SEQ: item_seq, model.ITEM_SEQ_LEN: item_seq_len}
-    fields |= {field: times[name] for name, field in model.TIME_SEQ.items()}
+    fields |= {model.DETAIL_SEQ[name]: values for name, values in times.items()}
     return model.full_sort_predict(Interaction(fields))
 
 

@@ -102,16 +102,16 @@ class Reader(nn.Module):
     def __init__(self, model: LLMInterest, shape: tuple[str, ...]) -> None:
         super().__init__()
         self.register_buffer("representations", model.item_table().representations)
-        self.embeddings = model.time_embeddings
+        self.event_encoder = model.event_encoder
         self.fields = {
-            f"time_{name}": Field(shape, _TIMES[name], torch.int64, TIME_FEATURES[name]) for name in self.embeddings
+            f"time_{name}": Field(shape, _TIMES[name], torch.int64, TIME_FEATURES[name])
+            for name in model.event_encoder.times
         }
 
     def forward(self, items: Tensor, inputs: Tensors) -> Tensor:
         """Representations of events, ``[...] -> [..., D]``."""
-        events = self.get_buffer("representations")[items]
-        for name, embedding in self.embeddings.items():
-            events = events + embedding(inputs[f"time_{name}"])
+        details = {name: inputs[f"time_{name}"] for name in self.event_encoder.times}
+        events: Tensor = self.event_encoder(self.get_buffer("representations")[items], details)
         return events
 
 

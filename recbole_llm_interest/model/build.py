@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-from recbole_llm_interest.content.event_times import TIME_FEATURES
 from recbole_llm_interest.content.features import Content
 from recbole_llm_interest.content.transitions import Transitions
 from recbole_llm_interest.errors import DataError
 from recbole_llm_interest.model.entity_encoder import EntityEncoder
+from recbole_llm_interest.model.event_encoder import EventEncoder
 from recbole_llm_interest.model.history_bias import HistoryBias
 from recbole_llm_interest.model.interest_tracker import InterestTracker
 from recbole_llm_interest.model.negative_sampling import NegativeSampler
@@ -42,6 +42,11 @@ class ContentTables(Protocol):
     @property
     def user_content(self) -> Content:
         """Features of the users by modality; empty without user content."""
+        ...
+
+    @property
+    def event_content(self) -> Content:
+        """Features of distinct contents of events by modality, of which row 0 is none; empty without event content."""
         ...
 
     @property
@@ -81,8 +86,9 @@ class SavedTables:
     item_neighbours: Tensor | None = None
     item_transitions: Transitions | None = None
     neighbour_cache: Path | None = None
+    event_content: Content = field(default_factory=dict)
 
-    def num(self, field: str) -> int:
+    def num(self, _: str) -> int:
         """Number of items with the padding, N, which RecBole's constructor asks for."""
         return len(self.item_counts)
 
@@ -102,7 +108,7 @@ class Parts:
     negative_sampler: NegativeSampler
     item_encoder: EntityEncoder
     user_encoder: EntityEncoder | None
-    time_embeddings: nn.ModuleDict
+    event_encoder: EventEncoder
     tracker: InterestTracker
     history_bias: HistoryBias
     objectives: nn.ModuleDict
@@ -128,7 +134,7 @@ def build_parts(
     negative_sampler = NegativeSampler(tables.item_counts, settings.loss_candidates)
     item_encoder = _item_encoder(settings, tables, sparse_id=negative_sampler.draws is not None)
     user_encoder = _user_encoder(settings, tables)
-    time_embeddings = _time_embeddings(settings, item_encoder.output_size)
+    event_encoder = _event_encoder(settings, tables, item_encoder.output_size)
     tracker = InterestTracker(
         input_size=item_encoder.output_size,
         hidden_size=settings.hidden_size,
@@ -147,7 +153,7 @@ def build_parts(
     objectives = nn.ModuleDict(
         {name: OBJECTIVES[name].from_settings(settings, item_encoder, share) for name in ssl_weights}
     )
-    return Parts(negative_sampler, item_encoder, user_encoder, time_embeddings, tracker, history_bias, objectives)
+    return Parts(negative_sampler, item_encoder, user_encoder, event_encoder, tracker, history_bias, objectives)
 
 
 def _item_encoder(settings: ModelSettings, tables: ContentTables, *, sparse_id: bool) -> EntityEncoder:
@@ -191,13 +197,17 @@ def _user_encoder(settings: ModelSettings, tables: ContentTables) -> EntityEncod
     )
 
 
-def _time_embeddings(settings: ModelSettings, size: int) -> nn.ModuleDict:
-    embeddings = nn.ModuleDict()
-    for name in settings.time_features:
-        embedding = nn.Embedding(TIME_FEATURES[name], size, padding_idx=0)
-        nn.init.zeros_(embedding.weight)  # time has no effect until training gives it one
-        embeddings[name] = embedding
-    return embeddings
+def _event_encoder(settings: ModelSettings, tables: ContentTables, size: int) -> EventEncoder:
+    content = None
+    if tables.event_content:
+        content = EntityEncoder(
+            tables.event_content,
+            embedding_size=settings.embedding_size,
+            fusion=settings.fusion,
+            projection=settings.projection,
+            modality_dropout=settings.modality_dropout,
+        )
+    return EventEncoder(size, settings.time_features, content)
 
 
 def _history_bias(settings: ModelSettings, item_encoder: EntityEncoder, tables: ContentTables) -> HistoryBias:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 _PREFIXES = {
     "item_fusion.": "item_encoder.",
     "user_fusion.": "user_encoder.",
+    "time_embeddings.": "event_encoder.times.",
     "repeat_bias.bonus": "history_bias.repeat.bias",
     "neighbour_bias.bonus": "history_bias.neighbour.bias",
 }

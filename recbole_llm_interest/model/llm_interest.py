@@ -12,7 +12,9 @@ from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType
 from torch import Tensor, nn
 
+from recbole_llm_interest.content.features import EVENT_CONTENT
 from recbole_llm_interest.model.build import build_parts
+from recbole_llm_interest.model.event_encoder import CONTENT
 from recbole_llm_interest.model.former_names import rename_parameters
 from recbole_llm_interest.model.history_bias import Histories
 from recbole_llm_interest.model.interest_tracker import InterestState
@@ -54,13 +56,14 @@ class LLMInterest(SequentialRecommender):
         self.loss_names = ("next_item", *self.ssl_weights)
         self.scoring_rule = ScoringRule.from_settings(settings)
         self.NEXT_ITEM_SEQ = f"next_{self.ITEM_SEQ}"
-        self.TIME_SEQ = {name: f"time_{name}{config['LIST_SUFFIX']}" for name in settings.time_features}
+        fields = {CONTENT: EVENT_CONTENT} | {name: f"time_{name}" for name in settings.time_features}
+        self.DETAIL_SEQ = {name: f"{field}{config['LIST_SUFFIX']}" for name, field in fields.items()}
 
         # layers
         parts = build_parts(settings, dataset, self.max_seq_length, self.ssl_weights)
         self.item_encoder = parts.item_encoder
         self.user_encoder = parts.user_encoder
-        self.time_embeddings = parts.time_embeddings
+        self.event_encoder = parts.event_encoder
         self.dropout = nn.Dropout(settings.dropout_prob)
         self.tracker = parts.tracker
         self.history_bias = parts.history_bias
@@ -79,27 +82,26 @@ class LLMInterest(SequentialRecommender):
         return self.tracker.initial_state(self.user_encoder(user))
 
     def forward(
-        self, item_seq: Tensor, state: InterestState, items: Tensor, times: dict[str, Tensor] | None = None
+        self, item_seq: Tensor, state: InterestState, items: Tensor, details: dict[str, Tensor] | None = None
     ) -> Tensor:
         """Interest after each event of ``item_seq``, ``[B, L] -> [B, L, D]``, padded behind the end with 0.
 
-        ``items`` are the representations of all items, ``[N, D]``, and ``times`` the time features, ``[B, L]`` by name.
+        ``items`` are the representations of all items, ``[N, D]``, and ``details`` what is known of the events beside
+        them, ``[B, L]`` by name.
         """
-        events = F.embedding(item_seq, items)
-        for name, values in (times or {}).items():
-            events = events + self.time_embeddings[name](values)
+        events = self.event_encoder(F.embedding(item_seq, items), details or {})
         return self.tracker(self.dropout(events), state)
 
     def calculate_loss(self, interaction: Interaction) -> tuple[Tensor, ...]:
         """The parts of the loss named in ``loss_names``, scalars ``[]``; RecBole sums and logs them."""
         item_seq, pos_items = interaction[self.ITEM_SEQ], interaction[self.NEXT_ITEM_SEQ]
-        user, times = interaction[self.USER_ID], self._times(interaction)
+        user, details = interaction[self.USER_ID], self._details(interaction)
         at = pos_items.nonzero(as_tuple=True)  # first of all: a GPU has to be waited for to know the number of targets
         candidates = self.negative_sampler(item_seq, pos_items)
         self.item_table_cache.clear()
         items = self.item_encoder.table(candidates.ids)
         item_seq, pos_items = candidates.index_of[item_seq], candidates.index_of[pos_items]  # from N to C
-        seq_output = self.forward(item_seq, self.initial_state(user), items, times)
+        seq_output = self.forward(item_seq, self.initial_state(user), items, details)
 
         def next_item_loss(seq_output: Tensor, item_seq: Tensor, pos_items: Tensor, at: Any, users: Any) -> Tensor:
             interest, events = at_events(seq_output, *at), lambda: F.embedding(item_seq, items)
@@ -131,8 +133,8 @@ class LLMInterest(SequentialRecommender):
     def _last_interest(self, interaction: Interaction, table: ItemTable) -> tuple[Tensor, ItemBias | None]:
         """Interest after each history's last event, ``[B, D]``, and the history's bias."""
         item_seq, last = interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN] - 1
-        state, times = self.initial_state(interaction[self.USER_ID]), self._times(interaction)
-        interest = self.gather_indexes(self.forward(item_seq, state, table.representations, times), last)
+        state, details = self.initial_state(interaction[self.USER_ID]), self._details(interaction)
+        interest = self.gather_indexes(self.forward(item_seq, state, table.representations, details), last)
         return interest, self.bias_after(item_seq, last, interest, table.representations)
 
     def bias_after(self, item_seq: Tensor, last: Tensor, interest: Tensor, items: Tensor) -> ItemBias | None:
@@ -146,5 +148,5 @@ class LLMInterest(SequentialRecommender):
             return ItemTable.of(self.item_encoder.table(), self.scoring_rule)
         return self.item_table_cache.get(self.item_encoder, self.scoring_rule)
 
-    def _times(self, interaction: Interaction) -> dict[str, Tensor]:
-        return {name: interaction[field] for name, field in self.TIME_SEQ.items()}
+    def _details(self, interaction: Interaction) -> dict[str, Tensor]:
+        return {name: interaction[field] for name, field in self.DETAIL_SEQ.items() if field in interaction}

@@ -79,10 +79,12 @@ class LiveModel:
             return tracker.step(torch.zeros(len(rows), width, device=self.device), state)[0], state
         first = torch.full_like(times[:, :1], -torch.inf) if before is None else before[:, None]
         events = self.items.representations[rows.to(self.device)]
-        for name, embedding in self.model.time_embeddings.items():
+        details: dict[str, Tensor] = {}
+        for name in self.model.event_encoder.times:
             before_each = torch.cat([first, times[:, :-1]], dim=1)
             feature = time_feature_of(name, times.numpy(), before_each.numpy())
-            events = events + embedding(torch.from_numpy(feature).to(self.device))
+            details[name] = torch.from_numpy(feature).to(self.device)
+        events = self.model.event_encoder(events, details)
         if events.shape[1] == 1:
             return tracker.step(events[:, 0], state)
         if tracker.encoder.has_attention:
@@ -166,7 +168,7 @@ def version(model: LLMInterest, tokens: Iterable[str]) -> str:
     It is taken under the parameters' former names, so that states of former versions stay valid.
     """
     hashed = hashlib.sha256(digest(tokens).encode())
-    settings = (model.scoring_rule.temperature, sorted(model.time_embeddings), type(model.tracker.encoder))
+    settings = (model.scoring_rule.temperature, sorted(model.event_encoder.times), type(model.tracker.encoder))
     hashed.update(repr(settings).encode())
     parameters = {former_name(name): values for name, values in model.state_dict().items()}
     for name, values in sorted(parameters.items()):

@@ -88,6 +88,13 @@ class ContentSettings:
         None, "template of a user's text, such as {occupation}; takes precedence over user_text_fields"
     )
 
+    event_text_fields: tuple[str, ...] | None = _setting(
+        None, "columns that form an event's text, in this order; ~ for all of content/events.jsonl, and none of .inter"
+    )
+    event_text_template: str | None = _setting(
+        None, "template of an event's text, such as {summary}: {review}; takes precedence over event_text_fields"
+    )
+
     text_encoder: str = _setting(
         "all-MiniLM-L6-v2",
         "text encoder: this one, `multilingual` or `smollm2` (extras), directory, GGUF file, hub name, or `hashing`",
@@ -150,7 +157,18 @@ class ContentSettings:
         "none", "control experiment: permute the content among items, or replace it with random numbers"
     )
     controlled_content: tuple[
-        Literal["item_text", "item_image", "item_audio", "user_text", "user_image", "user_audio"], ...
+        Literal[
+            "item_text",
+            "item_image",
+            "item_audio",
+            "user_text",
+            "user_image",
+            "user_audio",
+            "event_text",
+            "event_image",
+            "event_audio",
+        ],
+        ...,
     ] = _setting(("item_text", "item_image", "item_audio"), "content that content_control applies to")
 
 

@@ -103,9 +103,9 @@ def test_what_only_the_gap_tells_is_learnt(built, here):
 def test_unknown_times_change_nothing(built):
     """A model with time features serves histories whose times nobody knows."""
     _, model, _, _, _, test = built(time_features=["gap"])
-    torch.nn.init.normal_(model.time_embeddings["gap"].weight)
+    torch.nn.init.normal_(model.event_encoder.times["gap"].weight)
     with torch.no_grad():
-        model.time_embeddings["gap"].weight[0] = 0
+        model.event_encoder.times["gap"].weight[0] = 0
     model.eval()
     rows = next(iter(test))[0]
     items, state = model.item_encoder.table(), model.initial_state(rows["user_id"])

@@ -76,7 +76,7 @@ def model(built, here):
         torch.manual_seed(seed)
         for bias in made.history_bias.parameters():
             torch.nn.init.normal_(bias, std=0.3)
-        for embedding in made.time_embeddings.values():
+        for embedding in made.event_encoder.times.values():
             torch.nn.init.normal_(embedding.weight[1:], std=0.3)
         return made.eval()
 
@@ -126,7 +126,7 @@ def test_programs_equal_the_model(model, changes, k):
         found = programs["step"]({"item": items[:, place], **now, **began})
         began = {name: found.get(f"next_{name}", values) for name, values in began.items()}
         event = made.item_table().representations[items[:, place]]
-        event = event + sum(embedding.weight[1] for embedding in made.time_embeddings.values())
+        event = event + sum(embedding.weight[1] for embedding in made.event_encoder.times.values())
         interest, state = made.tracker.step(event, state)
         assert torch.allclose(found["interest"], interest, atol=1e-5)
         assert torch.equal(found["next_history"], items[:, : place + 1])

@@ -51,7 +51,7 @@ def serve(built, here):
         for bias in (model.history_bias.repeat, model.history_bias.neighbour):
             if bias is not None:
                 torch.nn.init.normal_(bias.bias, std=0.3)
-        for embedding in model.time_embeddings.values():
+        for embedding in model.event_encoder.times.values():
             torch.nn.init.normal_(embedding.weight[1:], std=0.3)
         return Recommender(trained(config, model, dataset))
 
@@ -73,7 +73,7 @@ def scores_of_model(recommender, user, items, times):
         model.ITEM_SEQ_LEN: torch.tensor([len(line) for line in items]),
         model.USER_ID: torch.tensor([recommender.users.get(name, 0) for name in user]),
     }
-    for name, field in model.TIME_SEQ.items():
+    for name, field in model.DETAIL_SEQ.items():
         nobody = np.zeros(len(items[0]), dtype=int)
         unknown = nobody + (np.arange(len(nobody)) == 0) * (name == "gap")  # that an event is the first is known
         rows = [time_feature(name, np.array(line), nobody) for line in times] if times else [unknown] * len(items)

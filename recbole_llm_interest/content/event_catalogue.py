@@ -1,0 +1,188 @@
+"""Reads the content of events, what a user wrote, saw or heard: from ``content/events.jsonl``, or from ``.inter``.
+
+A row belongs to the event of its user, item and time. Equal content is kept once, however many events have it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from recbole_llm_interest.content.blobs import Blob, MediaFile, Text
+from recbole_llm_interest.content.catalogue import MEDIA_COLUMNS, Catalogue, check_named_columns
+from recbole_llm_interest.content.content_files import as_token
+from recbole_llm_interest.content.interaction_files import interaction_files
+from recbole_llm_interest.content.text_template import text_writer
+from recbole_llm_interest.errors import DataError
+from recbole_llm_interest.io.atomic_files import AtomicFormat, read_atomic_file, read_header
+from recbole_llm_interest.io.opening import FileKind, is_there, parse_json, read_lines
+from recbole_llm_interest.io.row_report import RowReport
+from recbole_llm_interest.settings import ContentSettings, Modality
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_EVENTS = FileKind("content file", DataError, None, "save it as UTF-8, with one JSON object in each line")
+
+
+class EventKey(NamedTuple):
+    """What says which event a row belongs to: two tokens, and the time as in the interaction file."""
+
+    user: str
+    item: str
+    time: float
+
+
+@dataclass
+class EventCatalogue:
+    """The content of a data set's events.
+
+    Attributes:
+        contents: distinct contents; their tokens are numbers from 1 on.
+        rows: by event, the number of its content.
+    """
+
+    contents: Catalogue
+    rows: dict[EventKey, int] = field(default_factory=dict)
+
+    @property
+    def tokens(self) -> list[str]:
+        """The tokens of ``contents`` by number; that of 0, for no content, is empty."""
+        return ["", *self.contents.tokens]
+
+    def rows_of(self, users: Sequence[str], items: Sequence[str], times: NDArray[np.float64]) -> NDArray[np.int64]:
+        """Return the number of each event's content, ``[E]``; 0 for none.
+
+        Args:
+            users: token of each event's user.
+            items: likewise of its item.
+            times: of the events, in double precision, as in the file.
+        """
+        keys = zip(users, items, times.tolist(), strict=True)
+        return np.fromiter((self.rows.get(EventKey(*key), 0) for key in keys), dtype=np.int64, count=len(times))
+
+
+class _Fields(NamedTuple):
+    """The columns that say which event a row belongs to."""
+
+    user: str
+    item: str
+    time: str
+
+
+class _Reader:
+    """Collects distinct contents, and the number of each event's content."""
+
+    def __init__(self, folder: Path, kind: str, fields: _Fields, settings: ContentSettings) -> None:
+        self.catalogue = EventCatalogue(Catalogue(kind, ", ".join(fields), folder))
+        self._fields = fields
+        write_text, self.named = text_writer(kind, "", settings.event_text_fields, settings.event_text_template)
+        self._write = write_text
+        self._numbers: dict[tuple[Blob | None, ...], int] = {}
+
+    def add(self, key: EventKey, row: Mapping[str, Any]) -> None:
+        """Take the content of one event's row, if it has any."""
+        contents = self.catalogue.contents
+        text = self._write({name: value for name, value in row.items() if name not in self._fields})
+        blobs: dict[Modality, Blob] = {"text": Text(text)} if text else {}
+        for modality, column in MEDIA_COLUMNS.items():
+            if name := as_token(row.get(column)):
+                blobs[modality] = MediaFile(contents.folder / "content", name)
+        if not blobs:
+            return
+        number = self._numbers.setdefault(tuple(map(blobs.get, contents.blobs)), len(contents.tokens) + 1)
+        if number > len(contents.tokens):
+            contents.tokens.append(str(number))
+            for modality, blob in blobs.items():
+                contents.blobs[modality][str(number)] = blob
+        self.catalogue.rows[key] = number
+
+
+def read_event_content(config: Any, settings: ContentSettings) -> EventCatalogue:
+    """Read the content of all events of a data set.
+
+    ``content/events.jsonl`` takes precedence over the columns of ``.inter``, of which only those are read that
+    ``event_text_fields`` or ``event_text_template`` names. Rows that cannot be used are skipped, and the log counts
+    them by reason.
+
+    Args:
+        config: RecBole's settings of the data set.
+        settings: which columns become text, and how.
+
+    Raises:
+        DataError: a file cannot be read, or lacks a column that the settings name; or ``strict_data`` is set and a row
+            cannot be used.
+        SettingsError: the text template is invalid.
+    """
+    folder = Path(config["data_path"])
+    fields = _Fields(*(config[f"{name}_FIELD"] for name in ("USER_ID", "ITEM_ID", "TIME")))
+    reader = _Reader(folder, "event", fields, settings)
+    path = folder / "content" / "events.jsonl"
+    if is_there(path):
+        columns = _read_json_lines(path, fields, reader, strict=bool(config["strict_data"]))
+        check_named_columns("event_text_fields", reader.named, columns, path)
+    elif reader.named:
+        for file in interaction_files(config):
+            layout = AtomicFormat.from_config(config)
+            check_named_columns("event_text_fields", reader.named, dict.fromkeys(read_header(file, layout)), file)
+            _read_columns(file, layout, fields, reader)
+    return reader.catalogue
+
+
+def _read_json_lines(path: Path, fields: _Fields, reader: _Reader, *, strict: bool) -> dict[str, None]:
+    """Add the rows of a file of JSON lines to the catalogue, and return the names of all columns."""
+    report = RowReport(path, strict)
+    columns: dict[str, None] = {}
+    count = 0
+    for number, line in enumerate(read_lines(path, _EVENTS), start=1):
+        if not line.strip():
+            continue
+        count += 1
+        try:
+            row = parse_json(line, long_integers=True)  # an ID may be one
+        except ValueError as error:
+            report.skip("not a JSON object", 1, [f"{number}: {error}"])
+            continue
+        reason, key = _key_of(row, fields)
+        if key in reader.catalogue.rows:
+            reason = "of an event that has a row already"
+        if reason or key is None:
+            report.skip(reason, 1, [str(number)])
+            continue
+        columns.update(dict.fromkeys(row))
+        reader.add(key, row)
+    report.finish(count)
+    return columns
+
+
+def _key_of(row: Any, fields: _Fields) -> tuple[str, EventKey | None]:
+    """The event that a row belongs to; or why it belongs to none."""
+    if not isinstance(row, dict):
+        return f"not a JSON object but a {type(row).__name__}", None
+    for name in fields:
+        if row.get(name) is None or row[name] == "":
+            return f"without {name!r}", None
+    time = row[fields.time]
+    if isinstance(time, bool) or not isinstance(time, int | float) or not math.isfinite(time):
+        return f"whose {fields.time} is no number", None
+    return "", EventKey(as_token(row[fields.user]), as_token(row[fields.item]), float(time))
+
+
+def _read_columns(path: Path, layout: AtomicFormat, fields: _Fields, reader: _Reader) -> None:
+    """Add the named columns of an interaction file to the catalogue. Of equal events, the first counts."""
+    kinds = {fields.user: "token", fields.item: "token", fields.time: "float"}
+    table = read_atomic_file(path, layout, kinds | dict.fromkeys(reader.named, "text"), ids=[fields.user, fields.item])
+    for row in _rows(table.columns, table.itertuples(index=False, name=None)):
+        key = EventKey(row[fields.user], row[fields.item], float(row[fields.time]))
+        if key not in reader.catalogue.rows:
+            reader.add(key, row)
+
+
+def _rows(columns: Iterable[str], values: Iterable[tuple[Any, ...]]) -> Iterator[dict[str, Any]]:
+    names = list(columns)
+    return (dict(zip(names, row, strict=True)) for row in values)
