@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _EVENTS = FileKind("content file", DataError, None, "save it as UTF-8, with one JSON object in each line")
+
+
+#: all content of events, or what is known of it before the item is chosen
+EventKind = Literal["event", "context"]
 
 
 class EventKey(NamedTuple):
@@ -78,11 +82,17 @@ class _Fields(NamedTuple):
 class _Reader:
     """Collects distinct contents, and the number of each event's content."""
 
-    def __init__(self, folder: Path, kind: str, fields: _Fields, settings: ContentSettings) -> None:
+    def __init__(self, folder: Path, kind: EventKind, fields: _Fields, settings: ContentSettings) -> None:
         self.catalogue = EventCatalogue(Catalogue(kind, ", ".join(fields), folder))
         self._fields = fields
-        write_text, self.named = text_writer(kind, "", settings.event_text_fields, settings.event_text_template)
-        self._write = write_text
+        if kind == "context":
+            self.named: Sequence[str] = settings.context_fields
+            texts = [name for name in self.named if name not in MEDIA_COLUMNS.values()]
+            self._write, _ = text_writer(kind, "", texts, None)
+            self._media = {name: column for name, column in MEDIA_COLUMNS.items() if column in self.named}
+        else:
+            self._write, self.named = text_writer(kind, "", settings.event_text_fields, settings.event_text_template)
+            self._media = MEDIA_COLUMNS
         self._numbers: dict[tuple[Blob | None, ...], int] = {}
 
     def add(self, key: EventKey, row: Mapping[str, Any]) -> None:
@@ -90,7 +100,7 @@ class _Reader:
         contents = self.catalogue.contents
         text = self._write({name: value for name, value in row.items() if name not in self._fields})
         blobs: dict[Modality, Blob] = {"text": Text(text)} if text else {}
-        for modality, column in MEDIA_COLUMNS.items():
+        for modality, column in self._media.items():
             if name := as_token(row.get(column)):
                 blobs[modality] = MediaFile(contents.folder / "content", name)
         if not blobs:
@@ -103,16 +113,17 @@ class _Reader:
         self.catalogue.rows[key] = number
 
 
-def read_event_content(config: Any, settings: ContentSettings) -> EventCatalogue:
-    """Read the content of all events of a data set.
+def read_event_content(config: Any, settings: ContentSettings, kind: EventKind) -> EventCatalogue:
+    """Read the content of all events of a data set, or the part of it that is known before an item is chosen.
 
     ``content/events.jsonl`` takes precedence over the columns of ``.inter``, of which only those are read that
-    ``event_text_fields`` or ``event_text_template`` names. Rows that cannot be used are skipped, and the log counts
-    them by reason.
+    ``event_text_fields``, ``event_text_template`` or ``context_fields`` names. Rows that cannot be used are skipped,
+    and the log counts them by reason.
 
     Args:
         config: RecBole's settings of the data set.
         settings: which columns become text, and how.
+        kind: ``event``, or ``context`` for the columns that ``context_fields`` names.
 
     Raises:
         DataError: a file cannot be read, or lacks a column that the settings name; or ``strict_data`` is set and a row
@@ -121,15 +132,18 @@ def read_event_content(config: Any, settings: ContentSettings) -> EventCatalogue
     """
     folder = Path(config["data_path"])
     fields = _Fields(*(config[f"{name}_FIELD"] for name in ("USER_ID", "ITEM_ID", "TIME")))
-    reader = _Reader(folder, "event", fields, settings)
+    reader = _Reader(folder, kind, fields, settings)
+    setting = f"{kind}_text_fields" if kind == "event" else "context_fields"
+    if kind == "context" and not reader.named:
+        return reader.catalogue
     path = folder / "content" / "events.jsonl"
     if is_there(path):
         columns = _read_json_lines(path, fields, reader, strict=bool(config["strict_data"]))
-        check_named_columns("event_text_fields", reader.named, columns, path)
+        check_named_columns(setting, reader.named, columns, path)
     elif reader.named:
         for file in interaction_files(config):
             layout = AtomicFormat.from_config(config)
-            check_named_columns("event_text_fields", reader.named, dict.fromkeys(read_header(file, layout)), file)
+            check_named_columns(setting, reader.named, dict.fromkeys(read_header(file, layout)), file)
             _read_columns(file, layout, fields, reader)
     return reader.catalogue
 

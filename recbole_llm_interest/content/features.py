@@ -71,6 +71,8 @@ class Features:
 Content = dict[str, Features]
 #: the field of batches with the row of each event's content; 0 for none
 EVENT_CONTENT = "event_content"
+#: likewise of what was known before the event's item was chosen
+EVENT_CONTEXT = "event_context"
 
 
 def control(content: Content, kind: str, seed: int) -> Content:

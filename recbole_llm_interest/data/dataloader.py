@@ -15,6 +15,7 @@ from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
 from recbole.data.interaction import Interaction
 from torch import Tensor
 
+from recbole_llm_interest.content.features import EVENT_CONTEXT
 from recbole_llm_interest.data.dataset import LLMInterestDataset
 from recbole_llm_interest.errors import SettingsError
 
@@ -26,7 +27,8 @@ class HistoryDataLoader(AbstractDataLoader):
     """Batches of history windows with about ``train_batch_size`` targets each, the unit in which RecBole counts, too.
 
     A batch holds ``user_id`` ``[B]``, ``item_id_list`` ``[B, L]``, ``item_length`` ``[B]``, and
-    ``next_item_id_list`` ``[B, L]``, the item that follows each position, padded with 0.
+    ``next_item_id_list`` ``[B, L]``, the item that follows each position, padded with 0; likewise
+    ``next_event_context_list``, where events have a context.
 
     A history longer than ``MAX_ITEM_LIST_LENGTH`` is cut into windows from its end, so that the newest targets have the
     longest context. Every target is in exactly one window.
@@ -49,6 +51,7 @@ class HistoryDataLoader(AbstractDataLoader):
         self.targets_per_batch = max(config["train_batch_size"], config["MAX_ITEM_LIST_LENGTH"])
         # RecBole's loader draws rows one by one; this one draws whole batches, planned for each epoch
         self.sample_size = -(-int((self.end - self.start).sum()) // self.targets_per_batch)
+        self._context_field = f"{EVENT_CONTEXT}{config['LIST_SUFFIX']}"
         super().__init__(config, dataset, sampler, shuffle=shuffle)
 
     def _init_batch_size_and_step(self) -> None:
@@ -84,6 +87,8 @@ class HistoryDataLoader(AbstractDataLoader):
         next_items = self._dataset.histories(start + 1, end + 1)
         batch[self._dataset.uid_field] = self.user[windows]
         batch[self._dataset.next_item_list_field] = next_items[self._dataset.item_list_field]
+        if self._context_field in next_items:
+            batch[f"next_{self._context_field}"] = next_items[self._context_field]
         return self.transform(self._dataset, batch)
 
     def target_counts(self, batch: Interaction) -> Tensor:

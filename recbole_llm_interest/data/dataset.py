@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import logging
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from recbole.config import Config
+from recbole.data.interaction import Interaction
 from torch import Tensor
 
 from recbole_llm_interest.content.catalogue import Catalogue
 from recbole_llm_interest.content.dataset_files import catalogue_from_config, feature_cache, record_features
 from recbole_llm_interest.content.encoders.adapter_file import learned_events
-from recbole_llm_interest.content.event_catalogue import EventCatalogue, read_event_content
-from recbole_llm_interest.content.features import EVENT_CONTENT, Content, control
+from recbole_llm_interest.content.event_catalogue import EventCatalogue, EventKind, read_event_content
+from recbole_llm_interest.content.features import EVENT_CONTENT, EVENT_CONTEXT, Content, control
 from recbole_llm_interest.content.pipeline import collect_content
 from recbole_llm_interest.content.transitions import Transitions, count_transitions
+from recbole_llm_interest.data.event_histories import own_events
 from recbole_llm_interest.data.history_dataset import HistoryDataset
 from recbole_llm_interest.errors import DataError
 from recbole_llm_interest.settings import MODALITIES, ContentSettings, ModelSettings, read_settings
@@ -33,6 +35,7 @@ class LLMInterestDataset(HistoryDataset):
         user_content: the same for users; empty if users have no content.
         neighbour_cache: the folder of items' neighbours by content.
         event_content: features of the distinct contents of events by modality; row 0 is none.
+        event_context: the same of what was known before the items were chosen.
         item_neighbours: those neighbours if they are known; None if the model computes them.
 
     Raises:
@@ -42,12 +45,13 @@ class LLMInterestDataset(HistoryDataset):
     """
 
     item_neighbours: Tensor | None = None
-    _event_catalogue: EventCatalogue | None = None
 
     def __init__(self, config: Config) -> None:
         settings = read_settings(ContentSettings, config)
         time_features = read_settings(ModelSettings, config).time_features
         self.event_content: Content = {}
+        self.event_context: Content = {}
+        self._event_catalogues: dict[str, EventCatalogue] = {}
         super().__init__(config, {f"time_{name}": name for name in time_features})
         record_features(config, settings)
         self.neighbour_cache = feature_cache(config, settings) / "neighbours"
@@ -85,34 +89,43 @@ class LLMInterestDataset(HistoryDataset):
     def _change_feat_format(self) -> None:
         super()._change_feat_format()
         settings = read_settings(ContentSettings, self.config)
-        catalogue = read_event_content(self.config, settings)
-        if not catalogue.rows:
+        kinds: dict[str, EventKind] = {EVENT_CONTENT: "event", EVENT_CONTEXT: "context"}
+        catalogues = {field: read_event_content(self.config, settings, kind) for field, kind in kinds.items()}
+        self._event_catalogues = {field: catalogue for field, catalogue in catalogues.items() if catalogue.rows}
+        if not self._event_catalogues:
             return
         if self.event_times is None:
             raise DataError(f"event content needs a time for each event: {self.dataset_name!r} has none")
-        users = self.field2id_token[self.uid_field][self.event_users]
-        items = self.field2id_token[self.iid_field][self.event_items]
-        rows = torch.from_numpy(catalogue.rows_of(users.tolist(), items.tolist(), self.event_times.numpy()))
-        self.event_features[EVENT_CONTENT] = rows
-        self._event_catalogue = catalogue
+        users = self.field2id_token[self.uid_field][self.event_users].tolist()
+        items = self.field2id_token[self.iid_field][self.event_items].tolist()
+        for field, catalogue in self._event_catalogues.items():
+            rows = catalogue.rows_of(users, items, self.event_times.numpy())
+            self.event_features[field] = torch.from_numpy(rows)
 
-    def _event_content(self, settings: ContentSettings) -> Content:
+    def _event_content(self, field: str, settings: ContentSettings) -> Content:
         """Return the features of the events' distinct contents, conditioned by those of training events alone."""
-        if self._event_catalogue is None:
+        if field not in self._event_catalogues:
             return {}
-        tokens = self._event_catalogue.tokens
-        fitted = np.zeros(len(tokens), dtype=bool)
+        catalogue = self._event_catalogues[field]
+        fitted = np.zeros(len(catalogue.tokens), dtype=bool)
         targets = self.training_targets()[1]
-        fitted[self.event_features[EVENT_CONTENT][torch.cat([targets - 1, targets])]] = True
-        return self._collect(self._event_catalogue.contents, tokens, settings, fitted)
+        fitted[self.event_features[field][torch.cat([targets - 1, targets])]] = True
+        return self._collect(catalogue.contents, catalogue.tokens, settings, fitted)
+
+    def __getitem__(self, index: Any, join: bool = True) -> Interaction:
+        """Return rows as ``HistoryDataset`` does, with the context of each row's own event, ``[B]``."""
+        rows = super().__getitem__(index, join)
+        if EVENT_CONTEXT in self.event_features:
+            rows[EVENT_CONTEXT] = self.event_features[EVENT_CONTEXT][own_events(rows)]
+        return rows
 
     def build(self) -> list[Self]:
         """Split the data as RecBole does, and warn where an adapter has learned from events that are held out here."""
         parts: list[Self] = super().build()
         settings = read_settings(ContentSettings, self.config)
-        event_content = parts[0]._event_content(settings)
+        content, context = (parts[0]._event_content(field, settings) for field in (EVENT_CONTENT, EVENT_CONTEXT))
         for part in parts:
-            part.event_content = event_content
+            part.event_content, part.event_context = content, context
         adapters = {f"{name}_adapter": getattr(settings, f"{name}_adapter") for name in MODALITIES}
         adapters = {name: adapter for name, adapter in adapters.items() if adapter is not None}
         digest = parts[0].training_events().digest(self.field2id_token[self.iid_field]) if adapters else ""

@@ -14,7 +14,7 @@ from recbole_llm_interest.content.features import Content
 from recbole_llm_interest.content.transitions import Transitions
 from recbole_llm_interest.errors import DataError
 from recbole_llm_interest.model.entity_encoder import EntityEncoder
-from recbole_llm_interest.model.event_encoder import EventEncoder
+from recbole_llm_interest.model.event_encoder import ContentTerm, EventEncoder
 from recbole_llm_interest.model.history_bias import HistoryBias
 from recbole_llm_interest.model.interest_tracker import InterestTracker
 from recbole_llm_interest.model.negative_sampling import NegativeSampler
@@ -47,6 +47,11 @@ class ContentTables(Protocol):
     @property
     def event_content(self) -> Content:
         """Features of distinct contents of events by modality, of which row 0 is none; empty without event content."""
+        ...
+
+    @property
+    def event_context(self) -> Content:
+        """The same of what was known before the events' items were chosen."""
         ...
 
     @property
@@ -87,6 +92,7 @@ class SavedTables:
     item_transitions: Transitions | None = None
     neighbour_cache: Path | None = None
     event_content: Content = field(default_factory=dict)
+    event_context: Content = field(default_factory=dict)
 
     def num(self, _: str) -> int:
         """Number of items with the padding, N, which RecBole's constructor asks for."""
@@ -109,6 +115,7 @@ class Parts:
     item_encoder: EntityEncoder
     user_encoder: EntityEncoder | None
     event_encoder: EventEncoder
+    context: ContentTerm | None
     tracker: InterestTracker
     history_bias: HistoryBias
     objectives: nn.ModuleDict
@@ -133,10 +140,13 @@ def build_parts(
         raise DataError("the items have no content and use_item_id is off: add content, or set use_item_id=True")
     negative_sampler = NegativeSampler(tables.item_counts, settings.loss_candidates)
     item_encoder = _item_encoder(settings, tables, sparse_id=negative_sampler.draws is not None)
-    user_encoder = _user_encoder(settings, tables)
-    event_encoder = _event_encoder(settings, tables, item_encoder.output_size)
+    user_encoder = _content_encoder(settings, tables.user_content if settings.use_user_content else {})
+    size = item_encoder.output_size
+    event_content = _content_term(settings, tables.event_content, size)
+    event_encoder = EventEncoder(size, settings.time_features, event_content)
+    context = _content_term(settings, tables.event_context, size)
     tracker = InterestTracker(
-        input_size=item_encoder.output_size,
+        input_size=size,
         hidden_size=settings.hidden_size,
         num_layers=settings.num_layers,
         dropout_prob=settings.dropout_prob,
@@ -153,7 +163,9 @@ def build_parts(
     objectives = nn.ModuleDict(
         {name: OBJECTIVES[name].from_settings(settings, item_encoder, share) for name in ssl_weights}
     )
-    return Parts(negative_sampler, item_encoder, user_encoder, event_encoder, tracker, history_bias, objectives)
+    return Parts(
+        negative_sampler, item_encoder, user_encoder, event_encoder, context, tracker, history_bias, objectives
+    )
 
 
 def _item_encoder(settings: ModelSettings, tables: ContentTables, *, sparse_id: bool) -> EntityEncoder:
@@ -185,11 +197,12 @@ def _items_with_id(settings: ModelSettings, tables: ContentTables) -> Tensor:
     return is_trained & (~has_content | (tables.item_counts >= settings.id_min_events))
 
 
-def _user_encoder(settings: ModelSettings, tables: ContentTables) -> EntityEncoder | None:
-    if not (settings.use_user_content and tables.user_content):
+def _content_encoder(settings: ModelSettings, content: Content) -> EntityEncoder | None:
+    """Encoder of users, or of events' contents; None if there is no content."""
+    if not content:
         return None
     return EntityEncoder(
-        tables.user_content,
+        content,
         embedding_size=settings.embedding_size,
         fusion=settings.fusion,
         projection=settings.projection,
@@ -197,17 +210,9 @@ def _user_encoder(settings: ModelSettings, tables: ContentTables) -> EntityEncod
     )
 
 
-def _event_encoder(settings: ModelSettings, tables: ContentTables, size: int) -> EventEncoder:
-    content = None
-    if tables.event_content:
-        content = EntityEncoder(
-            tables.event_content,
-            embedding_size=settings.embedding_size,
-            fusion=settings.fusion,
-            projection=settings.projection,
-            modality_dropout=settings.modality_dropout,
-        )
-    return EventEncoder(size, settings.time_features, content)
+def _content_term(settings: ModelSettings, content: Content, size: int) -> ContentTerm | None:
+    encoder = _content_encoder(settings, content)
+    return None if encoder is None else ContentTerm(encoder, size)
 
 
 def _history_bias(settings: ModelSettings, item_encoder: EntityEncoder, tables: ContentTables) -> HistoryBias:

@@ -14,15 +14,43 @@ from recbole_llm_interest.model.entity_encoder import EntityEncoder
 CONTENT = "content"
 
 
+class ContentTerm(nn.Module):
+    """Content of events as a term of a sum. It has no effect until training gives it one: its last layer is zero.
+
+    Args:
+        encoder: of the table of distinct contents, of which row 0 stands for none.
+        size: width D of the sum.
+
+    Example:
+        >>> import torch
+        >>> from recbole_llm_interest.content.features import Features
+        >>> texts = Features(torch.randn(4, 8), torch.tensor([False, True, True, True]))
+        >>> ContentTerm(EntityEncoder({"text": texts}, embedding_size=16), size=12)(torch.tensor([[3, 0, 3]])).shape
+        torch.Size([1, 3, 12])
+    """
+
+    def __init__(self, encoder: EntityEncoder, size: int) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.project = nn.Linear(encoder.output_size, size, bias=False)
+        nn.init.zeros_(self.project.weight)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """The terms of events with the contents in ``rows``, ``[...] -> [..., D]``. Each content is encoded once."""
+        distinct, place = torch.unique(rows, return_inverse=True)
+        terms: Tensor = self.project(self.encoder(distinct))
+        return terms[place]
+
+
 class EventEncoder(nn.Module):
     """Adds what is known of an event to the representation of its item.
 
-    Time and content have no effect until training gives them one: their last layers are zero at the start.
+    Features of time have no effect until training gives them one: their embeddings are zero at the start.
 
     Args:
         size: width D of a representation.
         time_features: names of ``TIME_FEATURES``.
-        content: encodes the content of events by its row, of which 0 stands for none; None if no event has content.
+        content: of events; None if none has any.
 
     Example:
         >>> import torch
@@ -31,7 +59,7 @@ class EventEncoder(nn.Module):
         torch.Size([2, 5, 8])
     """
 
-    def __init__(self, size: int, time_features: Sequence[str], content: EntityEncoder | None) -> None:
+    def __init__(self, size: int, time_features: Sequence[str], content: ContentTerm | None) -> None:
         super().__init__()
         self.times = nn.ModuleDict()
         for name in time_features:
@@ -39,10 +67,6 @@ class EventEncoder(nn.Module):
             nn.init.zeros_(embedding.weight)
             self.times[name] = embedding
         self.content = content
-        self.from_content = None
-        if content is not None:
-            self.from_content = nn.Linear(content.output_size, size, bias=False)
-            nn.init.zeros_(self.from_content.weight)
 
     def forward(self, items: Tensor, details: Mapping[str, Tensor]) -> Tensor:
         """Representations of events, ``[..., D]``.
@@ -55,8 +79,7 @@ class EventEncoder(nn.Module):
         for name, embedding in self.times.items():
             if name in details:
                 events = events + embedding(details[name])
-        if self.content is not None and self.from_content is not None:
-            rows = details.get(CONTENT, torch.zeros(items.shape[:-1], dtype=torch.long, device=items.device))
-            distinct, place = torch.unique(rows, return_inverse=True)
-            events = events + self.from_content(self.content(distinct))[place]
+        if self.content is not None:
+            nothing = torch.zeros(items.shape[:-1], dtype=torch.long, device=items.device)
+            events = events + self.content(details.get(CONTENT, nothing))
         return events

@@ -12,7 +12,7 @@ from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType
 from torch import Tensor, nn
 
-from recbole_llm_interest.content.features import EVENT_CONTENT
+from recbole_llm_interest.content.features import EVENT_CONTENT, EVENT_CONTEXT
 from recbole_llm_interest.model.build import build_parts
 from recbole_llm_interest.model.event_encoder import CONTENT
 from recbole_llm_interest.model.former_names import rename_parameters
@@ -58,12 +58,14 @@ class LLMInterest(SequentialRecommender):
         self.NEXT_ITEM_SEQ = f"next_{self.ITEM_SEQ}"
         fields = {CONTENT: EVENT_CONTENT} | {name: f"time_{name}" for name in settings.time_features}
         self.DETAIL_SEQ = {name: f"{field}{config['LIST_SUFFIX']}" for name, field in fields.items()}
+        self.NEXT_CONTEXT_SEQ = f"next_{EVENT_CONTEXT}{config['LIST_SUFFIX']}"
 
         # layers
         parts = build_parts(settings, dataset, self.max_seq_length, self.ssl_weights)
         self.item_encoder = parts.item_encoder
         self.user_encoder = parts.user_encoder
         self.event_encoder = parts.event_encoder
+        self.context = parts.context
         self.dropout = nn.Dropout(settings.dropout_prob)
         self.tracker = parts.tracker
         self.history_bias = parts.history_bias
@@ -109,7 +111,8 @@ class LLMInterest(SequentialRecommender):
             bias = self.history_bias(histories, *at, interest, users, candidates.index_of)
             return self.loss(interest, items, pos_items, at, bias, candidates.logit_correction)
 
-        loss = next_item_loss(seq_output, item_seq, pos_items, at, user)
+        in_context = self.in_context(seq_output, interaction, self.NEXT_CONTEXT_SEQ)
+        loss = next_item_loss(in_context, item_seq, pos_items, at, user)
         if not self.objectives:
             return (loss,)
         batch = TrainingBatch(
@@ -135,7 +138,12 @@ class LLMInterest(SequentialRecommender):
         item_seq, last = interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN] - 1
         state, details = self.initial_state(interaction[self.USER_ID]), self._details(interaction)
         interest = self.gather_indexes(self.forward(item_seq, state, table.representations, details), last)
+        interest = self.in_context(interest, interaction, EVENT_CONTEXT)
         return interest, self.bias_after(item_seq, last, interest, table.representations)
+
+    def in_context(self, interest: Tensor, interaction: Interaction, field: str) -> Tensor:
+        """Interest ``[..., D]`` given what is known before the choice, whose row a field has, ``[...]``."""
+        return interest if self.context is None else interest + self.context(interaction[field])
 
     def bias_after(self, item_seq: Tensor, last: Tensor, interest: Tensor, items: Tensor) -> ItemBias | None:
         """The bias after the events at ``last``, ``[B]``, with the interest then, ``[B, D]``, and items ``[N, D]``."""

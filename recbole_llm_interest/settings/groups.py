@@ -94,6 +94,9 @@ class ContentSettings:
     event_text_template: str | None = _setting(
         None, "template of an event's text, such as {summary}: {review}; takes precedence over event_text_fields"
     )
+    context_fields: tuple[str, ...] = _setting(
+        (), "columns of an event that are known before its item is chosen, such as a query; its prediction reads them"
+    )
 
     text_encoder: str = _setting(
         "all-MiniLM-L6-v2",
@@ -167,6 +170,9 @@ class ContentSettings:
             "event_text",
             "event_image",
             "event_audio",
+            "context_text",
+            "context_image",
+            "context_audio",
         ],
         ...,
     ] = _setting(("item_text", "item_image", "item_audio"), "content that content_control applies to")

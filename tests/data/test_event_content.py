@@ -26,15 +26,22 @@ def write_messages(here, name, told):
             print(json.dumps({"user_id": user, "item_id": item, "timestamp": time, "note": subject}), file=file)
 
 
+def next_item(event, after):
+    return after
+
+
+def own_item(event, after):
+    return event
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("told", "least", "most"),
-    [(lambda event, after: after, 0.9, 1.0), (lambda event, after: event, 0.0, 0.6)],
-    ids=["the next item", "its own item"],
+    ("told", "context", "least", "most"),
+    [(next_item, [], 0.9, 1.0), (own_item, [], 0.0, 0.6), (own_item, ["note"], 0.9, 1.0)],
+    ids=["an event tells of the next", "an event does not tell of itself", "unless it is said to be known before"],
 )
-def test_text_of_an_event_tells_of_the_next_one_only(here, settings, told, least, most):
+def test_what_an_event_tells_of(here, settings, told, context, least, most):
     write_messages(here, "notes", told)
-    quick = {"text_encoder": "hashing", "epochs": 30, "stopping_step": 30, "learning_rate": 0.01, "topk": [3]}
-    (result,) = run(["LLMInterest"], "notes", config_dict={**settings, **quick})
-    print(result.test)
+    quick = {"text_encoder": "hashing", "epochs": 30, "stopping_step": 30, "learning_rate": 0.01}
+    (result,) = run(["LLMInterest"], "notes", config_dict={**settings, **quick, "context_fields": context})
     assert least <= result.test["recall@3"] <= most
