@@ -59,6 +59,11 @@ class EventCatalogue:
         """The tokens of ``contents`` by number; that of 0, for no content, is empty."""
         return ["", *self.contents.tokens]
 
+    @property
+    def texts(self) -> list[str]:
+        """The distinct texts."""
+        return [blob.text for blob in self.contents.blobs["text"].values() if isinstance(blob, Text)]
+
     def rows_of(self, users: Sequence[str], items: Sequence[str], times: NDArray[np.float64]) -> NDArray[np.int64]:
         """Return the number of each event's content, ``[E]``; 0 for none.
 
@@ -85,14 +90,11 @@ class _Reader:
     def __init__(self, folder: Path, kind: EventKind, fields: _Fields, settings: ContentSettings) -> None:
         self.catalogue = EventCatalogue(Catalogue(kind, ", ".join(fields), folder))
         self._fields = fields
+        self._write, self.named = text_writer(kind, "", *text_settings(kind, settings))
+        self._media = MEDIA_COLUMNS
         if kind == "context":
-            self.named: Sequence[str] = settings.context_fields
-            texts = [name for name in self.named if name not in MEDIA_COLUMNS.values()]
-            self._write, _ = text_writer(kind, "", texts, None)
+            self.named = settings.context_fields
             self._media = {name: column for name, column in MEDIA_COLUMNS.items() if column in self.named}
-        else:
-            self._write, self.named = text_writer(kind, "", settings.event_text_fields, settings.event_text_template)
-            self._media = MEDIA_COLUMNS
         self._numbers: dict[tuple[Blob | None, ...], int] = {}
 
     def add(self, key: EventKey, row: Mapping[str, Any]) -> None:
@@ -111,6 +113,19 @@ class _Reader:
             for modality, blob in blobs.items():
                 contents.blobs[modality][str(number)] = blob
         self.catalogue.rows[key] = number
+
+
+def text_settings(kind: str, settings: ContentSettings) -> tuple[Sequence[str] | None, str | None]:
+    """Return the columns of the text of an item, a user, an event or a context, and its template; None for unset.
+
+    Example:
+        >>> from recbole_llm_interest.settings import ContentSettings
+        >>> text_settings("context", ContentSettings(context_fields=("query", "image_file_name")))
+        (['query'], None)
+    """
+    if kind == "context":
+        return [name for name in settings.context_fields if name not in MEDIA_COLUMNS.values()], None
+    return getattr(settings, f"{kind}_text_fields"), getattr(settings, f"{kind}_text_template")
 
 
 def read_event_content(config: Any, settings: ContentSettings, kind: EventKind) -> EventCatalogue:

@@ -35,6 +35,7 @@ class LLMInterestDataset(HistoryDataset):
         user_content: the same for users; empty if users have no content.
         neighbour_cache: the folder of items' neighbours by content.
         event_content: features of the distinct contents of events by modality; row 0 is none.
+        event_catalogues: the contents themselves by the field of histories that has their rows.
         event_context: the same of what was known before the items were chosen.
         item_neighbours: those neighbours if they are known; None if the model computes them.
 
@@ -51,7 +52,7 @@ class LLMInterestDataset(HistoryDataset):
         time_features = read_settings(ModelSettings, config).time_features
         self.event_content: Content = {}
         self.event_context: Content = {}
-        self._event_catalogues: dict[str, EventCatalogue] = {}
+        self.event_catalogues: dict[str, EventCatalogue] = {}
         super().__init__(config, {f"time_{name}": name for name in time_features})
         record_features(config, settings)
         self.neighbour_cache = feature_cache(config, settings) / "neighbours"
@@ -91,22 +92,22 @@ class LLMInterestDataset(HistoryDataset):
         settings = read_settings(ContentSettings, self.config)
         kinds: dict[str, EventKind] = {EVENT_CONTENT: "event", EVENT_CONTEXT: "context"}
         catalogues = {field: read_event_content(self.config, settings, kind) for field, kind in kinds.items()}
-        self._event_catalogues = {field: catalogue for field, catalogue in catalogues.items() if catalogue.rows}
-        if not self._event_catalogues:
+        self.event_catalogues = {field: catalogue for field, catalogue in catalogues.items() if catalogue.rows}
+        if not self.event_catalogues:
             return
         if self.event_times is None:
             raise DataError(f"event content needs a time for each event: {self.dataset_name!r} has none")
         users = self.field2id_token[self.uid_field][self.event_users].tolist()
         items = self.field2id_token[self.iid_field][self.event_items].tolist()
-        for field, catalogue in self._event_catalogues.items():
+        for field, catalogue in self.event_catalogues.items():
             rows = catalogue.rows_of(users, items, self.event_times.numpy())
             self.event_features[field] = torch.from_numpy(rows)
 
     def _event_content(self, field: str, settings: ContentSettings) -> Content:
         """Return the features of the events' distinct contents, conditioned by those of training events alone."""
-        if field not in self._event_catalogues:
+        if field not in self.event_catalogues:
             return {}
-        catalogue = self._event_catalogues[field]
+        catalogue = self.event_catalogues[field]
         fitted = np.zeros(len(catalogue.tokens), dtype=bool)
         targets = self.training_targets()[1]
         fitted[self.event_features[field][torch.cat([targets - 1, targets])]] = True

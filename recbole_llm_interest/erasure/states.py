@@ -14,7 +14,7 @@ from recbole_llm_interest.io.opening import read_bytes
 from recbole_llm_interest.recommender.state_file import USER_DIMENSIONS, pack_state, parse_state
 
 #: tensors with a column for each event
-_EVENTS = ("items", "times")
+_EVENTS = ("items", "times", "content")
 
 
 def erase_from_state(path: Path, request: ErasureRequest, erasure: Erasure) -> None:
@@ -58,7 +58,7 @@ def _without(
     rows = torch.tensor(kept)
     tensors = {name: values.index_select(USER_DIMENSIONS[name], rows) for name, values in tensors.items()}
     longest = int(tensors["length"].max())
-    tensors |= {name: tensors[name][:, :longest] for name in _EVENTS}
+    tensors |= {name: tensors[name][:, :longest] for name in _EVENTS if name in tensors}
     named, renumbered = torch.unique(tensors["items"], return_inverse=True)
     tensors["items"] = renumbered.view(len(kept), -1).int()
     description = {

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from recbole_llm_interest.content.event_times import TIME_FEATURES
+from recbole_llm_interest.content.features import Content
 from recbole_llm_interest.model.entity_encoder import EntityEncoder
 
 #: the name of the content among what is known of an event; names of time features are those of ``TIME_FEATURES``
@@ -34,6 +35,11 @@ class ContentTerm(nn.Module):
         self.encoder = encoder
         self.project = nn.Linear(encoder.output_size, size, bias=False)
         nn.init.zeros_(self.project.weight)
+
+    def encode(self, content: Content) -> Tensor:
+        """The terms of events with contents that are not in the table, ``[B, D]``."""
+        terms: Tensor = self.project(self.encoder.encode(content))
+        return terms
 
     def forward(self, rows: Tensor) -> Tensor:
         """The terms of events with the contents in ``rows``, ``[...] -> [..., D]``. Each content is encoded once."""
@@ -75,11 +81,16 @@ class EventEncoder(nn.Module):
             items: representations of their items, ``[..., D]``.
             details: what is known of them, ``[...]`` by name: features of their times, and the rows of their content.
         """
-        events = items
-        for name, embedding in self.times.items():
-            if name in details:
-                events = events + embedding(details[name])
+        content = None
         if self.content is not None:
             nothing = torch.zeros(items.shape[:-1], dtype=torch.long, device=items.device)
-            events = events + self.content(details.get(CONTENT, nothing))
-        return events
+            content = self.content(details.get(CONTENT, nothing))
+        return self.joined(items, details, content)
+
+    def joined(self, items: Tensor, times: Mapping[str, Tensor], content: Tensor | None) -> Tensor:
+        """The same with the terms of events' content, ``[..., D]``, which are not read if no event has content."""
+        events = items
+        for name, embedding in self.times.items():
+            if name in times:
+                events = events + embedding(times[name])
+        return events if self.content is None or content is None else events + content

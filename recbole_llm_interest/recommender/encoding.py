@@ -123,7 +123,7 @@ class ContentReader:
 
     def _precomputed(self, modality: Modality) -> str | None:
         """The file of the precomputed features; None if an encoder made them."""
-        path: str | None = getattr(self._settings, f"{self._kind}_{modality}_features")
+        path: str | None = getattr(self._settings, f"{self._kind}_{modality}_features", None)  # events have none
         return path
 
     def _features(self, modality: Modality, value: Any) -> Features:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -13,89 +15,119 @@ from torch import Tensor
 _MIN_CAPACITY = 16
 
 
+@dataclass(frozen=True)
+class Events:
+    """Events of ``B`` users, in chronological order.
+
+    Attributes:
+        items: rows of the items in the catalog, ``[B, L]``; 0 where there is no event.
+        times: times of the events, ``[B, L]``, float64; NaN where the time is unknown.
+        content: what their content adds to the items' representations, ``[B, L, D]``; D is 0 if the model reads none.
+
+    Example:
+        >>> events = Events(torch.tensor([[5, 6]]), torch.tensor([[1.0, 2.0]]), torch.zeros(1, 2, 0))
+        >>> events.part(1, 2).items
+        tensor([[6]])
+    """
+
+    items: Tensor
+    times: Tensor
+    content: Tensor
+
+    @property
+    def count(self) -> int:
+        """Number of events of each user, L."""
+        return self.items.shape[1]
+
+    def part(self, start: int, end: int) -> Self:
+        """The events from ``start`` on, before ``end``."""
+        return type(self)(self.items[:, start:end], self.times[:, start:end], self.content[:, start:end])
+
+    def of(self, users: Tensor) -> Self:
+        """The events of some users, ``[b]``."""
+        return type(self)(self.items[users], self.times[users], self.content[users])
+
+    def first(self, length: Tensor) -> Self:
+        """The first ``length`` events of each user, ``[B]``; padding behind."""
+        longest = int(length.max())
+        is_padding = torch.arange(longest) >= length[:, None]
+        return type(self)(
+            self.items[:, :longest].masked_fill(is_padding, 0),
+            self.times[:, :longest].masked_fill(is_padding, torch.nan),
+            self.content[:, :longest].masked_fill(is_padding[..., None].to(self.content.device), 0.0),
+        )
+
+    def padded(self, count: int) -> Self:
+        """The events with padding behind, so that there are ``count`` columns."""
+        more = count - self.count
+        return type(self)(
+            F.pad(self.items, (0, more)),
+            F.pad(self.times, (0, more), value=torch.nan),
+            F.pad(self.content, (0, 0, 0, more)),
+        )
+
+    @classmethod
+    def concat(cls, parts: Sequence[Self]) -> Self:
+        """The events of the users of several, which have equal numbers of columns."""
+        return cls(*(torch.cat([getattr(part, name) for part in parts]) for name in ("items", "times", "content")))
+
+
 class EventLog:
     """Events of ``B`` users. Successive states share a log: each reads the first events, up to its own lengths.
 
     Appending takes constant time, because it writes behind the events that earlier states read. The log is copied where
     another state has already written there, or where its capacity is used up.
 
-    Attributes:
-        items: rows of the items in the catalog, ``[B, C]``; 0 where there is no event.
-        times: times of the events, ``[B, C]``, float64; NaN where the time is unknown.
+    Args:
+        events: with room behind those that are written.
+        written: how many are, of each user, ``[B]``.
 
     Example:
-        >>> log = EventLog.of(torch.tensor([[5, 6]]), torch.tensor([[1.0, 2.0]]), torch.tensor([2]))
-        >>> log = log.append(torch.tensor([2]), torch.tensor([7]), torch.tensor([3.0]))
-        >>> log.first(torch.tensor([3]))[0]
+        >>> events = Events(torch.tensor([[5, 6]]), torch.tensor([[1.0, 2.0]]), torch.zeros(1, 2, 0))
+        >>> log = EventLog.of(events, torch.tensor([2]))
+        >>> more = Events(torch.tensor([[7]]), torch.tensor([[3.0]]), torch.zeros(1, 1, 0))
+        >>> log.append(torch.tensor([2]), more).first(torch.tensor([3])).items
         tensor([[5, 6, 7]])
     """
 
-    def __init__(self, items: Tensor, times: Tensor, written: Tensor) -> None:
-        self.items = items
-        self.times = times
+    def __init__(self, events: Events, written: Tensor) -> None:
+        self._events = events
         self._written = written
         self._lock = threading.Lock()
 
     @classmethod
-    def of(cls, items: Tensor, times: Tensor, length: Tensor) -> EventLog:
-        """A log of given events, with room for more.
+    def of(cls, events: Events, length: Tensor) -> EventLog:
+        """A log of given events, of which each user has ``length``, ``[B]``, with room for more."""
+        return cls(events.padded(events.count + max(events.count, _MIN_CAPACITY)), length.clone())
 
-        Args:
-            items: rows of the items, ``[B, L]``.
-            times: their times, ``[B, L]``.
-            length: how many of them each user has, ``[B]``.
-        """
-        capacity = items.shape[1] + max(items.shape[1], _MIN_CAPACITY)
-        log = cls(
-            items.new_zeros(len(items), capacity), times.new_full((len(items), capacity), torch.nan), length.clone()
-        )
-        log.items[:, : items.shape[1]] = items
-        log.times[:, : items.shape[1]] = times
-        return log
-
-    def append(self, length: Tensor, item: Tensor, time: Tensor) -> EventLog:
-        """The log with one more event of each user.
-
-        Args:
-            length: events of each user before this one, ``[B]``.
-            item: row of the item, ``[B]``.
-            time: time of the event, ``[B]``.
-        """
+    def append(self, length: Tensor, event: Events) -> EventLog:
+        """The log with one more event of each user, who had ``length`` before, ``[B]``."""
         with self._lock:
-            is_free = torch.equal(self._written, length) and int(length.max()) < self.items.shape[1]
-            log = self if is_free else EventLog.of(*self.first(length), length)
-            position = length[:, None]
-            log.items.scatter_(1, position, item[:, None])
-            log.times.scatter_(1, position, time[:, None])
+            is_free = torch.equal(self._written, length) and int(length.max()) < self._events.count
+            log = self if is_free else EventLog.of(self.first(length), length)
+            user = torch.arange(len(length))
+            log._events.items[user, length] = event.items[:, 0]
+            log._events.times[user, length] = event.times[:, 0]
+            log._events.content[user, length] = event.content[:, 0]
             log._written = length + 1
         return log
 
-    def first(self, length: Tensor) -> tuple[Tensor, Tensor]:
-        """Items and times of the first ``length`` events of each user, ``[B, max(length)]`` each."""
-        longest = int(length.max())
-        is_padding = torch.arange(longest) >= length[:, None]
-        items, times = self.items[:, :longest], self.times[:, :longest]
-        return items.masked_fill(is_padding, 0), times.masked_fill(is_padding, torch.nan)
+    def first(self, length: Tensor) -> Events:
+        """The first ``length`` events of each user, ``[B]``."""
+        return self._events.first(length)
 
     def last_time(self, length: Tensor) -> Tensor:
         """Time of event number ``length`` of each user, ``[B]``: NaN if unknown, -inf where ``length`` is 0."""
-        last = self.times.gather(1, (length - 1).clamp(min=0)[:, None]).squeeze(1)
+        last = self._events.times.gather(1, (length - 1).clamp(min=0)[:, None]).squeeze(1)
         return last.where(length > 0, -torch.inf)
 
     def select(self, users: Tensor, length: Tensor) -> EventLog:
         """A log of its own for some users, ``[b]``, with their first ``length`` events, ``[b]``."""
-        view = EventLog(self.items[users], self.times[users], length)
-        return EventLog.of(*view.first(length), length)
+        return EventLog.of(self._events.of(users).first(length), length)
 
     @staticmethod
     def concat(logs: Sequence[EventLog], lengths: Sequence[Tensor]) -> EventLog:
         """One log of the users of several, with the first events of each, up to ``lengths``, ``[b]`` each."""
         length = torch.cat(list(lengths))
-        longest = int(length.max())
-        items, times = [], []
-        for log, own_length in zip(logs, lengths, strict=True):
-            own_items, own_times = log.first(own_length)
-            padding = (0, longest - own_items.shape[1])
-            items.append(F.pad(own_items, padding))
-            times.append(F.pad(own_times, padding, value=torch.nan))
-        return EventLog.of(torch.cat(items), torch.cat(times), length)
+        parts = [log.first(own).padded(int(length.max())) for log, own in zip(logs, lengths, strict=True)]
+        return EventLog.of(Events.concat(parts), length)

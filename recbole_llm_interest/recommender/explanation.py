@@ -13,6 +13,7 @@ from recbole_llm_interest.io.escaping import one_line
 from recbole_llm_interest.model.entity_encoder import EntityEncoder
 from recbole_llm_interest.model.interest_tracker import InterestState
 from recbole_llm_interest.model.scoring import ScoringRule, logits
+from recbole_llm_interest.recommender.event_log import Events
 from recbole_llm_interest.recommender.live_model import LiveModel
 from recbole_llm_interest.recommender.search import Query
 from recbole_llm_interest.recommender.user_state import State
@@ -104,12 +105,20 @@ class Explanation:
 _Points = tuple[str, float, float | None, str | None]
 
 
-def explain(live: LiveModel, state: State, row: int) -> Explanation:
-    """Explain the score of the item in this row of the catalog for a state of one user."""
-    query = live.query(state.interest, state.items, state.length)
+def explain(live: LiveModel, state: State, row: int, context: Tensor) -> Explanation:
+    """Explain the score of the item in this row of the catalog for a state of one user.
+
+    Args:
+        live: the model over the catalog.
+        state: of one user.
+        row: of the item.
+        context: what is known before the choice, as a term of the interest, ``[1, D]``.
+    """
+    interest = state.interest + context
+    query = live.query(interest, state.items, state.length)
     score = float(live.score(query, row))
-    of_item, is_exact = _item_parts(live, state, query, row)
-    of_user = _user_parts(live, state, row, score)
+    of_item, is_exact = _item_parts(live, state, interest, query, row)
+    of_user = _user_parts(live, state, row, score, context)
     return Explanation(live.items.tokens[row], score, _with_shares(of_item), is_exact, _with_shares(of_user))
 
 
@@ -119,7 +128,7 @@ def _with_shares(points: Sequence[_Points]) -> list[Part]:
     return sorted(parts, key=lambda part: -part.share)
 
 
-def _item_parts(live: LiveModel, state: State, query: Query, row: int) -> tuple[list[_Points], bool]:
+def _item_parts(live: LiveModel, state: State, interest: Tensor, query: Query, row: int) -> tuple[list[_Points], bool]:
     """Points of each modality and of the history's biases; and whether they sum to the score."""
     encoder = live.model.item_encoder
     added = live.items.added.get(row)
@@ -134,7 +143,7 @@ def _item_parts(live: LiveModel, state: State, query: Query, row: int) -> tuple[
         for name, is_present, value in zip(encoder.modalities, present[0].tolist(), values, strict=True)
     ]
     item = torch.tensor([row], device=live.device)
-    for name, bias in live.bias_parts(state.interest, state.items, state.length).items():
+    for name, bias in live.bias_parts(interest, state.items, state.length).items():
         points.append((BIAS_NAMES[name], float(bias.of(item)), None, None))
     return points, is_exact
 
@@ -154,25 +163,28 @@ def _modality_factors(encoder: EntityEncoder, rule: ScoringRule, parts: Tensor) 
     return (terms[0] if scale is None else terms[0] * scale), True
 
 
-def _user_parts(live: LiveModel, state: State, row: int, score: float) -> list[_Points]:
-    """The loss of score without the profile, without each recent event, and without the older ones."""
-    rows, times, user = state.items, state.times, state.tracker.user
-    length = rows.shape[1]
+def _user_parts(live: LiveModel, state: State, row: int, score: float, context: Tensor) -> list[_Points]:
+    """The loss of score without the context, the profile, each recent event, and the older events."""
+    events, user = state.events, state.tracker.user
+    length = events.count
     start = live.initial(torch.zeros(1, 0) if user is None else user)
     older = max(length - _EVENTS, 0)
     points: list[_Points] = []
+    if context.any():
+        without = live.score(live.query(state.interest, events.items, state.length), row)
+        points.append(("context", score - float(without), None, None))
     if user is not None:
         anonymous = live.initial(live.users([0]))
-        points.append(("profile", score - _scores_after(live, rows, times, anonymous, row)[0], None, None))
+        points.append(("profile", score - _scores_after(live, events, anonymous, row, context)[0], None, None))
     if older:
-        recent = _scores_after(live, rows[:, older:], times[:, older:], start, row)[0]
+        recent = _scores_after(live, events.part(older, length), start, row, context)[0]
         points.append((f"{older} older events", score - recent, None, None))
     if length:
         kept = _leave_one_out(length, older)
-        others = _scores_after(live, rows[0, kept], times[0, kept], start, row, older)
-        for event, rest in enumerate(others, start=older):
-            time = float(times[0, event])
-            name = live.items.tokens[int(rows[0, event])]
+        rests = Events(events.items[0, kept], events.times[0, kept], events.content[0, kept])
+        for event, rest in enumerate(_scores_after(live, rests, start, row, context, older), start=older):
+            time = float(events.times[0, event])
+            name = live.items.tokens[int(events.items[0, event])]
             points.append((name, score - rest, time if time == time else None, live.items.labels.get(name)))
     return points
 
@@ -185,20 +197,20 @@ def _leave_one_out(length: int, first: int) -> Tensor:
 
 
 def _scores_after(
-    live: LiveModel, rows: Tensor, times: Tensor, state: InterestState, row: int, common: int = 0
+    live: LiveModel, events: Events, state: InterestState, row: int, context: Tensor, common: int = 0
 ) -> list[float]:
     """Scores of an item after other histories, ``[B, L]``, of one user, whose first ``common`` events are equal."""
     before = None
     if common:
-        _, state = live.read(rows[:1, :common], times[:1, :common], state)
-        before = times[:, common - 1]
-    count = len(rows)
+        _, state = live.read(events.part(0, common).of(torch.tensor([0])), state)
+        before = events.times[:, common - 1]
+    count = len(events.items)
     state = InterestState(
         state.carried.expand(-1, count, -1).contiguous(),
         state.past.expand(count, -1, -1),
         None if state.user is None else state.user.expand(count, -1),
     )
-    interest, _ = live.read(rows[:, common:], times[:, common:], state, before)
-    query = live.query(interest, rows, torch.full((count,), rows.shape[1]))
+    interest, _ = live.read(events.part(common, events.count), state, before)
+    query = live.query(interest + context, events.items, torch.full((count,), events.count))
     scores: list[float] = live.score(query, row).tolist()
     return scores

@@ -26,6 +26,8 @@ Times: TypeAlias = Time | Iterable[Time] | Iterable[Iterable[Time] | None]
 Histories: TypeAlias = Iterable[Id] | Iterable[Iterable[Id]] | None
 #: content of one new user, or a list of such for a batch
 Profiles: TypeAlias = Mapping[str, Any] | Iterable[Mapping[str, Any] | None] | None
+#: content of one user's events, or a list of such for a batch
+Contents: TypeAlias = Iterable[Mapping[str, Any] | None] | Iterable[Iterable[Mapping[str, Any] | None] | None] | None
 #: unit of a data set's times since 1970; None where they are on another scale, or it is unknown
 TimeUnit: TypeAlias = Literal["s", "ms"] | None
 
@@ -41,17 +43,19 @@ class UserInput:
         profile: content of a new user; None where there is none.
         history: ids of items; None for the events that the data set records.
         times: one for each item; None where none is known.
+        contents: what is given of each event beside item and time; None where nothing is.
 
     Example:
         >>> from recbole_llm_interest.recommender.inputs import UserInput, read_users
         >>> read_users("u1", None, ["i1"], None, "s")
-        ([UserInput(user='u1', profile=None, history=['i1'], times=None)], True)
+        ([UserInput(user='u1', profile=None, history=['i1'], times=None, contents=None)], True)
     """
 
     user: str | None
     profile: Mapping[str, Any] | None
     history: list[str] | None
     times: list[float | None] | None
+    contents: list[Mapping[str, Any] | None] | None = None
 
 
 def is_list(value: object) -> bool:
@@ -146,7 +150,9 @@ def _since_1970(time: str | date | np.datetime64, item: str, unit: TimeUnit) -> 
     return float(seconds * 1000 if unit == "ms" else seconds)
 
 
-def read_users(user: Any, profile: Any, history: Any, at: Any, unit: TimeUnit) -> tuple[list[UserInput], bool]:
+def read_users(
+    user: Any, profile: Any, history: Any, at: Any, unit: TimeUnit, contents: Any = None
+) -> tuple[list[UserInput], bool]:
     """The users that ``Recommender.start`` is given, and whether it is a single one.
 
     They are a batch if ``user`` or ``profile`` is a list, or ``history`` is a list of lists.
@@ -156,10 +162,9 @@ def read_users(user: Any, profile: Any, history: Any, at: Any, unit: TimeUnit) -
     """
     history = _list_history(history)
     if not _is_batch(user, profile, history):
-        return [_read_user(user, profile, history, at, unit)], True
-    users, profiles, histories, times = _columns(user, profile, history, at)
-    rows = zip(users, profiles, histories, times, strict=True)
-    return [_read_user(*row, unit) for row in rows], False
+        return [_read_user(user, profile, history, at, contents, unit)], True
+    of_users = zip(*_columns(user, profile, history, at, contents), strict=True)
+    return [_read_user(*given[:4], given[4], unit) for given in of_users], False
 
 
 def _list_history(history: Any) -> Any:
@@ -180,10 +185,13 @@ def _is_batch(user: Any, profile: Any, history: Any) -> bool:
     return is_list(user) or is_list(profile) or has_histories
 
 
-def _columns(user: Any, profile: Any, history: Any, at: Any) -> list[list[Any]]:
-    """Users, profiles, histories and times of a batch: a list of each, with one element for each user."""
+def _columns(user: Any, profile: Any, history: Any, at: Any, contents: Any) -> list[list[Any]]:
+    """Users, profiles, histories, times and contents of a batch: a list of each, with one element for each user."""
     is_recorded = _is_recorded(history)
-    given = {"users": user, "profiles": profile, "histories": None if is_recorded else history, "lists of times": at}
+    given = {
+        **{"users": user, "profiles": profile, "histories": None if is_recorded else history},
+        **{"lists of times": at, "lists of contents": contents},
+    }
     columns = {name: _per_user(values, name) for name, values in given.items() if values is not None}
     count = _common_length(columns)
     if is_recorded:
@@ -206,18 +214,41 @@ def _per_user(values: Any, name: str) -> list[Any]:
     return list(values)
 
 
-def _read_user(user: Any, profile: Any, history: Any, at: Any, unit: TimeUnit) -> UserInput:
+def _read_user(user: Any, profile: Any, history: Any, at: Any, contents: Any, unit: TimeUnit) -> UserInput:
     name = None if user is None else read_id(user)
     _check_profile(name, profile)
     is_recorded = _is_recorded(history)
     if is_recorded and name is None:
         raise RequestError("history='recorded' needs a user of the data set: give the user's id")
     if is_recorded or (history is None and name is not None):
-        if at is not None:
-            raise RequestError("at is given without a history: recorded events have their times")
+        if at is not None or contents is not None:
+            name_given = "at" if at is not None else "contents"
+            raise RequestError(f"{name_given} is given without a history: recorded events have their own")
         return UserInput(name, None, None, None)
     items = [] if history is None else read_ids(history, "history")
-    return UserInput(name, profile, items, read_times(at, items, unit))
+    return UserInput(name, profile, items, read_times(at, items, unit), read_contents(contents, items))
+
+
+def read_contents(contents: Any, items: Sequence[str]) -> list[Mapping[str, Any] | None] | None:
+    """What is given of each event of one user beside item and time.
+
+    Raises:
+        RequestError: there is not one mapping, or None, for each item.
+    """
+    if contents is None:
+        return None
+    if not is_list(contents):
+        raise RequestError(f"contents={contents!r} is no list: give one mapping, or None, for each event")
+    listed = list(contents)
+    if len(listed) != len(items):
+        raise RequestError(f"{len(items)} events and {len(listed)} contents: give one for each event, or None")
+    return [_read_content(content) for content in listed]
+
+
+def _read_content(content: Any) -> Mapping[str, Any] | None:
+    if content is not None and not isinstance(content, Mapping):
+        raise RequestError(f"the content {content!r} of an event is no mapping: did you mean {{'text': …}}?")
+    return content
 
 
 def _check_profile(user: str | None, profile: Any) -> None:
@@ -285,6 +316,17 @@ def read_events(state: UserState, items: Any, at: Any, unit: TimeUnit) -> tuple[
     ids = read_items(state, items)
     times = [None] * len(ids) if at is None else read_per_user(state, at, "time")
     return ids, [read_time(time, item, unit) for time, item in zip(times, ids, strict=True)]
+
+
+def read_columns(state: UserState, columns: Mapping[str, Any]) -> list[Mapping[str, Any] | None]:
+    """The values of columns by user of a state; None for a user without any.
+
+    Raises:
+        RequestError: as ``read_per_user``.
+    """
+    by_column = {name: read_per_user(state, values, name) for name, values in columns.items()}
+    rows = ({name: values[user] for name, values in by_column.items()} for user in range(len(state)))
+    return [{name: value for name, value in row.items() if value is not None} or None for row in rows]
 
 
 def read_per_user(state: UserState, values: Any, name: str) -> list[Any]:

@@ -17,6 +17,7 @@ from recbole_llm_interest.model.item_bias import ItemBias
 from recbole_llm_interest.model.llm_interest import LLMInterest
 from recbole_llm_interest.model.scoring import paired_logits
 from recbole_llm_interest.recommender.catalog import Block, Catalog
+from recbole_llm_interest.recommender.event_log import Events
 from recbole_llm_interest.recommender.neighbourhood import Neighbourhood
 from recbole_llm_interest.recommender.search import Query, score_block
 from recbole_llm_interest.training.run_metadata import digest
@@ -59,38 +60,46 @@ class LiveModel:
             return self.model.tracker.neutral_state(len(user))
         return self.model.tracker.initial_state(user)
 
-    def read(
-        self, rows: Tensor, times: Tensor, state: InterestState, before: Tensor | None = None
-    ) -> tuple[Tensor, InterestState]:
+    def read(self, events: Events, state: InterestState, before: Tensor | None = None) -> tuple[Tensor, InterestState]:
         """Interest after the last of some events, ``[B, D]``, and the state then.
 
         Without events, the interest is that after one event of zeros, and the state stays as it is. Training has no
         target before the first event, and this predicts first events far better than the first state alone.
 
         Args:
-            rows: the events' items, ``[B, L]``.
-            times: timestamps, ``[B, L]``; NaN for unknown.
+            events: of the users, ``[B, L]``.
             state: before the events.
             before: timestamp of the event before the first of them, ``[B]``, -inf for none; None if no user has one.
         """
         tracker = self.model.tracker
-        if not rows.shape[1]:
+        if not events.count:
             width = self.items.representations.shape[1]
-            return tracker.step(torch.zeros(len(rows), width, device=self.device), state)[0], state
+            return tracker.step(torch.zeros(len(events.items), width, device=self.device), state)[0], state
+        inputs = self._inputs(events, before)
+        if events.count == 1:
+            return tracker.step(inputs[:, 0], state)
+        if tracker.encoder.has_attention:
+            inputs = inputs[:, -self._max_length :]
+        interest, state = tracker.read(inputs, state)
+        return interest[:, -1], state
+
+    def _inputs(self, events: Events, before: Tensor | None) -> Tensor:
+        """What the tracker reads of events, ``[B, L, D]``."""
+        times = events.times
         first = torch.full_like(times[:, :1], -torch.inf) if before is None else before[:, None]
-        events = self.items.representations[rows.to(self.device)]
         details: dict[str, Tensor] = {}
         for name in self.model.event_encoder.times:
             before_each = torch.cat([first, times[:, :-1]], dim=1)
             feature = time_feature_of(name, times.numpy(), before_each.numpy())
             details[name] = torch.from_numpy(feature).to(self.device)
-        events = self.model.event_encoder(events, details)
-        if events.shape[1] == 1:
-            return tracker.step(events[:, 0], state)
-        if tracker.encoder.has_attention:
-            events = events[:, -self._max_length :]
-        interest, state = tracker.read(events, state)
-        return interest[:, -1], state
+        items = self.items.representations[events.items.to(self.device)]
+        return self.model.event_encoder.joined(items, details, events.content.to(self.device))
+
+    def content_of_events(self, rows: Tensor) -> Tensor:
+        """What events' contents in ``rows``, ``[...]``, add to their items, ``[..., D]``; D is 0 if none is read."""
+        if self.model.event_encoder.content is None:
+            return torch.zeros(*rows.shape, 0)
+        return self.model.event_encoder.content(rows.to(self.device)).cpu()
 
     # --- scoring items
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
 from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
 from recbole.utils import init_seed
@@ -16,7 +18,9 @@ from torch import Tensor
 
 from recbole_llm_interest.content.blobs import Text
 from recbole_llm_interest.content.dataset_files import catalogue_from_config
+from recbole_llm_interest.content.event_catalogue import EventCatalogue, EventKind, text_settings
 from recbole_llm_interest.content.event_times import time_unit
+from recbole_llm_interest.content.features import EVENT_CONTENT, EVENT_CONTEXT
 from recbole_llm_interest.content.interaction_files import RecordedHistories
 from recbole_llm_interest.content.text_template import text_writer
 from recbole_llm_interest.errors import CheckpointError, is_out_of_memory
@@ -26,6 +30,7 @@ from recbole_llm_interest.io.files import shared_data_set_lock
 from recbole_llm_interest.io.manifest import Artifact, Kind, absolute, record_made_from, recorded_data_path
 from recbole_llm_interest.io.opening import is_there
 from recbole_llm_interest.model.entity_encoder import EntityEncoder
+from recbole_llm_interest.model.event_encoder import ContentTerm
 from recbole_llm_interest.model.former_names import current_name
 from recbole_llm_interest.model.llm_interest import LLMInterest
 from recbole_llm_interest.recommender.allowance import Allowance, check_sizes
@@ -63,6 +68,16 @@ class Origin:
     data: dict[str, str] = field(default_factory=dict)
 
 
+def no_contents(user: str, items: Sequence[str], times: Sequence[float]) -> NDArray[np.int64]:
+    """Return the rows of the contents of events that have none, ``[n]``: zeros.
+
+    Example:
+        >>> no_contents("u1", ["i1", "i2"], [1.0, 2.0])
+        array([0, 0])
+    """
+    return np.zeros(len(items), dtype=np.int64)
+
+
 @dataclass(frozen=True)
 class Trained:
     """A trained model, and what is known of its items and users.
@@ -80,6 +95,9 @@ class Trained:
         origin: of the model; None if it is unknown.
         source: the file that it was loaded from, as manifests record it; None if it was not loaded.
         categories: of items, such as genres, by id.
+        event_reader: encodes the content of events; None if the model reads none.
+        context_reader: likewise of what is known before a choice.
+        recorded_contents: gives the rows of contents of a user's events, from their items and times, ``[n]``.
 
     Example:
         >>> load_trained(checkpoint, {}).origin.counts
@@ -98,6 +116,9 @@ class Trained:
     origin: Origin | None = None
     source: Artifact | None = None
     categories: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    event_reader: ContentReader | None = None
+    context_reader: ContentReader | None = None
+    recorded_contents: Callable[[str, Sequence[str], Sequence[float]], NDArray[np.int64]] = no_contents
 
     @property
     def time_unit(self) -> Literal["s", "ms"] | None:
@@ -175,7 +196,9 @@ def load_opened(opened: OpenedCheckpoint) -> Trained:
     _compare_data(checkpoint, saved.get("data", {}), data_digests(config, dataset))
     counts = {"users": len(users) - 1, "items": len(items) - 1, "events": events}
     source = Artifact(absolute(checkpoint), "checkpoint", config["dataset"], absolute(Path(config["data_path"])))
-    trained = _trained(config, model, items, users, counts, unit)
+    trained = _with_events(
+        _trained(config, model, items, users, counts, unit), config, train_data._dataset.event_catalogues
+    )
     origin = trained.origin and replace(trained.origin, data=saved.get("data", {}))
     return replace(trained, origin=origin, source=source)
 
@@ -258,6 +281,29 @@ def _trained(
     )
 
 
+def _with_events(trained: Trained, config: Config, catalogues: Mapping[str, EventCatalogue]) -> Trained:
+    """The same with what reads the content of events, where the model does."""
+    settings = read_settings(ContentSettings, config)
+    recorded = catalogues.get(EVENT_CONTENT)
+
+    def reader(kind: EventKind, field: str, term: ContentTerm | None) -> ContentReader | None:
+        if term is None or field not in catalogues:
+            return None
+        return content_reader(kind, "", settings, term.encoder, catalogues[field].texts)
+
+    def rows_of(user: str, items: Sequence[str], times: Sequence[float]) -> NDArray[np.int64]:
+        if recorded is None:
+            return no_contents(user, items, times)
+        return recorded.rows_of([user] * len(items), items, np.asarray(times, dtype=np.float64))
+
+    return replace(
+        trained,
+        event_reader=reader("event", EVENT_CONTENT, trained.model.event_encoder.content),
+        context_reader=reader("context", EVENT_CONTEXT, trained.model.context),
+        recorded_contents=rows_of,
+    )
+
+
 def _time_unit(dataset: Any) -> Literal["s", "ms"] | None:
     """Unit of the event times of a RecBole data set that is not built yet."""
     if dataset.time_field not in dataset.inter_feat:
@@ -318,7 +364,7 @@ def content_reader(
     """
     if encoder is None or not len(encoder.features):
         return None
-    fields, template = getattr(settings, f"{kind}_text_fields"), getattr(settings, f"{kind}_text_template")
+    fields, template = text_settings(kind, settings)
     write_text, named = text_writer(kind, id_field, fields, template)
     columns = KnownColumns(id_field, named, texts)
     return ContentReader(kind, settings, write_text, columns, encoder.encoded_sizes, fingerprints or {})

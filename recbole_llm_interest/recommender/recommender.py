@@ -15,7 +15,7 @@ from recbole_llm_interest.recommender import inputs
 from recbole_llm_interest.recommender.catalog_updates import CatalogUpdates
 from recbole_llm_interest.recommender.explanation import Explanation, explain
 from recbole_llm_interest.recommender.forecast import Forecast, forecast
-from recbole_llm_interest.recommender.inputs import Histories, Id, Ids, Profiles, Times
+from recbole_llm_interest.recommender.inputs import Contents, Histories, Id, Ids, Profiles, Times
 from recbole_llm_interest.recommender.interests import Interest, InterestMap
 from recbole_llm_interest.recommender.live_model import LiveModel, version
 from recbole_llm_interest.recommender.loading import Trained, load_trained
@@ -125,7 +125,13 @@ class Recommender:
         return write_pretrained(self._trained, Path(folder), result, license)
 
     def start(
-        self, user: Id | Ids | None = None, *, profile: Profiles = None, history: Histories = None, at: Times = None
+        self,
+        user: Id | Ids | None = None,
+        *,
+        profile: Profiles = None,
+        history: Histories = None,
+        at: Times = None,
+        contents: Contents = None,
     ) -> UserState:
         """The state of a user after a history; of a batch if ``user``, ``profile`` or the histories are lists.
 
@@ -135,10 +141,11 @@ class Recommender:
             history: items in order, ``[]`` for none; None or ``"recorded"`` for a user's events in the data set.
             at: times of the events: numbers in the data set's unit, or dates where that is seconds or milliseconds
                 since 1970. None for an unknown time.
+            contents: of the events, as in ``update``: a list of mappings, or None where there is none.
 
         Raises:
-            RequestError: a user or item is unknown, a profile or time cannot be used, lists differ in length, or a
-                batch has histories of different lengths and the model's tracker attention.
+            RequestError: a user or item is unknown, a profile, content or time cannot be used, lists differ in length,
+                or a batch has histories of different lengths and the model's tracker attention.
 
         Example:
             >>> recommender.start("u1", history=["i1", "i2"], at=["2024-05-01", "2024-05-02T08:30"])
@@ -146,27 +153,30 @@ class Recommender:
             >>> recommender.start(["u1", "u2"])
             UserState(users=2, events=18)
         """
-        users, is_single = inputs.read_users(user, profile, history, at, self._trained.time_unit)
+        users, is_single = inputs.read_users(user, profile, history, at, self._trained.time_unit, contents)
         batch = self._states.start(users)
         return batch[0] if is_single else batch
 
-    def update(self, state: UserState, item: Id | Ids, at: Times = None) -> UserState:
+    def update(self, state: UserState, item: Id | Ids, at: Times = None, **content: Any) -> UserState:
         """The state after one more event of each user. ``state`` does not change.
 
         Args:
             state: before the event.
             item: of the event; for a batch, a list with one for each user.
             at: time of the event, as in ``start``; for a batch, a list. None for an unknown time.
+            content: of the event, if the model reads it: ``text``, paths of ``image`` and ``audio`` files, or columns
+                that become the text; for a batch, lists.
 
         Raises:
-            RequestError: the item is unknown, or the event is older than the last one.
+            RequestError: the item is unknown, content cannot be used, or the event is older than the last one.
 
         Example:
             >>> recommender.update(recommender.start(["u1", "u2"]), ["i1", "i2"])
             UserState(users=2, events=20)
         """
         inputs.check_state(state, self.version, "update")
-        return self._states.update(state, *inputs.read_events(state, item, at, self._trained.time_unit))
+        items, times = inputs.read_events(state, item, at, self._trained.time_unit)
+        return self._states.update(state, items, times, inputs.read_columns(state, content))
 
     def replay(self, state: UserState, events: int) -> Iterator[UserState]:
         """The states of one user before the last ``events`` events, and after each of them.
@@ -208,7 +218,8 @@ class Recommender:
             >>> recommender.restore(folder / "state")
             UserState(user='u1', events=1)
         """
-        return load_state(Path(path), self.version, self.items.all_rows, self._live.model.tracker)
+        content_size = self._live.content_of_events(torch.zeros(0, dtype=torch.long)).shape[1]
+        return load_state(Path(path), self.version, self.items.all_rows, self._live.model.tracker, content_size)
 
     @torch.no_grad()
     def recommend(
@@ -222,6 +233,7 @@ class Recommender:
         min_diversity: float = 0.0,
         exact: bool = False,
         as_frame: bool = False,
+        context: Profiles = None,
     ) -> PerUser[Recommendations]:
         """The best items, the best first.
 
@@ -234,6 +246,7 @@ class Recommender:
             min_diversity: least 1 - cosine of any two items, from 0 to 2; items are selected greedily by score.
             exact: whether all items are scored even if there is an index.
             as_frame: whether to give a DataFrame with the columns user, rank, item, title and score.
+            context: what is known before the choice, by the columns that ``context_fields`` names; for a batch, a list.
 
         Raises:
             RequestError: an item or pool is unknown, or there are fewer than ``k`` candidates.
@@ -243,7 +256,7 @@ class Recommender:
               user  rank item               title
             0   u1     1   i3  A film about bread
         """
-        inputs.check_state(state, self.version, "recommend")
+        state = self._given(state, context, "recommend")
         best = self._retrieval.recommend(state, Request(k, candidates, exclude, exclude_seen, min_diversity, exact))
         return to_frame(state.users, best) if as_frame else state.per_user(best)
 
@@ -276,17 +289,25 @@ class Recommender:
         return state.per_user(forecast(self._retrieval, self._states, state, steps, every))
 
     @torch.no_grad()
-    def explain(self, state: UserState, item: Id | Ids) -> PerUser[Explanation]:
-        """What makes the score of an item; for a batch, of one item for each user."""
-        inputs.check_state(state, self.version, "explain")
+    def explain(self, state: UserState, item: Id | Ids, context: Profiles = None) -> PerUser[Explanation]:
+        """What makes the score of an item; for a batch, of one item for each user. ``context`` as in ``recommend``."""
+        given = self._given(state, context, "explain")
         rows = self.items.find(inputs.read_items(state, item)).tolist()
-        return state.per_user([explain(self._live, user, row) for user, row in zip(state, rows, strict=True)])
+        added = given.interest - state.interest
+        users = zip(state, rows, torch.split(added, 1), strict=True)
+        return state.per_user([explain(self._live, *user) for user in users])
 
     @torch.no_grad()
-    def score(self, state: UserState, item: Id | Ids) -> PerUser[float]:
+    def score(self, state: UserState, item: Id | Ids, context: Profiles = None) -> PerUser[float]:
         """The score of an item as ``recommend`` gives it; for a batch, of one item for each user."""
-        inputs.check_state(state, self.version, "score")
+        state = self._given(state, context, "score")
         return state.per_user(self._retrieval.scores(state, inputs.read_items(state, item)))
+
+    def _given(self, state: UserState, context: Profiles, method: str) -> UserState:
+        """The state with the interest given a context."""
+        inputs.check_state(state, self.version, method)
+        contexts = [None] * len(state) if context is None else inputs.read_per_user(state, context, "context")
+        return self._states.in_context(state, contexts)
 
     def label(self, item: Id) -> str:
         """The title of an item; its id where it has none."""

@@ -22,7 +22,7 @@ from recbole_llm_interest.io.files import write_atomically
 from recbole_llm_interest.io.opening import FileKind, parse_json, read_bytes, shown_path
 from recbole_llm_interest.io.tensor_files import parse_tensors
 from recbole_llm_interest.model.interest_tracker import InterestState, InterestTracker
-from recbole_llm_interest.recommender.event_log import EventLog
+from recbole_llm_interest.recommender.event_log import EventLog, Events
 from recbole_llm_interest.recommender.inputs import Id, read_ids
 from recbole_llm_interest.recommender.user_state import UserState
 
@@ -34,6 +34,7 @@ _REAL = torch.float32
 #: types of a state's tensors
 _DTYPES = {
     **{"carried": _REAL, "past": _REAL, "interest": _REAL, "user": _REAL},
+    "content": _REAL,
     **{"length": torch.int64, "latest": torch.float64, "items": torch.int32, "times": torch.float64},
 }
 #: dimension of the users in each tensor
@@ -107,6 +108,8 @@ def _tensors_of(state: UserState, items: Tensor) -> dict[str, Tensor]:
         "items": items.view(len(state), -1).int(),
         "times": state.times,
     }
+    if state.events.content.shape[2]:
+        tensors["content"] = state.events.content
     if state.tracker.user is not None:
         tensors["user"] = state.tracker.user
     return {name: values.cpu().contiguous() for name, values in tensors.items()}
@@ -123,7 +126,9 @@ def pack_state(described: Mapping[str, Any], tensors: dict[str, Tensor]) -> byte
     return save(tensors, {"state": description, "sha256": _digest(description, tensors)})
 
 
-def load_state(path: Path, model: str, rows: Mapping[str, int], tracker: InterestTracker) -> UserState:
+def load_state(
+    path: Path, model: str, rows: Mapping[str, int], tracker: InterestTracker, content_size: int = 0
+) -> UserState:
     """Read a state that ``save_state`` wrote.
 
     Args:
@@ -131,6 +136,7 @@ def load_state(path: Path, model: str, rows: Mapping[str, int], tracker: Interes
         model: hash of the model that is to use the state.
         rows: rows of the items in the catalog, by id.
         tracker: of the model.
+        content_size: width of what the content of events adds; 0 if the model reads none.
 
     Raises:
         StateError: the file is missing, damaged or of another model, or it has items that the catalog lacks.
@@ -138,7 +144,7 @@ def load_state(path: Path, model: str, rows: Mapping[str, int], tracker: Interes
     data = read_bytes(path, _FILE)
     try:
         described, tensors = _parse(data, model)
-        _check_tensors(tensors, described, tracker)
+        _check_tensors(tensors, described, tracker, content_size)
     except ValueError as error:
         raise _FILE.refusal(path, error) from error
     row_of = _rows_of(described.items, rows, path)
@@ -146,6 +152,7 @@ def load_state(path: Path, model: str, rows: Mapping[str, int], tracker: Interes
     is_padding = torch.arange(items.shape[1]) >= length[:, None]
     if not torch.equal(items == 0, is_padding):
         raise _FILE.refusal(path, "is damaged: the number of events is wrong")
+    content = tensors.get("content", torch.zeros(*items.shape, 0))
     device = tracker.output.weight.device
     return UserState(
         InterestState(
@@ -154,7 +161,7 @@ def load_state(path: Path, model: str, rows: Mapping[str, int], tracker: Interes
             None if profile is None else profile.to(device),
         ),
         tensors["interest"].to(device),
-        EventLog.of(items, tensors["times"], length),
+        EventLog.of(Events(items, tensors["times"], content), length),
         length,
         tensors["latest"],
         model,
@@ -176,7 +183,7 @@ def parse_state(data: bytes) -> tuple[dict[str, Any], dict[str, Tensor]]:
         ValueError: it is damaged, or of another version.
     """
     described, tensors = _parse(data)
-    if {*tensors, "user"} != _DTYPES.keys():
+    if {*tensors, "user", "content"} != _DTYPES.keys():
         raise ValueError(f"is damaged: it has the tensors {', '.join(sorted(tensors))[:200]}")
     for name, values in tensors.items():
         rows = dict(enumerate(values.shape)).get(USER_DIMENSIONS[name])
@@ -221,7 +228,9 @@ def _parse(data: bytes, model: str | None = None) -> tuple[_Description, dict[st
         raise ValueError(f"is damaged: {place[:80]}: {fault['msg']}") from error
 
 
-def _check_tensors(tensors: Mapping[str, Tensor], described: _Description, tracker: InterestTracker) -> None:
+def _check_tensors(
+    tensors: Mapping[str, Tensor], described: _Description, tracker: InterestTracker, content_size: int
+) -> None:
     """Check that tensors have the names, types and shapes of a model's states.
 
     Raises:
@@ -233,6 +242,8 @@ def _check_tensors(tensors: Mapping[str, Tensor], described: _Description, track
         **{"interest": (users, tracker.output.out_features), "length": (users,), "latest": (users,)},
     }
     shapes["times"] = tuple(tensors["items"].shape) if "items" in tensors else ()
+    if content_size:
+        shapes["content"] = (*shapes["times"], content_size)
     if tracker.user_to_state is not None:
         shapes["user"] = (users, tracker.user_to_state.in_features)
     if tensors.keys() != shapes.keys():

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from recbole_llm_interest.errors import RequestError
-from recbole_llm_interest.recommender.event_log import EventLog
+from recbole_llm_interest.recommender.event_log import EventLog, Events
 from recbole_llm_interest.recommender.inputs import UserInput
 from recbole_llm_interest.recommender.live_model import LiveModel
 from recbole_llm_interest.recommender.loading import Trained
@@ -63,18 +64,18 @@ class StateUpdates:
         There is one batch, except with attention: then there is one for each number of events that attention sees.
 
         Raises:
-            RequestError: a user or an item is unknown, a profile cannot be used, or times are out of order.
+            RequestError: a user or an item is unknown, a profile or content cannot be used, or times are out of order.
         """
         users = tuple(one.user for one in inputs)
         profiles = self._profiles(inputs)
-        events = self._events(inputs)
+        histories = self._histories(inputs)
         by_length: dict[int, list[int]] = {}
-        for position, (history, _) in enumerate(events):
-            by_length.setdefault(len(history), []).append(position)
+        for position, history in enumerate(histories):
+            by_length.setdefault(history.count, []).append(position)
         by_size: dict[tuple[int, int], list[tuple[list[int], UserState]]] = {}
         for positions in by_length.values():
             of_users = tuple(users[one] for one in positions)
-            part = self._read(profiles[positions], [events[one] for one in positions], of_users)
+            part = self._read(profiles[positions], Events.concat([histories[one] for one in positions]), of_users)
             by_size.setdefault(part.tracker_size, []).append((positions, part))
         return [
             ([one for positions, _ in parts for one in positions], join([part for _, part in parts]))
@@ -82,23 +83,51 @@ class StateUpdates:
         ]
 
     @torch.no_grad()
-    def update(self, state: UserState, items: Sequence[str], times: Sequence[float | None]) -> UserState:
+    def update(
+        self,
+        state: UserState,
+        items: Sequence[str],
+        times: Sequence[float | None],
+        contents: Sequence[Mapping[str, Any] | None] | None = None,
+    ) -> UserState:
         """The state after one more event of each user.
 
         Raises:
-            RequestError: an item is unknown, or an event is older than the last one.
+            RequestError: an item is unknown, content cannot be used, or an event is older than the last one.
         """
         rows = self._live.items.find(items, removed_too=True)
         at = _as_tensor(times)
         _check_order(items, at, state.latest)
-        before = state.log.last_time(state.length)
-        interest, tracker = self._live.read(rows[:, None], at[:, None], state.tracker, before)
+        content = self._content(contents or [None] * len(items))
+        return self._step(state, Events(rows[:, None], at[:, None], content[:, None]))
+
+    @torch.no_grad()
+    def in_context(self, state: UserState, contexts: Sequence[Mapping[str, Any] | None]) -> UserState:
+        """The state with each user's interest given what is known before the next choice.
+
+        Raises:
+            RequestError: the model reads no context, or it cannot be used.
+        """
+        term, reader = self._trained.model.context, self._trained.context_reader
+        if term is None or reader is None:
+            if any(contexts):
+                raise RequestError("the model reads no context: leave it out, or train with context_fields")
+            return state
+        added = term(torch.zeros(len(contexts), dtype=torch.long, device=self._live.device))
+        for place, context in enumerate(contexts):
+            if context is not None:
+                added[place] = term.encode(reader.read(context).content)[0]
+        return replace(state, interest=state.interest + added)
+
+    def _step(self, state: UserState, event: Events) -> UserState:
+        """The state after one more event of each user, ``[B, 1]``."""
+        interest, tracker = self._live.read(event, state.tracker, state.log.last_time(state.length))
         return UserState(
             tracker,
             interest,
-            state.log.append(state.length, rows, at),
+            state.log.append(state.length, event),
             state.length + 1,
-            torch.fmax(state.latest, at),
+            torch.fmax(state.latest, event.times[:, 0]),
             self._version,
             state.users,
             state.is_single,
@@ -107,15 +136,14 @@ class StateUpdates:
     @torch.no_grad()
     def replay(self, state: UserState, events: int) -> Iterator[UserState]:
         """The states of one user before the last ``events`` events, and after each of them."""
-        items = [self._live.items.tokens[row] for row in state.items[0].tolist()]
-        times = [None if math.isnan(time) else time for time in state.times[0].tolist()]
-        before = max(len(items) - events, 0)
+        history = state.events
+        before = max(history.count - events, 0)
         profile = state.tracker.user
         known = torch.zeros(1, 0) if profile is None else profile
-        past = self._read(known, [(items[:before], times[:before])], state.users)
+        past = self._read(known, history.part(0, before), state.users)
         yield past
-        for item, time in zip(items[before:], times[before:], strict=True):
-            past = self.update(past, [item], [time])
+        for place in range(before, history.count):
+            past = self._step(past, history.part(place, place + 1))
             yield past
 
     def _profiles(self, inputs: Sequence[UserInput]) -> Tensor:
@@ -135,51 +163,57 @@ class StateUpdates:
             raise RequestError(f"unknown user {user!r}: for a new user, leave the id out, or give a profile")
         return self._trained.users[user]
 
-    def _events(self, inputs: Sequence[UserInput]) -> list[tuple[list[str], Sequence[float | None]]]:
-        """Items and times of each user's events, from the data set where the recorded ones are asked for."""
+    def _content(self, contents: Sequence[Mapping[str, Any] | None]) -> Tensor:
+        """What the contents of events add to their items, ``[n, D]``; D is 0 if the model reads none."""
+        term, reader = self._trained.model.event_encoder.content, self._trained.event_reader
+        added = self._live.content_of_events(torch.zeros(len(contents), dtype=torch.long))
+        for place, content in enumerate(contents):
+            if content is None:
+                continue
+            if term is None or reader is None:
+                raise RequestError("the model reads no content of events: leave it out, or train with it")
+            added[place] = term.encode(reader.read(content).content)[0].cpu()
+        return added
+
+    def _histories(self, inputs: Sequence[UserInput]) -> list[Events]:
+        """Each user's events, ``[1, L]``, from the data set where the recorded ones are asked for."""
         recorded_of = [str(one.user) for one in inputs if one.history is None]
         recorded = iter(self._trained.recorded(recorded_of) if recorded_of else ())
         return [
-            self._known_events(str(one.user), *next(recorded))
+            self._recorded_events(str(one.user), *next(recorded))
             if one.history is None
-            else (one.history, one.times or [None] * len(one.history))
+            else self._events(one.history, one.times, self._content(one.contents or [None] * len(one.history)))
             for one in inputs
         ]
 
-    def _known_events(
-        self, user: str, items: Sequence[str], times: Sequence[float]
-    ) -> tuple[list[str], Sequence[float | None]]:
-        known = [
-            (item, None if math.isnan(time) else time)
-            for item, time in zip(items, times, strict=True)
-            if item in self._live.items.all_rows
-        ]
-        if len(known) < len(items):
+    def _recorded_events(self, user: str, items: Sequence[str], times: Sequence[float]) -> Events:
+        is_known = [item in self._live.items.all_rows for item in items]
+        if not all(is_known):
             _logger.warning(
                 "%d of %d events of user %r are left out: the catalog lacks their items",
-                len(items) - len(known),
+                is_known.count(False),
                 len(items),
                 user,
             )
-        return [item for item, _ in known], [time for _, time in known]
+        contents = torch.from_numpy(self._trained.recorded_contents(user, items, times))
+        known = [place for place, is_one in enumerate(is_known) if is_one]
+        content = self._live.content_of_events(contents[known])
+        return self._events([items[place] for place in known], [times[place] for place in known], content)
 
-    def _read(
-        self,
-        profiles: Tensor,
-        events: Sequence[tuple[list[str], Sequence[float | None]]],
-        users: tuple[str | None, ...],
-    ) -> UserState:
+    def _events(self, items: Sequence[str], times: Sequence[float | None] | None, content: Tensor) -> Events:
+        """Events of one user, ``[1, L]``; their content is ``[L, D]``."""
+        rows, at = self._live.items.find(items, removed_too=True), _as_tensor(times or [None] * len(items))
+        latest = torch.cat([torch.tensor([-torch.inf]), at.nan_to_num(nan=-torch.inf)]).cummax(dim=0).values
+        _check_order(items, at, latest[:-1])
+        return Events(rows[None], at[None], content[None])
+
+    def _read(self, profiles: Tensor, events: Events, users: tuple[str | None, ...]) -> UserState:
         """The batch of users, ``[B, U]``, after histories of the same length."""
-        rows = torch.stack([self._live.items.find(history, removed_too=True) for history, _ in events])
-        times = torch.stack([_as_tensor(at) for _, at in events])
-        no_time = times.new_full((len(times), 1), -torch.inf)
-        latest = torch.cat([no_time, times.nan_to_num(nan=-torch.inf)], dim=1).cummax(dim=1).values
-        for (history, _), at, latest_before in zip(events, times, latest, strict=True):
-            _check_order(history, at, latest_before[:-1])
-        interest, tracker = self._live.read(rows, times, self._live.initial(profiles))
-        length = torch.full((len(rows),), rows.shape[1])
-        log = EventLog.of(rows, times, length)
-        return UserState(tracker, interest, log, length, latest[:, -1], self._version, users)
+        interest, tracker = self._live.read(events, self._live.initial(profiles))
+        length = torch.full((len(users),), events.count)
+        no_time = events.times.new_full((len(users), 1), -torch.inf)
+        latest = torch.cat([no_time, events.times.nan_to_num(nan=-torch.inf)], dim=1).amax(dim=1)
+        return UserState(tracker, interest, EventLog.of(events, length), length, latest, self._version, users)
 
 
 def _as_tensor(times: Sequence[float | None]) -> Tensor:

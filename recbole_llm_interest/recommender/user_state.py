@@ -11,7 +11,7 @@ from torch import Tensor
 
 from recbole_llm_interest.errors import StateError
 from recbole_llm_interest.model.interest_tracker import InterestState
-from recbole_llm_interest.recommender.event_log import EventLog
+from recbole_llm_interest.recommender.event_log import EventLog, Events
 
 Result = TypeVar("Result")
 #: what a method gives for a state: one result for a single user, a list with one result for each user of a batch. Type
@@ -132,7 +132,7 @@ class UserState:
             >>> [recommender.items.tokens[row] for row in state.items[0]]
             ['i1', 'i2']
         """
-        return self.log.first(self.length)[0]
+        return self.events.items
 
     @property
     def times(self) -> Tensor:
@@ -142,7 +142,17 @@ class UserState:
             >>> recommender.start("u1", history=["i1", "i2"], at=[1.7e9, 1.8e9]).times.tolist()
             [[1700000000.0, 1800000000.0]]
         """
-        return self.log.first(self.length)[1]
+        return self.events.times
+
+    @property
+    def events(self) -> Events:
+        """The events, ``[B, max(length)]``.
+
+        Example:
+            >>> recommender.start("u1", history=["i1", "i2"]).events.count
+            2
+        """
+        return self.log.first(self.length)
 
 
 #: the former name

@@ -6,15 +6,20 @@ import json
 import random
 
 import pytest
+import torch
 from conftest import SUBJECTS, write_dataset
 
+from recbole_llm_interest.errors import RequestError
+from recbole_llm_interest.recommender import Recommender
 from recbole_llm_interest.training.comparison import run
 
 
 def write_messages(here, name, told):
     """Events of items at random; the text of each names the subject of the item that ``told`` gives for it."""
     chance = random.Random(1)
-    events = [(f"u{user}", f"i{chance.randrange(8)}", float(100 * user + step)) for user in range(60) for step in range(9)]
+    events = [
+        (f"u{user}", f"i{chance.randrange(8)}", float(100 * user + step)) for user in range(60) for step in range(9)
+    ]
     write_dataset(here / "data", name, events, {f"i{n}": subject for n, subject in enumerate(SUBJECTS)})
     content = here / "data" / name / "content"
     content.mkdir()
@@ -45,3 +50,47 @@ def test_what_an_event_tells_of(here, settings, told, context, least, most):
     quick = {"text_encoder": "hashing", "epochs": 30, "stopping_step": 30, "learning_rate": 0.01}
     (result,) = run(["LLMInterest"], "notes", config_dict={**settings, **quick, "context_fields": context})
     assert least <= result.test["recall@3"] <= most
+
+
+@pytest.mark.slow
+def test_live_updates_read_events_as_training_does(here, settings):
+    """What the model's own face says of whole histories is what states say after each event."""
+    write_messages(here, "notes", next_item)
+    chosen = {
+        "text_encoder": "hashing",
+        "epochs": 5,
+        "stopping_step": 30,
+        "learning_rate": 0.01,
+        "context_fields": ["note"],
+    }
+    (result,) = run(["LLMInterest"], "notes", config_dict={**settings, **chosen})
+    recommender = Recommender.load(result.checkpoint)
+    rows = map(json.loads, (here / "data" / "notes" / "content" / "events.jsonl").open())
+    events = [row for row in rows if row["user_id"] == "u3"]
+    items, times = [row["item_id"] for row in events], [row["timestamp"] for row in events]
+    contents = [{"note": row["note"]} for row in events]
+
+    recorded = recommender.start("u3")
+    given = recommender.start("u3", history=items, at=times, contents=contents)
+    assert torch.allclose(recorded.interest, given.interest, atol=1e-5)
+    state = recommender.start("u3", history=[])
+    for item, time, content in zip(items, times, contents, strict=True):
+        state = recommender.update(state, item, time, **content)
+    assert torch.allclose(recorded.interest, state.interest, atol=1e-5)
+    bare = recommender.start("u3", history=items, at=times)
+    assert not torch.allclose(recorded.interest, bare.interest, atol=1e-3)
+
+    recommender.save(state, here / "state")
+    assert b"volcanoes" not in (here / "state").read_bytes()
+    restored = recommender.restore(here / "state")
+    assert torch.equal(restored.events.content, state.events.content)
+    *_, replayed = recommender.replay(restored, events=2)
+    assert torch.allclose(replayed.interest, recorded.interest, atol=1e-5)
+
+    best = recommender.recommend(restored, 1, context={"note": "volcanoes"})[0]
+    assert best.score == pytest.approx(recommender.score(restored, best.item, context={"note": "volcanoes"}))
+    explained = recommender.explain(restored, best.item, context={"note": "volcanoes"})
+    assert "context" in {part.name for part in explained.of_user}
+    assert explained.score == pytest.approx(best.score)
+    with pytest.raises(RequestError, match="no column 'nots'"):
+        recommender.update(state, "i1", nots="tango")
