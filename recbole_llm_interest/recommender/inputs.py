@@ -163,8 +163,10 @@ def read_users(
     history = _list_history(history)
     if not _is_batch(user, profile, history):
         return [_read_user(user, profile, history, at, contents, unit)], True
-    of_users = zip(*_columns(user, profile, history, at, contents), strict=True)
-    return [_read_user(*given[:4], given[4], unit) for given in of_users], False
+    columns = zip(*_columns(user, profile, history, at, contents), strict=True)
+    return [
+        _read_user(user, profile, history, at, contents, unit) for user, profile, history, at, contents in columns
+    ], False
 
 
 def _list_history(history: Any) -> Any:
