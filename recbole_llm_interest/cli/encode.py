@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from datetime import timedelta
 from pathlib import Path
@@ -20,10 +20,12 @@ from tabulate import tabulate
 from recbole_llm_interest.cli.arguments import parse_arguments
 from recbole_llm_interest.cli.common import exit_code, show, show_json
 from recbole_llm_interest.cli.parsers import encode_parser
+from recbole_llm_interest.content.catalogue import Catalogue
 from recbole_llm_interest.content.collection import collect_features
 from recbole_llm_interest.content.data_set_check import check_data_set
 from recbole_llm_interest.content.dataset_files import catalogue_from_config, feature_cache, record_features
 from recbole_llm_interest.content.encoding_job import Partition
+from recbole_llm_interest.content.event_catalogue import EVENT_KINDS, read_event_content
 from recbole_llm_interest.content.interaction_files import read_interaction_tokens
 from recbole_llm_interest.content.run_settings import RunSettings, read_run_settings
 from recbole_llm_interest.content.summary import EncodingSummary
@@ -95,7 +97,7 @@ def _warn_of_other_models(files: Sequence[str]) -> None:
 
 
 def encode_dataset(config: RunSettings) -> list[EncodingSummary] | None:
-    """Encode the content of all items and users of the catalogue and of the interactions.
+    """Encode the content of all items and users of the catalogue and of the interactions, and that of events.
 
     With ``torchrun``, each process encodes its partition.
 
@@ -116,12 +118,21 @@ def encode_dataset(config: RunSettings) -> list[EncodingSummary] | None:
     if _LAUNCHED in os.environ:
         partition, settings = _join_processes(settings)
     summaries = []
-    for kind in ("item", "user"):
-        catalogue = catalogue_from_config(config, kind, settings)
-        tokens = list(dict.fromkeys([*catalogue.tokens, *read_interaction_tokens(config, kind)]))
+    for catalogue, tokens in _catalogues(config, settings):
         collected = collect_features(catalogue, tokens, cache, settings, partition)
         summaries += [features.summary for features in collected]
     return summaries if partition is None else _gather(summaries, partition)
+
+
+def _catalogues(config: RunSettings, settings: ContentSettings) -> Iterator[tuple[Catalogue, list[str]]]:
+    """The content of items, of users, and of events where they have any, each with the tokens that are encoded."""
+    for kind in ("item", "user"):
+        catalogue = catalogue_from_config(config, kind, settings)
+        yield catalogue, list(dict.fromkeys([*catalogue.tokens, *read_interaction_tokens(config, kind)]))
+    for event_kind in EVENT_KINDS:
+        events = read_event_content(config, settings, event_kind)
+        if events.rows:
+            yield events.contents, events.contents.tokens
 
 
 def _join_processes(settings: ContentSettings) -> tuple[Partition, ContentSettings]:

@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
@@ -32,6 +32,7 @@ _EVENTS = FileKind("content file", DataError, None, "save it as UTF-8, with one 
 
 #: all content of events, or what is known of it before the item is chosen
 EventKind = Literal["event", "context"]
+EVENT_KINDS: tuple[EventKind, ...] = get_args(EventKind)
 
 
 class EventKey(NamedTuple):
@@ -115,6 +116,22 @@ class _Reader:
         self.catalogue.rows[key] = number
 
 
+def named_event_columns(settings: ContentSettings) -> list[str]:
+    """Return the columns of events that settings name.
+
+    Example:
+        >>> from recbole_llm_interest.settings import ContentSettings
+        >>> named_event_columns(ContentSettings(event_text_template="{review}", context_fields=("query",)))
+        ['review', 'query']
+    """
+    return [*text_writer("event", "", *text_settings("event", settings))[1], *settings.context_fields]
+
+
+def event_lines(folder: Path) -> Path:
+    """Return the file of JSON lines that may have the content of events of the data set in a folder."""
+    return folder / "content" / "events.jsonl"
+
+
 def text_settings(kind: str, settings: ContentSettings) -> tuple[Sequence[str] | None, str | None]:
     """Return the columns of the text of an item, a user, an event or a context, and its template; None for unset.
 
@@ -151,7 +168,7 @@ def read_event_content(config: Any, settings: ContentSettings, kind: EventKind) 
     setting = f"{kind}_text_fields" if kind == "event" else "context_fields"
     if kind == "context" and not reader.named:
         return reader.catalogue
-    path = folder / "content" / "events.jsonl"
+    path = event_lines(folder)
     if is_there(path):
         columns = _read_json_lines(path, fields, reader, strict=bool(config["strict_data"]))
         check_named_columns(setting, reader.named, columns, path)

@@ -15,7 +15,7 @@ from torch import Tensor
 from recbole_llm_interest.content.catalogue import Catalogue
 from recbole_llm_interest.content.dataset_files import catalogue_from_config, feature_cache, record_features
 from recbole_llm_interest.content.encoders.adapter_file import learned_events
-from recbole_llm_interest.content.event_catalogue import EventCatalogue, EventKind, read_event_content
+from recbole_llm_interest.content.event_catalogue import EVENT_KINDS, EventCatalogue, EventKind, read_event_content
 from recbole_llm_interest.content.features import EVENT_CONTENT, EVENT_CONTEXT, Content, control
 from recbole_llm_interest.content.pipeline import collect_content
 from recbole_llm_interest.content.transitions import Transitions, count_transitions
@@ -85,6 +85,8 @@ class LLMInterestDataset(HistoryDataset):
         controlled = {
             name: features for name, features in content.items() if f"{kind}_{name}" in settings.controlled_content
         }
+        if self._shuffles(kind, settings) and kind in EVENT_KINDS:
+            return content
         return content | control(controlled, settings.content_control, self.config["seed"])
 
     def _change_feat_format(self) -> None:
@@ -101,7 +103,16 @@ class LLMInterestDataset(HistoryDataset):
         items = self.field2id_token[self.iid_field][self.event_items].tolist()
         for field, catalogue in self.event_catalogues.items():
             rows = catalogue.rows_of(users, items, self.event_times.numpy())
+            if self._shuffles(catalogue.contents.kind, settings):
+                has_content = np.flatnonzero(rows)
+                rows[has_content] = np.random.default_rng(self.config["seed"]).permutation(rows[has_content])
             self.event_features[field] = torch.from_numpy(rows)
+
+    @staticmethod
+    def _shuffles(kind: str, settings: ContentSettings) -> bool:
+        """Whether the control experiment permutes content among events: not among distinct contents, which repeat."""
+        named = any(f"{kind}_{modality}" in settings.controlled_content for modality in settings.modalities)
+        return named and settings.content_control == "shuffled"
 
     def _event_content(self, field: str, settings: ContentSettings) -> Content:
         """Return the features of the events' distinct contents, conditioned by those of training events alone."""

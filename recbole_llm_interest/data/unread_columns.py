@@ -10,8 +10,10 @@ from recbole.config import Config
 
 from recbole_llm_interest.content.catalogue import MEDIA_COLUMNS
 from recbole_llm_interest.content.content_files import ContentFiles
+from recbole_llm_interest.content.event_catalogue import named_event_columns
 from recbole_llm_interest.content.interaction_files import interaction_files, is_loaded, list_field
 from recbole_llm_interest.io.atomic_files import AtomicFormat, read_header
+from recbole_llm_interest.settings import ContentSettings, read_settings
 
 _logger = logging.getLogger(__name__)
 _FILE_NAME = "_file_name"
@@ -46,9 +48,13 @@ def _unread_events(configs: Sequence[Config]) -> dict[tuple[str, str], list[str]
     config = configs[0]
     if {"load_col", "unload_col"} & {*config.external_config_dict}:
         return {}
-    advice = "texts about items belong in the .item file or content/items.jsonl; load_col loads columns for RecBole"
+    advice = (
+        "event_text_fields reads texts of events; texts about items belong in the .item file or content/items.jsonl; "
+        "load_col loads columns for RecBole"
+    )
     usual = [config[f"{name}_FIELD"] for name in ("USER_ID", "ITEM_ID", "TIME", "RATING", "LABEL")]
-    known = {*usual, *(list_field(config, field) for field in usual)}
+    of_content = [column for one in configs for column in named_event_columns(read_settings(ContentSettings, one))]
+    known = {*usual, *(list_field(config, field) for field in usual), *of_content}
     return {
         (path.name, advice): _not_loaded(
             configs, "inter", [name for name in _header(config, path) if name not in known]

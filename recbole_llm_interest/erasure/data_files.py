@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ from recbole.config import Config
 
 from recbole_llm_interest.content.catalogue import MEDIA_COLUMNS
 from recbole_llm_interest.content.content_files import as_token
+from recbole_llm_interest.content.event_catalogue import event_lines
 from recbole_llm_interest.content.precomputed import read_features
 from recbole_llm_interest.erasure.request import ANY_FILE, Erasure, ErasureRequest
 from recbole_llm_interest.errors import DataError
@@ -57,6 +58,11 @@ class DataFiles:
         """Return the JSON lines file of users or items."""
         return self.content / f"{kind}s.jsonl"
 
+    @property
+    def event_lines(self) -> Path:
+        """The JSON lines file of events."""
+        return event_lines(self.folder)
+
     def atomic_files(self, column: str) -> list[Path]:
         """Return the data set's atomic files that have a column, including files of splits."""
         found = []
@@ -92,9 +98,12 @@ def _media(files: DataFiles, requests: dict[str, ErasureRequest]) -> tuple[dict[
     """Return names of images and audio in the erased rows, and in all other rows, including duplicates."""
     erased: dict[str, None] = {}
     kept: set[str] = set()
-    for kind in ("user", "item"):
-        request = requests.get(kind) or ErasureRequest(kind, files.id_fields[kind], frozenset())
-        for is_erased, names in (*_media_of_lines(files, request), *_media_of_atomic_file(files, request)):
+    both = [requests.get(kind) or ErasureRequest(kind, files.id_fields[kind], frozenset()) for kind in ("user", "item")]
+    rows = [_media_of_lines(files.event_lines, both)]
+    for request in both:
+        rows += [_media_of_lines(files.content_lines(request.kind), [request]), _media_of_atomic_file(files, request)]
+    for of_file in rows:
+        for is_erased, names in of_file:
             usable = [name for name in names if name and "\0" not in name]
             if is_erased:
                 erased.update(dict.fromkeys(usable))
@@ -103,8 +112,7 @@ def _media(files: DataFiles, requests: dict[str, ErasureRequest]) -> tuple[dict[
     return erased, kept
 
 
-def _media_of_lines(files: DataFiles, request: ErasureRequest) -> Iterator[tuple[bool, list[str]]]:
-    path = files.content_lines(request.kind)
+def _media_of_lines(path: Path, requests: Sequence[ErasureRequest]) -> Iterator[tuple[bool, list[str]]]:
     if path.is_file():
         with open_regular(path, ANY_FILE) as file:
             for line in file:
@@ -112,7 +120,7 @@ def _media_of_lines(files: DataFiles, request: ErasureRequest) -> Iterator[tuple
                 for quoted in _MEDIA.findall(line):
                     with suppress(ValueError):
                         names.append(str(json.loads(quoted)))
-                yield bool(tokens_of_line(request, line)), names
+                yield any(tokens_of_line(request, line) for request in requests), names
 
 
 def _media_of_atomic_file(files: DataFiles, request: ErasureRequest) -> Iterator[tuple[bool, list[str]]]:
@@ -150,8 +158,9 @@ def erase_rows(files: DataFiles, request: ErasureRequest, erasure: Erasure) -> N
         found.update(tokens)
         return bool(tokens)
 
-    if files.content_lines(request.kind).is_file():
-        erasure.rewrite_lines(files.content_lines(request.kind), is_theirs)
+    for lines in (files.content_lines(request.kind), files.event_lines):
+        if lines.is_file():
+            erasure.rewrite_lines(lines, is_theirs)
     for path in files.atomic_files(request.id_field):
         try:
             in_file = find_tokens(path, files.layout, request.id_field, request.tokens)

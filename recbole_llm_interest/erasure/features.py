@@ -9,6 +9,7 @@ from recbole.config import Config
 
 from recbole_llm_interest.content.blobs import Blob
 from recbole_llm_interest.content.dataset_files import catalogue_from_config
+from recbole_llm_interest.content.event_catalogue import EVENT_KINDS, read_event_content
 from recbole_llm_interest.content.feature_store import FeatureStore
 from recbole_llm_interest.erasure.request import Erasure
 from recbole_llm_interest.errors import ContentError, LLMInterestError
@@ -51,8 +52,12 @@ def _erase_from(folder: Path, kept: Mapping[str, set[bytes]], erasure: Erasure) 
 def _keys(config: Config, settings: ContentSettings) -> dict[str, set[bytes]]:
     """Return hashes of all content of the data set, by modality."""
     keys: dict[str, set[bytes]] = {modality: set() for modality in MODALITIES}
-    for kind in ("item", "user"):
-        for modality, blobs in catalogue_from_config(config, kind, settings).blobs.items():
+    catalogues = [
+        *(catalogue_from_config(config, kind, settings) for kind in ("item", "user")),
+        *(read_event_content(config, settings, kind).contents for kind in EVENT_KINDS),
+    ]
+    for catalogue in catalogues:
+        for modality, blobs in catalogue.blobs.items():
             keys[modality].update(key for blob in blobs.values() if (key := _key_of(blob)) is not None)
     return keys
 

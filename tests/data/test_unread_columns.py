@@ -41,7 +41,7 @@ def test_text_column_of_events_is_said_with_what_to_do(folder, unread):
     add_column(folder / "cycle.inter", "rating:float", "4.0")
     (line,) = unread("LLMInterest", "GRU4Rec")
     assert line.startswith(
-        "no model reads the columns review of cycle.inter (texts about items belong in the .item file"
+        "no model reads the columns review of cycle.inter (event_text_fields reads texts of events; "
     )
     assert unread("Pop") == [line]
     columns = ["user_id", "item_id", "timestamp", "review"]
