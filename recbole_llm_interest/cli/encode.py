@@ -25,7 +25,8 @@ from recbole_llm_interest.content.collection import collect_features
 from recbole_llm_interest.content.data_set_check import check_data_set
 from recbole_llm_interest.content.dataset_files import catalogue_from_config, feature_cache, record_features
 from recbole_llm_interest.content.encoding_job import Partition
-from recbole_llm_interest.content.event_catalogue import EVENT_KINDS, read_event_content
+from recbole_llm_interest.content.event_catalogue import read_event_content
+from recbole_llm_interest.content.event_fields import EVENT_KINDS
 from recbole_llm_interest.content.interaction_files import read_interaction_tokens
 from recbole_llm_interest.content.run_settings import RunSettings, read_run_settings
 from recbole_llm_interest.content.summary import EncodingSummary

@@ -9,15 +9,16 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from recbole_llm_interest.content.blobs import Blob, MediaFile, Text
 from recbole_llm_interest.content.catalogue import MEDIA_COLUMNS, Catalogue, check_named_columns
 from recbole_llm_interest.content.content_files import as_token
+from recbole_llm_interest.content.event_fields import EventKind
 from recbole_llm_interest.content.interaction_files import interaction_files
-from recbole_llm_interest.content.text_template import text_writer
+from recbole_llm_interest.content.text_template import as_text, text_writer
 from recbole_llm_interest.errors import DataError
 from recbole_llm_interest.io.atomic_files import AtomicFormat, read_atomic_file, read_header
 from recbole_llm_interest.io.opening import FileKind, is_there, parse_json, read_lines
@@ -28,11 +29,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _EVENTS = FileKind("content file", DataError, None, "save it as UTF-8, with one JSON object in each line")
-
-
-#: all content of events, or what is known of it before the item is chosen
-EventKind = Literal["event", "context"]
-EVENT_KINDS: tuple[EventKind, ...] = get_args(EventKind)
 
 
 class EventKey(NamedTuple):
@@ -49,11 +45,13 @@ class EventCatalogue:
 
     Attributes:
         contents: distinct contents; their tokens are numbers from 1 on.
-        rows: by event, the number of its content.
+        rows: by event, the number of its content; 0 for none.
+        values: by column that is embedded, and by event, its value.
     """
 
     contents: Catalogue
     rows: dict[EventKey, int] = field(default_factory=dict)
+    values: dict[str, dict[EventKey, Any]] = field(default_factory=dict)
 
     @property
     def tokens(self) -> list[str]:
@@ -65,16 +63,13 @@ class EventCatalogue:
         """The distinct texts."""
         return [blob.text for blob in self.contents.blobs["text"].values() if isinstance(blob, Text)]
 
-    def rows_of(self, users: Sequence[str], items: Sequence[str], times: NDArray[np.float64]) -> NDArray[np.int64]:
-        """Return the number of each event's content, ``[E]``; 0 for none.
+    def rows_of(self, keys: Sequence[EventKey]) -> NDArray[np.int64]:
+        """Return the number of each event's content, ``[E]``; 0 for none."""
+        return np.fromiter((self.rows.get(key, 0) for key in keys), dtype=np.int64, count=len(keys))
 
-        Args:
-            users: token of each event's user.
-            items: likewise of its item.
-            times: of the events, in double precision, as in the file.
-        """
-        keys = zip(users, items, times.tolist(), strict=True)
-        return np.fromiter((self.rows.get(EventKey(*key), 0) for key in keys), dtype=np.int64, count=len(times))
+    def values_of(self, column: str, keys: Sequence[EventKey]) -> list[Any]:
+        """Return each event's value in a column that is embedded; None for none."""
+        return [self.values[column].get(key) for key in keys]
 
 
 class _Fields(NamedTuple):
@@ -93,20 +88,29 @@ class _Reader:
         self._fields = fields
         self._write, self.named = text_writer(kind, "", *text_settings(kind, settings))
         self._media = MEDIA_COLUMNS
+        self._embedded = settings.event_fields
         if kind == "context":
             self.named = settings.context_fields
+            self._embedded = tuple(name for name in settings.event_fields if name in self.named)
             self._media = {name: column for name, column in MEDIA_COLUMNS.items() if column in self.named}
+        self.named = list(dict.fromkeys([*self.named, *self._embedded]))
+        self.catalogue.values = {name: {} for name in self._embedded}
         self._numbers: dict[tuple[Blob | None, ...], int] = {}
 
     def add(self, key: EventKey, row: Mapping[str, Any]) -> None:
         """Take the content of one event's row, if it has any."""
         contents = self.catalogue.contents
-        text = self._write({name: value for name, value in row.items() if name not in self._fields})
+        for name, values in self.catalogue.values.items():
+            if as_text(row.get(name)):
+                values[key] = row[name]
+        left_out = {*self._fields, *self._embedded}
+        text = self._write({name: value for name, value in row.items() if name not in left_out})
         blobs: dict[Modality, Blob] = {"text": Text(text)} if text else {}
         for modality, column in self._media.items():
             if name := as_token(row.get(column)):
                 blobs[modality] = MediaFile(contents.folder / "content", name)
         if not blobs:
+            self.catalogue.rows[key] = 0
             return
         number = self._numbers.setdefault(tuple(map(blobs.get, contents.blobs)), len(contents.tokens) + 1)
         if number > len(contents.tokens):
@@ -124,7 +128,8 @@ def named_event_columns(settings: ContentSettings) -> list[str]:
         >>> named_event_columns(ContentSettings(event_text_template="{review}", context_fields=("query",)))
         ['review', 'query']
     """
-    return [*text_writer("event", "", *text_settings("event", settings))[1], *settings.context_fields]
+    in_text = text_writer("event", "", *text_settings("event", settings))[1]
+    return list(dict.fromkeys([*in_text, *settings.context_fields, *settings.event_fields]))
 
 
 def event_lines(folder: Path) -> Path:
@@ -141,7 +146,8 @@ def text_settings(kind: str, settings: ContentSettings) -> tuple[Sequence[str] |
         (['query'], None)
     """
     if kind == "context":
-        return [name for name in settings.context_fields if name not in MEDIA_COLUMNS.values()], None
+        others = {*MEDIA_COLUMNS.values(), *settings.event_fields}
+        return [name for name in settings.context_fields if name not in others], None
     return getattr(settings, f"{kind}_text_fields"), getattr(settings, f"{kind}_text_template")
 
 
@@ -221,8 +227,10 @@ def _key_of(row: Any, fields: _Fields) -> tuple[str, EventKey | None]:
 
 def _read_columns(path: Path, layout: AtomicFormat, fields: _Fields, reader: _Reader) -> None:
     """Add the named columns of an interaction file to the catalogue. Of equal events, the first counts."""
+    header = read_header(path, layout)
     kinds = {fields.user: "token", fields.item: "token", fields.time: "float"}
-    table = read_atomic_file(path, layout, kinds | dict.fromkeys(reader.named, "text"), ids=[fields.user, fields.item])
+    kinds |= {name: "float" if header[name] == "float" else "text" for name in reader.named}
+    table = read_atomic_file(path, layout, kinds, ids=[fields.user, fields.item])
     for row in _rows(table.columns, table.itertuples(index=False, name=None)):
         key = EventKey(row[fields.user], row[fields.item], float(row[fields.time]))
         if key not in reader.catalogue.rows:

@@ -69,10 +69,6 @@ class Features:
 
 #: features by modality
 Content = dict[str, Features]
-#: the field of batches with the row of each event's content; 0 for none
-EVENT_CONTENT = "event_content"
-#: likewise of what was known before the event's item was chosen
-EVENT_CONTEXT = "event_context"
 
 
 def control(content: Content, kind: str, seed: int) -> Content:

@@ -15,7 +15,6 @@ from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
 from recbole.data.interaction import Interaction
 from torch import Tensor
 
-from recbole_llm_interest.content.features import EVENT_CONTEXT
 from recbole_llm_interest.data.dataset import LLMInterestDataset
 from recbole_llm_interest.errors import SettingsError
 
@@ -27,8 +26,8 @@ class HistoryDataLoader(AbstractDataLoader):
     """Batches of history windows with about ``train_batch_size`` targets each, the unit in which RecBole counts, too.
 
     A batch holds ``user_id`` ``[B]``, ``item_id_list`` ``[B, L]``, ``item_length`` ``[B]``, and
-    ``next_item_id_list`` ``[B, L]``, the item that follows each position, padded with 0; likewise
-    ``next_event_context_list``, where events have a context.
+    ``next_item_id_list`` ``[B, L]``, the item that follows each position, padded with 0; likewise, where
+    events have a context, the fields of the next event's.
 
     A history longer than ``MAX_ITEM_LIST_LENGTH`` is cut into windows from its end, so that the newest targets have the
     longest context. Every target is in exactly one window.
@@ -51,7 +50,8 @@ class HistoryDataLoader(AbstractDataLoader):
         self.targets_per_batch = max(config["train_batch_size"], config["MAX_ITEM_LIST_LENGTH"])
         # RecBole's loader draws rows one by one; this one draws whole batches, planned for each epoch
         self.sample_size = -(-int((self.end - self.start).sum()) // self.targets_per_batch)
-        self._context_field = f"{EVENT_CONTEXT}{config['LIST_SUFFIX']}"
+        known = dataset.event_details["context"].features if "context" in dataset.event_details else {}
+        self._context_fields = [f"{field}{config['LIST_SUFFIX']}" for field in known]
         super().__init__(config, dataset, sampler, shuffle=shuffle)
 
     def _init_batch_size_and_step(self) -> None:
@@ -87,8 +87,8 @@ class HistoryDataLoader(AbstractDataLoader):
         next_items = self._dataset.histories(start + 1, end + 1)
         batch[self._dataset.uid_field] = self.user[windows]
         batch[self._dataset.next_item_list_field] = next_items[self._dataset.item_list_field]
-        if self._context_field in next_items:
-            batch[f"next_{self._context_field}"] = next_items[self._context_field]
+        for field in self._context_fields:
+            batch[f"next_{field}"] = next_items[field]
         return self.transform(self._dataset, batch)
 
     def target_counts(self, batch: Interaction) -> Tensor:

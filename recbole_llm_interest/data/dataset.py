@@ -15,10 +15,12 @@ from torch import Tensor
 from recbole_llm_interest.content.catalogue import Catalogue
 from recbole_llm_interest.content.dataset_files import catalogue_from_config, feature_cache, record_features
 from recbole_llm_interest.content.encoders.adapter_file import learned_events
-from recbole_llm_interest.content.event_catalogue import EVENT_KINDS, EventCatalogue, EventKind, read_event_content
-from recbole_llm_interest.content.features import EVENT_CONTENT, EVENT_CONTEXT, Content, control
+from recbole_llm_interest.content.event_catalogue import EventKey
+from recbole_llm_interest.content.event_fields import EVENT_KINDS, NO_INPUTS, EventInputs, EventKind
+from recbole_llm_interest.content.features import Content, control
 from recbole_llm_interest.content.pipeline import collect_content
 from recbole_llm_interest.content.transitions import Transitions, count_transitions
+from recbole_llm_interest.data.event_details import EventDetails
 from recbole_llm_interest.data.event_histories import own_events
 from recbole_llm_interest.data.history_dataset import HistoryDataset
 from recbole_llm_interest.errors import DataError
@@ -34,9 +36,9 @@ class LLMInterestDataset(HistoryDataset):
         item_content: features of items by modality; row ``i`` belongs to internal item id ``i``.
         user_content: the same for users; empty if users have no content.
         neighbour_cache: the folder of items' neighbours by content.
-        event_content: features of the distinct contents of events by modality; row 0 is none.
-        event_catalogues: the contents themselves by the field of histories that has their rows.
-        event_context: the same of what was known before the items were chosen.
+        event_details: what is known of events beside their items, by kind; without kinds of which nothing is.
+        event_inputs: what models read of it.
+        context_inputs: the part of it that was known before the items were chosen.
         item_neighbours: those neighbours if they are known; None if the model computes them.
 
     Raises:
@@ -50,9 +52,8 @@ class LLMInterestDataset(HistoryDataset):
     def __init__(self, config: Config) -> None:
         settings = read_settings(ContentSettings, config)
         time_features = read_settings(ModelSettings, config).time_features
-        self.event_content: Content = {}
-        self.event_context: Content = {}
-        self.event_catalogues: dict[str, EventCatalogue] = {}
+        self.event_details: dict[EventKind, EventDetails] = {}
+        self.event_inputs = self.context_inputs = NO_INPUTS
         super().__init__(config, {f"time_{name}": name for name in time_features})
         record_features(config, settings)
         self.neighbour_cache = feature_cache(config, settings) / "neighbours"
@@ -85,59 +86,59 @@ class LLMInterestDataset(HistoryDataset):
         controlled = {
             name: features for name, features in content.items() if f"{kind}_{name}" in settings.controlled_content
         }
-        if self._shuffles(kind, settings) and kind in EVENT_KINDS:
-            return content
+        if kind in self.event_details and settings.content_control == "shuffled":
+            return content  # EventDetails has permuted it among events
         return content | control(controlled, settings.content_control, self.config["seed"])
 
     def _change_feat_format(self) -> None:
         super()._change_feat_format()
         settings = read_settings(ContentSettings, self.config)
-        kinds: dict[str, EventKind] = {EVENT_CONTENT: "event", EVENT_CONTEXT: "context"}
-        catalogues = {field: read_event_content(self.config, settings, kind) for field, kind in kinds.items()}
-        self.event_catalogues = {field: catalogue for field, catalogue in catalogues.items() if catalogue.rows}
-        if not self.event_catalogues:
+        found = {kind: EventDetails(kind, self.config, settings) for kind in EVENT_KINDS}
+        self.event_details = {kind: details for kind, details in found.items() if not details.is_empty}
+        if not self.event_details:
             return
         if self.event_times is None:
-            raise DataError(f"event content needs a time for each event: {self.dataset_name!r} has none")
-        users = self.field2id_token[self.uid_field][self.event_users].tolist()
-        items = self.field2id_token[self.iid_field][self.event_items].tolist()
-        for field, catalogue in self.event_catalogues.items():
-            rows = catalogue.rows_of(users, items, self.event_times.numpy())
-            if self._shuffles(catalogue.contents.kind, settings):
-                has_content = np.flatnonzero(rows)
-                rows[has_content] = np.random.default_rng(self.config["seed"]).permutation(rows[has_content])
-            self.event_features[field] = torch.from_numpy(rows)
+            raise DataError(f"content of events needs their times: {self.dataset_name!r} has none")
+        users = self.field2id_token[self.uid_field][self.event_users]
+        items = self.field2id_token[self.iid_field][self.event_items]
+        keys = [*map(EventKey, map(str, users), map(str, items), self.event_times.tolist())]
+        for details in self.event_details.values():
+            details.align(keys)
+            self.event_features |= details.features
 
-    @staticmethod
-    def _shuffles(kind: str, settings: ContentSettings) -> bool:
-        """Whether the control experiment permutes content among events: not among distinct contents, which repeat."""
-        named = any(f"{kind}_{modality}" in settings.controlled_content for modality in settings.modalities)
-        return named and settings.content_control == "shuffled"
-
-    def _event_content(self, field: str, settings: ContentSettings) -> Content:
-        """Return the features of the events' distinct contents, conditioned by those of training events alone."""
-        if field not in self.event_catalogues:
-            return {}
-        catalogue = self.event_catalogues[field]
-        fitted = np.zeros(len(catalogue.tokens), dtype=bool)
+    def _event_inputs(self) -> dict[EventKind, EventInputs]:
+        """What models read of events beside their items, fitted on the events of this split alone."""
         targets = self.training_targets()[1]
-        fitted[self.event_features[field][torch.cat([targets - 1, targets])]] = True
-        return self._collect(catalogue.contents, catalogue.tokens, settings, fitted)
+        is_training = np.zeros(len(self.event_items), dtype=bool)
+        is_training[torch.cat([targets - 1, targets])] = True
+        settings = read_settings(ContentSettings, self.config)
+        inputs: dict[EventKind, EventInputs] = {}
+
+        def collect(catalogue: Catalogue, tokens: list[str], fitted: NDArray[np.bool_]) -> Content:
+            return self._collect(catalogue, tokens, settings, fitted)
+
+        for kind, details in self.event_details.items():
+            inputs[kind] = details.fit(is_training, collect)
+            self.event_features |= details.features
+        return inputs
 
     def __getitem__(self, index: Any, join: bool = True) -> Interaction:
         """Return rows as ``HistoryDataset`` does, with the context of each row's own event, ``[B]``."""
         rows = super().__getitem__(index, join)
-        if EVENT_CONTEXT in self.event_features:
-            rows[EVENT_CONTEXT] = self.event_features[EVENT_CONTEXT][own_events(rows)]
+        if "context" in self.event_details:
+            own = own_events(rows)
+            rows.update(
+                Interaction({field: values[own] for field, values in self.event_details["context"].features.items()})
+            )
         return rows
 
     def build(self) -> list[Self]:
         """Split the data as RecBole does, and warn where an adapter has learned from events that are held out here."""
         parts: list[Self] = super().build()
         settings = read_settings(ContentSettings, self.config)
-        content, context = (parts[0]._event_content(field, settings) for field in (EVENT_CONTENT, EVENT_CONTEXT))
+        inputs = parts[0]._event_inputs()
         for part in parts:
-            part.event_content, part.event_context = content, context
+            part.event_inputs, part.context_inputs = (inputs.get(kind, NO_INPUTS) for kind in EVENT_KINDS)
         adapters = {f"{name}_adapter": getattr(settings, f"{name}_adapter") for name in MODALITIES}
         adapters = {name: adapter for name, adapter in adapters.items() if adapter is not None}
         digest = parts[0].training_events().digest(self.field2id_token[self.iid_field]) if adapters else ""

@@ -9,7 +9,8 @@ from recbole.config import Config
 
 from recbole_llm_interest.content.blobs import Blob
 from recbole_llm_interest.content.dataset_files import catalogue_from_config
-from recbole_llm_interest.content.event_catalogue import EVENT_KINDS, read_event_content
+from recbole_llm_interest.content.event_catalogue import read_event_content
+from recbole_llm_interest.content.event_fields import EVENT_KINDS
 from recbole_llm_interest.content.feature_store import FeatureStore
 from recbole_llm_interest.erasure.request import Erasure
 from recbole_llm_interest.errors import ContentError, LLMInterestError

@@ -119,7 +119,7 @@ def _step_difference(run: Run, model: LLMInterest, case: _Case, state: Tensors) 
 def _predict(model: LLMInterest, user: Tensor, item_seq: Tensor, times: Tensors, item_seq_len: Tensor) -> Tensor:
     """The model's scores ``[B, N]`` of users ``[B]`` after histories ``[B, L]``."""
     fields = {model.USER_ID: user, model.ITEM_SEQ: item_seq, model.ITEM_SEQ_LEN: item_seq_len}
-    fields |= {model.DETAIL_SEQ[name]: values for name, values in times.items()}
+    fields |= {f"time_{name}{model.LIST_SUFFIX}": values for name, values in times.items()}
     return model.full_sort_predict(Interaction(fields))
 
 

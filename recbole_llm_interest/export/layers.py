@@ -110,7 +110,7 @@ class Reader(nn.Module):
 
     def forward(self, items: Tensor, inputs: Tensors) -> Tensor:
         """Representations of events, ``[...] -> [..., D]``."""
-        details = {name: inputs[f"time_{name}"] for name in self.event_encoder.times}
+        details = {name: inputs[name] for name in self.event_encoder.names}
         events: Tensor = self.event_encoder(self.get_buffer("representations")[items], details)
         return events
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
+from recbole_llm_interest.content.event_fields import NO_INPUTS, EventInputs, EventKind
 from recbole_llm_interest.content.features import Content
 from recbole_llm_interest.content.transitions import Transitions
 from recbole_llm_interest.errors import DataError
 from recbole_llm_interest.model.entity_encoder import EntityEncoder
-from recbole_llm_interest.model.event_encoder import ContentTerm, EventEncoder
+from recbole_llm_interest.model.event_encoder import EventEncoder, EventTerms
 from recbole_llm_interest.model.history_bias import HistoryBias
 from recbole_llm_interest.model.interest_tracker import InterestTracker
 from recbole_llm_interest.model.negative_sampling import NegativeSampler
@@ -45,13 +46,13 @@ class ContentTables(Protocol):
         ...
 
     @property
-    def event_content(self) -> Content:
-        """Features of distinct contents of events by modality, of which row 0 is none; empty without event content."""
+    def event_inputs(self) -> EventInputs:
+        """What is known of events beside their items."""
         ...
 
     @property
-    def event_context(self) -> Content:
-        """The same of what was known before the events' items were chosen."""
+    def context_inputs(self) -> EventInputs:
+        """The part of it that was known before the items were chosen."""
         ...
 
     @property
@@ -91,8 +92,8 @@ class SavedTables:
     item_neighbours: Tensor | None = None
     item_transitions: Transitions | None = None
     neighbour_cache: Path | None = None
-    event_content: Content = field(default_factory=dict)
-    event_context: Content = field(default_factory=dict)
+    event_inputs: EventInputs = NO_INPUTS
+    context_inputs: EventInputs = NO_INPUTS
 
     def num(self, _: str) -> int:
         """Number of items with the padding, N, which RecBole's constructor asks for."""
@@ -115,7 +116,7 @@ class Parts:
     item_encoder: EntityEncoder
     user_encoder: EntityEncoder | None
     event_encoder: EventEncoder
-    context: ContentTerm | None
+    context: EventTerms | None
     tracker: InterestTracker
     history_bias: HistoryBias
     objectives: nn.ModuleDict
@@ -142,9 +143,9 @@ def build_parts(
     item_encoder = _item_encoder(settings, tables, sparse_id=negative_sampler.draws is not None)
     user_encoder = _content_encoder(settings, tables.user_content if settings.use_user_content else {})
     size = item_encoder.output_size
-    event_content = _content_term(settings, tables.event_content, size)
-    event_encoder = EventEncoder(size, settings.time_features, event_content)
-    context = _content_term(settings, tables.event_context, size)
+    event_terms = _event_terms(settings, "event", tables.event_inputs, size)
+    event_encoder = EventEncoder(size, settings.time_features, event_terms)
+    context = _event_terms(settings, "context", tables.context_inputs, size)
     tracker = InterestTracker(
         input_size=size,
         hidden_size=settings.hidden_size,
@@ -210,9 +211,8 @@ def _content_encoder(settings: ModelSettings, content: Content) -> EntityEncoder
     )
 
 
-def _content_term(settings: ModelSettings, content: Content, size: int) -> ContentTerm | None:
-    encoder = _content_encoder(settings, content)
-    return None if encoder is None else ContentTerm(encoder, size)
+def _event_terms(settings: ModelSettings, kind: EventKind, inputs: EventInputs, size: int) -> EventTerms | None:
+    return EventTerms(kind, size, _content_encoder(settings, inputs.content), inputs.fields) if inputs else None
 
 
 def _history_bias(settings: ModelSettings, item_encoder: EntityEncoder, tables: ContentTables) -> HistoryBias:

@@ -12,9 +12,7 @@ from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType
 from torch import Tensor, nn
 
-from recbole_llm_interest.content.features import EVENT_CONTENT, EVENT_CONTEXT
 from recbole_llm_interest.model.build import build_parts
-from recbole_llm_interest.model.event_encoder import CONTENT
 from recbole_llm_interest.model.former_names import rename_parameters
 from recbole_llm_interest.model.history_bias import Histories
 from recbole_llm_interest.model.interest_tracker import InterestState
@@ -56,9 +54,7 @@ class LLMInterest(SequentialRecommender):
         self.loss_names = ("next_item", *self.ssl_weights)
         self.scoring_rule = ScoringRule.from_settings(settings)
         self.NEXT_ITEM_SEQ = f"next_{self.ITEM_SEQ}"
-        fields = {CONTENT: EVENT_CONTENT} | {name: f"time_{name}" for name in settings.time_features}
-        self.DETAIL_SEQ = {name: f"{field}{config['LIST_SUFFIX']}" for name, field in fields.items()}
-        self.NEXT_CONTEXT_SEQ = f"next_{EVENT_CONTEXT}{config['LIST_SUFFIX']}"
+        self.LIST_SUFFIX = config["LIST_SUFFIX"]
 
         # layers
         parts = build_parts(settings, dataset, self.max_seq_length, self.ssl_weights)
@@ -111,7 +107,7 @@ class LLMInterest(SequentialRecommender):
             bias = self.history_bias(histories, *at, interest, users, candidates.index_of)
             return self.loss(interest, items, pos_items, at, bias, candidates.logit_correction)
 
-        in_context = self.in_context(seq_output, interaction, self.NEXT_CONTEXT_SEQ)
+        in_context = self.in_context(seq_output, interaction, "next_{}" + self.LIST_SUFFIX)
         loss = next_item_loss(in_context, item_seq, pos_items, at, user)
         if not self.objectives:
             return (loss,)
@@ -138,12 +134,14 @@ class LLMInterest(SequentialRecommender):
         item_seq, last = interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN] - 1
         state, details = self.initial_state(interaction[self.USER_ID]), self._details(interaction)
         interest = self.gather_indexes(self.forward(item_seq, state, table.representations, details), last)
-        interest = self.in_context(interest, interaction, EVENT_CONTEXT)
+        interest = self.in_context(interest, interaction, "{}")
         return interest, self.bias_after(item_seq, last, interest, table.representations)
 
-    def in_context(self, interest: Tensor, interaction: Interaction, field: str) -> Tensor:
-        """Interest ``[..., D]`` given what is known before the choice, whose row a field has, ``[...]``."""
-        return interest if self.context is None else interest + self.context(interaction[field])
+    def in_context(self, interest: Tensor, interaction: Interaction, form: str) -> Tensor:
+        """Interest ``[..., D]`` given what is known before the choice, which fields of this form have, ``[...]``."""
+        if self.context is None:
+            return interest
+        return interest + self.context({name: interaction[form.format(name)] for name in self.context.names})
 
     def bias_after(self, item_seq: Tensor, last: Tensor, interest: Tensor, items: Tensor) -> ItemBias | None:
         """The bias after the events at ``last``, ``[B]``, with the interest then, ``[B, D]``, and items ``[N, D]``."""
@@ -157,4 +155,4 @@ class LLMInterest(SequentialRecommender):
         return self.item_table_cache.get(self.item_encoder, self.scoring_rule)
 
     def _details(self, interaction: Interaction) -> dict[str, Tensor]:
-        return {name: interaction[field] for name, field in self.DETAIL_SEQ.items() if field in interaction}
+        return {name: interaction[f"{name}{self.LIST_SUFFIX}"] for name in self.event_encoder.names}

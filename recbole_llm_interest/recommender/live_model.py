@@ -91,15 +91,16 @@ class LiveModel:
         for name in self.model.event_encoder.times:
             before_each = torch.cat([first, times[:, :-1]], dim=1)
             feature = time_feature_of(name, times.numpy(), before_each.numpy())
-            details[name] = torch.from_numpy(feature).to(self.device)
+            details[f"time_{name}"] = torch.from_numpy(feature).to(self.device)
         items = self.items.representations[events.items.to(self.device)]
-        return self.model.event_encoder.joined(items, details, events.content.to(self.device))
+        content = events.content.to(self.device) if self.content_size else None
+        return self.model.event_encoder.joined(items, details, content)
 
-    def content_of_events(self, rows: Tensor) -> Tensor:
-        """What events' contents in ``rows``, ``[...]``, add to their items, ``[..., D]``; D is 0 if none is read."""
-        if self.model.event_encoder.content is None:
-            return torch.zeros(*rows.shape, 0)
-        return self.model.event_encoder.content(rows.to(self.device)).cpu()
+    @property
+    def content_size(self) -> int:
+        """Width of what is known of an event beside item and time; 0 if the model reads nothing of that."""
+        reads_more = self.model.event_encoder.terms is not None
+        return self.items.representations.shape[1] if reads_more else 0
 
     # --- scoring items
 

@@ -9,8 +9,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
 from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
 from recbole.utils import init_seed
@@ -18,9 +16,9 @@ from torch import Tensor
 
 from recbole_llm_interest.content.blobs import Text
 from recbole_llm_interest.content.dataset_files import catalogue_from_config
-from recbole_llm_interest.content.event_catalogue import EventCatalogue, EventKind, text_settings
+from recbole_llm_interest.content.event_catalogue import EventCatalogue, text_settings
+from recbole_llm_interest.content.event_fields import EventKind
 from recbole_llm_interest.content.event_times import time_unit
-from recbole_llm_interest.content.features import EVENT_CONTENT, EVENT_CONTEXT
 from recbole_llm_interest.content.interaction_files import RecordedHistories
 from recbole_llm_interest.content.text_template import text_writer
 from recbole_llm_interest.errors import CheckpointError, is_out_of_memory
@@ -30,11 +28,12 @@ from recbole_llm_interest.io.files import shared_data_set_lock
 from recbole_llm_interest.io.manifest import Artifact, Kind, absolute, record_made_from, recorded_data_path
 from recbole_llm_interest.io.opening import is_there
 from recbole_llm_interest.model.entity_encoder import EntityEncoder
-from recbole_llm_interest.model.event_encoder import ContentTerm
+from recbole_llm_interest.model.event_encoder import EventTerms
 from recbole_llm_interest.model.former_names import current_name
 from recbole_llm_interest.model.llm_interest import LLMInterest
 from recbole_llm_interest.recommender.allowance import Allowance, check_sizes
 from recbole_llm_interest.recommender.encoding import ContentReader
+from recbole_llm_interest.recommender.event_reading import EventReader
 from recbole_llm_interest.recommender.known_columns import KnownColumns
 from recbole_llm_interest.settings import ContentSettings, ModelSettings, read_settings, settings_keys
 from recbole_llm_interest.settings.portable import portable_settings, withheld_content
@@ -68,16 +67,6 @@ class Origin:
     data: dict[str, str] = field(default_factory=dict)
 
 
-def no_contents(user: str, items: Sequence[str], times: Sequence[float]) -> NDArray[np.int64]:
-    """Return the rows of the contents of events that have none, ``[n]``: zeros.
-
-    Example:
-        >>> no_contents("u1", ["i1", "i2"], [1.0, 2.0])
-        array([0, 0])
-    """
-    return np.zeros(len(items), dtype=np.int64)
-
-
 @dataclass(frozen=True)
 class Trained:
     """A trained model, and what is known of its items and users.
@@ -95,9 +84,8 @@ class Trained:
         origin: of the model; None if it is unknown.
         source: the file that it was loaded from, as manifests record it; None if it was not loaded.
         categories: of items, such as genres, by id.
-        event_reader: encodes the content of events; None if the model reads none.
+        event_reader: reads what is given of events beside their items; None if the model reads nothing of that.
         context_reader: likewise of what is known before a choice.
-        recorded_contents: gives the rows of contents of a user's events, from their items and times, ``[n]``.
 
     Example:
         >>> load_trained(checkpoint, {}).origin.counts
@@ -116,9 +104,8 @@ class Trained:
     origin: Origin | None = None
     source: Artifact | None = None
     categories: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    event_reader: ContentReader | None = None
-    context_reader: ContentReader | None = None
-    recorded_contents: Callable[[str, Sequence[str], Sequence[float]], NDArray[np.int64]] = no_contents
+    event_reader: EventReader | None = None
+    context_reader: EventReader | None = None
 
     @property
     def time_unit(self) -> Literal["s", "ms"] | None:
@@ -196,11 +183,17 @@ def load_opened(opened: OpenedCheckpoint) -> Trained:
     _compare_data(checkpoint, saved.get("data", {}), data_digests(config, dataset))
     counts = {"users": len(users) - 1, "items": len(items) - 1, "events": events}
     source = Artifact(absolute(checkpoint), "checkpoint", config["dataset"], absolute(Path(config["data_path"])))
-    trained = _with_events(
-        _trained(config, model, items, users, counts, unit), config, train_data._dataset.event_catalogues
-    )
+    trained = _trained(config, model, items, users, counts, unit)
     origin = trained.origin and replace(trained.origin, data=saved.get("data", {}))
-    return replace(trained, origin=origin, source=source)
+    settings = read_settings(ContentSettings, config)
+    dataset = train_data._dataset
+    return replace(
+        trained,
+        origin=origin,
+        source=source,
+        event_reader=_event_reader("event", settings, model.event_encoder.terms, dataset),
+        context_reader=_event_reader("context", settings, model.context, dataset),
+    )
 
 
 def _build(checkpoint: Path, config: Config, dataset: Any, weights: Mapping[str, Tensor]) -> LLMInterest:
@@ -281,27 +274,14 @@ def _trained(
     )
 
 
-def _with_events(trained: Trained, config: Config, catalogues: Mapping[str, EventCatalogue]) -> Trained:
-    """The same with what reads the content of events, where the model does."""
-    settings = read_settings(ContentSettings, config)
-    recorded = catalogues.get(EVENT_CONTENT)
-
-    def reader(kind: EventKind, field: str, term: ContentTerm | None) -> ContentReader | None:
-        if term is None or field not in catalogues:
-            return None
-        return content_reader(kind, "", settings, term.encoder, catalogues[field].texts)
-
-    def rows_of(user: str, items: Sequence[str], times: Sequence[float]) -> NDArray[np.int64]:
-        if recorded is None:
-            return no_contents(user, items, times)
-        return recorded.rows_of([user] * len(items), items, np.asarray(times, dtype=np.float64))
-
-    return replace(
-        trained,
-        event_reader=reader("event", EVENT_CONTENT, trained.model.event_encoder.content),
-        context_reader=reader("context", EVENT_CONTEXT, trained.model.context),
-        recorded_contents=rows_of,
-    )
+def _event_reader(
+    kind: EventKind, settings: ContentSettings, terms: EventTerms | None, dataset: Any
+) -> EventReader | None:
+    """The reader of events, or of what is known before a choice; None if the model reads nothing of that."""
+    if terms is None:
+        return None
+    recorded: EventCatalogue = dataset.event_details[kind].catalogue
+    return EventReader(kind, terms, content_reader(kind, "", settings, terms.content, recorded.texts), recorded)
 
 
 def _time_unit(dataset: Any) -> Literal["s", "ms"] | None:

@@ -218,8 +218,8 @@ class Recommender:
             >>> recommender.restore(folder / "state")
             UserState(user='u1', events=1)
         """
-        content_size = self._live.content_of_events(torch.zeros(0, dtype=torch.long)).shape[1]
-        return load_state(Path(path), self.version, self.items.all_rows, self._live.model.tracker, content_size)
+        live = self._live
+        return load_state(Path(path), self.version, self.items.all_rows, live.model.tracker, live.content_size)
 
     @torch.no_grad()
     def recommend(

@@ -108,16 +108,12 @@ class StateUpdates:
         Raises:
             RequestError: the model reads no context, or it cannot be used.
         """
-        term, reader = self._trained.model.context, self._trained.context_reader
-        if term is None or reader is None:
+        reader = self._trained.context_reader
+        if reader is None:
             if any(contexts):
                 raise RequestError("the model reads no context: leave it out, or train with context_fields")
             return state
-        added = term(torch.zeros(len(contexts), dtype=torch.long, device=self._live.device))
-        for place, context in enumerate(contexts):
-            if context is not None:
-                added[place] = term.encode(reader.read(context).content)[0]
-        return replace(state, interest=state.interest + added)
+        return replace(state, interest=state.interest + torch.stack([reader.read(context) for context in contexts]))
 
     def _step(self, state: UserState, event: Events) -> UserState:
         """The state after one more event of each user, ``[B, 1]``."""
@@ -164,16 +160,15 @@ class StateUpdates:
         return self._trained.users[user]
 
     def _content(self, contents: Sequence[Mapping[str, Any] | None]) -> Tensor:
-        """What the contents of events add to their items, ``[n, D]``; D is 0 if the model reads none."""
-        term, reader = self._trained.model.event_encoder.content, self._trained.event_reader
-        added = self._live.content_of_events(torch.zeros(len(contents), dtype=torch.long))
-        for place, content in enumerate(contents):
-            if content is None:
-                continue
-            if term is None or reader is None:
-                raise RequestError("the model reads no content of events: leave it out, or train with it")
-            added[place] = term.encode(reader.read(content).content)[0].cpu()
-        return added
+        """What is given of events, as terms of their representations, ``[n, D]``; D is 0 if the model reads none."""
+        reader = self._trained.event_reader
+        if reader is None:
+            if any(contents):
+                raise RequestError("the model reads nothing of events but items and times: leave the rest out")
+            return torch.zeros(len(contents), 0)
+        if not contents:
+            return reader.read(None)[None][:0].cpu()
+        return torch.stack([reader.read(content) for content in contents]).cpu()
 
     def _histories(self, inputs: Sequence[UserInput]) -> list[Events]:
         """Each user's events, ``[1, L]``, from the data set where the recorded ones are asked for."""
@@ -195,10 +190,11 @@ class StateUpdates:
                 len(items),
                 user,
             )
-        contents = torch.from_numpy(self._trained.recorded_contents(user, items, times))
         known = [place for place, is_one in enumerate(is_known) if is_one]
-        content = self._live.content_of_events(contents[known])
-        return self._events([items[place] for place in known], [times[place] for place in known], content)
+        items, times = [items[place] for place in known], [times[place] for place in known]
+        reader = self._trained.event_reader
+        content = self._content([None] * len(items)) if reader is None else reader.recorded(user, items, times).cpu()
+        return self._events(items, times, content)
 
     def _events(self, items: Sequence[str], times: Sequence[float | None] | None, content: Tensor) -> Events:
         """Events of one user, ``[1, L]``; their content is ``[L, D]``."""

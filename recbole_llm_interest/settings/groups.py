@@ -94,6 +94,9 @@ class ContentSettings:
     event_text_template: str | None = _setting(
         None, "template of an event's text, such as {summary}: {review}; takes precedence over event_text_fields"
     )
+    event_fields: tuple[str, ...] = _setting(
+        (), "columns of an event with numbers or categories, such as a rating or a device, that are embedded"
+    )
     context_fields: tuple[str, ...] = _setting(
         (), "columns of an event that are known before its item is chosen, such as a query; its prediction reads them"
     )

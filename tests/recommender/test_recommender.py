@@ -73,11 +73,11 @@ def scores_of_model(recommender, user, items, times):
         model.ITEM_SEQ_LEN: torch.tensor([len(line) for line in items]),
         model.USER_ID: torch.tensor([recommender.users.get(name, 0) for name in user]),
     }
-    for name, field in model.DETAIL_SEQ.items():
+    for name in model.event_encoder.times:
         nobody = np.zeros(len(items[0]), dtype=int)
         unknown = nobody + (np.arange(len(nobody)) == 0) * (name == "gap")  # that an event is the first is known
         rows = [time_feature(name, np.array(line), nobody) for line in times] if times else [unknown] * len(items)
-        fields[field] = torch.from_numpy(np.stack(rows))
+        fields[f"time_{name}{model.LIST_SUFFIX}"] = torch.from_numpy(np.stack(rows))
     with torch.no_grad():
         return model.full_sort_predict(Interaction(fields))
 

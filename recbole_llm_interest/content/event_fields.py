@@ -1,0 +1,113 @@
+"""What a model reads of events beside their items: content, and numbers and categories such as a rating or a device."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Literal, Self, get_args
+
+import numpy as np
+
+from recbole_llm_interest.content.features import Content
+from recbole_llm_interest.content.text_template import as_text
+
+#: more distinct numbers than this are put into buckets of equal frequency
+_MOST_VALUES = 32
+_BUCKETS = 16
+
+
+#: all content of events, or what is known of it before the item is chosen
+EventKind = Literal["event", "context"]
+EVENT_KINDS: tuple[EventKind, ...] = get_args(EventKind)
+
+
+def content_field(kind: EventKind) -> str:
+    """Return the field of batches with the row of each event's content; 0 for none."""
+    return f"{kind}_content"
+
+
+def code_field(kind: EventKind, column: str) -> str:
+    """Return the field of batches with the code of each event's value in a column; see ``EventField``."""
+    return f"{kind}_field_{column}"
+
+
+@dataclass(frozen=True)
+class EventField:
+    """The codes of one column: 0 for a missing value, or one that no training event has.
+
+    Attributes:
+        name: of the column.
+        edges: of the buckets of numbers, each but the last; None if every value has a code of its own.
+        values: those of a column that is in no buckets, as text, in the order of their codes from 1 on.
+
+    Example:
+        >>> field = EventField.fitted("rating", [5.0, 4.0, 5.0, None])
+        >>> field.values, [field.code(value) for value in (5, 4.0, 1, None)]
+        (('5', '4'), [1, 2, 0, 0])
+        >>> price = EventField.fitted("price", range(100))
+        >>> price.code(0.5), price.code(1e9), price.size
+        (1, 16, 17)
+    """
+
+    name: str
+    edges: tuple[float, ...] | None
+    values: tuple[str, ...] = ()
+
+    @classmethod
+    def fitted(cls, name: str, values: Iterable[Any]) -> Self:
+        """Return the codes for the values of training events; the most frequent value has the first code."""
+        known = [value for value in values if as_text(value)]
+        counts = Counter(map(_as_category, known))
+        if len(counts) > _MOST_VALUES and all(map(_is_number, known)):
+            numbers = np.array(known, dtype=np.float64)
+            edges = np.unique(np.quantile(numbers, np.arange(1, _BUCKETS) / _BUCKETS))
+            return cls(name, tuple(map(float, edges)))
+        return cls(name, None, tuple(value for value, _ in sorted(counts.items(), key=lambda one: (-one[1], one[0]))))
+
+    @property
+    def size(self) -> int:
+        """Number of codes with 0."""
+        return len(self.values) + 1 if self.edges is None else len(self.edges) + 2
+
+    def code(self, value: Any) -> int:
+        """Return the code of a value."""
+        if not as_text(value):
+            return 0
+        if self.edges is not None:
+            return 1 + int(np.searchsorted(self.edges, float(value), side="right")) if _is_number(value) else 0
+        category = _as_category(value)
+        return 1 + self.values.index(category) if category in self.values else 0
+
+
+@dataclass(frozen=True)
+class EventInputs:
+    """What a model reads of events, or of what is known before an item is chosen.
+
+    Attributes:
+        content: features of distinct contents by modality, of which row 0 is none.
+        fields: the columns that are embedded.
+
+    Example:
+        >>> bool(EventInputs()), bool(EventInputs(fields=(EventField.fitted("device", ["phone"]),)))
+        (False, True)
+    """
+
+    content: Content = field(default_factory=dict)
+    fields: tuple[EventField, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.content or self.fields)
+
+
+#: nothing
+NO_INPUTS = EventInputs()
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float | np.number) and not isinstance(value, bool)
+
+
+def _as_category(value: Any) -> str:
+    """The text of a value: of a whole float without the point."""
+    return as_text(int(value) if isinstance(value, float) and value.is_integer() else value)

@@ -1,0 +1,93 @@
+"""What a data set knows of its events beside their items, aligned with the table of events."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from recbole.config import Config
+from torch import Tensor
+
+from recbole_llm_interest.content.catalogue import Catalogue
+from recbole_llm_interest.content.event_catalogue import EventKey, read_event_content
+from recbole_llm_interest.content.event_fields import EventField, EventInputs, EventKind, code_field, content_field
+from recbole_llm_interest.content.features import Content
+from recbole_llm_interest.settings import ContentSettings
+
+#: collects features of a catalogue's tokens, with a conditioning that is fitted on some rows
+Collect = Callable[[Catalogue, list[str], NDArray[np.bool_]], Content]
+
+
+class EventDetails:
+    """Content and embedded columns of events, or the part of them that is known before the items are chosen.
+
+    Args:
+        kind: ``event`` or ``context``.
+        config: RecBole's settings of the data set.
+        settings: of content.
+
+    Attributes:
+        catalogue: the content.
+        features: whole numbers of each event by the field of batches that has them, ``[E]``; empty before ``align``.
+
+    Raises:
+        DataError: a file cannot be read, or lacks a column that the settings name.
+        SettingsError: the text template is invalid.
+    """
+
+    def __init__(self, kind: EventKind, config: Config, settings: ContentSettings) -> None:
+        self._kind = kind
+        self._settings = settings
+        self._seed = config["seed"]
+        self.catalogue = read_event_content(config, settings, kind)
+        self.features: dict[str, Tensor] = {}
+        self._values: dict[str, Sequence[object]] = {}
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no event has anything."""
+        return not self.catalogue.rows
+
+    def align(self, keys: Sequence[EventKey]) -> None:
+        """Find what belongs to each event of a table, ``E`` keys."""
+        order = np.arange(len(keys))
+        if self.is_shuffled:
+            known = np.array([index for index, key in enumerate(keys) if key in self.catalogue.rows], dtype=np.int64)
+            order[known] = np.random.default_rng(self._seed).permutation(known)
+        if self.catalogue.contents.tokens:
+            rows = self.catalogue.rows_of(keys)[order]
+            self.features[content_field(self._kind)] = torch.from_numpy(rows)
+        for column in self.catalogue.values:
+            values = self.catalogue.values_of(column, keys)
+            self._values[column] = [values[index] for index in order]
+
+    @property
+    def is_shuffled(self) -> bool:
+        """Whether a control experiment gives each event what belongs to another one.
+
+        It does not permute the table of contents: contents that repeat would be told apart as well as before.
+        """
+        named = any(name.startswith(f"{self._kind}_") for name in self._settings.controlled_content)
+        return named and self._settings.content_control == "shuffled"
+
+    def fit(self, is_training: NDArray[np.bool_], collect: Collect) -> EventInputs:
+        """Encode contents, and give codes to the values of columns, by what training events have, ``[E]``.
+
+        Args:
+            is_training: the events that training sees, ``[E]``.
+            collect: as its type says.
+        """
+        fields = []
+        for column, values in self._values.items():
+            known = [value for value, is_known in zip(values, is_training, strict=True) if is_known]
+            fields.append(field := EventField.fitted(column, known))
+            codes = torch.tensor([field.code(value) for value in values])
+            self.features[code_field(self._kind, column)] = codes
+        if content_field(self._kind) not in self.features:
+            return EventInputs(fields=tuple(fields))
+        tokens = self.catalogue.tokens
+        fitted = np.zeros(len(tokens), dtype=bool)
+        fitted[self.features[content_field(self._kind)].numpy()[is_training]] = True
+        return EventInputs(collect(self.catalogue.contents, tokens, fitted), tuple(fields))

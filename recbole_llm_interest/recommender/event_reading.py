@@ -1,0 +1,71 @@
+"""Reads what is given of live events, or before a choice, as the terms that the model adds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from recbole_llm_interest.content.event_catalogue import EventCatalogue, EventKey
+from recbole_llm_interest.content.event_fields import EventKind, code_field, content_field
+from recbole_llm_interest.errors import RequestError
+from recbole_llm_interest.model.event_encoder import EventTerms
+from recbole_llm_interest.recommender.encoding import ContentReader
+
+
+class EventReader:
+    """Reads columns of events as the model was trained with them. Callers turn gradients off.
+
+    Args:
+        kind: ``event``, or ``context`` for what is known before the item is chosen.
+        terms: of the model.
+        content: encodes new content; None if the model reads no content of events.
+        recorded: of the data set; None without a data set.
+
+    Example:
+        >>> from recbole_llm_interest.content.event_fields import EventField
+        >>> device = EventField.fitted("device", ["phone", "desk"])
+        >>> EventReader("event", EventTerms("event", 8, None, [device]), None).read({"device": "phone"}).shape
+        torch.Size([8])
+    """
+
+    def __init__(
+        self,
+        kind: EventKind,
+        terms: EventTerms,
+        content: ContentReader | None,
+        recorded: EventCatalogue | None = None,
+    ) -> None:
+        self._kind = kind
+        self._terms = terms
+        self._content = content
+        self._recorded = recorded
+
+    def read(self, columns: Mapping[str, Any] | None) -> Tensor:
+        """The terms of one event, ``[D]``; None for an event of which nothing is known.
+
+        Raises:
+            RequestError: a column is none of those of training, or content cannot be used.
+        """
+        given = dict(columns or {})
+        values = {field.name: given.pop(field.name) for field in self._terms.fields if field.name in given}
+        if given and self._content is None:
+            known = ", ".join(field.name for field in self._terms.fields)
+            raise RequestError(f"the model reads no {', '.join(given)} of events: it reads {known}")
+        content = self._content.read(given).content if given and self._content is not None else {}
+        return self._terms.encode(values, content)
+
+    def recorded(self, user: str, items: Sequence[str], times: Sequence[float]) -> Tensor:
+        """The terms of a user's events in the data set, ``[L, D]``."""
+        keys = [EventKey(user, item, time) for item, time in zip(items, times, strict=True)]
+        if self._recorded is None:
+            return torch.stack([self.read(None) for _ in keys]) if keys else self.read(None)[None][:0]
+        device = next(self._terms.parameters()).device
+        details = {content_field(self._kind): torch.from_numpy(self._recorded.rows_of(keys)).to(device)}
+        for field in self._terms.fields:
+            values = self._recorded.values_of(field.name, keys)
+            codes = torch.tensor([field.code(value) for value in values], dtype=torch.long, device=device)
+            details[code_field(self._kind, field.name)] = codes
+        return self._terms(details)
