@@ -158,6 +158,7 @@ def build_parts(
         max_length=max_length,
         attention_readout=settings.attention_readout,
         last_item_skip=settings.last_item_skip,
+        event_window=settings.event_window,
     )
     history_bias = _history_bias(settings, item_encoder, tables)
     share = new_item_share(tables.item_counts)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from recbole_llm_interest.model.event_window import EventWindow
 from recbole_llm_interest.model.sequence_encoders import (
     TRACKERS,
     AttentionReadout,
@@ -23,6 +25,7 @@ class InterestState(NamedTuple):
         carried: state of the sequence encoder, ``[S, B, H]``.
         past: hidden states after the events so far, ``[B, T, H]``; T is 0 without an attention readout.
         user: representations of the users, ``[B, U]``; None if the tracker has no user content.
+        recent: the last events, ``[B, k, D]``; None without a window of events.
 
     Example:
         >>> state = InterestState(torch.zeros(2, 3, 16), torch.zeros(3, 0, 16), None)  # three users of an LSTM
@@ -33,6 +36,28 @@ class InterestState(NamedTuple):
     carried: Tensor
     past: Tensor
     user: Tensor | None
+    recent: Tensor | None = None
+
+    def select(self, users: Tensor) -> InterestState:
+        """The state of some users, ``[b]``."""
+        return InterestState(
+            self.carried[:, users],
+            self.past[users],
+            None if self.user is None else self.user[users],
+            None if self.recent is None else self.recent[users],
+        )
+
+    @staticmethod
+    def concat(states: Sequence[InterestState]) -> InterestState:
+        """The state of the users of several, which have equal sizes."""
+        users = [state.user for state in states if state.user is not None]
+        recent = [state.recent for state in states if state.recent is not None]
+        return InterestState(
+            torch.cat([state.carried for state in states], dim=1),
+            torch.cat([state.past for state in states]),
+            torch.cat(users) if users else None,
+            torch.cat(recent) if recent else None,
+        )
 
 
 class InterestTracker(nn.Module):
@@ -54,6 +79,7 @@ class InterestTracker(nn.Module):
         max_length: number of most recent events that attention can see.
         attention_readout: whether the interest also attends to all hidden states so far.
         last_item_skip: whether there is a linear skip connection from the last item to the interest.
+        event_window: events before each one that it sees before the encoder reads it; 0 for none.
 
     Example:
         >>> import torch
@@ -81,6 +107,7 @@ class InterestTracker(nn.Module):
         max_length: int = 50,
         attention_readout: bool = False,
         last_item_skip: bool = False,
+        event_window: int = 0,
     ) -> None:
         super().__init__()
         self.hidden_size = hidden_size
@@ -88,6 +115,7 @@ class InterestTracker(nn.Module):
         sizes = EncoderSizes(
             *(input_size, hidden_size, num_layers, dropout_prob, block_dropout_prob, num_heads, max_length)
         )
+        self.window = EventWindow(input_size, event_window) if event_window else None
         self.encoder = TRACKERS[encoder](sizes)
         linear = identity_linear if self.encoder.is_residual else nn.Linear
         self.output = linear(hidden_size, input_size)
@@ -103,6 +131,7 @@ class InterestTracker(nn.Module):
             weight.new_zeros(self.encoder.initial_size, batch_size, self.hidden_size),
             weight.new_zeros(batch_size, 0, self.hidden_size),
             None,
+            None if self.window is None else self.window.nothing(batch_size),
         )
 
     def initial_state(self, user: Tensor) -> InterestState:
@@ -128,6 +157,9 @@ class InterestTracker(nn.Module):
 
     def read(self, items: Tensor, state: InterestState) -> tuple[Tensor, InterestState]:
         """Interest after each of ``items``, ``[B, L, D] -> [B, L, D]``, and the state after the last one."""
+        recent = state.recent
+        if self.window is not None and recent is not None:
+            items, recent = self.window(items, recent)
         hidden, carried = self.encoder(items, state.carried)
         interest = self.output(hidden)
         past = state.past
@@ -138,7 +170,7 @@ class InterestTracker(nn.Module):
             interest = interest + self.skip(items)
         if self.profile is not None and state.user is not None:
             interest = interest + self.profile(hidden, state.user)
-        return interest, InterestState(carried, past, state.user)
+        return interest, InterestState(carried, past, state.user, recent)
 
 
 class ProfileGate(nn.Module):

@@ -205,11 +205,7 @@ def _scores_after(
         _, state = live.read(events.part(0, common).of(torch.tensor([0])), state)
         before = events.times[:, common - 1]
     count = len(events.items)
-    state = InterestState(
-        state.carried.expand(-1, count, -1).contiguous(),
-        state.past.expand(count, -1, -1),
-        None if state.user is None else state.user.expand(count, -1),
-    )
+    state = state.select(torch.zeros(count, dtype=torch.long, device=state.carried.device))
     interest, _ = live.read(events.part(common, events.count), state, before)
     query = live.query(interest + context, events.items, torch.full((count,), events.count))
     scores: list[float] = live.score(query, row).tolist()

@@ -34,7 +34,7 @@ _REAL = torch.float32
 #: types of a state's tensors
 _DTYPES = {
     **{"carried": _REAL, "past": _REAL, "interest": _REAL, "user": _REAL},
-    "content": _REAL,
+    **{"content": _REAL, "recent": _REAL},
     **{"length": torch.int64, "latest": torch.float64, "items": torch.int32, "times": torch.float64},
 }
 #: dimension of the users in each tensor
@@ -110,8 +110,7 @@ def _tensors_of(state: UserState, items: Tensor) -> dict[str, Tensor]:
     }
     if state.events.content.shape[2]:
         tensors["content"] = state.events.content
-    if state.tracker.user is not None:
-        tensors["user"] = state.tracker.user
+    tensors |= {name: values for name in ("user", "recent") if (values := getattr(state.tracker, name)) is not None}
     return {name: values.cpu().contiguous() for name, values in tensors.items()}
 
 
@@ -148,7 +147,7 @@ def load_state(
     except ValueError as error:
         raise _FILE.refusal(path, error) from error
     row_of = _rows_of(described.items, rows, path)
-    items, length, profile = row_of[tensors["items"].long()], tensors["length"], tensors.get("user")
+    items, length = row_of[tensors["items"].long()], tensors["length"]
     is_padding = torch.arange(items.shape[1]) >= length[:, None]
     if not torch.equal(items == 0, is_padding):
         raise _FILE.refusal(path, "is damaged: the number of events is wrong")
@@ -158,7 +157,7 @@ def load_state(
         InterestState(
             tensors["carried"].to(device),
             tensors["past"].to(device),
-            None if profile is None else profile.to(device),
+            *(None if tensors.get(name) is None else tensors[name].to(device) for name in ("user", "recent")),
         ),
         tensors["interest"].to(device),
         EventLog.of(Events(items, tensors["times"], content), length),
@@ -183,7 +182,7 @@ def parse_state(data: bytes) -> tuple[dict[str, Any], dict[str, Tensor]]:
         ValueError: it is damaged, or of another version.
     """
     described, tensors = _parse(data)
-    if {*tensors, "user", "content"} != _DTYPES.keys():
+    if {*tensors, "user", "content", "recent"} != _DTYPES.keys():
         raise ValueError(f"is damaged: it has the tensors {', '.join(sorted(tensors))[:200]}")
     for name, values in tensors.items():
         rows = dict(enumerate(values.shape)).get(USER_DIMENSIONS[name])
@@ -244,6 +243,8 @@ def _check_tensors(
     shapes["times"] = tuple(tensors["items"].shape) if "items" in tensors else ()
     if content_size:
         shapes["content"] = (*shapes["times"], content_size)
+    if tracker.window is not None:
+        shapes["recent"] = tuple(tracker.window.nothing(users).shape)
     if tracker.user_to_state is not None:
         shapes["user"] = (users, tracker.user_to_state.in_features)
     if tensors.keys() != shapes.keys():

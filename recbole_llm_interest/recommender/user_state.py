@@ -90,14 +90,9 @@ class UserState:
             ('u3', 'u1')
         """
         on_device = users.to(self.interest.device)
-        profile = self.tracker.user
         length = self.length[users]
         return UserState(
-            InterestState(
-                self.tracker.carried[:, on_device],
-                self.tracker.past[on_device],
-                None if profile is None else profile[on_device],
-            ),
+            self.tracker.select(on_device),
             self.interest[on_device],
             self.log.select(users, length),
             length,
@@ -175,7 +170,7 @@ def join(states: Sequence[UserState]) -> UserState:
         return replace(states[0], is_single=False)
     lengths = [state.length for state in states]
     return UserState(
-        _join_trackers([state.tracker for state in states]),
+        InterestState.concat([state.tracker for state in states]),
         torch.cat([state.interest for state in states]),
         EventLog.concat([state.log for state in states], lengths),
         torch.cat(lengths),
@@ -193,12 +188,3 @@ def _check_joinable(states: Sequence[UserState]) -> None:
         raise StateError(
             "states of a tracker with attention can be joined only if their histories have the same length"
         )
-
-
-def _join_trackers(trackers: Sequence[InterestState]) -> InterestState:
-    profiles = [tracker.user for tracker in trackers if tracker.user is not None]
-    return InterestState(
-        torch.cat([tracker.carried for tracker in trackers], dim=1),
-        torch.cat([tracker.past for tracker in trackers]),
-        torch.cat(profiles) if profiles else None,
-    )

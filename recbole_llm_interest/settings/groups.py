@@ -195,6 +195,9 @@ class ModelSettings:
     )
     attention_readout: bool = _setting(False, "whether the interest attends to all hidden states so far")
     last_item_skip: bool = _setting(False, "linear skip connection from the last item")
+    event_window: NonNegativeInt = _setting(
+        0, "events before each one that it sees, by a causal convolution, before the tracker reads it; 0 for none"
+    )
     repeat_bias: bool = _setting(True, "learned score bias of items in the history, by the number of events since then")
     repeat_context: Annotated[bool, AfterValidator(_check_repeat_context)] = _setting(
         False, "whether that bias also depends on the item, on the interest and on the user's repeats so far"

@@ -97,3 +97,21 @@ def test_live_updates_read_events_as_training_does(here, settings, fields):
     assert explained.score == pytest.approx(best.score)
     with pytest.raises(RequestError, match="nots"):
         recommender.update(state, "i1", nots="tango")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tracker", ["lstm", "transformer"])
+def test_window_of_events_is_the_same_live(here, settings, tracker):
+    """What is next was said two events ago: the window of two events sees it, and so do live states."""
+    chosen = {"event_window": 2, "tracker": tracker, "epochs": 3, "learning_rate": 0.01}
+    (result,) = run(["LLMInterest"], "cycle", config_dict={**settings, **chosen})
+    recommender = Recommender.load(result.checkpoint)
+    assert recommender._live.model.tracker.window.convolution.weight.abs().max() > 1e-4
+    whole = recommender.start("u3", history=["i3", "i4", "i5", "i6", "i7"])
+    state = recommender.start("u3", history=["i3", "i4"])
+    for item in ("i5", "i6", "i7"):
+        state = recommender.update(state, item)
+    assert torch.allclose(whole.interest, state.interest, atol=1e-5)
+    recommender.save(state, here / "state")
+    state, whole = (recommender.update(one, "i0") for one in (recommender.restore(here / "state"), whole))
+    assert torch.allclose(whole.interest, state.interest, atol=1e-5)
