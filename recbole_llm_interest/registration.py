@@ -20,6 +20,7 @@ from recbole.data.dataloader import FullSortEvalDataLoader
 from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.trainer import Trainer
 
+from recbole_llm_interest.baselines.context_text import BM25, NearestText
 from recbole_llm_interest.baselines.counting import CountingModel
 from recbole_llm_interest.baselines.most_recent import MostRecent
 from recbole_llm_interest.baselines.recent_pop import RecentPop
@@ -80,6 +81,8 @@ REGISTERED = {
     "MostRecent": _baseline(MostRecent),
     "VSKNN": _baseline(VSKNN),
     "TransitionText": _baseline(TransitionText, TextDataset),
+    "BM25": _baseline(BM25, TextDataset),
+    "NearestText": _baseline(NearestText, LLMInterestDataset),
     **{name: _PEER_WITH_CONTENT if reads_content else _PEER for name, reads_content in PEERS.items()},
 }
 

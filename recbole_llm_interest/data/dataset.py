@@ -3,41 +3,36 @@
 from __future__ import annotations
 
 import logging
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from recbole.config import Config
-from recbole.data.interaction import Interaction
 from torch import Tensor
 
 from recbole_llm_interest.content.catalogue import Catalogue
 from recbole_llm_interest.content.dataset_files import catalogue_from_config, feature_cache, record_features
 from recbole_llm_interest.content.encoders.adapter_file import learned_events
-from recbole_llm_interest.content.event_catalogue import EventKey
 from recbole_llm_interest.content.event_fields import EVENT_KINDS, NO_INPUTS, EventInputs, EventKind
 from recbole_llm_interest.content.features import Content, control
 from recbole_llm_interest.content.pipeline import collect_content
 from recbole_llm_interest.content.transitions import Transitions, count_transitions
-from recbole_llm_interest.data.event_details import EventDetails
-from recbole_llm_interest.data.event_histories import own_events
-from recbole_llm_interest.data.history_dataset import HistoryDataset
+from recbole_llm_interest.data.event_dataset import EventDataset
 from recbole_llm_interest.errors import DataError
 from recbole_llm_interest.settings import MODALITIES, ContentSettings, ModelSettings, read_settings
 
 _logger = logging.getLogger(__name__)
 
 
-class LLMInterestDataset(HistoryDataset):
+class LLMInterestDataset(EventDataset):
     """A sequential data set with the content of its items and users.
 
     Attributes:
         item_content: features of items by modality; row ``i`` belongs to internal item id ``i``.
         user_content: the same for users; empty if users have no content.
         neighbour_cache: the folder of items' neighbours by content.
-        event_details: what is known of events beside their items, by kind; without kinds of which nothing is.
-        event_inputs: what models read of it.
+        event_inputs: what the model reads of events beside their items.
         context_inputs: the part of it that was known before the items were chosen.
         item_neighbours: those neighbours if they are known; None if the model computes them.
 
@@ -51,10 +46,8 @@ class LLMInterestDataset(HistoryDataset):
 
     def __init__(self, config: Config) -> None:
         settings = read_settings(ContentSettings, config)
-        time_features = read_settings(ModelSettings, config).time_features
-        self.event_details: dict[EventKind, EventDetails] = {}
         self.event_inputs = self.context_inputs = NO_INPUTS
-        super().__init__(config, {f"time_{name}": name for name in time_features})
+        super().__init__(config)
         record_features(config, settings)
         self.neighbour_cache = feature_cache(config, settings) / "neighbours"
         self.item_content = self._content("item", self.iid_field, settings)
@@ -90,22 +83,6 @@ class LLMInterestDataset(HistoryDataset):
             return content  # EventDetails has permuted it among events
         return content | control(controlled, settings.content_control, self.config["seed"])
 
-    def _change_feat_format(self) -> None:
-        super()._change_feat_format()
-        settings = read_settings(ContentSettings, self.config)
-        found = {kind: EventDetails(kind, self.config, settings) for kind in EVENT_KINDS}
-        self.event_details = {kind: details for kind, details in found.items() if not details.is_empty}
-        if not self.event_details:
-            return
-        if self.event_times is None:
-            raise DataError(f"content of events needs their times: {self.dataset_name!r} has none")
-        users = self.field2id_token[self.uid_field][self.event_users]
-        items = self.field2id_token[self.iid_field][self.event_items]
-        keys = [*map(EventKey, map(str, users), map(str, items), self.event_times.tolist())]
-        for details in self.event_details.values():
-            details.align(keys)
-            self.event_features |= details.features
-
     def _event_inputs(self) -> dict[EventKind, EventInputs]:
         """What models read of events beside their items, fitted on the events of this split alone."""
         targets = self.training_targets()[1]
@@ -121,16 +98,6 @@ class LLMInterestDataset(HistoryDataset):
             inputs[kind] = details.fit(is_training, collect)
             self.event_features |= details.features
         return inputs
-
-    def __getitem__(self, index: Any, join: bool = True) -> Interaction:
-        """Return rows as ``HistoryDataset`` does, with the context of each row's own event, ``[B]``."""
-        rows = super().__getitem__(index, join)
-        if "context" in self.event_details:
-            own = own_events(rows)
-            rows.update(
-                Interaction({field: values[own] for field, values in self.event_details["context"].features.items()})
-            )
-        return rows
 
     def build(self) -> list[Self]:
         """Split the data as RecBole does, and warn where an adapter has learned from events that are held out here."""

@@ -8,13 +8,13 @@ from recbole.config import Config
 
 from recbole_llm_interest.content.blobs import Text
 from recbole_llm_interest.content.dataset_files import catalogue_from_config
-from recbole_llm_interest.data.history_dataset import HistoryDataset
+from recbole_llm_interest.data.event_dataset import EventDataset
 from recbole_llm_interest.settings import ContentSettings, read_settings
 
 _logger = logging.getLogger(__name__)
 
 
-class TextDataset(HistoryDataset):
+class TextDataset(EventDataset):
     """A sequential data set with item texts, which are those that a text encoder would read.
 
     Attributes:

@@ -67,4 +67,6 @@ BASELINE_SETTINGS: dict[str, tuple[type[Any], ...]] = {
     "MostRecent": (),
     "VSKNN": (VSKNNSettings,),
     "TransitionText": (TransitionTextSettings,),
+    "BM25": (),
+    "NearestText": (),
 }

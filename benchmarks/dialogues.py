@@ -1,0 +1,83 @@
+"""Write customer-service chats as a data set: the agent's replies are items, the customer's messages their contexts.
+
+    python benchmarks/dialogues.py --chats=dialogues.jsonl.gz --output=data
+    python run_recbole.py --rows=benchmarks/rows/dialogues.yaml --dataset=dialogues --data_path=data
+
+Each line of the file is one chat, with `dialogue_id` and `turns` of `role` (customer or agent), `text` and `timestamp`.
+A chat is a user, and each reply of the agent an event; equal replies are one item. What the customer wrote since the
+reply before is the event's `message`. Chats are split by the time of their first turn: the last ones are tested.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from hold_out import new_folder, write_text
+
+from recbole_llm_interest.cli.common import exit_code
+from recbole_llm_interest.errors import DataError
+
+PARTS = ("train", "valid", "test")
+_COLUMNS = ["user_id:token", "item_id:token", "timestamp:float"]
+
+
+def replies(chat: dict[str, Any]) -> Iterator[tuple[float, str, str]]:
+    """Time, text and the customer's message before it, of each reply of a chat."""
+    said: list[str] = []
+    for turn in chat["turns"]:
+        text = " ".join(turn["text"].split())
+        if turn["role"] == "customer":
+            said.append(text)
+        elif text:
+            yield turn["timestamp"], text, " ".join(said)
+            said = []
+
+
+def main() -> None:
+    """Write the data set, and print one line of JSON: what it holds."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--chats", type=Path, required=True, help="JSON lines, or such a file packed by gzip")
+    parser.add_argument("--output", type=Path, required=True, help="folder in which the data set is made")
+    parser.add_argument("--name", default="dialogues", help="of the data set")
+    parser.add_argument("--shares", type=float, nargs=2, default=(0.7, 0.1), help="of the chats, to train and validate")
+    options = parser.parse_args()
+    target = options.output / options.name
+    if target.exists():
+        raise DataError(f"{target} is there already: remove it, or give another --name")
+    if not options.chats.is_file():
+        raise DataError(f"{options.chats} does not exist: name the file of chats by --chats")
+    opened = gzip.open if options.chats.suffix == ".gz" else open
+    with opened(options.chats, "rt", encoding="utf-8") as file:
+        chats = sorted(map(json.loads, file), key=lambda chat: chat["turns"][0]["timestamp"])
+    items: dict[str, str] = {}
+    parts: dict[str, list[tuple[str, str, float]]] = {part: [] for part in PARTS}
+    lines = []
+    ends = [int(len(chats) * share) for share in (options.shares[0], sum(options.shares))]
+    for place, chat in enumerate(chats):
+        part = PARTS[sum(place >= end for end in ends)]
+        for time, text, message in replies(chat):
+            item = items.setdefault(text, f"r{len(items) + 1}")
+            parts[part].append((chat["dialogue_id"], item, time))
+            lines.append({"user_id": chat["dialogue_id"], "item_id": item, "timestamp": time, "message": message})
+    with new_folder(target) as folder:
+        for part, events in parts.items():
+            write_text(pd.DataFrame(events, columns=_COLUMNS), folder / f"{options.name}.{part}.inter")
+        write_text(pd.DataFrame({"item_id:token": list(items.values())}), folder / f"{options.name}.item")
+        (folder / "content").mkdir()
+        catalogue = [{"item_id": item, "reply": text} for text, item in items.items()]
+        for name, rows in (("items", catalogue), ("events", lines)):
+            text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+            (folder / "content" / f"{name}.jsonl").write_text(text, encoding="utf-8")
+    counts = {part: len(events) for part, events in parts.items()}
+    print(json.dumps({"dataset": options.name, "chats": len(chats), "replies": len(items), **counts}))
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code(main, kept="nothing was written"))

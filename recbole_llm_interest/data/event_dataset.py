@@ -1,0 +1,59 @@
+"""A sequential data set that knows of its events what was read, written, seen or heard at them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from recbole.config import Config
+from recbole.data.interaction import Interaction
+
+from recbole_llm_interest.content.event_catalogue import EventKey
+from recbole_llm_interest.content.event_fields import EVENT_KINDS, EventKind
+from recbole_llm_interest.data.event_details import EventDetails
+from recbole_llm_interest.data.event_histories import own_events
+from recbole_llm_interest.data.history_dataset import HistoryDataset
+from recbole_llm_interest.errors import DataError
+from recbole_llm_interest.settings import ContentSettings, ModelSettings, read_settings
+
+
+class EventDataset(HistoryDataset):
+    """A sequential data set whose histories have what is known of their events beside the items.
+
+    Attributes:
+        event_details: that, by kind; without kinds of which nothing is known.
+
+    Raises:
+        DataError: the interactions or the content of events cannot be read.
+        SettingsError: a text template is invalid, or ``save_dataset`` or ``dataset_save_path`` is set.
+    """
+
+    def __init__(self, config: Config) -> None:
+        time_features = read_settings(ModelSettings, config).time_features
+        self.event_details: dict[EventKind, EventDetails] = {}
+        super().__init__(config, {f"time_{name}": name for name in time_features})
+
+    def _change_feat_format(self) -> None:
+        super()._change_feat_format()
+        settings = read_settings(ContentSettings, self.config)
+        found = {kind: EventDetails(kind, self.config, settings) for kind in EVENT_KINDS}
+        self.event_details = {kind: details for kind, details in found.items() if not details.is_empty}
+        if not self.event_details:
+            return
+        if self.event_times is None:
+            raise DataError(f"content of events needs their times: {self.dataset_name!r} has none")
+        users = self.field2id_token[self.uid_field][self.event_users]
+        items = self.field2id_token[self.iid_field][self.event_items]
+        keys = [*map(EventKey, map(str, users), map(str, items), self.event_times.tolist())]
+        for details in self.event_details.values():
+            details.align(keys)
+            self.event_features |= details.features
+
+    def __getitem__(self, index: Any, join: bool = True) -> Interaction:
+        """Return rows as ``HistoryDataset`` does, with the context of each row's own event, ``[B]``."""
+        rows = super().__getitem__(index, join)
+        if "context" in self.event_details:
+            own = own_events(rows)
+            rows.update(
+                Interaction({field: values[own] for field, values in self.event_details["context"].features.items()})
+            )
+        return rows
