@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Sequence, Set
 
 import numpy as np
 import torch
@@ -14,7 +15,10 @@ from recbole_llm_interest.content.catalogue import Catalogue
 from recbole_llm_interest.content.event_catalogue import EventKey, read_event_content
 from recbole_llm_interest.content.event_fields import EventField, EventInputs, EventKind, code_field, content_field
 from recbole_llm_interest.content.features import Content
+from recbole_llm_interest.errors import DataError
 from recbole_llm_interest.settings import ContentSettings
+
+_logger = logging.getLogger(__name__)
 
 #: collects features of a catalogue's tokens, with a conditioning that is fitted on some rows
 Collect = Callable[[Catalogue, list[str], NDArray[np.bool_]], Content]
@@ -51,7 +55,12 @@ class EventDetails:
         return not self.catalogue.rows
 
     def align(self, keys: Sequence[EventKey]) -> None:
-        """Find what belongs to each event of a table, ``E`` keys."""
+        """Find what belongs to each event of a table, ``E`` keys.
+
+        Raises:
+            DataError: ``strict_content`` is set, and something belongs to no event.
+        """
+        self._report_strays(set(keys))
         order = np.arange(len(keys))
         if self.is_shuffled:
             known = np.array([index for index, key in enumerate(keys) if key in self.catalogue.rows], dtype=np.int64)
@@ -62,6 +71,17 @@ class EventDetails:
         for column in self.catalogue.values:
             values = self.catalogue.values_of(column, keys)
             self._values[column] = [values[index] for index in order]
+
+    def _report_strays(self, keys: Set[EventKey]) -> None:
+        """Log how many rows belong to no event. They name users, so that the log does not list them."""
+        if strays := len(self.catalogue.rows.keys() - keys):
+            problem = (
+                f"{strays} of {len(self.catalogue.rows)} rows with content of events belong to no event of the data "
+                "set: their user, item or time is another one, or filters have removed the event"
+            )
+            if self._settings.strict_content:
+                raise DataError(f"{problem}; correct them, or set strict_content=False to leave them out")
+            _logger.warning("%s", problem)
 
     @property
     def is_shuffled(self) -> bool:
