@@ -32,7 +32,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from recbole_llm_interest.recommender import Recommender, UserState, join
-from recbole_llm_interest.recommender.loading import Trained
+from recbole_llm_interest.recommender.trained import Trained
 
 USERS, EVENTS, LENGTH = 400, 60, 50
 TOPICS = 2000

@@ -19,8 +19,9 @@ from recbole_llm_interest.evaluation.results import RunResult, read_results
 from recbole_llm_interest.export.saving import DESCRIPTION, Written, write_programs
 from recbole_llm_interest.io.escaping import one_line
 from recbole_llm_interest.io.folders import replace_files
-from recbole_llm_interest.recommender.loading import Trained, checkpoint_in_use, load_opened
+from recbole_llm_interest.recommender.loading import checkpoint_in_use, load_opened
 from recbole_llm_interest.recommender.pretrained_writing import model_files, write_parts
+from recbole_llm_interest.recommender.trained import Trained
 
 _PROGRAMS = "programs"
 

@@ -12,8 +12,8 @@ from recbole_llm_interest.errors import RequestError
 from recbole_llm_interest.recommender.catalog import Catalog, NewItem
 from recbole_llm_interest.recommender.inputs import Ids, read_id, read_ids
 from recbole_llm_interest.recommender.live_model import neighbourhoods
-from recbole_llm_interest.recommender.loading import Trained
 from recbole_llm_interest.recommender.search import ApproximateIndex
+from recbole_llm_interest.recommender.trained import Trained
 
 
 class CatalogUpdates:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -25,7 +25,7 @@ from recbole_llm_interest.errors import CheckpointError, is_out_of_memory
 from recbole_llm_interest.io.checkpoints.reading import load_checkpoint
 from recbole_llm_interest.io.checkpoints.schema import Checkpoint
 from recbole_llm_interest.io.files import shared_data_set_lock
-from recbole_llm_interest.io.manifest import Artifact, Kind, absolute, record_made_from, recorded_data_path
+from recbole_llm_interest.io.manifest import Artifact, absolute, recorded_data_path
 from recbole_llm_interest.io.opening import is_there
 from recbole_llm_interest.model.entity_encoder import EntityEncoder
 from recbole_llm_interest.model.event_encoder import EventTerms
@@ -35,92 +35,12 @@ from recbole_llm_interest.recommender.allowance import Allowance, check_sizes
 from recbole_llm_interest.recommender.encoding import ContentReader
 from recbole_llm_interest.recommender.event_reading import EventReader
 from recbole_llm_interest.recommender.known_columns import KnownColumns
+from recbole_llm_interest.recommender.trained import Origin, Trained
 from recbole_llm_interest.settings import ContentSettings, ModelSettings, read_settings, settings_keys
 from recbole_llm_interest.settings.portable import portable_settings, withheld_content
 from recbole_llm_interest.training.checkpoint import restore_model
 from recbole_llm_interest.training.config import as_user_error, configure, empty_command_line
 from recbole_llm_interest.training.run_metadata import data_digests, digest, effective_settings
-
-
-@dataclass(frozen=True)
-class Origin:
-    """The data set and the settings of training.
-
-    Attributes:
-        dataset: name of the data set.
-        counts: number of its users, items and events.
-        id_fields: names of its id columns, by kind.
-        settings: those that determine the model, as plain values.
-        time_unit: unit of its event times, if they are seconds or milliseconds since 1970; None for another scale.
-        data: hashes of the data that the model was trained on, by file and content feature; empty if it is unknown.
-
-    Example:
-        >>> Origin("ml-100k", {"users": 943}, {"user": "user_id"}, {}).time_unit is None
-        True
-    """
-
-    dataset: str
-    counts: dict[str, int]
-    id_fields: dict[str, str]
-    settings: dict[str, Any]
-    time_unit: Literal["s", "ms"] | None = None
-    data: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Trained:
-    """A trained model, and what is known of its items and users.
-
-    Attributes:
-        model: with the weights of the checkpoint.
-        tokens: ids of the items by row.
-        users: rows of the users by id.
-        max_length: ``MAX_ITEM_LIST_LENGTH``.
-        texts: texts of items, by id.
-        labels: titles of items, by id.
-        item_reader: encodes the content of new items; None if the model knows items by their IDs alone.
-        user_reader: encodes the content of new users; None if the model has no content of users.
-        recorded: gives items and times of the recorded events of each of several users.
-        origin: of the model; None if it is unknown.
-        source: the file that it was loaded from, as manifests record it; None if it was not loaded.
-        categories: of items, such as genres, by id.
-        event_reader: reads what is given of events beside their items; None if the model reads nothing of that.
-        context_reader: likewise of what is known before a choice.
-
-    Example:
-        >>> load_trained(checkpoint, {}).origin.counts
-        {'users': 24, 'items': 8, 'events': 216}
-    """
-
-    model: LLMInterest
-    tokens: list[str]
-    users: dict[str, int]
-    max_length: int
-    texts: dict[str, str]
-    labels: dict[str, str]
-    item_reader: ContentReader | None
-    user_reader: ContentReader | None
-    recorded: Callable[[Sequence[str]], list[tuple[list[str], list[float]]]]
-    origin: Origin | None = None
-    source: Artifact | None = None
-    categories: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    event_reader: EventReader | None = None
-    context_reader: EventReader | None = None
-
-    @property
-    def time_unit(self) -> Literal["s", "ms"] | None:
-        """Unit of event times since 1970; None if they are on another scale, or unknown."""
-        return None if self.origin is None else self.origin.time_unit
-
-    @property
-    def data(self) -> dict[str, str]:
-        """Hashes of the data that the model was trained on, by file and content feature; empty if it is unknown."""
-        return {} if self.origin is None else self.origin.data
-
-    def record(self, kind: Kind, paths: Sequence[Path]) -> None:
-        """Record files that are about to be made from it; none if it was not loaded from a file."""
-        if self.source is not None:
-            record_made_from(self.source, kind, paths)
 
 
 class OpenedCheckpoint(NamedTuple):

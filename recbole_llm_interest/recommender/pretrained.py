@@ -42,7 +42,8 @@ from recbole_llm_interest.recommender.folder_format import (
     WEIGHTS,
 )
 from recbole_llm_interest.recommender.hub import find_folder
-from recbole_llm_interest.recommender.loading import Origin, Trained, content_reader
+from recbole_llm_interest.recommender.loading import content_reader
+from recbole_llm_interest.recommender.trained import Origin, Trained
 from recbole_llm_interest.settings import MODALITIES, ContentSettings, ModelSettings, read_settings
 from recbole_llm_interest.settings.portable import ENCODER_NAMES, is_path_outside
 

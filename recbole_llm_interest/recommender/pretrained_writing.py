@@ -32,7 +32,7 @@ from recbole_llm_interest.recommender.folder_format import (
     WEIGHTS,
     published,
 )
-from recbole_llm_interest.recommender.loading import Origin, Trained
+from recbole_llm_interest.recommender.trained import Origin, Trained
 
 
 def write_pretrained(trained: Trained, folder: Path, result: RunResult | None, license: str) -> list[Path]:  # noqa: A002

@@ -16,11 +16,12 @@ from tqdm import tqdm
 from recbole_llm_interest.conversion.table_files import PARQUET_REMEDY
 from recbole_llm_interest.errors import RequestError
 from recbole_llm_interest.io.files import make_folder, shared_data_set_lock, storage_error, write_atomically
-from recbole_llm_interest.recommender.inputs import Ids, UserInput, read_ids
-from recbole_llm_interest.recommender.loading import Trained
+from recbole_llm_interest.recommender.inputs import Ids, read_ids
 from recbole_llm_interest.recommender.recommendations import Recommendations, to_frame
 from recbole_llm_interest.recommender.recommender import Recommender
 from recbole_llm_interest.recommender.retrieval import Request
+from recbole_llm_interest.recommender.trained import Trained
+from recbole_llm_interest.recommender.user_inputs import UserInput
 
 #: users whose recommendations are in memory at a time
 _BATCH = 1024

@@ -15,16 +15,18 @@ from recbole_llm_interest.recommender import inputs
 from recbole_llm_interest.recommender.catalog_updates import CatalogUpdates
 from recbole_llm_interest.recommender.explanation import Explanation, explain
 from recbole_llm_interest.recommender.forecast import Forecast, forecast
-from recbole_llm_interest.recommender.inputs import Contents, Histories, Id, Ids, Profiles, Times
+from recbole_llm_interest.recommender.inputs import Id, Ids, Profiles, Times
 from recbole_llm_interest.recommender.interests import Interest, InterestMap
 from recbole_llm_interest.recommender.live_model import LiveModel, version
-from recbole_llm_interest.recommender.loading import Trained, load_trained
+from recbole_llm_interest.recommender.loading import load_trained
 from recbole_llm_interest.recommender.pretrained import read_pretrained
 from recbole_llm_interest.recommender.pretrained_writing import write_pretrained
 from recbole_llm_interest.recommender.recommendations import Recommendations, to_frame
 from recbole_llm_interest.recommender.retrieval import Request, Retrieval
 from recbole_llm_interest.recommender.state_file import load_state, save_state
 from recbole_llm_interest.recommender.state_updates import StateUpdates
+from recbole_llm_interest.recommender.trained import Trained
+from recbole_llm_interest.recommender.user_inputs import Contents, Histories, read_users
 from recbole_llm_interest.recommender.user_state import PerUser, UserState
 
 
@@ -153,7 +155,7 @@ class Recommender:
             >>> recommender.start(["u1", "u2"])
             UserState(users=2, events=18)
         """
-        users, is_single = inputs.read_users(user, profile, history, at, self._trained.time_unit, contents)
+        users, is_single = read_users(user, profile, history, at, self._trained.time_unit, contents)
         batch = self._states.start(users)
         return batch[0] if is_single else batch
 

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from recbole_llm_interest.errors import RequestError
 from recbole_llm_interest.recommender.event_log import EventLog, Events
-from recbole_llm_interest.recommender.inputs import UserInput
 from recbole_llm_interest.recommender.live_model import LiveModel
-from recbole_llm_interest.recommender.loading import Trained
+from recbole_llm_interest.recommender.trained import Trained
+from recbole_llm_interest.recommender.user_inputs import UserInput
 from recbole_llm_interest.recommender.user_state import UserState, join
 
 _logger = logging.getLogger(__name__)

@@ -11,7 +11,8 @@ from recbole_llm_interest.errors import DataError, RequestError
 from recbole_llm_interest.evaluation.results import RunResult, fingerprint, read_results
 from recbole_llm_interest.io.manifest import Artifact
 from recbole_llm_interest.recommender import Recommender
-from recbole_llm_interest.recommender.loading import OpenedCheckpoint, Trained, load_opened
+from recbole_llm_interest.recommender.loading import OpenedCheckpoint, load_opened
+from recbole_llm_interest.recommender.trained import Trained
 from recbole_llm_interest.report import model_sections, sections
 from recbole_llm_interest.report.findings import Finding, finding_notes, findings
 from recbole_llm_interest.report.sections import Section

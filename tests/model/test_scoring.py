@@ -12,8 +12,8 @@ from recbole_llm_interest.export.programs import programs_of
 from recbole_llm_interest.model.losses import next_item_loss
 from recbole_llm_interest.model.scoring import ItemTable, ScoringRule
 from recbole_llm_interest.recommender import Recommender
-from recbole_llm_interest.recommender.loading import Trained
 from recbole_llm_interest.recommender.search import ApproximateIndex, exact_best
+from recbole_llm_interest.recommender.trained import Trained
 
 HISTORY = ["i3", "i0", "i3", "i6"]
 

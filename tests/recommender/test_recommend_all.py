@@ -14,7 +14,7 @@ from recbole_llm_interest.io.files import exclusive_data_set_lock
 from recbole_llm_interest.io.manifest import find_record
 from recbole_llm_interest.recommender import Recommender
 from recbole_llm_interest.recommender import recommend_all as module
-from recbole_llm_interest.recommender.loading import Trained
+from recbole_llm_interest.recommender.trained import Trained
 
 COLUMNS = ["user", "rank", "item", "title", "score"]
 

@@ -21,9 +21,9 @@ from recbole_llm_interest.io.checkpoints.writing import write_state
 from recbole_llm_interest.model.fusion import FUSIONS, Fusion
 from recbole_llm_interest.recommender import Calibration, Recommender, join
 from recbole_llm_interest.recommender.event_log import EventLog, Events
-from recbole_llm_interest.recommender.loading import Trained
 from recbole_llm_interest.recommender.neighbourhood import Neighbourhood
 from recbole_llm_interest.recommender.search import ApproximateIndex, exact_best
+from recbole_llm_interest.recommender.trained import Trained
 from recbole_llm_interest.training.comparison import run
 
 START = 1_700_000_000.0
