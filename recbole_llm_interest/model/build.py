@@ -21,6 +21,7 @@ from recbole_llm_interest.model.interest_tracker import InterestTracker
 from recbole_llm_interest.model.negative_sampling import NegativeSampler
 from recbole_llm_interest.model.neighbour_bias import NeighbourBias
 from recbole_llm_interest.model.repeat_bias import RepeatBias
+from recbole_llm_interest.model.shared_content import SharedContent
 from recbole_llm_interest.model.ssl.objectives import OBJECTIVES
 from recbole_llm_interest.settings import ModelSettings
 
@@ -143,9 +144,9 @@ def build_parts(
     item_encoder = _item_encoder(settings, tables, sparse_id=negative_sampler.draws is not None)
     user_encoder = _content_encoder(settings, tables.user_content if settings.use_user_content else {})
     size = item_encoder.output_size
-    event_terms = _event_terms(settings, "event", tables.event_inputs, size)
+    event_terms = _event_terms(settings, "event", tables.event_inputs, item_encoder)
     event_encoder = EventEncoder(size, settings.time_features, event_terms)
-    context = _event_terms(settings, "context", tables.context_inputs, size)
+    context = _event_terms(settings, "context", tables.context_inputs, item_encoder)
     tracker = InterestTracker(
         input_size=size,
         hidden_size=settings.hidden_size,
@@ -212,8 +213,18 @@ def _content_encoder(settings: ModelSettings, content: Content) -> EntityEncoder
     )
 
 
-def _event_terms(settings: ModelSettings, kind: EventKind, inputs: EventInputs, size: int) -> EventTerms | None:
-    return EventTerms(kind, size, _content_encoder(settings, inputs.content), inputs.fields) if inputs else None
+def _event_terms(
+    settings: ModelSettings, kind: EventKind, inputs: EventInputs, items: EntityEncoder
+) -> EventTerms | None:
+    """Terms of events; what is known before a choice is encoded as items are, so that a query is near what it names."""
+    if not inputs:
+        return None
+    content: EntityEncoder | SharedContent | None
+    if kind == "context" and SharedContent.is_possible(inputs.content, items):
+        content = SharedContent(inputs.content, items)
+    else:
+        content = _content_encoder(settings, inputs.content)
+    return EventTerms(kind, items.output_size, content, inputs.fields)
 
 
 def _history_bias(settings: ModelSettings, item_encoder: EntityEncoder, tables: ContentTables) -> HistoryBias:

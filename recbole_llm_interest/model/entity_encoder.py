@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -139,15 +140,23 @@ class EntityEncoder(nn.Module):
         representation, _ = self.combine(parts)
         return representation
 
+    def encode_conditioned(self, values: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> Tensor:
+        """The same from conditioned features, ``[B, K]``, and masks, ``[B]``, by modality."""
+        parts, _ = self._parts_of(values, present)
+        representation, _ = self.combine(parts)
+        return representation
+
     def parts_of(self, content: Content) -> tuple[Tensor, Tensor]:
         """What ``parts`` returns, ``[B, M, D]`` and ``[B, M]``, for entities that are not in the table: without IDs."""
-        rows = len(next(iter(content.values())).present)
-        absent = self.missing.new_zeros(rows, self.missing.shape[1])
-        conditioned = self.condition(content)
-        parts = [self.projections[name](conditioned[name]) if name in content else absent for name in self.modalities]
-        nowhere = torch.zeros(rows, dtype=torch.bool)
-        present = [content[name].present if name in content else nowhere for name in self.modalities]
-        is_present = torch.stack(present, dim=1).to(absent.device)
+        return self._parts_of(self.condition(content), {name: one.present for name, one in content.items()})
+
+    def _parts_of(self, values: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        device = self.missing.device
+        nowhere = torch.zeros(len(next(iter(present.values()))), dtype=torch.bool, device=device)
+        absent = self.missing.new_zeros(len(nowhere), self.missing.shape[1])
+        parts = [self.projections[name](values[name]) if name in values else absent for name in self.modalities]
+        masks = [present[name].to(device) if name in present else nowhere for name in self.modalities]
+        is_present = torch.stack(masks, dim=1)
         return self._with_missing(parts, is_present), is_present
 
     def condition(self, content: Content) -> dict[str, Tensor]:

@@ -11,10 +11,14 @@ from recbole_llm_interest.content.event_fields import EventField, EventKind, cod
 from recbole_llm_interest.content.event_times import TIME_FEATURES
 from recbole_llm_interest.content.features import Content
 from recbole_llm_interest.model.entity_encoder import EntityEncoder
+from recbole_llm_interest.model.shared_content import SharedContent
 
 
 class EventTerms(nn.Module):
-    """What is known of events as terms of a sum. They have no effect until training gives them one: they start at zero.
+    """What is known of events as terms of a sum.
+
+    They have no effect until training gives them one: their last layers are zero at the start. Contents that are
+    encoded as items are enter the sum as they are, so that an interest in them is one in items alike.
 
     Args:
         kind: of the fields: ``event``, or ``context`` for what is known before the item is chosen.
@@ -34,14 +38,20 @@ class EventTerms(nn.Module):
         (['event_content'], torch.Size([1, 3, 12]))
     """
 
-    def __init__(self, kind: EventKind, size: int, content: EntityEncoder | None, fields: Sequence[EventField]) -> None:
+    def __init__(
+        self,
+        kind: EventKind,
+        size: int,
+        content: EntityEncoder | SharedContent | None,
+        fields: Sequence[EventField],
+    ) -> None:
         super().__init__()
         self.fields = list(fields)
         self.embeddings = nn.ModuleList([_zero_embedding(field.size, size) for field in fields])
         self.content, self.from_content = content, None
         if content is not None:
             self.from_content = nn.Linear(content.output_size, size, bias=False)
-            nn.init.zeros_(self.from_content.weight)
+            (nn.init.eye_ if isinstance(content, SharedContent) else nn.init.zeros_)(self.from_content.weight)
         self._content_field = content_field(kind)
         self._code_fields = [code_field(kind, field.name) for field in fields]
         self.names = [*self._code_fields, *([self._content_field] if content is not None else [])]

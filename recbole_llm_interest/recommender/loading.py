@@ -31,6 +31,7 @@ from recbole_llm_interest.model.entity_encoder import EntityEncoder
 from recbole_llm_interest.model.event_encoder import EventTerms
 from recbole_llm_interest.model.former_names import current_name
 from recbole_llm_interest.model.llm_interest import LLMInterest
+from recbole_llm_interest.model.shared_content import SharedContent
 from recbole_llm_interest.recommender.allowance import Allowance, check_sizes
 from recbole_llm_interest.recommender.encoding import ContentReader
 from recbole_llm_interest.recommender.event_reading import EventReader
@@ -248,7 +249,7 @@ def content_reader(
     kind: str,
     id_field: str,
     settings: ContentSettings,
-    encoder: EntityEncoder | None,
+    encoder: EntityEncoder | SharedContent | None,
     texts: Collection[str] = (),
     fingerprints: Mapping[str, str] | None = None,
 ) -> ContentReader | None:
@@ -262,7 +263,7 @@ def content_reader(
         texts: of training, where they are known.
         fingerprints: of the encoders of training, by modality, where they are known.
     """
-    if encoder is None or not len(encoder.features):
+    if encoder is None or not encoder.encoded_sizes:
         return None
     fields, template = text_settings(kind, settings)
     write_text, named = text_writer(kind, id_field, fields, template)

@@ -1,0 +1,73 @@
+"""Encodes contents of events as if they were items: a query and a title that say the same are then alike."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from recbole_llm_interest.content.features import Conditioning, Content
+from recbole_llm_interest.model.entity_encoder import EntityEncoder
+
+
+class SharedContent(nn.Module):
+    """A table of contents that the encoder of items encodes, with its conditioning and its parameters.
+
+    Args:
+        content: features by modality, of which the encoder has at least one; row 0 stands for none.
+        items: the encoder, which is another module's part: it is not registered here.
+
+    Attributes:
+        output_size: width of a representation.
+
+    Example:
+        >>> from recbole_llm_interest.content.features import Features
+        >>> texts = Features(torch.randn(4, 8), torch.tensor([False, True, True, True]))
+        >>> items = EntityEncoder({"text": texts}, embedding_size=16)
+        >>> shared = SharedContent({"text": texts}, items)
+        >>> torch.equal(shared(torch.tensor([2, 3])), items(torch.tensor([2, 3])))
+        True
+    """
+
+    def __init__(self, content: Content, items: EntityEncoder) -> None:
+        super().__init__()
+        self._items = (items,)
+        sizes = items.encoded_sizes
+        self._encoded = {name: one for name, one in content.items() if sizes.get(name) == one.values.shape[1]}
+        self._conditionings: dict[str, Conditioning | None] = {}
+        for name, features in self._encoded.items():
+            self.register_buffer(f"{name}_present", features.present, persistent=False)
+        self._condition()
+        self.output_size = items.output_size
+
+    @staticmethod
+    def is_possible(content: Content, items: EntityEncoder) -> bool:
+        """Whether the encoder has a modality of the content, of the same width."""
+        sizes = items.encoded_sizes
+        return any(sizes.get(name) == features.values.shape[1] for name, features in content.items())
+
+    @property
+    def encoded_sizes(self) -> dict[str, int]:
+        """Width of each modality's features, as encoded."""
+        return {name: features.values.shape[1] for name, features in self._encoded.items()}
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Representations of ``rows``, ``[B] -> [B, output_size]``; zeros where there is no content."""
+        if any(self._fitted(name) is not self._conditionings[name] for name in self._encoded):
+            self._condition()  # a checkpoint has brought another conditioning of items
+        present = {name: self.get_buffer(f"{name}_present")[rows] for name in self._encoded}
+        values = {name: self.get_buffer(f"{name}_values")[rows] for name in self._encoded}
+        encoded = self._items[0].encode_conditioned(values, present)
+        return encoded.where(torch.stack([*present.values()]).any(dim=0)[:, None], 0.0)
+
+    def encode(self, content: Content) -> Tensor:
+        """Representations of contents that are not in the table, ``[B, output_size]``."""
+        return self._items[0].encode(content)
+
+    def _fitted(self, name: str) -> Conditioning | None:
+        conditioning: Conditioning | None = self._items[0].content[name].conditioning
+        return conditioning
+
+    def _condition(self) -> None:
+        for name, values in self._items[0].condition(self._encoded).items():
+            self.register_buffer(f"{name}_values", values, persistent=False)
+            self._conditionings[name] = self._fitted(name)
