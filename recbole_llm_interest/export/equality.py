@@ -9,10 +9,14 @@ import torch
 from recbole.data.interaction import Interaction
 from torch import Tensor
 
+from recbole_llm_interest.content.event_fields import code_field, content_field
 from recbole_llm_interest.content.event_times import TIME_FEATURES
 from recbole_llm_interest.export.layers import Tensors
 from recbole_llm_interest.export.targets import Run
+from recbole_llm_interest.model.entity_encoder import EntityEncoder
+from recbole_llm_interest.model.event_encoder import EventTerms
 from recbole_llm_interest.model.llm_interest import LLMInterest
+from recbole_llm_interest.model.shared_content import SharedContent
 
 #: users and events of the comparison; programs are traced with other sizes
 _USERS, _EVENTS = 7, 9
@@ -24,26 +28,26 @@ class _Case:
 
     Attributes:
         user: ids of users, 0 for an unknown one, ``[B]``.
-        profile: the users' content, as programs receive it, by input.
         item_seq: ``[B, L]``, without padding.
-        times: time features of each event by name, ``[B, L]`` each.
+        details: what the model knows of each event, ``[B, L]`` by field.
+        context: what it knows before the choice, ``[B]`` by field.
         item_seq_len: events of each history that ``score`` reads, ``[B]``.
     """
 
     user: Tensor
-    profile: Tensors
     item_seq: Tensor
-    times: Tensors
+    details: Tensors
+    context: Tensors
     item_seq_len: Tensor
 
     def first(self, length: int) -> tuple[Tensor, Tensors]:
-        """The first ``length`` events of every history, ``[B, length]``: items, and time features by name."""
-        return self.item_seq[:, :length], {name: values[:, :length] for name, values in self.times.items()}
+        """The first ``length`` events of every history, ``[B, length]``: items, and details by field."""
+        return self.item_seq[:, :length], {name: values[:, :length] for name, values in self.details.items()}
 
     def padded(self) -> tuple[Tensor, Tensors]:
-        """Histories of ``item_seq_len`` events, padded with zeros, ``[B, L]``: items, and time features by name."""
+        """Histories of ``item_seq_len`` events, padded with zeros, ``[B, L]``: items, and details by field."""
         is_event = torch.arange(self.item_seq.shape[1]) < self.item_seq_len[:, None]
-        return self.item_seq.where(is_event, 0), {name: of.where(is_event, 0) for name, of in self.times.items()}
+        return self.item_seq.where(is_event, 0), {name: of.where(is_event, 0) for name, of in self.details.items()}
 
 
 def largest_differences(run: Mapping[str, Run], model: LLMInterest, max_length: int) -> dict[str, float]:
@@ -63,11 +67,13 @@ def largest_differences(run: Mapping[str, Run], model: LLMInterest, max_length: 
     state = model.initial_state(case.user)
     initial = {"carried": state.carried}
     if "start" in run:
-        initial = run["start"](case.profile)
+        initial = run["start"](_inputs("user", model.user_encoder, case.user))
         differences["start"] = _largest(initial["carried"], state.carried)
     initial["history"] = case.item_seq[:, :0]
     if model.tracker.readout is not None:
         initial["past"] = state.past
+    if state.recent is not None:
+        initial["recent"] = state.recent
     differences["step"] = _step_difference(run["step"], model, case, initial)
     return differences
 
@@ -76,50 +82,74 @@ def _draw_case(model: LLMInterest, length: int) -> _Case:
     draw = torch.Generator().manual_seed(0)
     item_seq = torch.randint(1, model.n_items, (_USERS, length), generator=draw)
     times = {
-        name: torch.randint(TIME_FEATURES[name], (_USERS, length), generator=draw) for name in model.event_encoder.times
+        f"time_{name}": torch.randint(TIME_FEATURES[name], (_USERS, length), generator=draw)
+        for name in model.event_encoder.times
     }
-    user, profile = _draw_users(model, draw)
-    return _Case(user, profile, item_seq, times, torch.randint(1, length + 1, (_USERS,), generator=draw))
+    details = times | _draw_terms(model.event_encoder.terms, (_USERS, length), draw)
+    context = _draw_terms(model.context.terms, (_USERS,), draw)
+    user = torch.zeros(_USERS, dtype=torch.long)
+    if model.user_encoder is not None:
+        user[1:] = torch.randint(len(model.user_encoder.get_buffer("present")), (_USERS - 1,), generator=draw)
+    return _Case(user, item_seq, details, context, torch.randint(1, length + 1, (_USERS,), generator=draw))
 
 
-def _draw_users(model: LLMInterest, draw: torch.Generator) -> tuple[Tensor, Tensors]:
-    """Random users, ``[B]``, the first of them unknown, and their content by the inputs of a program."""
-    encoder = model.user_encoder
-    if encoder is None:
-        return torch.zeros(_USERS, dtype=torch.long), {}
-    present = encoder.get_buffer("present")
-    user = torch.randint(len(present), (_USERS,), generator=draw)
-    user[0] = 0
-    profile = {}
-    for column, (name, features) in enumerate(encoder.content.items()):
-        profile[f"user_{name}"] = features.values[user]
-        profile[f"has_user_{name}"] = present[user, column]
-    return user, profile
+def _draw_terms(terms: EventTerms | None, shape: tuple[int, ...], draw: torch.Generator) -> Tensors:
+    """Random codes and rows of contents by the model's fields, ``[...]`` of this shape."""
+    if terms is None:
+        return {}
+    sizes = {code_field(terms.kind, field.name): field.size for field in terms.fields}
+    if terms.content is not None:
+        sizes[content_field(terms.kind)] = len(terms.content.get_buffer("present"))
+    return {name: torch.randint(size, shape, generator=draw) for name, size in sizes.items()}
+
+
+def _inputs(kind: str, encoder: EntityEncoder | SharedContent | None, rows: Tensor) -> Tensors:
+    """Rows ``[...]`` of the model's table of contents as programs receive them: features ``[..., K]`` and masks."""
+    inputs: Tensors = {}
+    content = {} if encoder is None else encoder.content
+    for name, features in content.items():
+        inputs[f"{kind}_{name}"] = features.values[rows]
+        inputs[f"has_{kind}_{name}"] = features.present[rows]
+    return inputs
+
+
+def _term_inputs(terms: EventTerms | None, details: Tensors) -> Tensors:
+    """Codes and rows, ``[...]`` by the model's fields, as programs receive them."""
+    if terms is None or terms.content is None:
+        return details
+    rows = details[content_field(terms.kind)]
+    return details | _inputs(terms.kind, terms.content, rows)
 
 
 def _score_difference(run: Run, model: LLMInterest, case: _Case) -> float:
-    item_seq, times = case.padded()
-    inputs = {f"time_{name}": values for name, values in times.items()} | case.profile
+    item_seq, details = case.padded()
+    inputs = {
+        **_term_inputs(model.event_encoder.terms, details),
+        **_term_inputs(model.context.terms, case.context),
+        **_inputs("user", model.user_encoder, case.user),
+    }
     outputs = run({"item_seq": item_seq, "item_seq_len": case.item_seq_len, **inputs})
-    return _difference_of_scores(outputs, _predict(model, case.user, item_seq, times, case.item_seq_len))
+    return _difference_of_scores(outputs, _predict(model, case, item_seq, details, case.item_seq_len))
 
 
 def _step_difference(run: Run, model: LLMInterest, case: _Case, state: Tensors) -> float:
     """The largest difference after any event; ``state`` has the inputs that each step passes to the next."""
     largest = 0.0
+    context = _term_inputs(model.context.terms, case.context)
     for event in range(case.item_seq.shape[1]):
-        now = {f"time_{name}": values[:, event] for name, values in case.times.items()}
-        outputs = run({"item": case.item_seq[:, event], **now, **state})
-        expected = _predict(model, case.user, *case.first(event + 1), torch.full((_USERS,), event + 1))
+        now = {name: values[:, event] for name, values in case.details.items()}
+        known = {**_term_inputs(model.event_encoder.terms, now), **context}
+        outputs = run({"item": case.item_seq[:, event], **known, **state})
+        expected = _predict(model, case, *case.first(event + 1), torch.full((_USERS,), event + 1))
         largest = max(largest, _difference_of_scores(outputs, expected))
         state = {name: outputs.get(f"next_{name}", values) for name, values in state.items()}
     return largest
 
 
-def _predict(model: LLMInterest, user: Tensor, item_seq: Tensor, times: Tensors, item_seq_len: Tensor) -> Tensor:
-    """The model's scores ``[B, N]`` of users ``[B]`` after histories ``[B, L]``."""
-    fields = {model.USER_ID: user, model.ITEM_SEQ: item_seq, model.ITEM_SEQ_LEN: item_seq_len}
-    fields |= {f"time_{name}{model.LIST_SUFFIX}": values for name, values in times.items()}
+def _predict(model: LLMInterest, case: _Case, item_seq: Tensor, details: Tensors, item_seq_len: Tensor) -> Tensor:
+    """The model's scores ``[B, N]`` of a case's users after histories ``[B, L]``."""
+    fields = {model.USER_ID: case.user, model.ITEM_SEQ: item_seq, model.ITEM_SEQ_LEN: item_seq_len, **case.context}
+    fields |= {f"{name}{model.LIST_SUFFIX}": values for name, values in details.items()}
     return model.full_sort_predict(Interaction(fields))
 
 

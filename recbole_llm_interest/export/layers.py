@@ -1,4 +1,4 @@
-"""The building blocks of exported programs: profiles, events and scores, from tensors by name."""
+"""The building blocks of exported programs: content, events and scores, from tensors by name."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from recbole_llm_interest.content.event_fields import code_field
 from recbole_llm_interest.content.event_times import TIME_FEATURES
 from recbole_llm_interest.model.entity_encoder import EntityEncoder
+from recbole_llm_interest.model.event_encoder import EventTerms
 from recbole_llm_interest.model.llm_interest import LLMInterest
+from recbole_llm_interest.model.shared_content import SharedContent
 
 Tensors = dict[str, Tensor]
 
@@ -44,33 +47,69 @@ class Field:
         return torch.randn(shape) if self.dtype.is_floating_point else torch.randint(self.values, shape).to(self.dtype)
 
 
-class Profile(nn.Module):
-    """Encodes users from the features of their content, any of which may be missing.
+class EncodedContent(nn.Module):
+    """Encodes content from its features, any of which may be missing.
 
     Args:
-        encoder: of users. Its table of users' features is not exported.
+        kind: whose content it is: a user's, an event's or a context's.
+        encoder: of the content. Its table of features is not exported.
+        shape: of the inputs, by the names of the sizes.
     """
 
-    def __init__(self, encoder: EntityEncoder) -> None:
+    def __init__(self, kind: str, encoder: EntityEncoder | SharedContent, shape: tuple[str, ...] = ("batch",)) -> None:
         super().__init__()
-        self.projections, self.combine, self.missing = encoder.projections, encoder.combine, encoder.missing
-        self.conditionings = nn.ModuleDict({name: _Conditioning(encoder, name) for name in encoder.modalities})
+        self.kind, self.is_shared = kind, isinstance(encoder, SharedContent)
+        layers = encoder.encoder if isinstance(encoder, SharedContent) else encoder
+        self.modalities, self.combine, self.missing = layers.modalities, layers.combine, layers.missing
+        self.projections = nn.ModuleDict({name: layers.projections[name] for name in encoder.encoded_sizes})
+        self.conditionings = nn.ModuleDict({name: _Conditioning(layers, name) for name in encoder.encoded_sizes})
         self.fields = {}
         for name, width in encoder.encoded_sizes.items():
-            self.fields[f"user_{name}"] = Field(("batch", width), f"users' {name} features, as encoded")
-            self.fields[f"has_user_{name}"] = Field(
-                ("batch",), f"whether a user has {name}; without, it is not read", torch.bool
+            self.fields[f"{kind}_{name}"] = Field((*shape, width), f"{kind}s' {name} features, as encoded")
+            self.fields[f"has_{kind}_{name}"] = Field(
+                shape, f"whether there is {name} of the {kind}; without, it is not read", torch.bool
             )
 
     def forward(self, inputs: Tensors) -> Tensor:
-        """Representations of the users, ``[B, U]``."""
+        """Representations, ``[..., U]``."""
         names = list(self.conditionings)
-        parts = [self.projections[name](self.conditionings[name](inputs[f"user_{name}"])) for name in names]
-        present = torch.stack([inputs[f"has_user_{name}"] for name in names], dim=1)
-        representation: Tensor = self.combine(torch.where(present[..., None], torch.stack(parts, dim=1), self.missing))[
-            0
-        ]
-        return representation
+        masks = {name: inputs[f"has_{self.kind}_{name}"] for name in names}
+        shape = masks[names[0]].shape
+        conditioned = {name: self.conditionings[name](inputs[f"{self.kind}_{name}"]) for name in names}
+        encoded = {name: self.projections[name](values.flatten(0, -2)) for name, values in conditioned.items()}
+        nothing, nowhere = torch.zeros_like(encoded[names[0]]), torch.zeros_like(masks[names[0]].flatten())
+        parts = torch.stack([encoded.get(name, nothing) for name in self.modalities], dim=1)
+        present = torch.stack([masks[name].flatten() if name in masks else nowhere for name in self.modalities], dim=1)
+        representation: Tensor = self.combine(torch.where(present[..., None], parts, self.missing))[0]
+        if self.is_shared:
+            representation = representation.where(present.any(dim=1, keepdim=True), 0.0)
+        return representation.unflatten(0, shape)
+
+
+class Terms(nn.Module):
+    """What is known of events beside items and times, or before a choice.
+
+    Args:
+        terms: of the model. Its table of contents is not exported.
+        shape: of the inputs, by the names of the sizes.
+    """
+
+    def __init__(self, terms: EventTerms, shape: tuple[str, ...]) -> None:
+        super().__init__()
+        self.sum = terms.sum
+        self.codes = [code_field(terms.kind, field.name) for field in terms.fields]
+        self.content = None if terms.content is None else EncodedContent(terms.kind, terms.content, shape)
+        self.fields = {
+            code: Field(shape, f"{field.name} as coded by event_fields of config.json", torch.int64, field.size)
+            for code, field in zip(self.codes, terms.fields, strict=True)
+        }
+        self.fields |= {} if self.content is None else self.content.fields
+
+    def forward(self, inputs: Tensors) -> Tensor:
+        """Their sum, ``[..., D]``."""
+        content = None if self.content is None else self.content(inputs)
+        total: Tensor = self.sum([inputs[name] for name in self.codes], content)
+        return total
 
 
 class _Conditioning(nn.Module):
@@ -92,7 +131,7 @@ class _Conditioning(nn.Module):
 
 
 class Reader(nn.Module):
-    """Embeds events: items, and the features of their times.
+    """Embeds events: items, the features of their times, and what else is known of them.
 
     Args:
         model: trained.
@@ -102,21 +141,21 @@ class Reader(nn.Module):
     def __init__(self, model: LLMInterest, shape: tuple[str, ...]) -> None:
         super().__init__()
         self.register_buffer("representations", model.item_table().representations)
-        self.event_encoder = model.event_encoder
+        self.times, terms = model.event_encoder.times, model.event_encoder.terms
+        self.terms = None if terms is None else Terms(terms, shape)
         self.fields = {
-            f"time_{name}": Field(shape, _TIMES[name], torch.int64, TIME_FEATURES[name])
-            for name in model.event_encoder.times
+            f"time_{name}": Field(shape, _TIMES[name], torch.int64, TIME_FEATURES[name]) for name in self.times
         }
+        self.fields |= {} if self.terms is None else self.terms.fields
 
     def forward(self, items: Tensor, inputs: Tensors) -> Tensor:
         """Representations of events, ``[...] -> [..., D]``."""
-        details = {name: inputs[name] for name in self.event_encoder.names}
-        events: Tensor = self.event_encoder(self.get_buffer("representations")[items], details)
-        return events
+        events: Tensor = self.times(self.get_buffer("representations")[items], inputs)
+        return events if self.terms is None else events + self.terms(inputs)
 
 
 class Scorer(nn.Module):
-    """Scores all items, or the best ``k`` of them, by the model's scoring rule.
+    """Scores all items, or the best ``k`` of them, by the model's scoring rule, given what is known before the choice.
 
     Args:
         model: trained.
@@ -126,6 +165,9 @@ class Scorer(nn.Module):
     def __init__(self, model: LLMInterest, k: int | None) -> None:
         super().__init__()
         self.k = k
+        context = model.context.terms
+        self.context = None if context is None else Terms(context, ("batch",))
+        self.fields = {} if self.context is None else self.context.fields
         self.rule, self.bias_after = model.scoring_rule, model.bias_after
         self.register_buffer("factors", model.item_table().factors)
         if k is None:
@@ -136,8 +178,9 @@ class Scorer(nn.Module):
                 "items": f"their rows in the vocabulary, [batch, {k}]",
             }
 
-    def forward(self, interest: Tensor, item_seq: Tensor, last: Tensor) -> Tensors:
+    def forward(self, interest: Tensor, item_seq: Tensor, last: Tensor, inputs: Tensors) -> Tensors:
         """Scores from interests ``[B, D]`` after the events at ``last``, ``[B]``, of histories ``[B, L]``."""
+        interest = interest if self.context is None else interest + self.context(inputs)
         factors = self.get_buffer("factors")  # of the directions of the items' representations
         scores = self.rule.scores(interest, factors, self.bias_after(item_seq, last, interest, factors))
         if self.k is None:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from recbole_llm_interest.errors import SettingsError
-from recbole_llm_interest.export.layers import Field, Profile, Reader, Scorer, Tensors
+from recbole_llm_interest.export.layers import EncodedContent, Field, Reader, Scorer, Tensors
 from recbole_llm_interest.model.interest_tracker import InterestState
 from recbole_llm_interest.model.llm_interest import LLMInterest
 
@@ -46,7 +46,7 @@ class Score(Program):
 
     def __init__(self, model: LLMInterest, k: int | None = None) -> None:
         super().__init__()
-        self.profile = None if model.user_encoder is None else Profile(model.user_encoder)
+        self.profile = None if model.user_encoder is None else EncodedContent("user", model.user_encoder)
         self.reader, self.tracker, self.scorer = Reader(model, ("batch", "length")), model.tracker, Scorer(model, k)
         self.fields = {
             "item_seq": Field(
@@ -61,6 +61,7 @@ class Score(Program):
                 torch.int64,
             ),
             **self.reader.fields,
+            **self.scorer.fields,
             **({} if self.profile is None else self.profile.fields),
         }
         self.meanings = self.scorer.meanings
@@ -79,7 +80,7 @@ class Score(Program):
             state = self.tracker.initial_state(self.profile(inputs))
         interest = self.tracker(self.reader(item_seq, inputs), state)
         at_last = interest.gather(1, last[:, None, None].expand(-1, -1, interest.shape[2])).squeeze(1)
-        scores: Tensors = self.scorer(at_last, item_seq, last)
+        scores: Tensors = self.scorer(at_last, item_seq, last, inputs)
         return scores
 
 
@@ -97,7 +98,7 @@ class Start(Program):
         super().__init__()
         if model.user_encoder is None:
             raise ValueError("the model has no user content: its states start from zeros")
-        self.profile, self.tracker = Profile(model.user_encoder), model.tracker
+        self.profile, self.tracker = EncodedContent("user", model.user_encoder), model.tracker
         self.fields = self.profile.fields
         self.meanings = {"carried": "for step", "user": "for step"}
 
@@ -119,11 +120,15 @@ class Step(Program):
         super().__init__()
         self.reader, self.tracker, self.scorer = Reader(model, ("batch",)), model.tracker, Scorer(model, k)
         tracker, hidden = model.tracker, model.tracker.hidden_size
-        self.has_attention = tracker.readout is not None
+        self.remembered = [
+            *(["past"] if tracker.readout is not None else []),
+            *(["recent"] if tracker.window is not None else []),
+        ]
         rows = "carried" if tracker.encoder.has_attention else tracker.encoder.initial_size
         self.fields = {
             "item": Field(("batch",), "row of the item that is chosen", torch.int64, model.n_items),
             **self.reader.fields,
+            **self.scorer.fields,
             "history": Field(
                 ("batch", "events"),
                 "rows of the items chosen before, 0 in front of shorter histories",
@@ -132,15 +137,19 @@ class Step(Program):
             ),
             "carried": Field((rows, "batch", hidden), "what the tracker carries: from start, or next_carried"),
         }
-        if self.has_attention:
+        if tracker.readout is not None:
             self.fields["past"] = Field(
                 ("batch", "past", hidden), "next_past of the step before; of no length before the first event"
+            )
+        if tracker.window is not None:
+            self.fields["recent"] = Field(
+                ("batch", tracker.window.k, tracker.window.size),
+                "next_recent of the step before; zeros before the first event",
             )
         if model.user_encoder is not None:
             self.fields["user"] = Field(("batch", model.user_encoder.output_size), "who they are, from start")
         self.meanings = {
-            **{f"next_{name}": f"{name} for the next step" for name in ("history", "carried")},
-            **({"next_past": "past for the next step"} if self.has_attention else {}),
+            **{f"next_{name}": f"{name} for the next step" for name in ("history", "carried", *self.remembered)},
             "interest": "after the event, [batch, width]",
             **self.scorer.meanings,
         }
@@ -149,12 +158,14 @@ class Step(Program):
         """The state after one event a user, ``[B]``, the interest ``[B, D]``, and the scores then."""
         item = inputs["item"]
         neutral = self.tracker.neutral_state(item.shape[0])
-        state = InterestState(inputs["carried"], inputs.get("past", neutral.past), inputs.get("user"))
+        state = InterestState(
+            inputs["carried"], inputs.get("past", neutral.past), inputs.get("user"), inputs.get("recent")
+        )
         interest, state = self.tracker.step(self.reader(item, inputs), state)
         history = torch.cat([inputs["history"], item[:, None]], dim=1)
-        past = {"next_past": state.past} if self.has_attention else {}
-        scores = self.scorer(interest, history, torch.full_like(item, history.shape[1] - 1))
-        return {"next_history": history, "next_carried": state.carried, **past, "interest": interest, **scores}
+        remembered = {f"next_{name}": getattr(state, name) for name in self.remembered}
+        scores = self.scorer(interest, history, torch.full_like(item, history.shape[1] - 1), inputs)
+        return {"next_history": history, "next_carried": state.carried, **remembered, "interest": interest, **scores}
 
 
 def programs_of(model: LLMInterest, k: int | None = None) -> dict[str, Program]:

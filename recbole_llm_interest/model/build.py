@@ -15,7 +15,7 @@ from recbole_llm_interest.content.features import Content
 from recbole_llm_interest.content.transitions import Transitions
 from recbole_llm_interest.errors import DataError
 from recbole_llm_interest.model.entity_encoder import EntityEncoder
-from recbole_llm_interest.model.event_encoder import EventEncoder, EventTerms
+from recbole_llm_interest.model.event_encoder import ContextEncoder, EventEncoder, EventTerms
 from recbole_llm_interest.model.history_bias import HistoryBias
 from recbole_llm_interest.model.interest_tracker import InterestTracker
 from recbole_llm_interest.model.negative_sampling import NegativeSampler
@@ -117,7 +117,7 @@ class Parts:
     item_encoder: EntityEncoder
     user_encoder: EntityEncoder | None
     event_encoder: EventEncoder
-    context: EventTerms | None
+    context: ContextEncoder
     tracker: InterestTracker
     history_bias: HistoryBias
     objectives: nn.ModuleDict
@@ -146,7 +146,7 @@ def build_parts(
     size = item_encoder.output_size
     event_terms = _event_terms(settings, "event", tables.event_inputs, item_encoder)
     event_encoder = EventEncoder(size, settings.time_features, event_terms)
-    context = _event_terms(settings, "context", tables.context_inputs, item_encoder)
+    context = ContextEncoder(_event_terms(settings, "context", tables.context_inputs, item_encoder))
     tracker = InterestTracker(
         input_size=size,
         hidden_size=settings.hidden_size,

@@ -1,4 +1,4 @@
-"""Represents an event: its item, the features of its time, and what else is known of it."""
+"""Represents an event: its item, the features of its time, and what else is known of it, some of it in advance."""
 
 from __future__ import annotations
 
@@ -14,11 +14,41 @@ from recbole_llm_interest.model.entity_encoder import EntityEncoder
 from recbole_llm_interest.model.shared_content import SharedContent
 
 
-class EventTerms(nn.Module):
-    """What is known of events as terms of a sum.
+class TermSum(nn.Module):
+    """Adds up what is known of events: codes of their columns, and their encoded content.
 
-    They have no effect until training gives them one: their last layers are zero at the start. Contents that are
-    encoded as items are enter the sum as they are, so that an interest in them is one in items alike.
+    It has no effect until training gives it one: its layers are zero at the start. Content that is encoded as items are
+    enters the sum as it is, so that an interest in it is one in items alike.
+
+    Args:
+        size: width D of the sum.
+        content: encodes the content; None without content.
+        fields: columns that are embedded.
+
+    Example:
+        >>> import torch
+        >>> device = EventField.fitted("device", ["phone", "desk"])
+        >>> TermSum(8, None, [device])([torch.tensor([1, 2, 0])], None).shape
+        torch.Size([3, 8])
+    """
+
+    def __init__(self, size: int, content: EntityEncoder | SharedContent | None, fields: Sequence[EventField]) -> None:
+        super().__init__()
+        self.embeddings = nn.ModuleList([_zero_embedding(field.size, size) for field in fields])
+        self.from_content = None if content is None else nn.Linear(content.output_size, size, bias=False)
+        if self.from_content is not None:
+            (nn.init.eye_ if isinstance(content, SharedContent) else nn.init.zeros_)(self.from_content.weight)
+
+    def forward(self, codes: Sequence[Tensor], content: Tensor | None) -> Tensor:
+        """The sum, ``[..., D]``, of the codes of each column, ``[...]``, and of encoded content, ``[..., C]``."""
+        terms: list[Tensor] = [embedding(code) for embedding, code in zip(self.embeddings, codes, strict=True)]
+        if content is not None and self.from_content is not None:
+            terms.append(self.from_content(content))
+        return torch.stack(terms).sum(dim=0)
+
+
+class EventTerms(nn.Module):
+    """What is known of the events of a data set, as terms of a sum.
 
     Args:
         kind: of the fields: ``event``, or ``context`` for what is known before the item is chosen.
@@ -46,28 +76,25 @@ class EventTerms(nn.Module):
         fields: Sequence[EventField],
     ) -> None:
         super().__init__()
+        self.kind = kind
         self.fields = list(fields)
-        self.embeddings = nn.ModuleList([_zero_embedding(field.size, size) for field in fields])
-        self.content, self.from_content = content, None
-        if content is not None:
-            self.from_content = nn.Linear(content.output_size, size, bias=False)
-            (nn.init.eye_ if isinstance(content, SharedContent) else nn.init.zeros_)(self.from_content.weight)
+        self.content = content
+        self.sum = TermSum(size, content, fields)
         self._content_field = content_field(kind)
         self._code_fields = [code_field(kind, field.name) for field in fields]
         self.names = [*self._code_fields, *([self._content_field] if content is not None else [])]
 
     def forward(self, details: Mapping[str, Tensor]) -> Tensor:
-        """The sum of the terms, ``[..., D]``, from codes and rows of contents, ``[...]`` by field.
+        """The sum, ``[..., D]``, from codes and rows of contents, ``[...]`` by field.
 
         Each distinct content is encoded once.
         """
-        terms: list[Tensor] = [
-            embedding(details[name]) for name, embedding in zip(self._code_fields, self.embeddings, strict=True)
-        ]
-        if self.content is not None and self.from_content is not None:
+        encoded = None
+        if self.content is not None:
             distinct, place = torch.unique(details[self._content_field], return_inverse=True)
-            terms.append(self.from_content(self.content(distinct))[place])
-        return torch.stack(terms).sum(dim=0)
+            encoded = self.content(distinct)[place]
+        total: Tensor = self.sum([details[name] for name in self._code_fields], encoded)
+        return total
 
     def encode(self, values: Mapping[str, object], content: Content) -> Tensor:
         """The same of one event that is not in the tables, ``[D]``.
@@ -78,17 +105,39 @@ class EventTerms(nn.Module):
         """
         device = next(self.parameters()).device
         codes = [torch.tensor(field.code(values.get(field.name)), device=device) for field in self.fields]
-        terms: list[Tensor] = [embedding(code) for embedding, code in zip(self.embeddings, codes, strict=True)]
-        if self.content is not None and self.from_content is not None:
-            encoded = self.content.encode(content) if content else self.content(torch.zeros(1, dtype=torch.long))
-            terms.append(self.from_content(encoded)[0])
-        return torch.stack(terms).sum(dim=0)
+        encoded = None
+        if self.content is not None:
+            none = torch.zeros(1, dtype=torch.long, device=device)
+            encoded = (self.content.encode(content) if content else self.content(none))[0]
+        total: Tensor = self.sum(codes, encoded)
+        return total
+
+
+class TimeEmbeddings(nn.ModuleDict):
+    """Adds features of time to events. They have no effect until training gives them one: they are zero at the start.
+
+    Args:
+        names: of ``TIME_FEATURES``.
+        size: width D of a representation.
+
+    Example:
+        >>> TimeEmbeddings(["hour"], 8)(torch.ones(2, 8), {"time_hour": torch.tensor([1, 0])}).shape
+        torch.Size([2, 8])
+    """
+
+    def __init__(self, names: Sequence[str], size: int) -> None:
+        super().__init__({name: _zero_embedding(TIME_FEATURES[name], size) for name in names})
+
+    def forward(self, events: Tensor, details: Mapping[str, Tensor]) -> Tensor:
+        """Representations ``[..., D]`` with the features ``[...]`` by field; nothing where a field is missing."""
+        for name, embedding in self.items():
+            if f"time_{name}" in details:
+                events = events + embedding(details[f"time_{name}"])
+        return events
 
 
 class EventEncoder(nn.Module):
     """Adds what is known of an event to the representation of its item.
-
-    Features of time have no effect until training gives them one: their embeddings are zero at the start.
 
     Args:
         size: width D of a representation.
@@ -107,7 +156,7 @@ class EventEncoder(nn.Module):
 
     def __init__(self, size: int, time_features: Sequence[str], terms: EventTerms | None) -> None:
         super().__init__()
-        self.times = nn.ModuleDict({name: _zero_embedding(TIME_FEATURES[name], size) for name in time_features})
+        self.times = TimeEmbeddings(time_features, size)
         self.terms = terms
         self.names = [*(f"time_{name}" for name in time_features), *(terms.names if terms is not None else [])]
 
@@ -123,13 +172,38 @@ class EventEncoder(nn.Module):
         unknown = torch.zeros(items.shape[:-1], dtype=torch.long, device=items.device)
         return self.joined(items, details, self.terms({name: details.get(name, unknown) for name in self.terms.names}))
 
+    def of_batch(self, batch: Mapping[str, Tensor], suffix: str) -> dict[str, Tensor]:
+        """What is known of a batch's events, ``[B, L]`` by field, which the batch has with a suffix."""
+        return {name: batch[f"{name}{suffix}"] for name in self.names}
+
     def joined(self, items: Tensor, times: Mapping[str, Tensor], terms: Tensor | None) -> Tensor:
         """The same with the sums of the terms, ``[..., D]``; None for none."""
-        events = items
-        for name, embedding in self.times.items():
-            if f"time_{name}" in times:
-                events = events + embedding(times[f"time_{name}"])
+        events: Tensor = self.times(items, times)
         return events if terms is None else events + terms
+
+
+class ContextEncoder(nn.Module):
+    """Adds to an interest what is known before the next choice, such as a query.
+
+    Args:
+        terms: that; None for nothing.
+
+    Example:
+        >>> import torch
+        >>> ContextEncoder(None)(torch.ones(3, 8), {}).shape
+        torch.Size([3, 8])
+    """
+
+    def __init__(self, terms: EventTerms | None) -> None:
+        super().__init__()
+        self.terms = terms
+
+    def forward(self, interest: Tensor, batch: Mapping[str, Tensor], form: str = "{}") -> Tensor:
+        """Interest ``[..., D]`` given the context, ``[...]`` in each of the batch's fields that have this form."""
+        if self.terms is None:
+            return interest
+        known: Tensor = self.terms({name: batch[form.format(name)] for name in self.terms.names})
+        return interest + known
 
 
 def _zero_embedding(rows: int, size: int) -> nn.Embedding:

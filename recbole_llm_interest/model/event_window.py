@@ -25,14 +25,14 @@ class EventWindow(nn.Module):
 
     def __init__(self, size: int, k: int) -> None:
         super().__init__()
-        self.k = k
+        self.size, self.k = size, k
         self.convolution = nn.Conv1d(size, size, k + 1)
         nn.init.zeros_(self.convolution.weight)
         nn.init.zeros_(self.convolution.bias)  # type: ignore[arg-type]
 
     def nothing(self, batch_size: int) -> Tensor:
         """What is before the first event, ``[B, k, D]``: zeros."""
-        return self.convolution.weight.new_zeros(batch_size, self.k, self.convolution.in_channels)
+        return self.convolution.weight.new_zeros(batch_size, self.k, self.size)
 
     def forward(self, events: Tensor, recent: Tensor) -> tuple[Tensor, Tensor]:
         """Events that have seen those before them, ``[B, L, D]``, and the last ``k`` events themselves, ``[B, k, D]``.

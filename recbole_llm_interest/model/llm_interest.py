@@ -93,7 +93,7 @@ class LLMInterest(SequentialRecommender):
     def calculate_loss(self, interaction: Interaction) -> tuple[Tensor, ...]:
         """The parts of the loss named in ``loss_names``, scalars ``[]``; RecBole sums and logs them."""
         item_seq, pos_items = interaction[self.ITEM_SEQ], interaction[self.NEXT_ITEM_SEQ]
-        user, details = interaction[self.USER_ID], self._details(interaction)
+        user, details = interaction[self.USER_ID], self.event_encoder.of_batch(interaction, self.LIST_SUFFIX)
         at = pos_items.nonzero(as_tuple=True)  # first of all: a GPU has to be waited for to know the number of targets
         candidates = self.negative_sampler(item_seq, pos_items)
         self.item_table_cache.clear()
@@ -107,7 +107,7 @@ class LLMInterest(SequentialRecommender):
             bias = self.history_bias(histories, *at, interest, users, candidates.index_of)
             return self.loss(interest, items, pos_items, at, bias, candidates.logit_correction)
 
-        in_context = self.in_context(seq_output, interaction, "next_{}" + self.LIST_SUFFIX)
+        in_context = self.context(seq_output, interaction, "next_{}" + self.LIST_SUFFIX)
         loss = next_item_loss(in_context, item_seq, pos_items, at, user)
         if not self.objectives:
             return (loss,)
@@ -132,16 +132,10 @@ class LLMInterest(SequentialRecommender):
     def _last_interest(self, interaction: Interaction, table: ItemTable) -> tuple[Tensor, ItemBias | None]:
         """Interest after each history's last event, ``[B, D]``, and the history's bias."""
         item_seq, last = interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN] - 1
-        state, details = self.initial_state(interaction[self.USER_ID]), self._details(interaction)
-        interest = self.gather_indexes(self.forward(item_seq, state, table.representations, details), last)
-        interest = self.in_context(interest, interaction, "{}")
+        user, details = interaction[self.USER_ID], self.event_encoder.of_batch(interaction, self.LIST_SUFFIX)
+        seq_output = self.forward(item_seq, self.initial_state(user), table.representations, details)
+        interest = self.context(self.gather_indexes(seq_output, last), interaction)
         return interest, self.bias_after(item_seq, last, interest, table.representations)
-
-    def in_context(self, interest: Tensor, interaction: Interaction, form: str) -> Tensor:
-        """Interest ``[..., D]`` given what is known before the choice, which fields of this form have, ``[...]``."""
-        if self.context is None:
-            return interest
-        return interest + self.context({name: interaction[form.format(name)] for name in self.context.names})
 
     def bias_after(self, item_seq: Tensor, last: Tensor, interest: Tensor, items: Tensor) -> ItemBias | None:
         """The bias after the events at ``last``, ``[B]``, with the interest then, ``[B, D]``, and items ``[N, D]``."""
@@ -153,6 +147,3 @@ class LLMInterest(SequentialRecommender):
         if self.training or torch.is_grad_enabled():
             return ItemTable.of(self.item_encoder.table(), self.scoring_rule)
         return self.item_table_cache.get(self.item_encoder, self.scoring_rule)
-
-    def _details(self, interaction: Interaction) -> dict[str, Tensor]:
-        return {name: interaction[f"{name}{self.LIST_SUFFIX}"] for name in self.event_encoder.names}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from recbole_llm_interest.content.features import Conditioning, Content
+from recbole_llm_interest.content.features import Conditioning, Content, Features
 from recbole_llm_interest.model.entity_encoder import EntityEncoder
 
 
@@ -17,6 +17,7 @@ class SharedContent(nn.Module):
         items: the encoder, which is another module's part: it is not registered here.
 
     Attributes:
+        content: the features by modality, those that the encoder has.
         output_size: width of a representation.
 
     Example:
@@ -32,10 +33,12 @@ class SharedContent(nn.Module):
         super().__init__()
         self._items = (items,)
         sizes = items.encoded_sizes
-        self._encoded = {name: one for name, one in content.items() if sizes.get(name) == one.values.shape[1]}
+        self.content = {
+            name: content[name] for name in sorted(content) if self._is_known(content[name], sizes.get(name))
+        }
         self._conditionings: dict[str, Conditioning | None] = {}
-        for name, features in self._encoded.items():
-            self.register_buffer(f"{name}_present", features.present, persistent=False)
+        present = torch.stack([features.present for features in self.content.values()], dim=1)
+        self.register_buffer("present", present, persistent=False)  # [N, M]
         self._condition()
         self.output_size = items.output_size
 
@@ -43,31 +46,40 @@ class SharedContent(nn.Module):
     def is_possible(content: Content, items: EntityEncoder) -> bool:
         """Whether the encoder has a modality of the content, of the same width."""
         sizes = items.encoded_sizes
-        return any(sizes.get(name) == features.values.shape[1] for name, features in content.items())
+        return any(SharedContent._is_known(features, sizes.get(name)) for name, features in content.items())
+
+    @staticmethod
+    def _is_known(features: Features, width: int | None) -> bool:
+        return width == features.values.shape[1]
+
+    @property
+    def encoder(self) -> EntityEncoder:
+        """The encoder of items."""
+        return self._items[0]
 
     @property
     def encoded_sizes(self) -> dict[str, int]:
         """Width of each modality's features, as encoded."""
-        return {name: features.values.shape[1] for name, features in self._encoded.items()}
+        return {name: features.values.shape[1] for name, features in self.content.items()}
 
     def forward(self, rows: Tensor) -> Tensor:
         """Representations of ``rows``, ``[B] -> [B, output_size]``; zeros where there is no content."""
-        if any(self._fitted(name) is not self._conditionings[name] for name in self._encoded):
+        if any(self._fitted(name) is not self._conditionings[name] for name in self.content):
             self._condition()  # a checkpoint has brought another conditioning of items
-        present = {name: self.get_buffer(f"{name}_present")[rows] for name in self._encoded}
-        values = {name: self.get_buffer(f"{name}_values")[rows] for name in self._encoded}
-        encoded = self._items[0].encode_conditioned(values, present)
-        return encoded.where(torch.stack([*present.values()]).any(dim=0)[:, None], 0.0)
+        present = self.get_buffer("present")[rows]
+        values = {name: self.get_buffer(f"{name}_values")[rows] for name in self.content}
+        masks = dict(zip(self.content, present.unbind(dim=1), strict=True))
+        return self.encoder.encode_conditioned(values, masks).where(present.any(dim=1, keepdim=True), 0.0)
 
     def encode(self, content: Content) -> Tensor:
         """Representations of contents that are not in the table, ``[B, output_size]``."""
-        return self._items[0].encode(content)
+        return self.encoder.encode(content)
 
     def _fitted(self, name: str) -> Conditioning | None:
-        conditioning: Conditioning | None = self._items[0].content[name].conditioning
+        conditioning: Conditioning | None = self.encoder.content[name].conditioning
         return conditioning
 
     def _condition(self) -> None:
-        for name, values in self._items[0].condition(self._encoded).items():
+        for name, values in self.encoder.condition(self.content).items():
             self.register_buffer(f"{name}_values", values, persistent=False)
             self._conditionings[name] = self._fitted(name)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from recbole_llm_interest.content.event_catalogue import EventCatalogue, EventKey
-from recbole_llm_interest.content.event_fields import EventKind, code_field, content_field
+from recbole_llm_interest.content.event_fields import code_field, content_field
 from recbole_llm_interest.errors import RequestError
 from recbole_llm_interest.model.event_encoder import EventTerms
 from recbole_llm_interest.recommender.encoding import ContentReader
@@ -19,7 +19,6 @@ class EventReader:
     """Reads columns of events as the model was trained with them. Callers turn gradients off.
 
     Args:
-        kind: ``event``, or ``context`` for what is known before the item is chosen.
         terms: of the model.
         content: encodes new content; None if the model reads no content of events.
         recorded: of the data set; None without a data set.
@@ -27,21 +26,20 @@ class EventReader:
     Example:
         >>> from recbole_llm_interest.content.event_fields import EventField
         >>> device = EventField.fitted("device", ["phone", "desk"])
-        >>> EventReader("event", EventTerms("event", 8, None, [device]), None).read({"device": "phone"}).shape
+        >>> EventReader(EventTerms("event", 8, None, [device]), None).read({"device": "phone"}).shape
         torch.Size([8])
     """
 
     def __init__(
-        self,
-        kind: EventKind,
-        terms: EventTerms,
-        content: ContentReader | None,
-        recorded: EventCatalogue | None = None,
+        self, terms: EventTerms, content: ContentReader | None, recorded: EventCatalogue | None = None
     ) -> None:
-        self._kind = kind
         self._terms = terms
         self._content = content
         self._recorded = recorded
+
+    def find_fingerprints(self) -> dict[str, str]:
+        """Fingerprints of the encoders, by modality; see ``ContentReader``."""
+        return {} if self._content is None else self._content.find_fingerprints()
 
     def read(self, columns: Mapping[str, Any] | None) -> Tensor:
         """The terms of one event, ``[D]``; None for an event of which nothing is known.
@@ -63,9 +61,9 @@ class EventReader:
         if self._recorded is None:
             return torch.stack([self.read(None) for _ in keys]) if keys else self.read(None)[None][:0]
         device = next(self._terms.parameters()).device
-        details = {content_field(self._kind): torch.from_numpy(self._recorded.rows_of(keys)).to(device)}
+        details = {content_field(self._terms.kind): torch.from_numpy(self._recorded.rows_of(keys)).to(device)}
         for field in self._terms.fields:
             values = self._recorded.values_of(field.name, keys)
             codes = torch.tensor([field.code(value) for value in values], dtype=torch.long, device=device)
-            details[code_field(self._kind, field.name)] = codes
+            details[code_field(self._terms.kind, field.name)] = codes
         return self._terms(details)

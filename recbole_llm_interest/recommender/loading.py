@@ -28,7 +28,6 @@ from recbole_llm_interest.io.files import shared_data_set_lock
 from recbole_llm_interest.io.manifest import Artifact, absolute, recorded_data_path
 from recbole_llm_interest.io.opening import is_there
 from recbole_llm_interest.model.entity_encoder import EntityEncoder
-from recbole_llm_interest.model.event_encoder import EventTerms
 from recbole_llm_interest.model.former_names import current_name
 from recbole_llm_interest.model.llm_interest import LLMInterest
 from recbole_llm_interest.model.shared_content import SharedContent
@@ -107,14 +106,8 @@ def load_opened(opened: OpenedCheckpoint) -> Trained:
     trained = _trained(config, model, items, users, counts, unit)
     origin = trained.origin and replace(trained.origin, data=saved.get("data", {}))
     settings = read_settings(ContentSettings, config)
-    dataset = train_data._dataset
-    return replace(
-        trained,
-        origin=origin,
-        source=source,
-        event_reader=_event_reader("event", settings, model.event_encoder.terms, dataset),
-        context_reader=_event_reader("context", settings, model.context, dataset),
-    )
+    recorded = {kind: details.catalogue for kind, details in train_data._dataset.event_details.items()}
+    return replace(trained, origin=origin, source=source, event_readers=event_readers(settings, model, recorded))
 
 
 def _build(checkpoint: Path, config: Config, dataset: Any, weights: Mapping[str, Tensor]) -> LLMInterest:
@@ -195,16 +188,6 @@ def _trained(
     )
 
 
-def _event_reader(
-    kind: EventKind, settings: ContentSettings, terms: EventTerms | None, dataset: Any
-) -> EventReader | None:
-    """The reader of events, or of what is known before a choice; None if the model reads nothing of that."""
-    if terms is None:
-        return None
-    recorded: EventCatalogue = dataset.event_details[kind].catalogue
-    return EventReader(kind, terms, content_reader(kind, "", settings, terms.content, recorded.texts), recorded)
-
-
 def _time_unit(dataset: Any) -> Literal["s", "ms"] | None:
     """Unit of the event times of a RecBole data set that is not built yet."""
     if dataset.time_field not in dataset.inter_feat:
@@ -256,10 +239,10 @@ def content_reader(
     """The reader of the content of new items or users; None if the model uses no content of them.
 
     Args:
-        kind: item or user.
+        kind: item, user, event or context.
         id_field: name of the column of their ids.
         settings: of the encoders.
-        encoder: of the items or users.
+        encoder: of their content.
         texts: of training, where they are known.
         fingerprints: of the encoders of training, by modality, where they are known.
     """
@@ -269,3 +252,27 @@ def content_reader(
     write_text, named = text_writer(kind, id_field, fields, template)
     columns = KnownColumns(id_field, named, texts)
     return ContentReader(kind, settings, write_text, columns, encoder.encoded_sizes, fingerprints or {})
+
+
+def event_readers(
+    settings: ContentSettings,
+    model: LLMInterest,
+    recorded: Mapping[str, EventCatalogue] | None = None,
+    fingerprints: Mapping[str, Mapping[str, str]] | None = None,
+) -> dict[EventKind, EventReader]:
+    """The readers of events, and of what is known before a choice, where the model reads it.
+
+    Args:
+        settings: of the encoders.
+        model: trained.
+        recorded: in the data set, by kind; None without a data set.
+        fingerprints: of the encoders of training, by kind and modality, where they are known.
+    """
+    readers = {}
+    for terms in (model.event_encoder.terms, model.context.terms):
+        if terms is not None:
+            catalogue = (recorded or {}).get(terms.kind)
+            texts, encoders = () if catalogue is None else catalogue.texts, (fingerprints or {}).get(terms.kind)
+            content = content_reader(terms.kind, "", settings, terms.content, texts, encoders)
+            readers[terms.kind] = EventReader(terms, content, catalogue)
+    return readers

@@ -11,24 +11,19 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import torch
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError
-from torch import Tensor
+from pydantic import BaseModel, ValidationError
 
-from recbole_llm_interest.content.features import Conditioning, Content, Features
-from recbole_llm_interest.content.transitions import STRENGTHS, Transitions
 from recbole_llm_interest.errors import CheckpointError, LLMInterestError, SettingsError
 from recbole_llm_interest.io.atomic_files import MAX_TOKEN_CHARACTERS
 from recbole_llm_interest.io.folders import current_file
 from recbole_llm_interest.io.manifest import Artifact, source_of
 from recbole_llm_interest.io.opening import MEMORY_BYTES, FileKind, is_there, parse_json, read_bytes
 from recbole_llm_interest.io.tensor_files import parse_tensors
-from recbole_llm_interest.model.build import SavedTables
-from recbole_llm_interest.model.former_names import current_name
 from recbole_llm_interest.model.llm_interest import LLMInterest
-from recbole_llm_interest.recommender.allowance import Allowance, check_sizes
+from recbole_llm_interest.recommender.folder_config import FolderConfig, Texts
 from recbole_llm_interest.recommender.folder_format import (
     ADAPTERS,
     CARD,
@@ -42,22 +37,15 @@ from recbole_llm_interest.recommender.folder_format import (
     WEIGHTS,
 )
 from recbole_llm_interest.recommender.hub import find_folder
-from recbole_llm_interest.recommender.loading import content_reader
+from recbole_llm_interest.recommender.loading import content_reader, event_readers
+from recbole_llm_interest.recommender.pretrained_model import Tensors, build_model
 from recbole_llm_interest.recommender.trained import Origin, Trained
-from recbole_llm_interest.settings import MODALITIES, ContentSettings, ModelSettings, read_settings
+from recbole_llm_interest.settings import ContentSettings, read_settings
 from recbole_llm_interest.settings.portable import ENCODER_NAMES, is_path_outside
 
 #: errors of building a model from settings and weights that do not fit
 _BUILD_ERRORS = (AssertionError, AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError)
 
-_Tensors = dict[str, Tensor]
-#: types of what is no feature among a folder's features
-_TABLES = {
-    "present": torch.bool,
-    "neighbours": torch.int32,
-    "transition_items": torch.int32,
-    "transition_strengths": torch.uint8,
-}
 _Model = TypeVar("_Model", bound=BaseModel)
 
 _REMEDY = "export the model again, or fetch it again"
@@ -69,38 +57,6 @@ _KINDS = {
     FEATURES: FileKind("exported model", CheckpointError, MEMORY_BYTES // 2, _REMEDY),
     **dict.fromkeys(ADAPTERS.values(), FileKind("exported model", CheckpointError, 2**31, _REMEDY)),
 }
-
-
-def _check_kinds(values: dict[str, Any]) -> dict[str, Any]:
-    if values.keys() != {"item", "user"}:
-        raise ValueError("it has to have item and user")
-    return values
-
-
-class _FolderConfig(BaseModel):
-    """What ``config.json`` says of a model."""
-
-    model_config = ConfigDict(strict=True)
-
-    dataset: str
-    counts: dict[str, NonNegativeInt]
-    data: dict[str, str] = {}  # folders of version 0.1.0 do not say
-    id_fields: Annotated[dict[str, str], AfterValidator(_check_kinds)]
-    time_unit: Literal["s", "ms"] | None = None
-    max_length: int = Field(ge=1, lt=2**31)
-    encoders: Annotated[dict[str, dict[str, str]], AfterValidator(_check_kinds)]
-    settings: dict[str, Any]
-    sha256: dict[str, str]
-
-
-class _Texts(BaseModel):
-    """Texts, titles and categories of items, by their ids."""
-
-    model_config = ConfigDict(strict=True)
-
-    texts: dict[str, str] = {}
-    labels: dict[str, str] = {}
-    categories: dict[str, list[str]] = {}  # folders of version 0.1.0 have none
 
 
 def read_pretrained(
@@ -141,6 +97,7 @@ def read_pretrained(
         user_reader=content_reader("user", fields["user"], content, model.user_encoder, (), fingerprints["user"]),
         recorded=lambda users: [([], []) for _ in users],
         source=_source(folder, config.dataset),
+        event_readers=event_readers(content, model, fingerprints=fingerprints),
         origin=Origin(config.dataset, config.counts, fields, config.settings | encoders, config.time_unit, config.data),
     )
 
@@ -161,10 +118,10 @@ def _read_vocabulary(folder: Path, hashes: Mapping[str, str]) -> list[str]:
     return tokens
 
 
-def _read_model(folder: Path, config: _FolderConfig, items: int) -> LLMInterest:
+def _read_model(folder: Path, config: FolderConfig, items: int) -> LLMInterest:
     weights, features = (_read_tensors(folder, part, config.sha256) for part in (WEIGHTS, FEATURES))
     try:
-        return _build(config, weights, features, items)
+        return build_model(config, weights, features, items)
     except LLMInterestError:
         raise
     except _BUILD_ERRORS as error:
@@ -172,7 +129,7 @@ def _read_model(folder: Path, config: _FolderConfig, items: int) -> LLMInterest:
         raise _refusal(folder, WEIGHTS, f"is damaged: its settings and its weights do not fit: {reason}") from error
 
 
-def _read_tensors(folder: Path, name: str, hashes: Mapping[str, str]) -> _Tensors:
+def _read_tensors(folder: Path, name: str, hashes: Mapping[str, str]) -> Tensors:
     """Tensors of any shape, ``[...]``, whose numbers are finite."""
     try:
         tensors = parse_tensors(_read_part(folder, name, hashes)).tensors
@@ -184,7 +141,7 @@ def _read_tensors(folder: Path, name: str, hashes: Mapping[str, str]) -> _Tensor
     return tensors
 
 
-def _read_config(folder: Path) -> _FolderConfig:
+def _read_config(folder: Path) -> FolderConfig:
     """``config.json``, with every key that reading the folder needs.
 
     Raises:
@@ -198,13 +155,13 @@ def _read_config(folder: Path) -> _FolderConfig:
     if config.get("format") != FORMAT or isinstance(config["format"], bool):
         found = str(config.get("format"))[:20]
         raise _refusal(folder, CONFIG, f"has format {found}, and this version reads {FORMAT}")
-    described = _validate(folder, CONFIG, _FolderConfig, config)
+    described = _validate(folder, CONFIG, FolderConfig, config)
     for key in described.settings.keys() - FOLDER_SETTINGS:
         raise _refusal(folder, CONFIG, f"sets {key[:80]!r}, which a folder may not set")
     return described
 
 
-def _encoder_settings(folder: Path, config: _FolderConfig, given: Mapping[str, Any]) -> dict[str, Any]:
+def _encoder_settings(folder: Path, config: FolderConfig, given: Mapping[str, Any]) -> dict[str, Any]:
     """The folder's settings of encoders. A folder cannot name a path from which to load an encoder."""
     settings = config.settings
     for key in ENCODER_NAMES:
@@ -213,7 +170,7 @@ def _encoder_settings(folder: Path, config: _FolderConfig, given: Mapping[str, A
     return {key: value for key, value in settings.items() if key in CONTENT_KEYS} | _adapters(folder, config, given)
 
 
-def _adapters(folder: Path, config: _FolderConfig, given: Mapping[str, Any]) -> dict[str, Any]:
+def _adapters(folder: Path, config: FolderConfig, given: Mapping[str, Any]) -> dict[str, Any]:
     """The adapters of the encoders: those that are given, else the files in the folder."""
     paths = {key: given[key] for key in ADAPTERS if key in given}
     for key in ADAPTERS.keys() - given.keys():
@@ -238,11 +195,11 @@ def _read_file(folder: Path, name: str) -> bytes:
     return read_bytes(current_file(folder, name), _KINDS[name], inside=folder.parent.parent if is_cached else folder)
 
 
-def _read_texts(folder: Path, hashes: Mapping[str, str]) -> _Texts:
+def _read_texts(folder: Path, hashes: Mapping[str, str]) -> Texts:
     """Texts, titles and categories of items; none if the file was deleted."""
     if not is_there(current_file(folder, TEXTS)):
-        return _Texts()
-    return _validate(folder, TEXTS, _Texts, _parse_json(folder, TEXTS, _read_part(folder, TEXTS, hashes)))
+        return Texts()
+    return _validate(folder, TEXTS, Texts, _parse_json(folder, TEXTS, _read_part(folder, TEXTS, hashes)))
 
 
 def _parse_json(folder: Path, name: str, data: bytes) -> Any:
@@ -267,85 +224,3 @@ def _validate(folder: Path, name: str, model: type[_Model], value: Any) -> _Mode
 
 def _refusal(folder: Path, name: str, reason: object) -> LLMInterestError:
     return _KINDS[name].refusal(folder / name, reason)
-
-
-def _build(described: _FolderConfig, weights: _Tensors, features: _Tensors, items: int) -> LLMInterest:
-    """Build the model and load its weights.
-
-    Raises:
-        ValueError: settings, weights and features do not fit.
-    """
-    config = {
-        **described.settings,
-        "MAX_ITEM_LIST_LENGTH": described.max_length,
-        "ITEM_ID_FIELD": described.id_fields["item"],
-        "USER_ID_FIELD": described.id_fields["user"],
-        "LIST_SUFFIX": "_list",
-        "ITEM_LIST_LENGTH_FIELD": "item_length",
-        "NEG_PREFIX": "neg_",
-        "device": torch.device("cpu"),
-    }
-    weights = {current_name(name): values for name, values in weights.items()}
-    check_sizes(read_settings(ModelSettings, config), described.max_length, weights)
-    _check_features(features, items)
-    once = torch.ones(items, dtype=torch.long).index_fill_(0, torch.tensor([0]), 0)  # as if each item occurred once
-    content = {kind: _content(kind, weights, features) for kind in ("item", "user")}
-    numbers = sum(values.numel() for values in (*weights.values(), *features.values()))
-    tables = SavedTables(
-        content["item"], content["user"], once, features["item_neighbours"], _transitions(features, items)
-    )
-    with Allowance.of_files(numbers):
-        model = LLMInterest(config, tables)
-    for name, values in model.state_dict().items():
-        if name in weights and weights[name].dtype != values.dtype:
-            raise ValueError(f"{name[:80]} is {weights[name].dtype} in {WEIGHTS}, and the model's is {values.dtype}")
-    model.load_state_dict(weights)
-    model.item_encoder.get_buffer("present").copy_(features["item_present"])  # also which items have an ID
-    return model
-
-
-def _check_features(features: _Tensors, items: int) -> None:
-    """Refuse tables of features that are not of the items of the vocabulary."""
-    neighbours = features["item_neighbours"]
-    if len(neighbours) != items or neighbours.ndim != 3 or not _are_rows(neighbours, items):
-        raise ValueError("the neighbours are not of these items")
-    for name, values in features.items():
-        kind, _, part = name.partition("_")
-        rows = {"item": items, "user": 1}.get(kind)
-        if rows is None or part not in (*_TABLES, *MODALITIES):
-            raise ValueError(f"{name[:80]} is no part of {FEATURES}")
-        dtype = _TABLES.get(part, torch.float32)
-        if len(values.shape) < 2 or len(values) != rows or values.dtype != dtype:
-            raise ValueError(f"{name} is {values.dtype} {list(values.shape)} in {FEATURES}")
-
-
-def _content(kind: str, weights: _Tensors, features: _Tensors) -> Content:
-    """Features by modality, and how they are conditioned, which the weights say."""
-    names = [name.removeprefix(f"{kind}_") for name in features if name.startswith(f"{kind}_")]
-    modalities = sorted(set(names) - _TABLES.keys())
-    content: Content = {}
-    for column, name in enumerate(modalities):
-        mean, weight = (weights.get(f"{kind}_encoder.features.{name}.{part}") for part in ("mean", "weight"))
-        conditioning = None if mean is None or weight is None else Conditioning(mean, weight)
-        for dtype in {conditioning.mean.dtype, conditioning.weight.dtype} if conditioning else ():
-            if dtype != torch.float32:
-                raise ValueError(f"the conditioning of {name[:80]} is {dtype} in {WEIGHTS}")
-        present = features[f"{kind}_present"][:, column]
-        content[name] = Features(features[f"{kind}_{name}"], present, conditioning)
-    return content
-
-
-def _transitions(features: _Tensors, items: int) -> Transitions | None:
-    """Neighbours by transitions, the table of all users alone; None if the folder has none."""
-    if "item_transition_items" not in features:
-        return None
-    rows, strengths = (features[f"item_transition_{part}"] for part in Transitions._fields)
-    if rows.shape != strengths.shape or rows.ndim != 2 or not _are_rows(rows, items):
-        raise ValueError("the transitions are not of these items")
-    if strengths.numel() and int(strengths.max()) >= STRENGTHS:
-        raise ValueError("the transitions have strengths that no bucket has")
-    return Transitions(rows[None], strengths[None])
-
-
-def _are_rows(rows: Tensor, count: int) -> bool:
-    return rows.dtype == torch.int32 and (not rows.numel() or 0 <= int(rows.min()) <= int(rows.max()) < count)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,9 @@ from recbole_llm_interest.evaluation.results import RunResult
 from recbole_llm_interest.io.files import write_atomically
 from recbole_llm_interest.io.folders import replace_files
 from recbole_llm_interest.model.entity_encoder import EntityEncoder
+from recbole_llm_interest.model.event_encoder import EventTerms
 from recbole_llm_interest.model.llm_interest import LLMInterest
+from recbole_llm_interest.model.shared_content import SharedContent
 from recbole_llm_interest.recommender.card import model_card
 from recbole_llm_interest.recommender.folder_format import (
     ADAPTERS,
@@ -92,7 +95,7 @@ def model_files(trained: Trained, result: RunResult | None, license: str) -> dic
 
 def _describe(trained: Trained, origin: Origin) -> dict[str, Any]:
     """The content of ``config.json``, except hashes."""
-    readers = {"item": trained.item_reader, "user": trained.user_reader}
+    readers = {"item": trained.item_reader, "user": trained.user_reader, **trained.event_readers}
     return {
         "library_name": recbole_llm_interest.__name__,
         "library_version": recbole_llm_interest.__version__,
@@ -106,21 +109,30 @@ def _describe(trained: Trained, origin: Origin) -> dict[str, Any]:
         "time_unit": origin.time_unit,
         "max_length": trained.max_length,
         "encoders": {kind: {} if reader is None else reader.find_fingerprints() for kind, reader in readers.items()},
+        "event_fields": {terms.kind: [asdict(field) for field in terms.fields] for terms in _terms_of(trained.model)},
         "settings": published(origin.settings),
     }
 
 
+def _terms_of(model: LLMInterest) -> list[EventTerms]:
+    """What the model reads of events, and before a choice."""
+    return [terms for terms in (model.event_encoder.terms, model.context.terms) if terms is not None]
+
+
 def _features_of(model: LLMInterest) -> dict[str, Tensor]:
-    """Features of all items before conditioning; of users one row, which gives the width."""
+    """Features of all items before conditioning; of users and events one row, which gives the width."""
     tensors = _table("item", model.item_encoder, slice(None))
     tensors["item_neighbours"] = model.item_encoder.get_buffer("neighbours")
     if (transitions := model.history_bias.transitions) is not None:  # of the tables, that of all users
         tensors |= {f"item_transition_{part}": transitions.get_buffer(part)[-1] for part in Transitions._fields}
     if model.user_encoder is not None:
         tensors |= _table("user", model.user_encoder, slice(1))
+    for terms in _terms_of(model):
+        if terms.content is not None:
+            tensors |= _table(terms.kind, terms.content, slice(1))
     return {name: values.cpu().contiguous() for name, values in tensors.items()}
 
 
-def _table(kind: str, fusion: EntityEncoder, rows: slice) -> dict[str, Tensor]:
-    values = {f"{kind}_{name}": features.values[rows] for name, features in fusion.content.items()}
-    return values | {f"{kind}_present": fusion.get_buffer("present")[rows]}
+def _table(kind: str, encoder: EntityEncoder | SharedContent, rows: slice) -> dict[str, Tensor]:
+    values = {f"{kind}_{name}": features.values[rows] for name, features in encoder.content.items()}
+    return values | {f"{kind}_present": encoder.get_buffer("present")[rows]}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,13 @@ import torch
 from recbole_llm_interest.errors import RequestError
 from recbole_llm_interest.evaluation.results import RunResult
 from recbole_llm_interest.recommender import inputs
-from recbole_llm_interest.recommender.catalog_updates import CatalogUpdates
 from recbole_llm_interest.recommender.explanation import Explanation, explain
 from recbole_llm_interest.recommender.forecast import Forecast, forecast
 from recbole_llm_interest.recommender.inputs import Id, Ids, Profiles, Times
 from recbole_llm_interest.recommender.interests import Interest, InterestMap
 from recbole_llm_interest.recommender.live_model import LiveModel, version
 from recbole_llm_interest.recommender.loading import load_trained
+from recbole_llm_interest.recommender.open_catalog import OpenCatalog
 from recbole_llm_interest.recommender.pretrained import read_pretrained
 from recbole_llm_interest.recommender.pretrained_writing import write_pretrained
 from recbole_llm_interest.recommender.recommendations import Recommendations, to_frame
@@ -30,7 +30,7 @@ from recbole_llm_interest.recommender.user_inputs import Contents, Histories, re
 from recbole_llm_interest.recommender.user_state import PerUser, UserState
 
 
-class Recommender:
+class Recommender(OpenCatalog):
     """Serves a trained model: each event updates the state of a user, in constant time.
 
     Methods take the state of one user and give one result, or the state of a batch and give a list with one for each
@@ -38,8 +38,6 @@ class Recommender:
     that fails changes nothing: it raises ``RequestError``, or ``StateError`` for the state of another model.
 
     Attributes:
-        items: the catalog; ``"i1" in recommender.items`` tells whether an item can be recommended.
-        pools: ids of each pool's items, by the pool's name.
         users: rows of the data set's users, by id.
         version: hash of the model, which states carry.
 
@@ -52,10 +50,8 @@ class Recommender:
     """
 
     def __init__(self, trained: Trained) -> None:
+        super().__init__(trained)
         self._trained = trained
-        self._changes = CatalogUpdates(trained)
-        self.items = self._changes.items
-        self.pools = self._changes.pools
         self.users = trained.users
         self.version = version(trained.model, trained.tokens)
         self._live = LiveModel(trained.model, self.items, trained.max_length)
@@ -310,51 +306,6 @@ class Recommender:
         inputs.check_state(state, self.version, method)
         contexts = [None] * len(state) if context is None else inputs.read_per_user(state, context, "context")
         return self._states.in_context(state, contexts)
-
-    def label(self, item: Id) -> str:
-        """The title of an item; its id where it has none."""
-        return self.items.labels.get(inputs.read_id(item), inputs.read_id(item))
-
-    def add_item(self, item: Id, content: Mapping[str, Any]) -> None:
-        """Add an item by its content. It can be recommended, and be part of histories, at once.
-
-        Args:
-            item: its id.
-            content: ``text``, paths of ``image`` and ``audio`` files, features, or columns that become the text.
-
-        Raises:
-            RequestError: the catalog has an item of that id, or the content cannot be used.
-            EncoderError: an encoder cannot be loaded.
-
-        Example:
-            >>> recommender.add_item("i9", {"title": "A film about whales"})
-            >>> "i9" in recommender.items
-            True
-        """
-        self._changes.add_item(inputs.read_id(item), content)
-
-    def add_pool(self, name: str, items: Mapping[Any, Mapping[str, Any]] | Ids) -> None:
-        """Name a pool of items, such as ads, which ``recommend`` takes as ``candidates``.
-
-        Args:
-            name: of the pool; it replaces a former one of that name.
-            items: ids of items of the catalog; or the content of new items by id, which are recommended from this pool
-                alone. They are no item's neighbours by content, and count in no other answer.
-
-        Raises:
-            RequestError: an item is unknown, a new one is already in the catalog, or its content cannot be used.
-            EncoderError: an encoder cannot be loaded.
-
-        Example:
-            >>> recommender.add_pool("ads", {"ad1": {"title": "Chess lessons"}, "ad2": {"title": "Fresh bread"}})
-            >>> len(recommender.recommend(recommender.start(), k=2, candidates="ads"))
-            2
-        """
-        self._changes.add_pool(name, items)
-
-    def remove_item(self, item: Id) -> None:
-        """Recommend an item no more. Histories keep it."""
-        self.items.remove(inputs.read_id(item))
 
     @torch.no_grad()
     def build_index(self, queries: UserState, recall: float = 0.95, k: int = 10) -> float:

@@ -108,7 +108,7 @@ class StateUpdates:
         Raises:
             RequestError: the model reads no context, or it cannot be used.
         """
-        reader = self._trained.context_reader
+        reader = self._trained.event_readers.get("context")
         if reader is None:
             if any(contexts):
                 raise RequestError("the model reads no context: leave it out, or train with context_fields")
@@ -161,7 +161,7 @@ class StateUpdates:
 
     def _content(self, contents: Sequence[Mapping[str, Any] | None]) -> Tensor:
         """What is given of events, as terms of their representations, ``[n, D]``; D is 0 if the model reads none."""
-        reader = self._trained.event_reader
+        reader = self._trained.event_readers.get("event")
         if reader is None:
             if any(contents):
                 raise RequestError("the model reads nothing of events but items and times: leave the rest out")
@@ -192,7 +192,7 @@ class StateUpdates:
             )
         known = [place for place, is_one in enumerate(is_known) if is_one]
         items, times = [items[place] for place in known], [times[place] for place in known]
-        reader = self._trained.event_reader
+        reader = self._trained.event_readers.get("event")
         content = self._content([None] * len(items)) if reader is None else reader.recorded(user, items, times).cpu()
         return self._events(items, times, content)
 

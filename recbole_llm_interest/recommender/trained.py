@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from recbole_llm_interest.content.event_fields import EventKind
 from recbole_llm_interest.io.manifest import Artifact, Kind, record_made_from
 from recbole_llm_interest.model.llm_interest import LLMInterest
 from recbole_llm_interest.recommender.encoding import ContentReader
@@ -55,8 +56,8 @@ class Trained:
         origin: of the model; None if it is unknown.
         source: the file that it was loaded from, as manifests record it; None if it was not loaded.
         categories: of items, such as genres, by id.
-        event_reader: reads what is given of events beside their items; None if the model reads nothing of that.
-        context_reader: likewise of what is known before a choice.
+        event_readers: read what is given of events beside their items, and before a choice; none if the model reads
+            nothing of that.
 
     Example:
         >>> from recbole_llm_interest.recommender.loading import load_trained
@@ -76,8 +77,7 @@ class Trained:
     origin: Origin | None = None
     source: Artifact | None = None
     categories: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    event_reader: EventReader | None = None
-    context_reader: EventReader | None = None
+    event_readers: Mapping[EventKind, EventReader] = field(default_factory=dict)
 
     @property
     def time_unit(self) -> Literal["s", "ms"] | None:

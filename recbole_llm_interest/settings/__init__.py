@@ -16,12 +16,10 @@ from recbole_llm_interest.settings.baselines import (
 )
 from recbole_llm_interest.settings.groups import (
     ALL_SETTINGS,
-    MODALITIES,
     AdaptationSettings,
     ContentSettings,
     DataSettings,
     EvaluationSettings,
-    Modality,
     ModelSettings,
     TrackingSettings,
 )
@@ -38,6 +36,7 @@ from recbole_llm_interest.settings.reading import (
 )
 from recbole_llm_interest.settings.recbole_values import check_recbole_values
 from recbole_llm_interest.settings.registry import OBJECTIVE_WEIGHT, REGISTRIES, Registry
+from recbole_llm_interest.settings.types import MODALITIES, Modality
 
 _PACKAGE = Path(__file__).parent.parent
 #: RecBole's folder of settings files for this package: inside the package in a wheel, beside it in a checkout

@@ -2,60 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Annotated, Any, Literal, get_args
+from typing import Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    NonNegativeFloat,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
-    ValidationInfo,
-)
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from recbole_llm_interest.settings.declaration import setting as _setting
-from recbole_llm_interest.settings.registry import REGISTRIES, known_names
-
-#: kinds of content, in the order of tables and reports
-Modality = Literal["text", "image", "audio"]
-MODALITIES: tuple[Modality, ...] = get_args(Modality)
-
-
-def _check_registered(value: str, info: ValidationInfo) -> str:
-    registry = REGISTRIES.get(info.field_name or "")
-    if registry is not None and value not in registry:  # without the registry's module, every value passes
-        raise ValueError(known_names(value, registry))
-    return value
-
-
-#: type of a setting whose values are the names in ``REGISTRIES[setting]``
-RegisteredName = Annotated[str, AfterValidator(_check_registered)]
-
-
-def _check_repeat_context(value: bool, info: ValidationInfo) -> bool:
-    if value and not info.data.get("repeat_bias", True):
-        raise ValueError(
-            "repeat_context refines repeat_bias, which is off: set repeat_bias=True, or repeat_context=False"
-        )
-    return value
-
-
-def _check_moment(value: Any) -> float | str:
-    """Return a quantile as a float, or a date as text: YAML makes dates of their own type of unquoted ones."""
-    try:
-        quantile = float(value)
-    except (TypeError, ValueError):
-        return datetime.fromisoformat(str(value)).isoformat()
-    if not 0 < quantile < 1:
-        raise ValueError(f"{value} is no quantile between 0 and 1, nor an ISO date such as '2011-09-30'")
-    return quantile
-
-
-#: a quantile of event times, or an ISO date
-Moment = Annotated[float | str, BeforeValidator(_check_moment)]
+from recbole_llm_interest.settings.types import Modality, Moment, RegisteredName, RepeatContext
 
 
 @dataclass(frozen=True)
@@ -199,7 +152,7 @@ class ModelSettings:
         0, "events before each one that it sees, by a causal convolution, before the tracker reads it; 0 for none"
     )
     repeat_bias: bool = _setting(True, "learned score bias of items in the history, by the number of events since then")
-    repeat_context: Annotated[bool, AfterValidator(_check_repeat_context)] = _setting(
+    repeat_context: RepeatContext = _setting(
         False, "whether that bias also depends on the item, on the interest and on the user's repeats so far"
     )
     content_neighbours: NonNegativeInt = _setting(

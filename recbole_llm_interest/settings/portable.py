@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from recbole_llm_interest.settings.groups import MODALITIES
+from recbole_llm_interest.settings.types import MODALITIES
 
 #: settings that only the caller may set: paths, devices, addresses, permissions, and outputs
 CALLERS_SETTINGS = frozenset(

@@ -10,6 +10,8 @@ import torch
 from conftest import SUBJECTS, write_dataset
 
 from recbole_llm_interest.errors import RequestError
+from recbole_llm_interest.export.programs import programs_of
+from recbole_llm_interest.export.saving import write_programs
 from recbole_llm_interest.recommender import Recommender
 from recbole_llm_interest.training.comparison import run
 
@@ -115,3 +117,55 @@ def test_window_of_events_is_the_same_live(here, settings, tracker):
     recommender.save(state, here / "state")
     state, whole = (recommender.update(one, "i0") for one in (recommender.restore(here / "state"), whole))
     assert torch.allclose(whole.interest, state.interest, atol=1e-5)
+
+
+def write_orders(here):
+    """Random events with a remark and stars afterwards and a query before."""
+    write_messages(here, "orders", next_item)
+    path = here / "data" / "orders" / "content" / "events.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    for number, row in enumerate(rows):
+        row |= {"stars": number % 5, "query": SUBJECTS[number % 7] if number % 3 else None}
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+#: all that can be known of events
+EVERYTHING = {
+    "text_encoder": "hashing",
+    "event_fields": ["stars"],
+    "context_fields": ["query"],
+    "event_window": 2,
+    "attention_readout": True,
+}
+
+
+@pytest.mark.slow
+@torch.no_grad()
+def test_exported_programs_read_events(here, built):
+    write_orders(here)
+    _, model, *_ = built("LLMInterest", "orders", **EVERYTHING)
+    torch.manual_seed(3)
+    for part in (model.event_encoder.terms.sum, model.context.terms.sum, model.tracker.window):
+        for weights in part.parameters():
+            torch.nn.init.normal_(weights, std=0.3)
+    assert set(programs_of(model)["step"].fields) >= {"event_text", "event_field_stars", "context_text", "recent"}
+    write_programs(model.eval(), 6, here / "programs")  # which compares them with the model
+
+
+@pytest.mark.slow
+def test_exported_folder_reads_events(here, settings):
+    """A folder has what serving needs to read events, and no remark of a user."""
+    write_orders(here)
+    quick = {"epochs": 3, "learning_rate": 0.01}
+    (result,) = run(["LLMInterest"], "orders", config_dict={**settings, **EVERYTHING, **quick})
+    trained = Recommender.load(result.checkpoint)
+    files = trained.save_pretrained(here / "folder")
+    assert not any(b"volcanoes" in file.read_bytes() for file in files if file.name != "texts.json")
+    read = Recommender.from_pretrained(here / "folder")
+    found = []
+    for recommender in (trained, read):
+        state = recommender.update(recommender.start(), "i3", note="tango", stars=4)
+        state = recommender.update(state, "i4", stars=2)
+        found.append([recommender.score(state, "i1", context=known) for known in (None, {"query": "volcanoes"})])
+    assert found[0] == pytest.approx(found[1], abs=1e-5)
+    assert abs(found[0][0] - found[0][1]) > 1e-3

@@ -1,0 +1,56 @@
+"""What the JSON files of an exported folder say, and its check."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeInt
+
+from recbole_llm_interest.content.event_fields import EVENT_KINDS, EventField
+
+
+def _check_kinds(values: dict[str, Any]) -> dict[str, Any]:
+    if not {"item", "user"} <= values.keys() <= {"item", "user", *EVENT_KINDS}:
+        raise ValueError("it has to have item and user")
+    return values
+
+
+class SavedField(BaseModel):
+    """The codes of a column of events; see ``EventField``."""
+
+    model_config = ConfigDict(strict=True)
+
+    name: str
+    edges: list[float] | None
+    values: list[str]
+
+    def restored(self) -> EventField:
+        """The field itself."""
+        return EventField(self.name, None if self.edges is None else tuple(self.edges), tuple(self.values))
+
+
+class FolderConfig(BaseModel):
+    """What ``config.json`` says of a model."""
+
+    model_config = ConfigDict(strict=True)
+
+    dataset: str
+    counts: dict[str, NonNegativeInt]
+    data: dict[str, str] = {}  # folders of version 0.1.0 do not say
+    id_fields: Annotated[dict[str, str], AfterValidator(_check_kinds)]
+    time_unit: Literal["s", "ms"] | None = None
+    max_length: int = Field(ge=1, lt=2**31)
+    encoders: Annotated[dict[str, dict[str, str]], AfterValidator(_check_kinds)]
+    settings: dict[str, Any]
+    event_fields: dict[str, list[SavedField]] = {}  # folders of version 0.1.0 have none
+    sha256: dict[str, str]
+
+
+class Texts(BaseModel):
+    """Texts, titles and categories of items, by their ids."""
+
+    model_config = ConfigDict(strict=True)
+
+    texts: dict[str, str] = {}
+    labels: dict[str, str] = {}
+    categories: dict[str, list[str]] = {}  # folders of version 0.1.0 have none
