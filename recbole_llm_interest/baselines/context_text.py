@@ -42,7 +42,11 @@ class BM25(CountingModel[Any]):
         self.contexts = [getattr(blobs.get(str(row)), "text", "") for row in range(len(blobs) + 1)]
 
     def count(self, events: Events) -> Any:
-        """Index the words of the items' texts."""
+        """Index the words of the items' texts.
+
+        Raises:
+            DataError: bm25s is not installed.
+        """
         try:
             import bm25s
         except ImportError as error:

@@ -103,12 +103,7 @@ class _Reader:
         for name, values in self.catalogue.values.items():
             if as_text(row.get(name)):
                 values[key] = row[name]
-        left_out = {*self._fields, *self._embedded}
-        text = self._write({name: value for name, value in row.items() if name not in left_out})
-        blobs: dict[Modality, Blob] = {"text": Text(text)} if text else {}
-        for modality, column in self._media.items():
-            if name := as_token(row.get(column)):
-                blobs[modality] = MediaFile(contents.folder / "content", name)
+        blobs = self._blobs(row)
         if not blobs:
             self.catalogue.rows[key] = 0
             return
@@ -118,6 +113,15 @@ class _Reader:
             for modality, blob in blobs.items():
                 contents.blobs[modality][str(number)] = blob
         self.catalogue.rows[key] = number
+
+    def _blobs(self, row: Mapping[str, Any]) -> dict[Modality, Blob]:
+        left_out = {*self._fields, *self._embedded}
+        text = self._write({name: value for name, value in row.items() if name not in left_out})
+        blobs: dict[Modality, Blob] = {"text": Text(text)} if text else {}
+        for modality, column in self._media.items():
+            if name := as_token(row.get(column)):
+                blobs[modality] = MediaFile(self.catalogue.contents.folder / "content", name)
+        return blobs
 
 
 def named_event_columns(settings: ContentSettings) -> list[str]:

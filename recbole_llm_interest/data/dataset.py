@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Self
 
 import numpy as np
@@ -17,6 +18,7 @@ from recbole_llm_interest.content.encoders.adapter_file import learned_events
 from recbole_llm_interest.content.event_fields import EVENT_KINDS, NO_INPUTS, EventInputs, EventKind
 from recbole_llm_interest.content.features import Content, control
 from recbole_llm_interest.content.pipeline import collect_content
+from recbole_llm_interest.content.summary import EncodingSummary
 from recbole_llm_interest.content.transitions import Transitions, count_transitions
 from recbole_llm_interest.data.event_dataset import EventDataset
 from recbole_llm_interest.errors import DataError
@@ -70,12 +72,7 @@ class LLMInterestDataset(EventDataset):
         kind = catalogue.kind
         cache = feature_cache(self.config, settings)
         content, summaries = collect_content(catalogue, tokens, cache, settings, fitted)
-        incomplete = [summary.pseudonymized(settings) for summary in summaries if summary.is_incomplete]
-        for problem in (problem for summary in incomplete for problem in summary.problems()):
-            advice = f"a learned vector is used instead; docs/your_data.md explains how to add content of {kind}s"
-            if settings.strict_content:
-                raise DataError(f"{problem}: {advice}, or set strict_content=False")
-            _logger.warning("%s: %s", problem, advice)
+        _report(summaries, kind, settings)
         controlled = {
             name: features for name, features in content.items() if f"{kind}_{name}" in settings.controlled_content
         }
@@ -128,3 +125,17 @@ class LLMInterestDataset(EventDataset):
         sizes = {"rows": self.item_num, "count": settings.transition_neighbours}
         transitions = count_transitions(self.event_items, users, targets, **sizes)
         return transitions.shuffled(self.config["seed"]) if settings.transition_control == "shuffled" else transitions
+
+
+def _report(summaries: Sequence[EncodingSummary], kind: str, settings: ContentSettings) -> None:
+    """Warn about missing content.
+
+    Raises:
+        DataError: there is some, and ``strict_content`` is set.
+    """
+    incomplete = [summary.pseudonymized(settings) for summary in summaries if summary.is_incomplete]
+    for problem in (problem for summary in incomplete for problem in summary.problems()):
+        advice = f"a learned vector is used instead; docs/your_data.md explains how to add content of {kind}s"
+        if settings.strict_content:
+            raise DataError(f"{problem}: {advice}, or set strict_content=False")
+        _logger.warning("%s: %s", problem, advice)

@@ -83,7 +83,7 @@ class EncodedContent(nn.Module):
         representation: Tensor = self.combine(torch.where(present[..., None], parts, self.missing))[0]
         if self.is_shared:
             representation = representation.where(present.any(dim=1, keepdim=True), 0.0)
-        return representation.unflatten(0, shape)
+        return representation.view(*shape, self.combine.output_size)
 
 
 class Terms(nn.Module):

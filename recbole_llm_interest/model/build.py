@@ -147,20 +147,7 @@ def build_parts(
     event_terms = _event_terms(settings, "event", tables.event_inputs, item_encoder)
     event_encoder = EventEncoder(size, settings.time_features, event_terms)
     context = ContextEncoder(_event_terms(settings, "context", tables.context_inputs, item_encoder))
-    tracker = InterestTracker(
-        input_size=size,
-        hidden_size=settings.hidden_size,
-        num_layers=settings.num_layers,
-        dropout_prob=settings.dropout_prob,
-        user_size=user_encoder.output_size if user_encoder is not None else None,
-        encoder=settings.tracker,
-        num_heads=settings.num_heads,
-        block_dropout_prob=settings.block_dropout_prob,
-        max_length=max_length,
-        attention_readout=settings.attention_readout,
-        last_item_skip=settings.last_item_skip,
-        event_window=settings.event_window,
-    )
+    tracker = _tracker(settings, size, None if user_encoder is None else user_encoder.output_size, max_length)
     history_bias = _history_bias(settings, item_encoder, tables)
     share = new_item_share(tables.item_counts)
     objectives = nn.ModuleDict(
@@ -225,6 +212,23 @@ def _event_terms(
     else:
         content = _content_encoder(settings, inputs.content)
     return EventTerms(kind, items.output_size, content, inputs.fields)
+
+
+def _tracker(settings: ModelSettings, size: int, user_size: int | None, max_length: int) -> InterestTracker:
+    return InterestTracker(
+        input_size=size,
+        hidden_size=settings.hidden_size,
+        num_layers=settings.num_layers,
+        dropout_prob=settings.dropout_prob,
+        user_size=user_size,
+        encoder=settings.tracker,
+        num_heads=settings.num_heads,
+        block_dropout_prob=settings.block_dropout_prob,
+        max_length=max_length,
+        attention_readout=settings.attention_readout,
+        last_item_skip=settings.last_item_skip,
+        event_window=settings.event_window,
+    )
 
 
 def _history_bias(settings: ModelSettings, item_encoder: EntityEncoder, tables: ContentTables) -> HistoryBias:

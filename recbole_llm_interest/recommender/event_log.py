@@ -16,7 +16,7 @@ _MIN_CAPACITY = 16
 
 
 @dataclass(frozen=True)
-class Events:
+class LoggedEvents:
     """Events of ``B`` users, in chronological order.
 
     Attributes:
@@ -25,7 +25,7 @@ class Events:
         content: what their content adds to the items' representations, ``[B, L, D]``; D is 0 if the model reads none.
 
     Example:
-        >>> events = Events(torch.tensor([[5, 6]]), torch.tensor([[1.0, 2.0]]), torch.zeros(1, 2, 0))
+        >>> events = LoggedEvents(torch.tensor([[5, 6]]), torch.tensor([[1.0, 2.0]]), torch.zeros(1, 2, 0))
         >>> events.part(1, 2).items
         tensor([[6]])
     """
@@ -83,24 +83,24 @@ class EventLog:
         written: how many are, of each user, ``[B]``.
 
     Example:
-        >>> events = Events(torch.tensor([[5, 6]]), torch.tensor([[1.0, 2.0]]), torch.zeros(1, 2, 0))
+        >>> events = LoggedEvents(torch.tensor([[5, 6]]), torch.tensor([[1.0, 2.0]]), torch.zeros(1, 2, 0))
         >>> log = EventLog.of(events, torch.tensor([2]))
-        >>> more = Events(torch.tensor([[7]]), torch.tensor([[3.0]]), torch.zeros(1, 1, 0))
+        >>> more = LoggedEvents(torch.tensor([[7]]), torch.tensor([[3.0]]), torch.zeros(1, 1, 0))
         >>> log.append(torch.tensor([2]), more).first(torch.tensor([3])).items
         tensor([[5, 6, 7]])
     """
 
-    def __init__(self, events: Events, written: Tensor) -> None:
+    def __init__(self, events: LoggedEvents, written: Tensor) -> None:
         self._events = events
         self._written = written
         self._lock = threading.Lock()
 
     @classmethod
-    def of(cls, events: Events, length: Tensor) -> EventLog:
+    def of(cls, events: LoggedEvents, length: Tensor) -> EventLog:
         """A log of given events, of which each user has ``length``, ``[B]``, with room for more."""
         return cls(events.padded(events.count + max(events.count, _MIN_CAPACITY)), length.clone())
 
-    def append(self, length: Tensor, event: Events) -> EventLog:
+    def append(self, length: Tensor, event: LoggedEvents) -> EventLog:
         """The log with one more event of each user, who had ``length`` before, ``[B]``."""
         with self._lock:
             is_free = torch.equal(self._written, length) and int(length.max()) < self._events.count
@@ -112,7 +112,7 @@ class EventLog:
             log._written = length + 1
         return log
 
-    def first(self, length: Tensor) -> Events:
+    def first(self, length: Tensor) -> LoggedEvents:
         """The first ``length`` events of each user, ``[B]``."""
         return self._events.first(length)
 
@@ -130,4 +130,4 @@ class EventLog:
         """One log of the users of several, with the first events of each, up to ``lengths``, ``[b]`` each."""
         length = torch.cat(list(lengths))
         parts = [log.first(own).padded(int(length.max())) for log, own in zip(logs, lengths, strict=True)]
-        return EventLog.of(Events.concat(parts), length)
+        return EventLog.of(LoggedEvents.concat(parts), length)

@@ -13,7 +13,7 @@ from recbole_llm_interest.io.escaping import one_line
 from recbole_llm_interest.model.entity_encoder import EntityEncoder
 from recbole_llm_interest.model.interest_tracker import InterestState
 from recbole_llm_interest.model.scoring import ScoringRule, logits
-from recbole_llm_interest.recommender.event_log import Events
+from recbole_llm_interest.recommender.event_log import LoggedEvents
 from recbole_llm_interest.recommender.live_model import LiveModel
 from recbole_llm_interest.recommender.search import Query
 from recbole_llm_interest.recommender.user_state import State
@@ -181,7 +181,7 @@ def _user_parts(live: LiveModel, state: State, row: int, score: float, context: 
         points.append((f"{older} older events", score - recent, None, None))
     if length:
         kept = _leave_one_out(length, older)
-        rests = Events(events.items[0, kept], events.times[0, kept], events.content[0, kept])
+        rests = LoggedEvents(events.items[0, kept], events.times[0, kept], events.content[0, kept])
         for event, rest in enumerate(_scores_after(live, rests, start, row, context, older), start=older):
             time = float(events.times[0, event])
             name = live.items.tokens[int(events.items[0, event])]
@@ -197,7 +197,7 @@ def _leave_one_out(length: int, first: int) -> Tensor:
 
 
 def _scores_after(
-    live: LiveModel, events: Events, state: InterestState, row: int, context: Tensor, common: int = 0
+    live: LiveModel, events: LoggedEvents, state: InterestState, row: int, context: Tensor, common: int = 0
 ) -> list[float]:
     """Scores of an item after other histories, ``[B, L]``, of one user, whose first ``common`` events are equal."""
     before = None

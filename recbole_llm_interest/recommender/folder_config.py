@@ -16,7 +16,12 @@ def _check_kinds(values: dict[str, Any]) -> dict[str, Any]:
 
 
 class SavedField(BaseModel):
-    """The codes of a column of events; see ``EventField``."""
+    """The codes of a column of events; see ``EventField``.
+
+    Example:
+        >>> SavedField(name="stars", edges=None, values=["5", "4"]).restored().code(4)
+        2
+    """
 
     model_config = ConfigDict(strict=True)
 
@@ -30,7 +35,12 @@ class SavedField(BaseModel):
 
 
 class FolderConfig(BaseModel):
-    """What ``config.json`` says of a model."""
+    """What ``config.json`` says of a model.
+
+    Example:
+        >>> sorted(name for name, field in FolderConfig.model_fields.items() if not field.is_required())
+        ['data', 'event_fields', 'time_unit']
+    """
 
     model_config = ConfigDict(strict=True)
 
@@ -47,7 +57,12 @@ class FolderConfig(BaseModel):
 
 
 class Texts(BaseModel):
-    """Texts, titles and categories of items, by their ids."""
+    """Texts, titles and categories of items, by their ids.
+
+    Example:
+        >>> Texts.model_validate({"labels": {"i1": "A film about chess"}}).texts
+        {}
+    """
 
     model_config = ConfigDict(strict=True)
 

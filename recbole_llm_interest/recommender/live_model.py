@@ -17,7 +17,7 @@ from recbole_llm_interest.model.item_bias import ItemBias
 from recbole_llm_interest.model.llm_interest import LLMInterest
 from recbole_llm_interest.model.scoring import paired_logits
 from recbole_llm_interest.recommender.catalog import Block, Catalog
-from recbole_llm_interest.recommender.event_log import Events
+from recbole_llm_interest.recommender.event_log import LoggedEvents
 from recbole_llm_interest.recommender.neighbourhood import Neighbourhood
 from recbole_llm_interest.recommender.search import Query, score_block
 from recbole_llm_interest.training.run_metadata import digest
@@ -60,7 +60,9 @@ class LiveModel:
             return self.model.tracker.neutral_state(len(user))
         return self.model.tracker.initial_state(user)
 
-    def read(self, events: Events, state: InterestState, before: Tensor | None = None) -> tuple[Tensor, InterestState]:
+    def read(
+        self, events: LoggedEvents, state: InterestState, before: Tensor | None = None
+    ) -> tuple[Tensor, InterestState]:
         """Interest after the last of some events, ``[B, D]``, and the state then.
 
         Without events, the interest is that after one event of zeros, and the state stays as it is. Training has no
@@ -83,7 +85,7 @@ class LiveModel:
         interest, state = tracker.read(inputs, state)
         return interest[:, -1], state
 
-    def _inputs(self, events: Events, before: Tensor | None) -> Tensor:
+    def _inputs(self, events: LoggedEvents, before: Tensor | None) -> Tensor:
         """What the tracker reads of events, ``[B, L, D]``."""
         times = events.times
         first = torch.full_like(times[:, :1], -torch.inf) if before is None else before[:, None]

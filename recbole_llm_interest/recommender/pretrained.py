@@ -80,8 +80,7 @@ def read_pretrained(
     files = [CONFIG, WEIGHTS, FEATURES, VOCABULARY, TEXTS, CARD, *ADAPTERS.values()]
     folder = find_folder(name, revision, files, content.download_weights)
     config = _read_config(folder)
-    tokens = _read_vocabulary(folder, config.sha256)
-    texts = _read_texts(folder, config.sha256)
+    tokens, texts = _read_vocabulary(folder, config.sha256), _read_texts(folder, config.sha256)
     encoders = _encoder_settings(folder, config, given)
     content = read_settings(ContentSettings, {**encoders, **given})
     model = _read_model(folder, config, len(tokens))

@@ -95,7 +95,7 @@ def model_files(trained: Trained, result: RunResult | None, license: str) -> dic
 
 def _describe(trained: Trained, origin: Origin) -> dict[str, Any]:
     """The content of ``config.json``, except hashes."""
-    readers = {"item": trained.item_reader, "user": trained.user_reader, **trained.event_readers}
+    readers = [("item", trained.item_reader), ("user", trained.user_reader), *trained.event_readers.items()]
     return {
         "library_name": recbole_llm_interest.__name__,
         "library_version": recbole_llm_interest.__version__,
@@ -108,7 +108,7 @@ def _describe(trained: Trained, origin: Origin) -> dict[str, Any]:
         "id_fields": origin.id_fields,
         "time_unit": origin.time_unit,
         "max_length": trained.max_length,
-        "encoders": {kind: {} if reader is None else reader.find_fingerprints() for kind, reader in readers.items()},
+        "encoders": {kind: {} if reader is None else reader.find_fingerprints() for kind, reader in readers},
         "event_fields": {terms.kind: [asdict(field) for field in terms.fields] for terms in _terms_of(trained.model)},
         "settings": published(origin.settings),
     }

@@ -22,7 +22,7 @@ from recbole_llm_interest.io.files import write_atomically
 from recbole_llm_interest.io.opening import FileKind, parse_json, read_bytes, shown_path
 from recbole_llm_interest.io.tensor_files import parse_tensors
 from recbole_llm_interest.model.interest_tracker import InterestState, InterestTracker
-from recbole_llm_interest.recommender.event_log import EventLog, Events
+from recbole_llm_interest.recommender.event_log import EventLog, LoggedEvents
 from recbole_llm_interest.recommender.inputs import Id, read_ids
 from recbole_llm_interest.recommender.user_state import UserState
 
@@ -153,14 +153,11 @@ def load_state(
         raise _FILE.refusal(path, "is damaged: the number of events is wrong")
     content = tensors.get("content", torch.zeros(*items.shape, 0))
     device = tracker.output.weight.device
+    of_tracker = {name: tensors[name].to(device) for name in InterestState._fields if name in tensors}
     return UserState(
-        InterestState(
-            tensors["carried"].to(device),
-            tensors["past"].to(device),
-            *(None if tensors.get(name) is None else tensors[name].to(device) for name in ("user", "recent")),
-        ),
+        InterestState(of_tracker["carried"], of_tracker["past"], of_tracker.get("user"), of_tracker.get("recent")),
         tensors["interest"].to(device),
-        EventLog.of(Events(items, tensors["times"], content), length),
+        EventLog.of(LoggedEvents(items, tensors["times"], content), length),
         length,
         tensors["latest"],
         model,
@@ -227,6 +224,24 @@ def _parse(data: bytes, model: str | None = None) -> tuple[_Description, dict[st
         raise ValueError(f"is damaged: {place[:80]}: {fault['msg']}") from error
 
 
+def _shapes(
+    users: int, events: tuple[int, ...], tracker: InterestTracker, content_size: int
+) -> dict[str, tuple[int | None, ...]]:
+    """Sizes of the tensors of a model's states; None for any size."""
+    width = tracker.hidden_size
+    shapes: dict[str, tuple[int | None, ...]] = {
+        **{"carried": (None, users, width), "past": (users, None, width), "items": (users, None), "times": events},
+        **{"interest": (users, tracker.output.out_features), "length": (users,), "latest": (users,)},
+    }
+    if content_size:
+        shapes["content"] = (*events, content_size)
+    if tracker.window is not None:
+        shapes["recent"] = (users, tracker.window.k, tracker.window.size)
+    if tracker.user_to_state is not None:
+        shapes["user"] = (users, tracker.user_to_state.in_features)
+    return shapes
+
+
 def _check_tensors(
     tensors: Mapping[str, Tensor], described: _Description, tracker: InterestTracker, content_size: int
 ) -> None:
@@ -235,18 +250,8 @@ def _check_tensors(
     Raises:
         ValueError: they are not.
     """
-    users, width = len(described.users), tracker.hidden_size
-    shapes: dict[str, tuple[int | None, ...]] = {
-        **{"carried": (None, users, width), "past": (users, None, width), "items": (users, None)},
-        **{"interest": (users, tracker.output.out_features), "length": (users,), "latest": (users,)},
-    }
-    shapes["times"] = tuple(tensors["items"].shape) if "items" in tensors else ()
-    if content_size:
-        shapes["content"] = (*shapes["times"], content_size)
-    if tracker.window is not None:
-        shapes["recent"] = tuple(tracker.window.nothing(users).shape)
-    if tracker.user_to_state is not None:
-        shapes["user"] = (users, tracker.user_to_state.in_features)
+    events = tuple(tensors["items"].shape) if "items" in tensors else ()
+    shapes = _shapes(len(described.users), events, tracker, content_size)
     if tensors.keys() != shapes.keys():
         raise ValueError(f"is damaged: it has the tensors {', '.join(sorted(tensors))[:200]}")
     for name, shape in shapes.items():

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from recbole_llm_interest.errors import RequestError
-from recbole_llm_interest.recommender.event_log import EventLog, Events
+from recbole_llm_interest.recommender.event_log import EventLog, LoggedEvents
 from recbole_llm_interest.recommender.live_model import LiveModel
 from recbole_llm_interest.recommender.trained import Trained
 from recbole_llm_interest.recommender.user_inputs import UserInput
@@ -75,7 +75,7 @@ class StateUpdates:
         by_size: dict[tuple[int, int], list[tuple[list[int], UserState]]] = {}
         for positions in by_length.values():
             of_users = tuple(users[one] for one in positions)
-            part = self._read(profiles[positions], Events.concat([histories[one] for one in positions]), of_users)
+            part = self._read(profiles[positions], LoggedEvents.concat([histories[one] for one in positions]), of_users)
             by_size.setdefault(part.tracker_size, []).append((positions, part))
         return [
             ([one for positions, _ in parts for one in positions], join([part for _, part in parts]))
@@ -99,7 +99,7 @@ class StateUpdates:
         at = _as_tensor(times)
         _check_order(items, at, state.latest)
         content = self._content(contents or [None] * len(items))
-        return self._step(state, Events(rows[:, None], at[:, None], content[:, None]))
+        return self._step(state, LoggedEvents(rows[:, None], at[:, None], content[:, None]))
 
     @torch.no_grad()
     def in_context(self, state: UserState, contexts: Sequence[Mapping[str, Any] | None]) -> UserState:
@@ -115,7 +115,7 @@ class StateUpdates:
             return state
         return replace(state, interest=state.interest + torch.stack([reader.read(context) for context in contexts]))
 
-    def _step(self, state: UserState, event: Events) -> UserState:
+    def _step(self, state: UserState, event: LoggedEvents) -> UserState:
         """The state after one more event of each user, ``[B, 1]``."""
         interest, tracker = self._live.read(event, state.tracker, state.log.last_time(state.length))
         return UserState(
@@ -170,7 +170,7 @@ class StateUpdates:
             return reader.read(None)[None][:0].cpu()
         return torch.stack([reader.read(content) for content in contents]).cpu()
 
-    def _histories(self, inputs: Sequence[UserInput]) -> list[Events]:
+    def _histories(self, inputs: Sequence[UserInput]) -> list[LoggedEvents]:
         """Each user's events, ``[1, L]``, from the data set where the recorded ones are asked for."""
         recorded_of = [str(one.user) for one in inputs if one.history is None]
         recorded = iter(self._trained.recorded(recorded_of) if recorded_of else ())
@@ -181,7 +181,7 @@ class StateUpdates:
             for one in inputs
         ]
 
-    def _recorded_events(self, user: str, items: Sequence[str], times: Sequence[float]) -> Events:
+    def _recorded_events(self, user: str, items: Sequence[str], times: Sequence[float]) -> LoggedEvents:
         is_known = [item in self._live.items.all_rows for item in items]
         if not all(is_known):
             _logger.warning(
@@ -196,14 +196,14 @@ class StateUpdates:
         content = self._content([None] * len(items)) if reader is None else reader.recorded(user, items, times).cpu()
         return self._events(items, times, content)
 
-    def _events(self, items: Sequence[str], times: Sequence[float | None] | None, content: Tensor) -> Events:
+    def _events(self, items: Sequence[str], times: Sequence[float | None] | None, content: Tensor) -> LoggedEvents:
         """Events of one user, ``[1, L]``; their content is ``[L, D]``."""
         rows, at = self._live.items.find(items, removed_too=True), _as_tensor(times or [None] * len(items))
         latest = torch.cat([torch.tensor([-torch.inf]), at.nan_to_num(nan=-torch.inf)]).cummax(dim=0).values
         _check_order(items, at, latest[:-1])
-        return Events(rows[None], at[None], content[None])
+        return LoggedEvents(rows[None], at[None], content[None])
 
-    def _read(self, profiles: Tensor, events: Events, users: tuple[str | None, ...]) -> UserState:
+    def _read(self, profiles: Tensor, events: LoggedEvents, users: tuple[str | None, ...]) -> UserState:
         """The batch of users, ``[B, U]``, after histories of the same length."""
         interest, tracker = self._live.read(events, self._live.initial(profiles))
         length = torch.full((len(users),), events.count)

@@ -115,9 +115,9 @@ def _read_user(user: Any, profile: Any, history: Any, at: Any, contents: Any, un
     if is_recorded and name is None:
         raise RequestError("history='recorded' needs a user of the data set: give the user's id")
     if is_recorded or (history is None and name is not None):
-        if at is not None or contents is not None:
-            name_given = "at" if at is not None else "contents"
-            raise RequestError(f"{name_given} is given without a history: recorded events have their own")
+        for given, values in (("at", at), ("contents", contents)):
+            if values is not None:
+                raise RequestError(f"{given} is given without a history: recorded events have their own")
         return UserInput(name, None, None, None)
     items = [] if history is None else read_ids(history, "history")
     return UserInput(name, profile, items, read_times(at, items, unit), read_contents(contents, items))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from recbole_llm_interest.errors import StateError
 from recbole_llm_interest.model.interest_tracker import InterestState
-from recbole_llm_interest.recommender.event_log import EventLog, Events
+from recbole_llm_interest.recommender.event_log import EventLog, LoggedEvents
 
 Result = TypeVar("Result")
 #: what a method gives for a state: one result for a single user, a list with one result for each user of a batch. Type
@@ -140,7 +140,7 @@ class UserState:
         return self.events.times
 
     @property
-    def events(self) -> Events:
+    def events(self) -> LoggedEvents:
         """The events, ``[B, max(length)]``.
 
         Example:

@@ -20,7 +20,7 @@ from recbole_llm_interest.errors import CheckpointError, LLMInterestError, Reque
 from recbole_llm_interest.io.checkpoints.writing import write_state
 from recbole_llm_interest.model.fusion import FUSIONS, Fusion
 from recbole_llm_interest.recommender import Calibration, Recommender, join
-from recbole_llm_interest.recommender.event_log import EventLog, Events
+from recbole_llm_interest.recommender.event_log import EventLog, LoggedEvents
 from recbole_llm_interest.recommender.neighbourhood import Neighbourhood
 from recbole_llm_interest.recommender.search import ApproximateIndex, exact_best
 from recbole_llm_interest.recommender.trained import Trained
@@ -186,9 +186,9 @@ def test_states_never_change(serve):
 def test_an_append_copies_no_history():
     length = torch.tensor([100])
     log = EventLog.of(
-        Events(torch.zeros(1, 100, dtype=torch.long), torch.zeros(1, 100), torch.zeros(1, 100, 4)), length
+        LoggedEvents(torch.zeros(1, 100, dtype=torch.long), torch.zeros(1, 100), torch.zeros(1, 100, 4)), length
     )
-    one, other = (Events(torch.tensor([[item]]), torch.zeros(1, 1), torch.ones(1, 1, 4)) for item in (7, 8))
+    one, other = (LoggedEvents(torch.tensor([[item]]), torch.zeros(1, 1), torch.ones(1, 1, 4)) for item in (7, 8))
     assert log.append(length, one) is log
     assert log.append(length, other) is not log
     last = log.first(length + 1).part(100, 101)

@@ -17,7 +17,7 @@ from test_hostile_files import INVALID_NAMES, NOT_REGULAR
 
 from recbole_llm_interest.errors import StateError
 from recbole_llm_interest.model.interest_tracker import InterestState, InterestTracker
-from recbole_llm_interest.recommender.event_log import EventLog, Events
+from recbole_llm_interest.recommender.event_log import EventLog, LoggedEvents
 from recbole_llm_interest.recommender.state_file import _digest, load_state, parse_state, save_state
 from recbole_llm_interest.recommender.user_state import UserState
 
@@ -40,7 +40,7 @@ def state_of(model: InterestTracker) -> UserState:
         interest, read = model.read(torch.randn(2, 3, 4), start)
     length = torch.tensor([2, 3])
     items, times = torch.tensor([[1, 2, 0], [3, 1, 2]]), torch.tensor([[5.0, torch.nan, torch.nan], [1.0, 2.0, 3.0]])
-    log = EventLog.of(Events(items, times.double(), torch.zeros(*items.shape, 0)), length)
+    log = EventLog.of(LoggedEvents(items, times.double(), torch.zeros(*items.shape, 0)), length)
     latest = torch.tensor([5.0, 3.0], dtype=torch.float64)
     return UserState(InterestState(*read), interest[:, -1], log, length, latest, MODEL, ("u1", "u2"))
 
