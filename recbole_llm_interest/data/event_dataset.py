@@ -7,6 +7,7 @@ from typing import Any
 from recbole.config import Config
 from recbole.data.interaction import Interaction
 
+from recbole_llm_interest.content.dataset_files import catalogue_from_config
 from recbole_llm_interest.content.event_catalogue import EventKey
 from recbole_llm_interest.content.event_fields import EVENT_KINDS, EventKind
 from recbole_llm_interest.data.event_details import EventDetails
@@ -47,6 +48,9 @@ class EventDataset(HistoryDataset):
         for details in self.event_details.values():
             details.align(keys)
             self.event_features |= details.features
+        if "context" in self.event_details:
+            titles = catalogue_from_config(self.config, "item", settings).labels
+            self.event_details["context"].report_titles(keys, titles)
 
     def __getitem__(self, index: Any, join: bool = True) -> Interaction:
         """Return rows as ``HistoryDataset`` does, with the context of each row's own event, ``[B]``."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from recbole.config import Config
 from torch import Tensor
 
+from recbole_llm_interest.content.blobs import Text
 from recbole_llm_interest.content.catalogue import Catalogue
 from recbole_llm_interest.content.event_catalogue import EventKey, read_event_content
 from recbole_llm_interest.content.event_fields import EventField, EventInputs, EventKind, code_field, content_field
@@ -19,6 +20,9 @@ from recbole_llm_interest.errors import DataError
 from recbole_llm_interest.settings import ContentSettings
 
 _logger = logging.getLogger(__name__)
+
+#: characters of a title that a text is not likely to have by chance
+_SHORTEST_TITLE = 4
 
 #: collects features of a catalogue's tokens, with a conditioning that is fitted on some rows
 Collect = Callable[[Catalogue, list[str], NDArray[np.bool_]], Content]
@@ -81,6 +85,30 @@ class EventDetails:
             )
             if self._settings.strict_content:
                 raise DataError(f"{problem}; correct them, or set strict_content=False to leave them out")
+            _logger.warning("%s", problem)
+
+    def report_titles(self, keys: Sequence[EventKey], titles: Mapping[str, str]) -> None:
+        """Warn where most texts have the title of the item that was chosen: they may have been written afterwards.
+
+        Args:
+            keys: of the events, as in ``align``.
+            titles: of items by their tokens.
+
+        Raises:
+            DataError: that is so, and ``strict_content`` is set.
+        """
+        blobs = self.catalogue.contents.blobs["text"]
+        texts = {row: blob.text.casefold() for row, blob in blobs.items() if isinstance(blob, Text)}
+        rows = zip(keys, map(str, self.catalogue.rows_of(keys).tolist()), strict=True)
+        told = [(titles[key.item].casefold(), texts[row]) for key, row in rows if key.item in titles and row in texts]
+        named = sum(len(title) >= _SHORTEST_TITLE and title in text for title, text in told)
+        if named > len(told) / 2:
+            problem = (
+                f"{named} of {len(told)} texts that context_fields names have the title of the item that was chosen: "
+                "what was written after the choice is no context"
+            )
+            if self._settings.strict_content:
+                raise DataError(f"{problem}; take its column out, or set strict_content=False")
             _logger.warning("%s", problem)
 
     @property

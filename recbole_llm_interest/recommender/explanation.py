@@ -59,8 +59,9 @@ class Explanation:
             vector in its place.
         is_exact: whether these points sum to the score, as they do for every fusion except ``concat``; there, they are
             the loss of score when the modality is dropped.
-        of_user: the profile and the events, by the loss of score without each (leave-one-out), the most influential
-            first. The last 50 events are single parts, older ones are one.
+        of_user: the profile, the context and the events, by the loss of score without each (leave-one-out), the most
+            influential first. The last 50 events are single parts, older ones are one. ``content at i3`` is the loss
+            if nothing were known of that event but its item and time; states hold no text that could be quoted.
 
     Example:
         >>> explanation = recommender.explain(state, "i1")
@@ -183,10 +184,31 @@ def _user_parts(live: LiveModel, state: State, row: int, score: float, context: 
         kept = _leave_one_out(length, older)
         rests = LoggedEvents(events.items[0, kept], events.times[0, kept], events.content[0, kept])
         for event, rest in enumerate(_scores_after(live, rests, start, row, context, older), start=older):
-            time = float(events.times[0, event])
-            name = live.items.tokens[int(events.items[0, event])]
-            points.append((name, score - rest, time if time == time else None, live.items.labels.get(name)))
+            name, time, title = _event(live, events, event)
+            points.append((name, score - rest, time, title))
+        told = [event for event in range(older, length) if events.content[0, event].any()]
+        for event, silent in zip(told, _scores_without_content(live, events, told, start, row, context), strict=True):
+            name, time, title = _event(live, events, event)
+            points.append((f"content at {name}", score - silent, time, title))
     return points
+
+
+def _event(live: LiveModel, events: LoggedEvents, event: int) -> tuple[str, float | None, str | None]:
+    """The item of an event, its time, and the item's title."""
+    time = float(events.times[0, event])
+    name = live.items.tokens[int(events.items[0, event])]
+    return name, time if time == time else None, live.items.labels.get(name)
+
+
+def _scores_without_content(
+    live: LiveModel, events: LoggedEvents, told: Sequence[int], start: InterestState, row: int, context: Tensor
+) -> list[float]:
+    """Scores of an item if nothing were known of each of some events but item and time."""
+    if not told:
+        return []
+    histories = events.of(torch.zeros(len(told), dtype=torch.long))
+    histories.content[torch.arange(len(told)), list(told)] = 0.0  # a copy
+    return _scores_after(live, histories, start, row, context, min(told))
 
 
 def _leave_one_out(length: int, first: int) -> Tensor:

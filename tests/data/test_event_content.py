@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import random
+import re
 
 import pytest
 import torch
 from conftest import SUBJECTS, write_dataset
 
-from recbole_llm_interest.errors import RequestError
+from recbole_llm_interest.errors import DataError, RequestError
 from recbole_llm_interest.export.programs import programs_of
 from recbole_llm_interest.export.saving import write_programs
 from recbole_llm_interest.recommender import Recommender
@@ -97,6 +98,10 @@ def test_live_updates_read_events_as_training_does(here, settings, fields):
     explained = recommender.explain(restored, best.item, context={"note": "volcanoes"})
     assert "context" in {part.name for part in explained.of_user}
     assert explained.score == pytest.approx(best.score)
+    silent = recommender.start("u3", history=items, at=times, contents=[*contents[:-1], None])
+    (last,) = [part for part in explained.of_user if part.name == f"content at {items[-1]}" and part.time == times[-1]]
+    without = recommender.score(silent, best.item, context={"note": "volcanoes"})
+    assert last.points == pytest.approx(best.score - without, abs=1e-4)
     with pytest.raises(RequestError, match="nots"):
         recommender.update(state, "i1", nots="tango")
 
@@ -117,6 +122,37 @@ def test_window_of_events_is_the_same_live(here, settings, tracker):
     recommender.save(state, here / "state")
     state, whole = (recommender.update(one, "i0") for one in (recommender.restore(here / "state"), whole))
     assert torch.allclose(whole.interest, state.interest, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("row", "problem"),
+    [
+        ({"user_id": "u1", "item_id": "i1", "timestamp": -5.0}, "1 of 541 rows .* belong to no event"),
+        (None, "541 rows read, 540 kept, 1 skipped: 1 of an event that has a row already"),
+        (
+            {"user_id": "u1", "item_id": "i1", "timestamp": "soon"},
+            "541 rows read, 540 kept, 1 skipped: 1 whose timestamp is no number",
+        ),
+    ],
+    ids=["stray", "twice", "no time"],
+)
+def test_rows_that_cannot_be_used_are_counted(built, here, caplog, row, problem):
+    write_messages(here, "notes", next_item)
+    path = here / "data" / "notes" / "content" / "events.jsonl"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([*lines, json.dumps({**json.loads(lines[0]), **(row or {"note": "chess"})})]))
+    built("LLMInterest", "notes", text_encoder="hashing")
+    assert re.search(problem, caplog.text)
+    with pytest.raises(DataError, match=problem):
+        built("LLMInterest", "notes", text_encoder="hashing", strict_content=True, strict_data=True)
+
+
+def test_context_that_names_the_choice_is_suspicious(built, here, caplog):
+    write_messages(here, "notes", own_item)
+    built("LLMInterest", "notes", text_encoder="hashing", context_fields=["note"])
+    assert "540 of 540 texts that context_fields names have the title of the item that was chosen" in caplog.text
+    with pytest.raises(DataError, match="take its column out"):
+        built("LLMInterest", "notes", text_encoder="hashing", context_fields=["note"], strict_content=True)
 
 
 def write_orders(here):
