@@ -39,6 +39,7 @@ SUBCOMMANDS = {
     "recommend": Subcommand("recbole_llm_interest.cli.recommend", "recommend items to a user with a trained model"),
     "report": Subcommand("recbole_llm_interest.cli.report", "write an HTML report on a trained model or a comparison"),
     "export": Subcommand("recbole_llm_interest.cli.export", "write a trained model as a folder and as programs"),
+    "embed": Subcommand("recbole_llm_interest.cli.embed", "write representations for RecBole's other models"),
     "forget": Subcommand("recbole_llm_interest.cli.forget", "delete users or items from everything that is stored"),
     "migrate": Subcommand("recbole_llm_interest.cli.migrate", "write former checkpoints in the present format"),
     "settings": Subcommand("recbole_llm_interest.cli.settings", "list every setting with its default and meaning"),

@@ -168,6 +168,18 @@ def check_export(options: argparse.Namespace, overrides: Mapping[str, Any]) -> N
     check_first_bytes(Path(options.checkpoint))
 
 
+def check_embedding(options: argparse.Namespace, overrides: Mapping[str, Any]) -> None:
+    """Check options, settings and checkpoint of ``llm-interest embed``.
+
+    Raises:
+        LLMInterestError: one of them is missing or wrong.
+    """
+    for option in ("held_out", "steps"):
+        if getattr(options, option) < 0:
+            raise SettingsError(f"command line: --{option}={getattr(options, option)}: give 0 or more")
+    check_export(options, overrides)
+
+
 def _check_runs(given: Sequence[str | Variant], options: argparse.Namespace, overrides: Mapping[str, Any]) -> list[str]:
     """Check the models, settings, data, encoders and trackers of runs; returns the names of the models."""
     variants = [Variant(one, one) if isinstance(one, str) else one for one in given]
@@ -221,4 +233,5 @@ CHECKS = {
     "recommend": check_recommendation,
     "report": check_report,
     "export": check_export,
+    "embed": check_embedding,
 }

@@ -40,6 +40,12 @@ without encoders and without Python. Settings that differ from those of training
 --key=value.
 """
 
+_EMBED = """
+Write the representations of items and the interests of users as feature files that RecBole's other models load. To
+compare such models by leave-one-out, give --held_out=2: the last two events of each user are then not read. Settings
+that differ from those of training, such as data_path, are given as --key=value.
+"""
+
 _FORGET = """
 Delete users or items from the data set's files, including images and audio, and from everything that was made from it:
 encoded features, saved data sets, user states, reports, texts of exported models and logs. Each file that is left is
@@ -177,6 +183,16 @@ def export_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def embed_parser() -> argparse.ArgumentParser:
+    """Options of ``llm-interest embed``."""
+    parser = command_parser("python -m recbole_llm_interest.cli.embed", _EMBED)
+    parser.add_argument("--checkpoint", required=True, help="of LLMInterest, as run_recbole.py writes them")
+    parser.add_argument("--output", required=True, help="folder of the files; that of the data set for RecBole")
+    parser.add_argument("--held_out", type=int, default=0, help="last events of each history that are left out [0]")
+    parser.add_argument("--steps", type=int, default=0, help="also the interest so many likely events ahead [0]")
+    return parser
+
+
 def forget_parser() -> argparse.ArgumentParser:
     """Options of ``llm-interest forget``."""
     parser = data_set_parser("python -m recbole_llm_interest.forget", _FORGET)
@@ -213,6 +229,7 @@ PARSERS: dict[str, Callable[[], argparse.ArgumentParser]] = {
     "recommend": recommend_parser,
     "report": report_parser,
     "export": export_parser,
+    "embed": embed_parser,
     "forget": forget_parser,
     "migrate": migrate_parser,
     "settings": settings_parser,

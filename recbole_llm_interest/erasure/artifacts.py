@@ -37,6 +37,8 @@ from recbole_llm_interest.recommender.folder_format import CONFIG, TEXTS
 
 _DATA_URL = re.compile(rb"base64,([A-Za-z0-9+/]+=*)")
 _PAGE = "report.html"
+#: files that are made again from what is left
+_OF_ALL_USERS: tuple[Kind, ...] = ("saved data set", "recommendations", "embeddings")
 _MODELS, _RESULTS = "give --checkpoints to delete it", "give --results to delete it"
 
 
@@ -72,7 +74,7 @@ def erase_artifacts(
             remove_unfinished(path)
     for path in filter(Path.is_file, by_kind["log"]):
         erasure.rewrite_lines(path, lambda line: request.quoted.search(line) is not None)
-    for path in [*by_kind["saved data set"], *by_kind["recommendations"]]:
+    for path in [path for kind in _OF_ALL_USERS for path in by_kind[kind]]:
         erasure.delete(path)
     for path in filter(Path.is_file, by_kind["user state"]):
         erase_from_state(path, request, erasure)

@@ -39,6 +39,7 @@ Kind = Literal[
     "features",
     "saved data set",
     "recommendations",
+    "embeddings",
 ]
 _APPENDING = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW
 _STATE_FOLDER = Path("recbole_llm_interest")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, Any
@@ -15,12 +14,11 @@ from tqdm import tqdm
 
 from recbole_llm_interest.conversion.table_files import PARQUET_REMEDY
 from recbole_llm_interest.errors import RequestError
-from recbole_llm_interest.io.files import make_folder, shared_data_set_lock, storage_error, write_atomically
+from recbole_llm_interest.io.files import make_folder, storage_error, write_atomically
 from recbole_llm_interest.recommender.inputs import Ids, read_ids
 from recbole_llm_interest.recommender.recommendations import Recommendations, to_frame
 from recbole_llm_interest.recommender.recommender import Recommender
 from recbole_llm_interest.recommender.retrieval import Request
-from recbole_llm_interest.recommender.trained import Trained
 from recbole_llm_interest.recommender.user_inputs import UserInput
 
 #: users whose recommendations are in memory at a time
@@ -64,19 +62,10 @@ def recommend_all(
     if not ids:
         raise RequestError("there are no users: a model that from_pretrained reads has none, one that load reads has")
     path, request = Path(path), Request(k, exclude_seen=exclude_seen, allow_fewer=True)
-    with _making(path, recommender._trained), tqdm(total=len(ids), unit="user", desc=f"Recommending to {path}") as bar:
+    making = recommender._trained.making("recommendations", [path])
+    with making, tqdm(total=len(ids), unit="user", desc=f"Recommending to {path}") as bar:
         _write(path, _frames(recommender, ids, request, bar))
     return path
-
-
-@contextmanager
-def _making(path: Path, trained: Trained) -> Iterator[None]:
-    """Record a file that is made in the ``with`` block for ``forget``, and lock the data set meanwhile."""
-    with ExitStack() as stack:
-        if trained.source is not None and trained.source.data_path is not None:
-            stack.enter_context(shared_data_set_lock(trained.source.data_path))
-        trained.record("recommendations", [path])
-        yield
 
 
 def _frames(recommender: Recommender, users: Sequence[str], request: Request, bar: tqdm[Any]) -> Iterator[pd.DataFrame]:

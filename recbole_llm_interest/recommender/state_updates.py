@@ -175,13 +175,15 @@ class StateUpdates:
         recorded_of = [str(one.user) for one in inputs if one.history is None]
         recorded = iter(self._trained.recorded(recorded_of) if recorded_of else ())
         return [
-            self._recorded_events(str(one.user), *next(recorded))
+            self._recorded_events(str(one.user), *next(recorded), one.held_out)
             if one.history is None
             else self._events(one.history, one.times, self._content(one.contents or [None] * len(one.history)))
             for one in inputs
         ]
 
-    def _recorded_events(self, user: str, items: Sequence[str], times: Sequence[float]) -> LoggedEvents:
+    def _recorded_events(self, user: str, items: Sequence[str], times: Sequence[float], held_out: int) -> LoggedEvents:
+        kept = max(len(items) - held_out, 0)
+        items, times = items[:kept], times[:kept]
         is_known = [item in self._live.items.all_rows for item in items]
         if not all(is_known):
             _logger.warning(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from recbole_llm_interest.content.event_fields import EventKind
+from recbole_llm_interest.io.files import shared_data_set_lock
 from recbole_llm_interest.io.manifest import Artifact, Kind, record_made_from
 from recbole_llm_interest.model.llm_interest import LLMInterest
 from recbole_llm_interest.recommender.encoding import ContentReader
@@ -93,3 +95,16 @@ class Trained:
         """Record files that are about to be made from it; none if it was not loaded from a file."""
         if self.source is not None:
             record_made_from(self.source, kind, paths)
+
+    @contextmanager
+    def making(self, kind: Kind, paths: Sequence[Path]) -> Iterator[None]:
+        """Record files that are made in the ``with`` block, and lock the data set meanwhile.
+
+        Raises:
+            StorageError: users or items are being removed from the data set.
+        """
+        with ExitStack() as stack:
+            if self.source is not None and self.source.data_path is not None:
+                stack.enter_context(shared_data_set_lock(self.source.data_path))
+            self.record(kind, paths)
+            yield

@@ -28,11 +28,12 @@ class UserInput:
         history: ids of items; None for the events that the data set records.
         times: one for each item; None where none is known.
         contents: what is given of each event beside item and time; None where nothing is.
+        held_out: recorded events at the end that are left out.
 
     Example:
         >>> from recbole_llm_interest.recommender.user_inputs import UserInput, read_users
         >>> read_users("u1", None, ["i1"], None, "s")
-        ([UserInput(user='u1', profile=None, history=['i1'], times=None, contents=None)], True)
+        ([UserInput(user='u1', profile=None, history=['i1'], times=None, contents=None, held_out=0)], True)
     """
 
     user: str | None
@@ -40,6 +41,7 @@ class UserInput:
     history: list[str] | None
     times: list[float | None] | None
     contents: list[Mapping[str, Any] | None] | None = None
+    held_out: int = 0
 
 
 def read_users(

@@ -24,6 +24,7 @@ COMMANDS = {
     "recommend": (["--checkpoint={checkpoint}", "--user=u1", "--k=3"], {"events", "recommendations", "interests"}),
     "report": (["--checkpoint={checkpoint}", "--map=pca", "--output=page"], {"report", "pictures", "notes"}),
     "export": (["--checkpoint={checkpoint}", "--output=model", "--k=3"], {"model", "files", "programs"}),
+    "embed": (["--checkpoint={checkpoint}", "--output=made", "--steps=2"], {"files"}),
     "forget": (["--user=u1", "{quick}"], {"rewritten", "deleted", "left", "unknown"}),
     "migrate": (["{former}"], {"converted"}),
     "settings": ([], {"settings"}),

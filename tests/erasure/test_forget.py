@@ -19,6 +19,7 @@ from recbole_llm_interest.io.files import shared_data_set_lock
 from recbole_llm_interest.io.manifest import MANIFEST, read, record_run
 from recbole_llm_interest.recommender import Recommender
 from recbole_llm_interest.recommender.catalog import Catalog
+from recbole_llm_interest.recommender.embeddings import write_embeddings
 from recbole_llm_interest.recommender.interests import InterestMap
 
 EVENTS = [(user, item, float(n)) for n, user in enumerate(("u1", "u10", "u2")) for item in ("i1", "i2", "i10")]
@@ -245,15 +246,17 @@ def test_unreadable_state_is_left(here, forget):
 
 
 @pytest.mark.parametrize("option", ["--user=u1", "--item=i1"])
-def test_recommendations_of_all_users_are_deleted(here, forget, tiny_model, option):
+def test_recommendations_and_embeddings_are_deleted(here, forget, tiny_model, option):
     write_dataset(here / "data", "mine", EVENTS)
     data = here / "data" / "mine"
     source = replace(tiny_model.source, path=here / "saved" / "model.safetensors", dataset="mine", data_path=data)
-    path = recommend_all(Recommender(replace(tiny_model, source=source)), here / "elsewhere" / "best.parquet", k=3)
+    recommender = Recommender(replace(tiny_model, source=source))
+    path = recommend_all(recommender, here / "elsewhere" / "best.parquet", k=3)
     assert {"u1"} <= set(pd.read_parquet(path)["user"])
+    paths = [path, *write_embeddings(recommender, here / "elsewhere")]
     code, lines = forget("mine", option)
-    assert (code, path.exists()) == (0, False)
-    assert f"deleted: {path}" in lines
+    assert (code, [path.exists() for path in paths]) == (0, [False] * 3)
+    assert {f"deleted: {path}" for path in paths} <= set(lines)
 
 
 def test_unrecorded_files_are_left_unchanged(here, forget):

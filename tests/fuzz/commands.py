@@ -64,7 +64,16 @@ OPTIONS = {
 #: options and settings that name output paths, where a command may write
 OUTPUTS = {"table", "output", "save_state", "checkpoint_dir", "feature_cache"}
 #: relative frequency of subcommands; 2 for others
-WEIGHTS = {"compare": 6, "recommend": 4, "doctor": 0.1, "settings": 0.3, "encode": 3, "export": 1, "adapt": 0.5}
+WEIGHTS = {
+    "compare": 6,
+    "recommend": 4,
+    "doctor": 0.1,
+    "settings": 0.3,
+    "encode": 3,
+    "export": 1,
+    "embed": 1,
+    "adapt": 0.5,
+}
 #: RecBole's settings that a command line may have, beside those of the package
 SETTINGS = [
     *("field_separator", "seq_separator", "encoding", "USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD", "load_col"),
@@ -123,6 +132,7 @@ def _valid_words(name: str, random: Random) -> list[str]:
         "recommend": ["--checkpoint=checkpoint", "--user=u1"],
         "report": ["--checkpoint=checkpoint", "--table=table.json", "--output=report"],
         "export": ["--checkpoint=checkpoint", "--output=exported-again"],
+        "embed": ["--checkpoint=checkpoint", "--output=embedded", "--held_out=2"],
         "forget": ["--dataset=cycle", "--user=u1"],
         "migrate": ["checkpoint"],
         "convert": ["events.csv", "--items=items.csv", "--output=converted"],
