@@ -1,12 +1,14 @@
-"""The likeliest course of an interest: the next event, the one after that, and so on."""
+"""The course of an interest: the likeliest next event, the one after that, and so on; and the distribution of each."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from recbole_llm_interest.errors import RequestError
+from recbole_llm_interest.recommender.interests import InterestMap
 from recbole_llm_interest.recommender.retrieval import Retrieval
 from recbole_llm_interest.recommender.state_updates import StateUpdates
 from recbole_llm_interest.recommender.user_state import UserState
@@ -30,6 +32,37 @@ class Forecast:
     item: str
     probability: float
     state: UserState
+
+
+@torch.no_grad()
+def forecast_interests(
+    retrieval: Retrieval, updates: StateUpdates, state: UserState, groups: InterestMap, steps: int, samples: int
+) -> Tensor:
+    """The probability that each of the next events is of each group, ``[B, steps, G]``.
+
+    The first step is exact, a later one the mean over continuations whose events are drawn by their probability. Their
+    times are unknown. The same call gives the same numbers.
+
+    Args:
+        retrieval: scores items.
+        updates: moves the states on.
+        state: to start from.
+        groups: of items.
+        steps: number of events ahead.
+        samples: continuations of each user.
+
+    Raises:
+        RequestError: ``steps`` or ``samples`` is less than one.
+    """
+    if steps < 1 or samples < 1:
+        raise RequestError(f"steps={steps}, samples={samples}: ask for one or more")
+    random = torch.Generator().manual_seed(0)
+    found = [retrieval.group_weights(state, groups)]
+    paths = state.select(torch.arange(len(state)).repeat_interleave(samples))
+    for _ in range(steps - 1):
+        paths = updates.update(paths, retrieval.draw(paths, random), [None] * len(paths))
+        found.append(retrieval.group_weights(paths, groups).view(len(state), samples, -1).mean(dim=1))
+    return torch.stack(found, dim=1)
 
 
 @torch.no_grad()

@@ -13,7 +13,7 @@ from recbole_llm_interest.errors import RequestError
 from recbole_llm_interest.evaluation.results import RunResult
 from recbole_llm_interest.recommender import inputs
 from recbole_llm_interest.recommender.explanation import Explanation, explain
-from recbole_llm_interest.recommender.forecast import Forecast, forecast
+from recbole_llm_interest.recommender.forecast import Forecast, forecast, forecast_interests
 from recbole_llm_interest.recommender.inputs import Id, Ids, Profiles, Times
 from recbole_llm_interest.recommender.interests import Interest, InterestMap
 from recbole_llm_interest.recommender.live_model import LiveModel, version
@@ -285,6 +285,20 @@ class Recommender(OpenCatalog):
         """
         inputs.check_state(state, self.version, "forecast")
         return state.per_user(forecast(self._retrieval, self._states, state, steps, every))
+
+    def forecast_interests(self, state: UserState, steps: int, samples: int = 32) -> PerUser[list[list[Interest]]]:
+        """The named interests at each of the next ``steps`` events, by their probability then.
+
+        ``samples`` continuations are drawn for each user, see ``forecast.forecast_interests``.
+
+        Example:
+            >>> [round(sum(one.weight for one in step), 3) for step in recommender.forecast_interests(state, steps=3)]
+            [1.0, 1.0, 1.0]
+        """
+        inputs.check_state(state, self.version, "forecast_interests")
+        of_users = forecast_interests(self._retrieval, self._states, state, self.interest_map, steps, samples)
+        named = self._retrieval.named
+        return state.per_user([[named(step, self.interest_map, None) for step in user] for user in of_users])
 
     @torch.no_grad()
     def explain(self, state: UserState, item: Id | Ids, context: Profiles = None) -> PerUser[Explanation]:

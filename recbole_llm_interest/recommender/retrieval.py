@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -157,16 +158,31 @@ class Retrieval:
 
     def interests(self, state: UserState, groups: InterestMap, k: int | None) -> list[list[Interest]]:
         """The ``k`` heaviest interests of each user, by the softmax over the scores of all candidates."""
+        return [self.named(user, groups, k) for user in self.group_weights(state, groups)]
+
+    def named(self, weights: Tensor, groups: InterestMap, k: int | None) -> list[Interest]:
+        """The ``k`` heaviest interests of one user by the weights of the groups, ``[G]``."""
+        titles, tokens = self._items.labels, self._items.tokens
+        return groups.interests(weights, k, lambda row: titles.get(tokens[row], tokens[row]))
+
+    def group_weights(self, state: UserState, groups: InterestMap) -> Tensor:
+        """The probability that the next event is of each group, ``[B, G]``."""
         group = groups.group(self._items.representations).to(self._live.device)
-        titles = self._items.labels
-        tokens = self._items.tokens
-        found: list[list[Interest]] = []
+        parts = [
+            probability.new_zeros(len(probability), len(groups.names)).index_add_(1, group, probability)
+            for probability in self._probabilities(state)
+        ]
+        return torch.cat(parts)
+
+    def draw(self, state: UserState, random: torch.Generator) -> list[str]:
+        """An item of each user, drawn by the softmax over the scores of all candidates."""
+        rows = [probability.cpu().multinomial(1, generator=random) for probability in self._probabilities(state)]
+        return [self._items.tokens[row] for row in torch.cat(rows)[:, 0].tolist()]
+
+    def _probabilities(self, state: UserState) -> Iterator[Tensor]:
+        """The softmax over the scores of all items, ``[b, N]`` for some users at a time."""
         for part in self.query(state).in_parts():
-            scores = torch.cat([score_block(part, block) for block in self._items.blocks()], dim=1)
-            probability = scores.softmax(dim=1)
-            weights = probability.new_zeros(len(part), len(groups.names)).index_add_(1, group, probability)
-            found += [groups.interests(user, k, lambda row: titles.get(tokens[row], tokens[row])) for user in weights]
-        return found
+            yield torch.cat([score_block(part, block) for block in self._items.blocks()], dim=1).softmax(dim=1)
 
     def likeliest(self, state: UserState) -> list[tuple[str, float]]:
         """The likeliest next item of each user, and its probability by the softmax over all candidates."""
