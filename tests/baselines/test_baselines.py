@@ -23,7 +23,9 @@ from recbole_llm_interest.training.comparison import run
 from recbole_llm_interest.training.counting import CountingTrainer
 
 DAY = 86_400.0
-BASELINES = list(BASELINE_SETTINGS)
+#: tested in test_context_text.py
+BY_CONTEXT = {"BM25", "NearestText"}
+BASELINES = [model for model in BASELINE_SETTINGS if model not in BY_CONTEXT]
 ITEMS = [f"i{n}" for n in range(12)]
 TITLES = {item: f"{'red' if n % 2 else 'blue'} film {n % 5} of {n % 3}" for n, item in enumerate(ITEMS)} | {"i11": ""}
 #: by model, settings that differ from the defaults, which the reference reads, too
@@ -299,6 +301,7 @@ def test_registry_and_settings_name_the_same_models():
         assert registered.model.__name__ == registered.settings == model
         assert registered.trainer is CountingTrainer
         assert registered.dataset is (TextDataset if model == "TransitionText" else HistoryDataset)
+    assert set(REGISTERED) >= BY_CONTEXT
 
 
 @pytest.mark.parametrize("model", BASELINES)

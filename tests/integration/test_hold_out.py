@@ -11,6 +11,7 @@ from collections import Counter
 from pathlib import Path
 from statistics import fmean
 
+import numpy as np
 import pytest
 from conftest import REPOSITORY, write_dataset
 
@@ -157,3 +158,37 @@ def test_profiles_tell_the_training_history_and_nothing_of_held_out_events(here)
     profile = "last chosen: Book 6, Book 5, Book 4."
     assert json.loads(told["data"]) == {"user_id": "u1", "occupation": "baker", "history": profile}
     assert told["data"] == told["other"]
+
+
+def test_recall_among_a_few_is_the_mean_over_draws(monkeypatch):
+    monkeypatch.syspath_prepend(str(REPOSITORY / "benchmarks"))
+    from among import recall_among
+
+    ranks, draw = np.array([1, 4, 12, 30]), np.random.default_rng(0)
+    others = np.array([draw.choice(29, 9, replace=False) for _ in range(20_000)])  # of 30 items, 10 candidates
+    drawn = [((others < rank - 1).sum(axis=1) < 3).mean() for rank in ranks]
+    assert recall_among(ranks, 30, 10, 3) == pytest.approx(drawn, abs=0.015)
+
+
+@pytest.mark.slow
+def test_forecasts_are_measured_on_events_that_training_never_saw(here, settings):
+    """Every user buys of the subjects in turn: five events ahead are known but for a method that takes no turns."""
+    subjects = ["bread", "chess", "opera", "gardens"]
+    books = {f"b{place}-{n}": f"{subject}, volume {n}" for place, subject in enumerate(subjects) for n in range(3)}
+    chance = random.Random(1)
+    events = [
+        (f"u{user}", f"b{(user + step // 6) % 4}-{chance.randrange(3)}", float(step))
+        for user in range(40)
+        for step in range(24)
+    ]
+    write_dataset(here / "data", "turns", events, books)
+    printed = script("forecast.py", "split", "--dataset=turns", "--data_path=data", "--output=data", cwd=here)
+    assert json.loads(printed) == {"dataset": "turns-forecast", "users": 40, "events_held_out": 200}
+    quick = {"epochs": 40, "stopping_step": 40, "learning_rate": 0.01}
+    (result,) = run(["LLMInterest"], "turns-forecast", config_dict={**settings, **quick})
+    options = [f"--checkpoint={result.checkpoint}", "--held_out=data/turns-forecast", "--users=20", "--samples=8"]
+    rows = [
+        line.split("|") for line in script("forecast.py", "measure", *options, cwd=here).splitlines() if "|" in line
+    ]
+    crps = {cells[1].strip(): float(cells[4]) for cells in rows[2:]}
+    assert crps["the model"] < 0.6 * min(value for name, value in crps.items() if name != "the model")
