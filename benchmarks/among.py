@@ -20,7 +20,7 @@ from scipy.stats import hypergeom, ttest_rel, wilcoxon
 from tabulate import tabulate
 
 from recbole_llm_interest.cli.common import exit_code
-from recbole_llm_interest.errors import DataError
+from recbole_llm_interest.errors import DataError, SettingsError
 from recbole_llm_interest.evaluation.results import read_results
 
 
@@ -39,6 +39,8 @@ def main() -> None:
     ranks: dict[str, list[list[int]]] = defaultdict(list)
     for result in read_results(options.table):
         items = int(result.data_card["items"])
+        if not 0 < options.candidates <= items:
+            raise SettingsError(f"--candidates={options.candidates}: there are {items} items")
         if not all(result.ranks):
             raise DataError(f"{options.table}: {result.variant} lacks ranks: run it with --topk=[1,10,{items}]")
         ranks[result.variant].append(result.ranks)

@@ -9,11 +9,11 @@ run_recbole.py see none of them. An item belongs to one named interest; a user's
 Each method gives, for each of them, the share that it will have among the five events. Errors, means over interests:
 
 - MAE: of the share.
-- CRPS: of the number of events, which each method's share makes binomial.
+- CRPS: of the share, too, whose distribution is that of a binomial number of events.
 
 Methods: the model's forecast_interests; the last five events once more (persistence); all events (mean); exponential
 smoothing, whose weight is chosen on the five events before those held out; ARIMA(1, 0, 1) of statsmodels, for each
-interest that occurs in the history.
+interest that occurs in the history, or the mean where it cannot be fitted.
 """
 
 from __future__ import annotations
@@ -89,8 +89,12 @@ def arima(series: Series) -> NDArray[np.float64]:
     for group in series.any(axis=0).nonzero()[0]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of its convergence
-            fitted = ARIMA(series[:, group], order=(1, 0, 1)).fit(method_kwargs={"maxiter": 30})
-            shares[group] = np.clip(fitted.forecast(AHEAD), 0, 1).mean()
+            try:
+                fitted = ARIMA(series[:, group], order=(1, 0, 1)).fit(method_kwargs={"maxiter": 30})
+            except np.linalg.LinAlgError:  # the series cannot be fitted
+                shares[group] = series[:, group].mean()
+            else:
+                shares[group] = np.clip(fitted.forecast(AHEAD), 0, 1).mean()
     return shares / shares.sum() if shares.sum() else mean(series)
 
 

@@ -38,8 +38,9 @@ class BM25(CountingModel[Any]):
         super().__init__(config, dataset)
         _check_context(config, dataset, any(map(_WORD.search, dataset.item_texts)))
         self.item_texts: list[str] = dataset.item_texts
-        blobs = dataset.event_details["context"].catalogue.contents.blobs["text"]
-        self.contexts = [getattr(blobs.get(str(row)), "text", "") for row in range(len(blobs) + 1)]
+        contexts = dataset.event_details["context"].catalogue
+        blobs = contexts.contents.blobs["text"]
+        self.contexts = [getattr(blobs.get(token), "text", "") for token in contexts.tokens]
 
     def count(self, events: Events) -> Any:
         """Index the words of the items' texts.
@@ -86,9 +87,11 @@ class NearestText(CountingModel[tuple[Tensor, Tensor]]):
         return contexts, items
 
     def score(self, interaction: Interaction) -> Tensor:
-        """Return 1 + cosine, ``[B, N]``, which is not negative."""
+        """Return 1 + cosine, ``[B, N]``, which is not negative; 0 where one of them has no text."""
         contexts, items = self.counts
-        return (1 + contexts[interaction[_CONTEXT].cpu()] @ items.T).to(self.device)
+        of_context = contexts[interaction[_CONTEXT].cpu()]
+        both = of_context.any(dim=1)[:, None] & items.any(dim=1)
+        return (1 + of_context @ items.T).where(both, 0.0).to(self.device)
 
 
 def _check_context(config: Config, dataset: Any, has_texts: bool) -> None:

@@ -174,9 +174,8 @@ def check_embedding(options: argparse.Namespace, overrides: Mapping[str, Any]) -
     Raises:
         LLMInterestError: one of them is missing or wrong.
     """
-    for option in ("held_out", "steps"):
-        if getattr(options, option) < 0:
-            raise SettingsError(f"command line: --{option}={getattr(options, option)}: give 0 or more")
+    if options.steps < 0:
+        raise SettingsError(f"command line: --steps={options.steps}: give 0 or more")
     check_export(options, overrides)
 
 

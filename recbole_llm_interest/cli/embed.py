@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options, overrides = parse_arguments(parser, arguments)
         check_embedding(options, overrides)
         recommender = Recommender.load(options.checkpoint, **overrides)
-        files = write_embeddings(recommender, Path(options.output), held_out=options.held_out, steps=options.steps)
+        files = write_embeddings(recommender, Path(options.output), history=options.history, steps=options.steps)
         if options.json:
             show_json({"files": files})
             return

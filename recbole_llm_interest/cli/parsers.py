@@ -42,8 +42,8 @@ without encoders and without Python. Settings that differ from those of training
 
 _EMBED = """
 Write the representations of items and the interests of users as feature files that RecBole's other models load. To
-compare such models by leave-one-out, give --held_out=2: the last two events of each user are then not read. Settings
-that differ from those of training, such as data_path, are given as --key=value.
+compare such models, give --history=training: events that training did not see are then not read. Settings that differ
+from those of training, such as data_path, are given as --key=value.
 """
 
 _FORGET = """
@@ -188,7 +188,12 @@ def embed_parser() -> argparse.ArgumentParser:
     parser = command_parser("python -m recbole_llm_interest.cli.embed", _EMBED)
     parser.add_argument("--checkpoint", required=True, help="of LLMInterest, as run_recbole.py writes them")
     parser.add_argument("--output", required=True, help="folder of the files; that of the data set for RecBole")
-    parser.add_argument("--held_out", type=int, default=0, help="last events of each history that are left out [0]")
+    parser.add_argument(
+        "--history",
+        choices=("recorded", "training"),
+        default="recorded",
+        help="of users: all, or of training [recorded]",
+    )
     parser.add_argument("--steps", type=int, default=0, help="also the interest so many likely events ahead [0]")
     return parser
 

@@ -112,6 +112,17 @@ def _parse_row(line: str, id_field: str, seen: Set[str]) -> tuple[dict[str, Any]
 
 def _skip_reason(row: Any, id_field: str, seen: Set[str]) -> str:
     """Return why a row cannot be used; empty if it can."""
+    fault = id_fault(row, id_field)
+    return fault or (f"with a duplicate {id_field}" if as_token(row[id_field]) in seen else "")
+
+
+def id_fault(row: Any, id_field: str) -> str:
+    """Return why a row has no usable id; empty if it has one.
+
+    Example:
+        >>> id_fault({"item_id": ["i1"]}, "item_id")
+        'whose item_id is neither a string nor an integer'
+    """
     if not isinstance(row, dict):
         return f"not a JSON object but a {type(row).__name__}"
     value = row.get(id_field)
@@ -122,4 +133,4 @@ def _skip_reason(row: Any, id_field: str, seen: Set[str]) -> str:
     token = as_token(value)
     if "\0" in token or len(token) > MAX_TOKEN_CHARACTERS:
         return f"with a NUL, or more than {MAX_TOKEN_CHARACTERS} characters, in {id_field!r}"
-    return f"with a duplicate {id_field}" if token in seen else ""
+    return ""

@@ -1,4 +1,4 @@
-"""Reads the content of events, what a user wrote, saw or heard: from ``content/events.jsonl``, or from ``.inter``.
+"""Reads the content of events, what a user wrote, saw or heard: from ``content/events.jsonl`` and from ``.inter``.
 
 A row belongs to the event of its user, item and time. Equal content is kept once, however many events have it.
 """
@@ -6,7 +6,7 @@ A row belongs to the event of its user, item and time. Equal content is kept onc
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,7 +15,7 @@ import numpy as np
 
 from recbole_llm_interest.content.blobs import Blob, MediaFile, Text
 from recbole_llm_interest.content.catalogue import MEDIA_COLUMNS, Catalogue, check_named_columns
-from recbole_llm_interest.content.content_files import as_token
+from recbole_llm_interest.content.content_files import as_token, id_fault
 from recbole_llm_interest.content.event_fields import EventKind
 from recbole_llm_interest.content.interaction_files import interaction_files
 from recbole_llm_interest.content.text_template import as_text, text_writer
@@ -47,11 +47,13 @@ class EventCatalogue:
         contents: distinct contents; their tokens are numbers from 1 on.
         rows: by event, the number of its content; 0 for none.
         values: by column that is embedded, and by event, its value.
+        listed: the events that ``content/events.jsonl`` names.
     """
 
     contents: Catalogue
     rows: dict[EventKey, int] = field(default_factory=dict)
     values: dict[str, dict[EventKey, Any]] = field(default_factory=dict)
+    listed: set[EventKey] = field(default_factory=set)
 
     @property
     def tokens(self) -> list[str]:
@@ -64,12 +66,32 @@ class EventCatalogue:
         return [blob.text for blob in self.contents.blobs["text"].values() if isinstance(blob, Text)]
 
     def rows_of(self, keys: Sequence[EventKey]) -> NDArray[np.int64]:
-        """Return the number of each event's content, ``[E]``; 0 for none."""
-        return np.fromiter((self.rows.get(key, 0) for key in keys), dtype=np.int64, count=len(keys))
+        """Return the number of each event's content, ``[E]``; 0 for none.
+
+        Of events with the same user, item and time, the last one has the content: none of them can then be predicted
+        from what belongs to it.
+        """
+        rows = np.zeros(len(keys), dtype=np.int64)
+        for key, place in last_places(keys).items():
+            rows[place] = self.rows.get(key, 0)
+        return rows
 
     def values_of(self, column: str, keys: Sequence[EventKey]) -> list[Any]:
-        """Return each event's value in a column that is embedded; None for none."""
-        return [self.values[column].get(key) for key in keys]
+        """Return each event's value in a column that is embedded; None for none. See ``rows_of``."""
+        values: list[Any] = [None] * len(keys)
+        for key, place in last_places(keys).items():
+            values[place] = self.values[column].get(key)
+        return values
+
+
+def last_places(keys: Sequence[EventKey]) -> dict[EventKey, int]:
+    """Return the last place of each event.
+
+    Example:
+        >>> last_places([EventKey("u", "i", 1.0), EventKey("u", "j", 1.0), EventKey("u", "i", 1.0)]).values()
+        dict_values([2, 1])
+    """
+    return {key: place for place, key in enumerate(keys)}
 
 
 class _Fields(NamedTuple):
@@ -98,9 +120,10 @@ class _Reader:
         self._numbers: dict[tuple[Blob | None, ...], int] = {}
 
     def add(self, key: EventKey, row: Mapping[str, Any]) -> None:
-        """Take the content of one event's row, if it has any."""
+        """Take the content of one event's row, if it has any, in place of that of a former row."""
         contents = self.catalogue.contents
         for name, values in self.catalogue.values.items():
+            values.pop(key, None)
             if as_text(row.get(name)):
                 values[key] = row[name]
         blobs = self._blobs(row)
@@ -151,16 +174,15 @@ def text_settings(kind: str, settings: ContentSettings) -> tuple[Sequence[str] |
     """
     if kind == "context":
         others = {*MEDIA_COLUMNS.values(), *settings.event_fields}
-        return [name for name in settings.context_fields if name not in others], None
+        return [name for name in settings.context_fields if name not in others], settings.context_text_template
     return getattr(settings, f"{kind}_text_fields"), getattr(settings, f"{kind}_text_template")
 
 
 def read_event_content(config: Any, settings: ContentSettings, kind: EventKind) -> EventCatalogue:
     """Read the content of all events of a data set, or the part of it that is known before an item is chosen.
 
-    ``content/events.jsonl`` takes precedence over the columns of ``.inter``, of which only those are read that
-    ``event_text_fields``, ``event_text_template`` or ``context_fields`` names. Rows that cannot be used are skipped,
-    and the log counts them by reason.
+    Columns come from ``content/events.jsonl``; those that a setting names and that it lacks, from ``.inter``. Rows that
+    cannot be used are skipped, and the log counts them by reason.
 
     Args:
         config: RecBole's settings of the data set.
@@ -175,25 +197,33 @@ def read_event_content(config: Any, settings: ContentSettings, kind: EventKind) 
     folder = Path(config["data_path"])
     fields = _Fields(*(config[f"{name}_FIELD"] for name in ("USER_ID", "ITEM_ID", "TIME")))
     reader = _Reader(folder, kind, fields, settings)
-    setting = f"{kind}_text_fields" if kind == "event" else "context_fields"
     if kind == "context" and not reader.named:
         return reader.catalogue
-    path = event_lines(folder)
+    rows, columns, path = {}, dict[str, None](), event_lines(folder)
     if is_there(path):
-        columns = _read_json_lines(path, fields, reader, strict=bool(config["strict_data"]))
-        check_named_columns(setting, reader.named, columns, path)
-    elif reader.named:
-        for file in interaction_files(config):
-            layout = AtomicFormat.from_config(config)
-            check_named_columns(setting, reader.named, dict.fromkeys(read_header(file, layout)), file)
-            _read_columns(file, layout, fields, reader)
+        rows, columns = _read_json_lines(path, fields, strict=bool(config["strict_data"]))
+        reader.catalogue.listed = set(rows)
+    missing = [name for name in reader.named if name not in columns]
+    for file in interaction_files(config) if missing else ():
+        layout = AtomicFormat.from_config(config)
+        known = {**columns, **dict.fromkeys(read_header(file, layout))}
+        for setting in ("event_text_fields", "event_fields", "context_fields"):
+            check_named_columns(setting, getattr(settings, setting) or (), known, file)
+        check_named_columns("event_text_template", missing, known, file)
+        for key, row in _read_columns(file, layout, fields, missing):
+            reader.add(key, {**rows.pop(key, {}), **row})
+    for key, row in rows.items():
+        reader.add(key, row)
     return reader.catalogue
 
 
-def _read_json_lines(path: Path, fields: _Fields, reader: _Reader, *, strict: bool) -> dict[str, None]:
-    """Add the rows of a file of JSON lines to the catalogue, and return the names of all columns."""
+def _read_json_lines(
+    path: Path, fields: _Fields, *, strict: bool
+) -> tuple[dict[EventKey, dict[str, Any]], dict[str, None]]:
+    """The rows of a file of JSON lines by event, and the names of all columns."""
     report = RowReport(path, strict)
     columns: dict[str, None] = {}
+    rows: dict[EventKey, dict[str, Any]] = {}
     count = 0
     for number, line in enumerate(read_lines(path, _EVENTS), start=1):
         if not line.strip():
@@ -205,42 +235,40 @@ def _read_json_lines(path: Path, fields: _Fields, reader: _Reader, *, strict: bo
             report.skip("not a JSON object", 1, [f"{number}: {error}"])
             continue
         reason, key = _key_of(row, fields)
-        if key in reader.catalogue.rows:
+        if key in rows:
             reason = "of an event that has a row already"
         if reason or key is None:
             report.skip(reason, 1, [str(number)])
             continue
         columns.update(dict.fromkeys(row))
-        reader.add(key, row)
+        rows[key] = row
     report.finish(count)
-    return columns
+    return rows, columns
 
 
 def _key_of(row: Any, fields: _Fields) -> tuple[str, EventKey | None]:
     """The event that a row belongs to; or why it belongs to none."""
-    if not isinstance(row, dict):
-        return f"not a JSON object but a {type(row).__name__}", None
-    for name in fields:
-        if row.get(name) is None or row[name] == "":
-            return f"without {name!r}", None
-    time = row[fields.time]
-    if isinstance(time, bool) or not isinstance(time, int | float) or not math.isfinite(time):
+    for name in (fields.user, fields.item):
+        if reason := id_fault(row, name):
+            return reason, None
+    try:
+        time = float(row[fields.time])
+    except (KeyError, OverflowError, TypeError, ValueError):
+        time = math.nan
+    if not math.isfinite(time) or isinstance(row[fields.time], bool | str):
         return f"whose {fields.time} is no number", None
-    return "", EventKey(as_token(row[fields.user]), as_token(row[fields.item]), float(time))
+    return "", EventKey(as_token(row[fields.user]), as_token(row[fields.item]), time)
 
 
-def _read_columns(path: Path, layout: AtomicFormat, fields: _Fields, reader: _Reader) -> None:
-    """Add the named columns of an interaction file to the catalogue. Of equal events, the first counts."""
+def _read_columns(
+    path: Path, layout: AtomicFormat, fields: _Fields, named: Sequence[str]
+) -> Iterator[tuple[EventKey, dict[str, Any]]]:
+    """The events of an interaction file with named columns."""
     header = read_header(path, layout)
     kinds = {fields.user: "token", fields.item: "token", fields.time: "float"}
-    kinds |= {name: "float" if header[name] == "float" else "text" for name in reader.named}
+    kinds |= {name: "float" if header[name] == "float" else "text" for name in named}
     table = read_atomic_file(path, layout, kinds, ids=[fields.user, fields.item])
-    for row in _rows(table.columns, table.itertuples(index=False, name=None)):
-        key = EventKey(row[fields.user], row[fields.item], float(row[fields.time]))
-        if key not in reader.catalogue.rows:
-            reader.add(key, row)
-
-
-def _rows(columns: Iterable[str], values: Iterable[tuple[Any, ...]]) -> Iterator[dict[str, Any]]:
-    names = list(columns)
-    return (dict(zip(names, row, strict=True)) for row in values)
+    for values in table.itertuples(index=False, name=None):
+        row = dict(zip(table.columns, values, strict=True))
+        key = EventKey(row.pop(fields.user), row.pop(fields.item), float(row.pop(fields.time)))
+        yield key, row

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal, Self, get_args
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from recbole_llm_interest.content.features import Content
 from recbole_llm_interest.content.text_template import as_text
@@ -60,10 +63,23 @@ class EventField:
         known = [value for value in values if as_text(value)]
         counts = Counter(map(_as_category, known))
         if len(counts) > _MOST_VALUES and all(map(_is_number, known)):
-            numbers = np.array(known, dtype=np.float64)
+            numbers = np.array([_as_float(value) for value in known])
             edges = np.unique(np.quantile(numbers, np.arange(1, _BUCKETS) / _BUCKETS))
             return cls(name, tuple(map(float, edges)))
         return cls(name, None, tuple(value for value, _ in sorted(counts.items(), key=lambda one: (-one[1], one[0]))))
+
+    @classmethod
+    def restored(cls, saved: Any) -> tuple[Self, ...]:
+        """Return the fields that ``dataclasses.asdict`` and JSON made of several.
+
+        Raises:
+            ValueError: they are none.
+
+        Example:
+            >>> EventField.restored([{"name": "stars", "edges": None, "values": ["5", "4"]}])[0].code(4)
+            2
+        """
+        return tuple(TypeAdapter(list[cls]).validate_python(saved))  # type: ignore[valid-type]
 
     @property
     def size(self) -> int:
@@ -75,9 +91,12 @@ class EventField:
         if not as_text(value):
             return 0
         if self.edges is not None:
-            return 1 + int(np.searchsorted(self.edges, float(value), side="right")) if _is_number(value) else 0
-        category = _as_category(value)
-        return 1 + self.values.index(category) if category in self.values else 0
+            return 1 + int(np.searchsorted(self.edges, _as_float(value), side="right")) if _is_number(value) else 0
+        return self._codes.get(_as_category(value), 0)
+
+    @cached_property
+    def _codes(self) -> dict[str, int]:
+        return {value: code for code, value in enumerate(self.values, start=1)}
 
 
 @dataclass(frozen=True)
@@ -106,6 +125,14 @@ NO_INPUTS = EventInputs()
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float | np.number) and not isinstance(value, bool)
+
+
+def _as_float(value: Any) -> float:
+    """A number; the largest one for a longer integer."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.copysign(np.finfo(np.float64).max, value)
 
 
 def _as_category(value: Any) -> str:

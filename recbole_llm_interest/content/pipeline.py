@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,8 @@ from recbole_llm_interest.content.summary import EncodingSummary, first_words
 from recbole_llm_interest.content.whitening import fit_conditioning
 from recbole_llm_interest.errors import DataError
 from recbole_llm_interest.settings import ContentSettings
+
+_logger = logging.getLogger(__name__)
 
 
 def collect_content(
@@ -53,6 +56,9 @@ def collect_content(
             known = (
                 features if fitted is None else replace(features, present=features.present & torch.from_numpy(fitted))
             )
+            if not known.present.any():
+                _logger.warning("no %s of training has %s: it is not read", catalogue.kind, one.summary.modality)
+                continue
             conditioning = fit_conditioning(
                 known, settings.feature_conditioning, settings.conditioning_groups, settings.conditioning_size
             )

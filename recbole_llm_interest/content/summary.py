@@ -47,8 +47,11 @@ class EncodingSummary:
 
     @property
     def is_incomplete(self) -> bool:
-        """Whether content is rejected or missing. Users without any content of a modality are common and no problem."""
-        is_used = self.kind == "item" or self.encoded + self.cached > 0
+        """Whether content is rejected or missing.
+
+        Users without any content of a modality are common and no problem, and neither are events without one.
+        """
+        is_used = self.kind == "item" or (self.kind == "user" and self.encoded + self.cached > 0)
         return bool(self.refused) or (bool(self.missing) and is_used)
 
     def problems(self) -> list[str]:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from recbole_llm_interest.content.blobs import Text
 from recbole_llm_interest.content.catalogue import Catalogue
-from recbole_llm_interest.content.event_catalogue import EventKey, read_event_content
+from recbole_llm_interest.content.event_catalogue import EventKey, last_places, read_event_content
 from recbole_llm_interest.content.event_fields import EventField, EventInputs, EventKind, code_field, content_field
 from recbole_llm_interest.content.features import Content
 from recbole_llm_interest.errors import DataError
@@ -49,6 +49,8 @@ class EventDetails:
         self._kind = kind
         self._settings = settings
         self._seed = config["seed"]
+        saved = (config["event_codes"] or {}).get(kind, [])  # of the checkpoint that is loaded
+        self._saved = {field.name: field for field in EventField.restored(saved)}
         self.catalogue = read_event_content(config, settings, kind)
         self.features: dict[str, Tensor] = {}
         self._values: dict[str, Sequence[object]] = {}
@@ -64,10 +66,12 @@ class EventDetails:
         Raises:
             DataError: ``strict_content`` is set, and something belongs to no event.
         """
-        self._report_strays(set(keys))
+        places = last_places(keys)
+        self._report_unmatched(places.keys())
+        self._report_repeated(keys, places)
         order = np.arange(len(keys))
         if self.is_shuffled:
-            known = np.array([index for index, key in enumerate(keys) if key in self.catalogue.rows], dtype=np.int64)
+            known = np.array([place for key, place in places.items() if key in self.catalogue.rows], dtype=np.int64)
             order[known] = np.random.default_rng(self._seed).permutation(known)
         if self.catalogue.contents.tokens:
             rows = self.catalogue.rows_of(keys)[order]
@@ -76,11 +80,21 @@ class EventDetails:
             values = self.catalogue.values_of(column, keys)
             self._values[column] = [values[index] for index in order]
 
-    def _report_strays(self, keys: Set[EventKey]) -> None:
-        """Log how many rows belong to no event. They name users, so that the log does not list them."""
-        if strays := len(self.catalogue.rows.keys() - keys):
+    def _report_repeated(self, keys: Sequence[EventKey], places: Mapping[EventKey, int]) -> None:
+        """Log how many events have no content because a later one has the same user, item and time."""
+        repeated = sum(places[key] != place and key in self.catalogue.rows for place, key in enumerate(keys))
+        if repeated:
+            _logger.warning(
+                "%d of %d events have the user, item and time of a later one, which alone has their content",
+                *(repeated, len(keys)),
+            )
+
+    def _report_unmatched(self, keys: Set[EventKey]) -> None:
+        """Log how many JSON lines belong to no event. They name users, so that the log does not list them."""
+        listed = self.catalogue.listed
+        if unmatched := len(listed - keys):
             problem = (
-                f"{strays} of {len(self.catalogue.rows)} rows with content of events belong to no event of the data "
+                f"{unmatched} of {len(listed)} rows with content of events belong to no event of the data "
                 "set: their user, item or time is another one, or filters have removed the event"
             )
             if self._settings.strict_content:
@@ -129,8 +143,8 @@ class EventDetails:
         """
         fields = []
         for column, values in self._values.items():
-            known = [value for value, is_known in zip(values, is_training, strict=True) if is_known]
-            fields.append(field := EventField.fitted(column, known))
+            known = (value for value, is_known in zip(values, is_training, strict=True) if is_known)
+            fields.append(field := self._saved.get(column) or EventField.fitted(column, known))
             codes = torch.tensor([field.code(value) for value in values])
             self.features[code_field(self._kind, column)] = codes
         if content_field(self._kind) not in self.features:

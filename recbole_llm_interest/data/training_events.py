@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
@@ -64,3 +65,40 @@ class TrainingEvents:
         users_of_events = np.concatenate([users.numpy(), users.numpy()])[row]
         times_of_events = None if times is None else times.numpy()[events]
         return cls(items.numpy()[events], users_of_events, times_of_events, users_of_events)
+
+
+class TrainingHistories:
+    """Gives the events of users that training saw, in chronological order.
+
+    Where rows list their histories, a user's events are those of the longest one.
+
+    Args:
+        events: of training.
+        users: tokens by internal id.
+        items: likewise.
+
+    Example:
+        >>> events = TrainingEvents(np.array([2, 1, 1]), np.array([1, 1, 2]), None, np.array([1, 1, 2]))
+        >>> TrainingHistories(events, ["[PAD]", "ada", "ben"], ["[PAD]", "i1", "i2"])(["ada", "eve"])
+        [(['i2', 'i1'], [nan, nan]), ([], [])]
+    """
+
+    def __init__(self, events: TrainingEvents, users: Sequence[str], items: Sequence[str]) -> None:
+        self._events = events
+        self._items = items
+        starts = np.flatnonzero(np.diff(events.sequences, prepend=events.sequences[:1] - 1))
+        self._span: dict[str, tuple[int, int]] = {}
+        for start, end in zip(starts.tolist(), [*starts[1:].tolist(), len(events.items)], strict=True):
+            user = users[events.users[start]]
+            known = self._span.get(user, (0, 0))
+            if end - start >= known[1] - known[0]:
+                self._span[user] = start, end
+
+    def __call__(self, users: Sequence[str]) -> list[tuple[list[str], list[float]]]:
+        """Give items and times of each user; a time is NaN if it is unknown, and both are empty for others."""
+        return [self._of(*self._span.get(user, (0, 0))) for user in users]
+
+    def _of(self, start: int, end: int) -> tuple[list[str], list[float]]:
+        times = self._events.times
+        known = [math.nan] * (end - start) if times is None else times[start:end].tolist()
+        return [self._items[item] for item in self._events.items[start:end]], known

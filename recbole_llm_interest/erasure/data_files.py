@@ -101,7 +101,9 @@ def _media(files: DataFiles, requests: dict[str, ErasureRequest]) -> tuple[dict[
     both = [requests.get(kind) or ErasureRequest(kind, files.id_fields[kind], frozenset()) for kind in ("user", "item")]
     rows = [_media_of_lines(files.event_lines, both)]
     for request in both:
-        rows += [_media_of_lines(files.content_lines(request.kind), [request]), _media_of_atomic_file(files, request)]
+        rows.append(_media_of_lines(files.content_lines(request.kind), [request]))
+    tables = dict.fromkeys(path for request in both for path in files.atomic_files(request.id_field))
+    rows += [_media_of_table(files, path, both) for path in tables]
     for of_file in rows:
         for is_erased, names in of_file:
             usable = [name for name in names if name and "\0" not in name]
@@ -123,18 +125,15 @@ def _media_of_lines(path: Path, requests: Sequence[ErasureRequest]) -> Iterator[
                 yield any(tokens_of_line(request, line) for request in requests), names
 
 
-def _media_of_atomic_file(files: DataFiles, request: ErasureRequest) -> Iterator[tuple[bool, list[str]]]:
-    path = files.folder / f"{files.dataset}.{request.kind}"
-    try:
-        header = list(read_header(path, files.layout))
-    except DataError:  # there is none
-        return
+def _media_of_table(
+    files: DataFiles, path: Path, requests: Sequence[ErasureRequest]
+) -> Iterator[tuple[bool, list[str]]]:
+    header = list(read_header(path, files.layout))
     columns = [header.index(name) for name in MEDIA_COLUMNS.values() if name in header]
-    if columns and request.id_field in header:
-        own = header.index(request.id_field)
-        for cells in read_rows(path, files.layout):
-            padded = [*cells, *[""] * len(header)]  # a malformed line may lack columns
-            yield padded[own] in request.tokens, [padded[at] for at in columns]
+    own = [(header.index(request.id_field), request.tokens) for request in requests if request.id_field in header]
+    for cells in read_rows(path, files.layout) if columns else ():
+        padded = [*cells, *[""] * len(header)]  # a malformed line may lack columns
+        yield any(padded[at] in tokens for at, tokens in own), [padded[at] for at in columns]
 
 
 def tokens_of_line(request: ErasureRequest, line: bytes) -> set[str]:

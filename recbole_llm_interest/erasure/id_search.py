@@ -52,7 +52,7 @@ def _searched_files(inventory: Inventory, checkpoint_dir: Path) -> Iterator[Path
 
 def _id_in_data_folder(files: DataFiles, path: Path, request: ErasureRequest, erasure: Erasure) -> str:
     """Return why a file of the data set's folder is left; empty if it does not contain an id."""
-    if path in (files.content_lines("user"), files.content_lines("item")):
+    if path in (files.content_lines("user"), files.content_lines("item"), files.event_lines):
         return "contains the id in another row" if contains_id(path, request.json_member, erasure) else ""
     if path.parent == files.folder:
         with suppress(DataError):

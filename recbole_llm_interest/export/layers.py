@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from recbole_llm_interest.content.event_fields import code_field
+from recbole_llm_interest.content.event_fields import EVENT_KINDS, code_field
 from recbole_llm_interest.content.event_times import TIME_FEATURES
 from recbole_llm_interest.model.entity_encoder import EntityEncoder
 from recbole_llm_interest.model.event_encoder import EventTerms
@@ -58,7 +58,7 @@ class EncodedContent(nn.Module):
 
     def __init__(self, kind: str, encoder: EntityEncoder | SharedContent, shape: tuple[str, ...] = ("batch",)) -> None:
         super().__init__()
-        self.kind, self.is_shared = kind, isinstance(encoder, SharedContent)
+        self.kind, self.is_of_events = kind, kind in EVENT_KINDS
         layers = encoder.encoder if isinstance(encoder, SharedContent) else encoder
         self.modalities, self.combine, self.missing = layers.modalities, layers.combine, layers.missing
         self.projections = nn.ModuleDict({name: layers.projections[name] for name in encoder.encoded_sizes})
@@ -81,7 +81,7 @@ class EncodedContent(nn.Module):
         parts = torch.stack([encoded.get(name, nothing) for name in self.modalities], dim=1)
         present = torch.stack([masks[name].flatten() if name in masks else nowhere for name in self.modalities], dim=1)
         representation: Tensor = self.combine(torch.where(present[..., None], parts, self.missing))[0]
-        if self.is_shared:
+        if self.is_of_events:  # whose content is zero where there is none; users have learned vectors
             representation = representation.where(present.any(dim=1, keepdim=True), 0.0)
         return representation.view(*shape, self.combine.output_size)
 

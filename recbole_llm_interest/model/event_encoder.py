@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +19,8 @@ from recbole_llm_interest.model.shared_content import SharedContent
 class TermSum(nn.Module):
     """Adds up what is known of events: codes of their columns, and their encoded content.
 
-    It has no effect until training gives it one: its layers are zero at the start. Content that is encoded as items are
-    enters the sum as it is, so that an interest in it is one in items alike.
+    It has no effect until training gives it one, since its layers are zero at the start; but content that is encoded as
+    items are enters the sum as it is, so that an interest in it is one in items alike.
 
     Args:
         size: width D of the sum.
@@ -87,12 +89,13 @@ class EventTerms(nn.Module):
     def forward(self, details: Mapping[str, Tensor]) -> Tensor:
         """The sum, ``[..., D]``, from codes and rows of contents, ``[...]`` by field.
 
-        Each distinct content is encoded once.
+        Each distinct content is encoded once. Where there is none, it is zero.
         """
         encoded = None
         if self.content is not None:
             distinct, place = torch.unique(details[self._content_field], return_inverse=True)
-            encoded = self.content(distinct)[place]
+            has_content = self.content.get_buffer("present")[distinct].any(dim=1, keepdim=True)
+            encoded = self.content(distinct).where(has_content, 0.0)[place]
         total: Tensor = self.sum([details[name] for name in self._code_fields], encoded)
         return total
 
@@ -107,8 +110,9 @@ class EventTerms(nn.Module):
         codes = [torch.tensor(field.code(values.get(field.name)), device=device) for field in self.fields]
         encoded = None
         if self.content is not None:
-            none = torch.zeros(1, dtype=torch.long, device=device)
-            encoded = (self.content.encode(content) if content else self.content(none))[0]
+            encoded = (
+                self.content.encode(content)[0] if content else torch.zeros(self.content.output_size, device=device)
+            )
         total: Tensor = self.sum(codes, encoded)
         return total
 
@@ -204,6 +208,16 @@ class ContextEncoder(nn.Module):
             return interest
         known: Tensor = self.terms({name: batch[form.format(name)] for name in self.terms.names})
         return interest + known
+
+
+def event_codes(*terms: EventTerms | None) -> dict[str, list[dict[str, Any]]]:
+    """The codes of embedded columns by kind, as plain values; see ``EventField.restored``.
+
+    Example:
+        >>> event_codes(EventTerms("event", 8, None, [EventField.fitted("device", ["phone", "desk"])]), None)
+        {'event': [{'name': 'device', 'edges': None, 'values': ('desk', 'phone')}]}
+    """
+    return {one.kind: [asdict(field) for field in one.fields] for one in terms if one is not None and one.fields}
 
 
 def _zero_embedding(rows: int, size: int) -> nn.Embedding:

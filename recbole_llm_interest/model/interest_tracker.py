@@ -155,11 +155,24 @@ class InterestTracker(nn.Module):
         interest, state = self.read(item[:, None], state)
         return interest[:, 0], state
 
-    def read(self, items: Tensor, state: InterestState) -> tuple[Tensor, InterestState]:
-        """Interest after each of ``items``, ``[B, L, D] -> [B, L, D]``, and the state after the last one."""
+    def read(self, items: Tensor, state: InterestState, at_most: int | None = None) -> tuple[Tensor, InterestState]:
+        """Interest after each of ``items``, ``[B, L, D] -> [B, L, D]``, and the state after the last one.
+
+        Args:
+            items: in order.
+            state: before them.
+            at_most: only so many of the last items are encoded, ``[B, at_most, D]``; None for all.
+
+        Raises:
+            ValueError: the tracker has a window, and the state no recent events.
+        """
         recent = state.recent
-        if self.window is not None and recent is not None:
+        if self.window is not None:
+            if recent is None:
+                raise ValueError("the tracker has a window of events: start from neutral_state")
             items, recent = self.window(items, recent)
+        if at_most is not None:
+            items = items[:, -at_most:]
         hidden, carried = self.encoder(items, state.carried)
         interest = self.output(hidden)
         past = state.past

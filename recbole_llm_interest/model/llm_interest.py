@@ -13,6 +13,7 @@ from recbole.utils import InputType
 from torch import Tensor, nn
 
 from recbole_llm_interest.model.build import build_parts
+from recbole_llm_interest.model.event_encoder import event_codes
 from recbole_llm_interest.model.former_names import rename_parameters
 from recbole_llm_interest.model.history_bias import Histories
 from recbole_llm_interest.model.interest_tracker import InterestState
@@ -62,6 +63,8 @@ class LLMInterest(SequentialRecommender):
         self.user_encoder = parts.user_encoder
         self.event_encoder = parts.event_encoder
         self.context = parts.context
+        self.event_codes = event_codes(parts.event_encoder.terms, parts.context.terms)
+        self.other_parameter_name = ["event_codes"] if self.event_codes else []  # which RecBole saves
         self.dropout = nn.Dropout(settings.dropout_prob)
         self.tracker = parts.tracker
         self.history_bias = parts.history_bias
@@ -109,8 +112,6 @@ class LLMInterest(SequentialRecommender):
 
         in_context = self.context(seq_output, interaction, "next_{}" + self.LIST_SUFFIX)
         loss = next_item_loss(in_context, item_seq, pos_items, at, user)
-        if not self.objectives:
-            return (loss,)
         batch = TrainingBatch(
             *(item_seq, interaction[self.ITEM_SEQ_LEN], pos_items, user, items, candidates),
             *(seq_output, self.item_encoder),

@@ -63,13 +63,13 @@ class SharedContent(nn.Module):
         return {name: features.values.shape[1] for name, features in self.content.items()}
 
     def forward(self, rows: Tensor) -> Tensor:
-        """Representations of ``rows``, ``[B] -> [B, output_size]``; zeros where there is no content."""
+        """Representations of ``rows``, ``[B] -> [B, output_size]``."""
         if any(self._fitted(name) is not self._conditionings[name] for name in self.content):
             self._condition()  # a checkpoint has brought another conditioning of items
         present = self.get_buffer("present")[rows]
         values = {name: self.get_buffer(f"{name}_values")[rows] for name in self.content}
         masks = dict(zip(self.content, present.unbind(dim=1), strict=True))
-        return self.encoder.encode_conditioned(values, masks).where(present.any(dim=1, keepdim=True), 0.0)
+        return self.encoder.encode_conditioned(values, masks)
 
     def encode(self, content: Content) -> Tensor:
         """Representations of contents that are not in the table, ``[B, output_size]``."""

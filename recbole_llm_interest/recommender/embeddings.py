@@ -11,10 +11,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from recbole_llm_interest.errors import RequestError
+from recbole_llm_interest.io.atomic_files import ATOMIC_FILE
 from recbole_llm_interest.io.files import write_atomically
+from recbole_llm_interest.io.opening import open_regular
 from recbole_llm_interest.recommender.forecast import forecast
 from recbole_llm_interest.recommender.recommender import Recommender
-from recbole_llm_interest.recommender.user_inputs import UserInput
+from recbole_llm_interest.recommender.user_inputs import SPLITS, Split, UserInput
+from recbole_llm_interest.training.run_metadata import EMBEDDING_SUFFIXES
 
 #: RecBole's settings that load the files, for ``dataset.get_preload_weight("item_emb_id")``
 LOADING = """\
@@ -24,11 +27,14 @@ alias_of_item_id: [item_emb_id]
 alias_of_user_id: [user_emb_id]
 preload_weight: {item_emb_id: item_emb, user_emb_id: user_emb}
 """
+_ITEMS, _USERS = (("item_emb_id:token", "item_emb:float_seq"), ("user_emb_id:token", "user_emb:float_seq"))
 #: users whose interests are in memory at a time
 _BATCH = 1024
 
 
-def write_embeddings(recommender: Recommender, folder: str | Path, *, held_out: int = 0, steps: int = 0) -> list[Path]:
+def write_embeddings(
+    recommender: Recommender, folder: str | Path, *, history: Split = "recorded", steps: int = 0
+) -> list[Path]:
     """Write the representations of all items, and the interests of all users, as files of RecBole's feature format.
 
     ``NAME.itememb`` has the columns ``item_emb_id`` and ``item_emb``, ``NAME.useremb`` the same of users; ``LOADING``
@@ -37,30 +43,43 @@ def write_embeddings(recommender: Recommender, folder: str | Path, *, held_out: 
     Args:
         recommender: of the data set.
         folder: of the files; that of the data set for RecBole to find them.
-        held_out: recorded events at the end of each history that are left out: 2 for those that leave-one-out
-            validates and tests on.
+        history: of each user: ``training`` for the events that training saw, so that others can be tested on.
         steps: events ahead for the column ``user_emb_next``, the interest after the likeliest of them; 0 for no
             such column.
 
     Raises:
-        RequestError: the model has no users, as that of a folder, or a number is negative.
+        RequestError: the model has no users, as that of a folder, an argument is none of its values, or a file is there
+            that was not written here.
         StorageError: a file cannot be written, or users or items are being removed from the data set.
 
     Example:
-        >>> [path.name for path in write_embeddings(recommender, folder, held_out=2)]
+        >>> [path.name for path in write_embeddings(recommender, folder, history="training")]
         ['tiny.itememb', 'tiny.useremb']
     """
     origin = recommender._trained.origin
     if origin is None or not recommender.users:
         raise RequestError("the model has no users: give a checkpoint, not an exported folder")
-    if held_out < 0 or steps < 0:
-        raise RequestError(f"held_out={held_out}, steps={steps}: give 0 or more")
-    paths = [Path(folder) / f"{origin.dataset}.{suffix}" for suffix in ("itememb", "useremb")]
+    if history not in SPLITS or steps < 0:
+        raise RequestError(f"history={history!r}, steps={steps}: give recorded or training, and 0 or more steps")
+    paths = [Path(folder) / f"{origin.dataset}.{suffix}" for suffix in EMBEDDING_SUFFIXES]
+    _refuse_others(paths)
     with recommender._trained.making("embeddings", paths):
-        _write(paths[0], ["item_emb_id:token", "item_emb:float_seq"], _items(recommender))
-        columns = ["user_emb_id:token", "user_emb:float_seq", *(["user_emb_next:float_seq"] if steps else [])]
-        _write(paths[1], columns, _users(recommender, held_out, steps))
+        _write(paths[0], _ITEMS, _items(recommender))
+        columns = [*_USERS, *(["user_emb_next:float_seq"] if steps else [])]
+        _write(paths[1], columns, _users(recommender, history, steps))
     return paths
+
+
+def _refuse_others(paths: Iterable[Path]) -> None:
+    """Refuse to overwrite files that were not written here.
+
+    Raises:
+        RequestError: one was not.
+    """
+    for path in filter(Path.exists, paths):
+        with open_regular(path, ATOMIC_FILE) as file:
+            if not file.readline().startswith((_ITEMS[0].encode(), _USERS[0].encode())):
+                raise RequestError(f"{path} was not written by this command: move it, or name another folder")
 
 
 def _items(recommender: Recommender) -> Iterator[list[str]]:
@@ -70,11 +89,11 @@ def _items(recommender: Recommender) -> Iterator[list[str]]:
 
 
 @torch.no_grad()
-def _users(recommender: Recommender, held_out: int, steps: int) -> Iterator[list[str]]:
+def _users(recommender: Recommender, history: Split, steps: int) -> Iterator[list[str]]:
     names = list(recommender.users)
     for start in tqdm(range(0, len(names), _BATCH), desc="Interests of users", unit="batch"):
         batch = names[start : start + _BATCH]
-        given = [UserInput(name, None, None, None, held_out=held_out) for name in batch]
+        given = [UserInput(name, None, None, None, split=history) for name in batch]
         found: dict[int, list[str]] = {}
         for positions, state in recommender._states.start_batches(given):
             columns = [state.interest]

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from recbole_llm_interest.content.event_catalogue import EventCatalogue, EventKey
 from recbole_llm_interest.content.event_fields import code_field, content_field
+from recbole_llm_interest.content.text_template import as_text
 from recbole_llm_interest.errors import RequestError
 from recbole_llm_interest.model.event_encoder import EventTerms
 from recbole_llm_interest.recommender.encoding import ContentReader
@@ -42,12 +43,12 @@ class EventReader:
         return {} if self._content is None else self._content.find_fingerprints()
 
     def read(self, columns: Mapping[str, Any] | None) -> Tensor:
-        """The terms of one event, ``[D]``; None for an event of which nothing is known.
+        """The terms of one event, ``[D]``; None for an event of which nothing is known. Empty values are no content.
 
         Raises:
             RequestError: a column is none of those of training, or content cannot be used.
         """
-        given = dict(columns or {})
+        given = {name: value for name, value in (columns or {}).items() if as_text(value)}
         values = {field.name: given.pop(field.name) for field in self._terms.fields if field.name in given}
         if given and self._content is None:
             known = ", ".join(field.name for field in self._terms.fields)

@@ -15,25 +15,6 @@ def _check_kinds(values: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
-class SavedField(BaseModel):
-    """The codes of a column of events; see ``EventField``.
-
-    Example:
-        >>> SavedField(name="stars", edges=None, values=["5", "4"]).restored().code(4)
-        2
-    """
-
-    model_config = ConfigDict(strict=True)
-
-    name: str
-    edges: list[float] | None
-    values: list[str]
-
-    def restored(self) -> EventField:
-        """The field itself."""
-        return EventField(self.name, None if self.edges is None else tuple(self.edges), tuple(self.values))
-
-
 class FolderConfig(BaseModel):
     """What ``config.json`` says of a model.
 
@@ -52,7 +33,9 @@ class FolderConfig(BaseModel):
     max_length: int = Field(ge=1, lt=2**31)
     encoders: Annotated[dict[str, dict[str, str]], AfterValidator(_check_kinds)]
     settings: dict[str, Any]
-    event_fields: dict[str, list[SavedField]] = {}  # folders of version 0.1.0 have none
+    event_fields: dict[
+        str, Annotated[Any, AfterValidator(EventField.restored)]
+    ] = {}  # folders of version 0.1.0 have none
     sha256: dict[str, str]
 
 

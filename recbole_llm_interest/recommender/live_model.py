@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Sequence
 
 import torch
@@ -80,9 +81,8 @@ class LiveModel:
         inputs = self._inputs(events, before)
         if events.count == 1:
             return tracker.step(inputs[:, 0], state)
-        if tracker.encoder.has_attention:
-            inputs = inputs[:, -self._max_length :]
-        interest, state = tracker.read(inputs, state)
+        at_most = self._max_length if tracker.encoder.has_attention else None
+        interest, state = tracker.read(inputs, state, at_most)
         return interest[:, -1], state
 
     def _inputs(self, events: LoggedEvents, before: Tensor | None) -> Tensor:
@@ -182,6 +182,7 @@ def version(model: LLMInterest, tokens: Iterable[str]) -> str:
     hashed = hashlib.sha256(digest(tokens).encode())
     settings = (model.scoring_rule.temperature, sorted(model.event_encoder.times), type(model.tracker.encoder))
     hashed.update(repr(settings).encode())
+    hashed.update(json.dumps(model.event_codes).encode() if model.event_codes else b"")
     parameters = {former_name(name): values for name, values in model.state_dict().items()}
     for name, values in sorted(parameters.items()):
         hashed.update(name.encode())

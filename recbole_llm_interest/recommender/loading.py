@@ -21,6 +21,7 @@ from recbole_llm_interest.content.event_fields import EventKind
 from recbole_llm_interest.content.event_times import time_unit
 from recbole_llm_interest.content.interaction_files import RecordedHistories
 from recbole_llm_interest.content.text_template import text_writer
+from recbole_llm_interest.data.training_events import TrainingHistories
 from recbole_llm_interest.errors import CheckpointError, is_out_of_memory
 from recbole_llm_interest.io.checkpoints.reading import load_checkpoint
 from recbole_llm_interest.io.checkpoints.schema import Checkpoint
@@ -35,12 +36,12 @@ from recbole_llm_interest.recommender.allowance import Allowance, check_sizes
 from recbole_llm_interest.recommender.encoding import ContentReader
 from recbole_llm_interest.recommender.event_reading import EventReader
 from recbole_llm_interest.recommender.known_columns import KnownColumns
-from recbole_llm_interest.recommender.trained import Origin, Trained
+from recbole_llm_interest.recommender.trained import Histories, Origin, Trained
 from recbole_llm_interest.settings import ContentSettings, ModelSettings, read_settings, settings_keys
 from recbole_llm_interest.settings.portable import portable_settings, withheld_content
 from recbole_llm_interest.training.checkpoint import restore_model
 from recbole_llm_interest.training.config import as_user_error, configure, empty_command_line
-from recbole_llm_interest.training.run_metadata import data_digests, digest, effective_settings
+from recbole_llm_interest.training.run_metadata import contents_of, data_digests, digest, effective_settings
 
 
 class OpenedCheckpoint(NamedTuple):
@@ -85,6 +86,7 @@ def load_opened(opened: OpenedCheckpoint) -> Trained:
         LLMInterestError: the data set is missing, damaged, or not that of training.
     """
     checkpoint, saved, config = opened
+    config["event_codes"] = (saved.get("other_parameter") or {}).get("event_codes")
     with as_user_error("the data or the settings"):
         init_seed(config["seed"], config["reproducibility"])
         dataset = create_dataset(config)
@@ -103,7 +105,8 @@ def load_opened(opened: OpenedCheckpoint) -> Trained:
     _compare_data(checkpoint, saved.get("data", {}), data_digests(config, dataset))
     counts = {"users": len(users) - 1, "items": len(items) - 1, "events": events}
     source = Artifact(absolute(checkpoint), "checkpoint", config["dataset"], absolute(Path(config["data_path"])))
-    trained = _trained(config, model, items, users, counts, unit)
+    trained_on = TrainingHistories(train_data._dataset.training_events(), users, items)
+    trained = _trained(config, model, items, users, counts, unit, trained_on)
     origin = trained.origin and replace(trained.origin, data=saved.get("data", {}))
     settings = read_settings(ContentSettings, config)
     recorded = {kind: details.catalogue for kind, details in train_data._dataset.event_details.items()}
@@ -112,7 +115,7 @@ def load_opened(opened: OpenedCheckpoint) -> Trained:
 
 def _build(checkpoint: Path, config: Config, dataset: Any, weights: Mapping[str, Tensor]) -> LLMInterest:
     """Build the model before its weights are loaded. A checkpoint cannot request a larger model than its weights."""
-    features = [one.values for kind in ("item", "user") for one in getattr(dataset, f"{kind}_content", {}).values()]
+    features = [one.values for content in contents_of(dataset).values() for one in content.values()]
     numbers = sum(values.numel() for values in (*weights.values(), *features))
     try:
         named = {current_name(name): values for name, values in weights.items()}
@@ -161,6 +164,7 @@ def _trained(
     users: list[str],
     counts: dict[str, int],
     unit: Literal["s", "ms"] | None,
+    trained_on: Histories,
 ) -> Trained:
     """A model with the content that the data set's files have of its items."""
     content = read_settings(ContentSettings, config)
@@ -177,6 +181,7 @@ def _trained(
         item_reader=content_reader("item", id_fields["item"], content, model.item_encoder, texts.values()),
         user_reader=content_reader("user", id_fields["user"], content, model.user_encoder),
         recorded=RecordedHistories(config),
+        trained_on=trained_on,
         origin=Origin(
             config["dataset"],
             counts,

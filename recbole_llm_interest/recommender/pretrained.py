@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -94,11 +94,16 @@ def read_pretrained(
         **texts.model_dump(),
         item_reader=content_reader("item", fields["item"], content, model.item_encoder, of_items, fingerprints["item"]),
         user_reader=content_reader("user", fields["user"], content, model.user_encoder, (), fingerprints["user"]),
-        recorded=lambda users: [([], []) for _ in users],
+        recorded=_no_histories,
+        trained_on=_no_histories,
         source=_source(folder, config.dataset),
         event_readers=event_readers(content, model, fingerprints=fingerprints),
         origin=Origin(config.dataset, config.counts, fields, config.settings | encoders, config.time_unit, config.data),
     )
+
+
+def _no_histories(users: Sequence[str]) -> list[tuple[list[str], list[float]]]:
+    return [([], []) for _ in users]
 
 
 def _source(folder: Path, dataset: str) -> Artifact:

@@ -106,7 +106,7 @@ def _content(kind: str, weights: Tensors, features: Tensors) -> Content:
 
 
 def _inputs(kind: EventKind, content: Mapping[str, Content], described: FolderConfig) -> EventInputs:
-    return EventInputs(content[kind], tuple(field.restored() for field in described.event_fields.get(kind, ())))
+    return EventInputs(content[kind], described.event_fields.get(kind, ()))
 
 
 def _transitions(features: Tensors, items: int) -> Transitions | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +108,7 @@ def _describe(trained: Trained, origin: Origin) -> dict[str, Any]:
         "time_unit": origin.time_unit,
         "max_length": trained.max_length,
         "encoders": {kind: {} if reader is None else reader.find_fingerprints() for kind, reader in readers},
-        "event_fields": {terms.kind: [asdict(field) for field in terms.fields] for terms in _terms_of(trained.model)},
+        "event_fields": trained.model.event_codes,
         "settings": published(origin.settings),
     }
 

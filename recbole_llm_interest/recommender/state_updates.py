@@ -172,18 +172,19 @@ class StateUpdates:
 
     def _histories(self, inputs: Sequence[UserInput]) -> list[LoggedEvents]:
         """Each user's events, ``[1, L]``, from the data set where the recorded ones are asked for."""
-        recorded_of = [str(one.user) for one in inputs if one.history is None]
-        recorded = iter(self._trained.recorded(recorded_of) if recorded_of else ())
+        read = {"recorded": self._trained.recorded, "training": self._trained.trained_on}
+        users = {
+            split: [str(one.user) for one in inputs if one.history is None and one.split == split] for split in read
+        }
+        recorded = {split: iter(read[split](of_split)) for split, of_split in users.items() if of_split}
         return [
-            self._recorded_events(str(one.user), *next(recorded), one.held_out)
+            self._recorded_events(str(one.user), *next(recorded[one.split]))
             if one.history is None
             else self._events(one.history, one.times, self._content(one.contents or [None] * len(one.history)))
             for one in inputs
         ]
 
-    def _recorded_events(self, user: str, items: Sequence[str], times: Sequence[float], held_out: int) -> LoggedEvents:
-        kept = max(len(items) - held_out, 0)
-        items, times = items[:kept], times[:kept]
+    def _recorded_events(self, user: str, items: Sequence[str], times: Sequence[float]) -> LoggedEvents:
         is_known = [item in self._live.items.all_rows for item in items]
         if not all(is_known):
             _logger.warning(

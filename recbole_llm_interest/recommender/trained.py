@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from recbole_llm_interest.content.event_fields import EventKind
 from recbole_llm_interest.io.files import shared_data_set_lock
@@ -14,6 +14,9 @@ from recbole_llm_interest.io.manifest import Artifact, Kind, record_made_from
 from recbole_llm_interest.model.llm_interest import LLMInterest
 from recbole_llm_interest.recommender.encoding import ContentReader
 from recbole_llm_interest.recommender.event_reading import EventReader
+
+#: gives items and times of the events of each of several users
+Histories: TypeAlias = Callable[[Sequence[str]], list[tuple[list[str], list[float]]]]
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,7 @@ class Trained:
         item_reader: encodes the content of new items; None if the model knows items by their IDs alone.
         user_reader: encodes the content of new users; None if the model has no content of users.
         recorded: gives items and times of the recorded events of each of several users.
+        trained_on: likewise of those that training saw.
         origin: of the model; None if it is unknown.
         source: the file that it was loaded from, as manifests record it; None if it was not loaded.
         categories: of items, such as genres, by id.
@@ -75,7 +79,8 @@ class Trained:
     labels: dict[str, str]
     item_reader: ContentReader | None
     user_reader: ContentReader | None
-    recorded: Callable[[Sequence[str]], list[tuple[list[str], list[float]]]]
+    recorded: Histories
+    trained_on: Histories
     origin: Origin | None = None
     source: Artifact | None = None
     categories: Mapping[str, Sequence[str]] = field(default_factory=dict)

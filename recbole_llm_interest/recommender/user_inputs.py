@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import pandas as pd
 
 from recbole_llm_interest.errors import RequestError
 from recbole_llm_interest.recommender.inputs import Id, TimeUnit, is_list, read_id, read_ids, read_times
 
-#: items of one user's events, or a list of such for a batch, or the word ``recorded``
+#: items of one user's events, or a list of such for a batch, or ``recorded`` or ``training``
 Histories: TypeAlias = Iterable[Id] | Iterable[Iterable[Id]] | None
 #: content of one user's events, or a list of such for a batch
 Contents: TypeAlias = Iterable[Mapping[str, Any] | None] | Iterable[Iterable[Mapping[str, Any] | None] | None] | None
-RECORDED = "recorded"
+#: recorded events of a user: all in the data set's files, or those that training saw
+Split: TypeAlias = Literal["recorded", "training"]
+SPLITS: tuple[Split, ...] = get_args(Split)
 
 
 @dataclass(frozen=True)
@@ -28,12 +30,12 @@ class UserInput:
         history: ids of items; None for the events that the data set records.
         times: one for each item; None where none is known.
         contents: what is given of each event beside item and time; None where nothing is.
-        held_out: recorded events at the end that are left out.
+        split: which of the recorded events: all, or those of training.
 
     Example:
         >>> from recbole_llm_interest.recommender.user_inputs import UserInput, read_users
         >>> read_users("u1", None, ["i1"], None, "s")
-        ([UserInput(user='u1', profile=None, history=['i1'], times=None, contents=None, held_out=0)], True)
+        ([UserInput(user='u1', profile=None, history=['i1'], times=None, contents=None, split='recorded')], True)
     """
 
     user: str | None
@@ -41,7 +43,7 @@ class UserInput:
     history: list[str] | None
     times: list[float | None] | None
     contents: list[Mapping[str, Any] | None] | None = None
-    held_out: int = 0
+    split: Split = "recorded"
 
 
 def read_users(
@@ -73,7 +75,7 @@ def _list_history(history: Any) -> Any:
 
 
 def _is_recorded(history: Any) -> bool:
-    return isinstance(history, str) and history == RECORDED
+    return isinstance(history, str) and history in SPLITS
 
 
 def _is_batch(user: Any, profile: Any, history: Any) -> bool:
@@ -91,7 +93,7 @@ def _columns(user: Any, profile: Any, history: Any, at: Any, contents: Any) -> l
     columns = {name: _per_user(values, name) for name, values in given.items() if values is not None}
     count = _common_length(columns)
     if is_recorded:
-        columns["histories"] = [RECORDED] * count
+        columns["histories"] = [history] * count
     return [columns.get(name, [None] * count) for name in given]
 
 
@@ -115,12 +117,12 @@ def _read_user(user: Any, profile: Any, history: Any, at: Any, contents: Any, un
     _check_profile(name, profile)
     is_recorded = _is_recorded(history)
     if is_recorded and name is None:
-        raise RequestError("history='recorded' needs a user of the data set: give the user's id")
+        raise RequestError(f"history={history!r} needs a user of the data set: give the user's id")
     if is_recorded or (history is None and name is not None):
         for given, values in (("at", at), ("contents", contents)):
             if values is not None:
                 raise RequestError(f"{given} is given without a history: recorded events have their own")
-        return UserInput(name, None, None, None)
+        return UserInput(name, None, None, None, split=history if is_recorded else "recorded")
     items = [] if history is None else read_ids(history, "history")
     return UserInput(name, profile, items, read_times(at, items, unit), read_contents(contents, items))
 

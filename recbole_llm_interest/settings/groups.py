@@ -53,6 +53,9 @@ class ContentSettings:
     context_fields: tuple[str, ...] = _setting(
         (), "columns of an event that are known before its item is chosen, such as a query; its prediction reads them"
     )
+    context_text_template: str | None = _setting(
+        None, "template of the text of context_fields, such as {query}; ~ for each column after its name"
+    )
 
     text_encoder: str = _setting(
         "all-MiniLM-L6-v2",

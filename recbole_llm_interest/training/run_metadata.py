@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from recbole.config import Config
 
+from recbole_llm_interest.content.event_fields import EVENT_KINDS, NO_INPUTS
+from recbole_llm_interest.content.features import Content
 from recbole_llm_interest.io.atomic_files import ATOMIC_FILE
 from recbole_llm_interest.io.opening import open_regular
 from recbole_llm_interest.model.llm_interest import LLMInterest
@@ -23,7 +25,8 @@ _UNRECORDED_SETTINGS = {
     *("encoder_device", "eval_scores_mb", "tracking", "log_wandb", "wandb_project"),
 }
 
-
+#: suffixes of files of embeddings, which RecBole reads only where ``additional_feat_suffix`` names them
+EMBEDDING_SUFFIXES = ("itememb", "useremb")
 #: settings that change the speed of a run or what is reported of it, not its result: a checkpoint or a run of a table
 #: may differ in them
 RESULT_NEUTRAL_SETTINGS = {
@@ -87,7 +90,9 @@ def file_digests(config: Config) -> dict[str, str]:
     """
     folder = Path(config["data_path"])
     patterns = (f"{glob.escape(config['dataset'])}.*", "content/*.jsonl")
-    paths = sorted(path for pattern in patterns for path in folder.glob(pattern) if path.is_file())
+    unread = {f".{suffix}" for suffix in EMBEDDING_SUFFIXES if suffix not in (config["additional_feat_suffix"] or ())}
+    found = (path for pattern in patterns for path in folder.glob(pattern) if path.suffix not in unread)
+    paths = sorted(path for path in found if path.is_file())
     return {path.relative_to(folder).as_posix(): _file_digest(path) for path in paths}
 
 
@@ -103,11 +108,19 @@ def data_digests(config: Config, dataset: Any) -> dict[str, str]:
         DataError: a file cannot be read.
     """
     digests = file_digests(config)
-    for kind in ("item", "user"):
-        for modality, features in getattr(dataset, f"{kind}_content", {}).items():
+    for kind, content in contents_of(dataset).items():
+        for modality, features in content.items():
             values = features.values.contiguous().view(torch.uint8).numpy()
             digests[f"{kind} {modality}"] = hashlib.sha256(values).hexdigest()
     return digests
+
+
+def contents_of(dataset: Any) -> dict[str, Content]:
+    """Return the features that a data set has of items, users, events and contexts, by kind."""
+    contents: dict[str, Content] = {kind: getattr(dataset, f"{kind}_content", {}) for kind in ("item", "user")}
+    for kind in EVENT_KINDS:
+        contents[kind] = getattr(dataset, f"{kind}_inputs", NO_INPUTS).content
+    return contents
 
 
 def json_values(values: dict[str, Any]) -> dict[str, Any]:

@@ -110,7 +110,7 @@ def test_live_updates_read_events_as_training_does(here, settings, fields):
 @pytest.mark.parametrize("tracker", ["lstm", "transformer"])
 def test_window_of_events_is_the_same_live(here, settings, tracker):
     """What is next was said two events ago: the window of two events sees it, and so do live states."""
-    chosen = {"event_window": 2, "tracker": tracker, "epochs": 3, "learning_rate": 0.01}
+    chosen = {"event_window": 2, "tracker": tracker, "epochs": 3, "learning_rate": 0.01, "MAX_ITEM_LIST_LENGTH": 4}
     (result,) = run(["LLMInterest"], "cycle", config_dict={**settings, **chosen})
     recommender = Recommender.load(result.checkpoint)
     assert recommender._live.model.tracker.window.convolution.weight.abs().max() > 1e-4
@@ -129,12 +129,11 @@ def test_window_of_events_is_the_same_live(here, settings, tracker):
     [
         ({"user_id": "u1", "item_id": "i1", "timestamp": -5.0}, "1 of 541 rows .* belong to no event"),
         (None, "541 rows read, 540 kept, 1 skipped: 1 of an event that has a row already"),
-        (
-            {"user_id": "u1", "item_id": "i1", "timestamp": "soon"},
-            "541 rows read, 540 kept, 1 skipped: 1 whose timestamp is no number",
-        ),
+        ({"timestamp": "soon"}, "541 rows read, 540 kept, 1 skipped: 1 whose timestamp is no number"),
+        ({"timestamp": 10**400}, "541 rows read, 540 kept, 1 skipped: 1 whose timestamp is no number"),
+        ({"user_id": ["u1"]}, "541 rows read, 540 kept, 1 skipped: 1 whose user_id is neither a string nor an integer"),
     ],
-    ids=["stray", "twice", "no time"],
+    ids=["unmatched", "twice", "no time", "no finite time", "a list as id"],
 )
 def test_rows_that_cannot_be_used_are_counted(built, here, caplog, row, problem):
     write_messages(here, "notes", next_item)
@@ -153,6 +152,42 @@ def test_context_that_names_the_choice_is_suspicious(built, here, caplog):
     assert "540 of 540 texts that context_fields names have the title of the item that was chosen" in caplog.text
     with pytest.raises(DataError, match="take its column out"):
         built("LLMInterest", "notes", text_encoder="hashing", context_fields=["note"], strict_content=True)
+
+
+def test_of_equal_events_the_last_has_the_content(built, here, caplog):
+    """What was written at one of them is not known when another one is predicted."""
+    events = [("u1", item, float(time)) for time, item in enumerate(["i1", "i2", "i3", "i3", "i4", "i5"])]
+    events[3] = ("u1", "i3", 2.0)
+    write_dataset(here / "data", "twice", events)
+    (here / "data" / "twice" / "content").mkdir()
+    row = {"user_id": "u1", "item_id": "i3", "timestamp": 2.0, "note": "chess"}
+    (here / "data" / "twice" / "content" / "events.jsonl").write_text(json.dumps(row))
+    _, _, dataset, *_ = built("LLMInterest", "twice", text_encoder="hashing")
+    assert dataset.event_features["event_content"].tolist() == [0, 0, 0, 1, 0, 0]
+    assert "1 of 6 events have the user, item and time of a later one" in caplog.text
+
+
+def test_columns_come_from_both_files(built, here):
+    """A rating is in ``.inter``, the note in JSON lines, and neither is an error."""
+    write_messages(here, "notes", next_item)
+    path = here / "data" / "notes" / "notes.inter"
+    header, *lines = path.read_text().splitlines()
+    rated = [f"{header}\trating:float", *(f"{line}\t{place % 5}" for place, line in enumerate(lines))]
+    path.write_text("\n".join(rated) + "\n")
+    _, model, *_ = built("LLMInterest", "notes", text_encoder="hashing", event_fields=["rating"])
+    assert model.event_encoder.names == ["event_field_rating", "event_content"]
+    with pytest.raises(DataError, match="event_fields names 'ratings', .* did you mean 'rating'"):
+        built("LLMInterest", "notes", text_encoder="hashing", event_fields=["ratings"])
+
+
+def test_content_that_no_training_event_has_is_not_read(built, here, caplog):
+    write_messages(here, "notes", next_item)
+    path = here / "data" / "notes" / "content" / "events.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows if row["timestamp"] % 100 == 8))  # the last events
+    _, model, *_ = built("LLMInterest", "notes", text_encoder="hashing")
+    assert model.event_encoder.terms is None
+    assert "no event of training has text: it is not read" in caplog.text
 
 
 def write_orders(here):
@@ -205,3 +240,25 @@ def test_exported_folder_reads_events(here, settings):
         found.append([recommender.score(state, "i1", context=known) for known in (None, {"query": "volcanoes"})])
     assert found[0] == pytest.approx(found[1], abs=1e-5)
     assert abs(found[0][0] - found[0][1]) > 1e-3
+
+
+@pytest.mark.slow
+def test_codes_are_those_of_training_after_the_data_have_changed(here, settings):
+    """New events make another value the most frequent one, whose code stays what it was."""
+    write_orders(here)
+    quick = {"epochs": 3, "learning_rate": 0.01, "text_encoder": "hashing", "event_fields": ["stars"]}
+    (result,) = run(["LLMInterest"], "orders", config_dict={**settings, **quick})
+
+    def score():
+        recommender = Recommender.load(result.checkpoint)
+        return recommender.score(recommender.update(recommender.start(), "i3", stars=4), "i1"), recommender.version
+
+    before = score()
+    folder = here / "data" / "orders"
+    later = [("u1", f"i{n % 8}", 5000.0 + n) for n in range(300)]
+    with (folder / "orders.inter").open("a") as file:
+        file.writelines("\t".join(map(str, event)) + "\n" for event in later)
+    with (folder / "content" / "events.jsonl").open("a") as file:
+        for user, item, time in later:
+            print(json.dumps({"user_id": user, "item_id": item, "timestamp": time, "stars": 4}), file=file)
+    assert score() == before

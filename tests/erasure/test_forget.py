@@ -141,6 +141,35 @@ def test_all_rows_of_a_user_are_removed_with_their_images(here, forget):
     assert not (path.parent / "u10-1.png").exists()
 
 
+def test_content_of_events_is_removed_with_its_images(here, forget):
+    """Ids of users are those of items, too: a row of somebody else is no remainder."""
+    events = [(user, item, time) for time, (user, item) in enumerate([("1", "1"), ("1", "2"), ("2", "1"), ("2", "2")])]
+    write_dataset(here / "data", "mine", events)
+    folder = here / "data" / "mine"
+    rows = [{"user_id": user, "item_id": item, "timestamp": time, "note": "hm"} for user, item, time in events]
+    path = content(folder, [{**row, "image_file_name": f"{n}.png"} for n, row in enumerate(rows)], "events")
+    for n in range(4):
+        (folder / "content" / f"{n}.png").write_bytes(b"picture")
+    code, lines = forget("mine", "--user=1")
+    assert code == 0, lines
+    assert [json.loads(line)["user_id"] for line in path.read_text().splitlines()] == ["2", "2"]
+    assert sorted(it.name for it in path.parent.glob("*.png")) == ["2.png", "3.png"]
+
+
+def test_images_named_by_interactions_are_removed(here, forget):
+    write_dataset(here / "data", "mine", EVENTS)
+    path = here / "data" / "mine" / "mine.inter"
+    header, *lines = path.read_text().splitlines()
+    named = [f"{line}\t{line.split()[0]}.png" for line in lines]
+    path.write_text("\n".join([f"{header}\timage_file_name:token", *named]) + "\n")
+    pictures = here / "data" / "mine" / "content"
+    pictures.mkdir()
+    for user in ("u1", "u2", "u10"):
+        (pictures / f"{user}.png").write_bytes(b"picture")
+    assert forget("mine", "--user=u1")[0] == 0
+    assert sorted(it.name for it in pictures.glob("*.png")) == ["u10.png", "u2.png"]
+
+
 @pytest.mark.parametrize(
     ("token", "written"),
     [

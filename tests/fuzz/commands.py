@@ -132,7 +132,7 @@ def _valid_words(name: str, random: Random) -> list[str]:
         "recommend": ["--checkpoint=checkpoint", "--user=u1"],
         "report": ["--checkpoint=checkpoint", "--table=table.json", "--output=report"],
         "export": ["--checkpoint=checkpoint", "--output=exported-again"],
-        "embed": ["--checkpoint=checkpoint", "--output=embedded", "--held_out=2"],
+        "embed": ["--checkpoint=checkpoint", "--output=embedded", "--history=training"],
         "forget": ["--dataset=cycle", "--user=u1"],
         "migrate": ["checkpoint"],
         "convert": ["events.csv", "--items=items.csv", "--output=converted"],

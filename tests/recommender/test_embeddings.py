@@ -17,7 +17,7 @@ from recbole_llm_interest.recommender.embeddings import LOADING, write_embedding
 def test_recbole_loads_what_the_recommender_computes(tiny_checkpoint, tiny_model, here, settings):
     recommender = Recommender(tiny_model)
     shutil.copytree(tiny_checkpoint.parent.parent / "data" / "tiny", here / "data" / "tiny")
-    write_embeddings(recommender, here / "data" / "tiny", held_out=2, steps=1)
+    write_embeddings(recommender, here / "data" / "tiny", history="training", steps=1)
     (here / "load.yaml").write_text(LOADING)
     config = Config("BPR", "tiny", [str(here / "load.yaml")], {**settings, "data_path": str(here / "data")})
     dataset = create_dataset(config)
@@ -29,6 +29,21 @@ def test_recbole_loads_what_the_recommender_computes(tiny_checkpoint, tiny_model
         user = str(dataset.field2id_token["user_id"][row])
         before, *_ = recommender.replay(recommender.start(user), events=2)
         assert torch.allclose(users[row], before.interest[0], atol=1e-4)
+
+
+def test_history_of_training_leaves_out_what_is_tested(tiny_model):
+    recommender = Recommender(tiny_model)
+    everything, trained = recommender.start("u3"), recommender.start("u3", history="training")
+    assert int(trained.length) == int(everything.length) - 2
+    before, *_ = recommender.replay(everything, events=2)
+    assert torch.allclose(before.interest, trained.interest, atol=1e-6)
+
+
+def test_files_of_others_are_not_overwritten(tiny_model, here):
+    (here / "tiny.itememb").write_text("entity:token\tvector:float_seq\n")
+    with pytest.raises(RequestError, match="was not written by this command"):
+        write_embeddings(Recommender(tiny_model), here)
+    assert (here / "tiny.itememb").read_text().startswith("entity")
 
 
 def test_interest_ahead_is_after_the_likeliest_events(tiny_model, here):
