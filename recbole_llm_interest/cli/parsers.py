@@ -133,6 +133,13 @@ def recommend_parser() -> argparse.ArgumentParser:
     for modality in ("text", "image", "audio"):
         parser.add_argument(f"--profile_{modality}", help=f"{modality} of a new user's profile")
     parser.add_argument("--state", help="file of a saved state, before the events of --history")
+    parser.add_argument(
+        "--context",
+        action="append",
+        default=[],
+        metavar="COLUMN=VALUE",
+        help="what is known before the choice, such as query=short films; may be given several times",
+    )
     parser.add_argument("--save_state", help="file to write the state to")
     parser.add_argument("--k", type=int, default=10, help="number of items [10]")
     parser.add_argument("--candidates", help="items that may be recommended, separated by commas [all]")

@@ -104,6 +104,18 @@ def _read_profile(options: argparse.Namespace) -> dict[str, str]:
     return {name: value for name, value in values.items() if value}
 
 
+def _read_context(words: Sequence[str]) -> dict[str, str] | None:
+    """The columns of ``--context``; None for none.
+
+    Raises:
+        SettingsError: a word is not COLUMN=VALUE.
+    """
+    for word in words:
+        if "=" not in word:
+            raise SettingsError(f"command line: --context={word}: write it as COLUMN=VALUE")
+    return dict(word.split("=", maxsplit=1) for word in words) or None  # type: ignore[misc]
+
+
 def _read_pool(path: Path) -> dict[str, dict[str, Any]]:
     """The content of new items by id, as ``add_pool`` takes it.
 
@@ -136,9 +148,11 @@ def _numbers(value: str | None) -> list[float] | None:
 
 def _answer(recommender: Recommender, state: UserState, options: argparse.Namespace) -> dict[str, Any]:
     """What the command prints, as plain values."""
+    context = _read_context(options.context)
     best = recommender.recommend(
         state,
         options.k,
+        context=context,
         candidates=options.pool or (None if options.candidates is None else _words(options.candidates)),
         exclude=_words(options.exclude),
         exclude_seen=options.exclude_seen,
@@ -160,7 +174,7 @@ def _answer(recommender: Recommender, state: UserState, options: argparse.Namesp
             for step in recommender.forecast(state, options.forecast)
         ]
     if options.explain:
-        answer["explanation"] = asdict(recommender.explain(state, options.explain))
+        answer["explanation"] = asdict(recommender.explain(state, options.explain, context))
     return answer
 
 

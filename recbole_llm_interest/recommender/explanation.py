@@ -188,8 +188,8 @@ def _user_parts(live: LiveModel, state: State, row: int, score: float, context: 
             points.append((name, score - rest, time, title))
         told = [event for event in range(older, length) if events.content[0, event].any()]
         for event, silent in zip(told, _scores_without_content(live, events, told, start, row, context), strict=True):
-            name, time, title = _event(live, events, event)
-            points.append((f"content at {name}", score - silent, time, title))
+            name, time, _ = _event(live, events, event)
+            points.append((f"content at {name}", score - silent, time, None))
     return points
 
 

@@ -34,7 +34,7 @@ class TrainingBatch:
         seq_output: interest after each event, ``[B, L, D]``.
         item_encoder: what made the representations.
         track: interest after each event of other histories, from histories ``[B, L]``, their users ``[B]``, 0 for an
-            unknown one, and representations ``[C, D]``: ``[B, L, D]``.
+            unknown one, and representations ``[C, D]``: ``[B, L, D]``. Nothing else is known of their events.
         next_item_loss: the next-item loss of interest ``[B, L, D]`` after each event of histories ``[B, L]`` that are
             followed by items ``[B, L]``, at the rows and positions ``[T]`` of targets, a scalar. The users ``[B]`` are
             None for histories in another than the true order, which have no bias by transitions.
