@@ -48,12 +48,14 @@ class EventCatalogue:
         rows: by event, the number of its content; 0 for none.
         values: by column that is embedded, and by event, its value.
         listed: the events that ``content/events.jsonl`` names.
+        shown: by event, the ids of the items that were shown beside the chosen one.
     """
 
     contents: Catalogue
     rows: dict[EventKey, int] = field(default_factory=dict)
     values: dict[str, dict[EventKey, Any]] = field(default_factory=dict)
     listed: set[EventKey] = field(default_factory=set)
+    shown: dict[EventKey, list[str]] = field(default_factory=dict)
 
     @property
     def tokens(self) -> list[str]:
@@ -115,7 +117,8 @@ class _Reader:
             self.named = settings.context_fields
             self._embedded = tuple(name for name in settings.event_fields if name in self.named)
             self._media = {name: column for name, column in MEDIA_COLUMNS.items() if column in self.named}
-        self.named = list(dict.fromkeys([*self.named, *self._embedded]))
+        self._shown = [settings.shown_field] if kind == "event" and settings.shown_field else []
+        self.named = list(dict.fromkeys([*self.named, *self._embedded, *self._shown]))
         self.catalogue.values = {name: {} for name in self._embedded}
         self._numbers: dict[tuple[Blob | None, ...], int] = {}
 
@@ -126,6 +129,9 @@ class _Reader:
             values.pop(key, None)
             if as_text(row.get(name)):
                 values[key] = row[name]
+        for column in self._shown:
+            if shown := _ids(row.get(column)):
+                self.catalogue.shown[key] = shown
         blobs = self._blobs(row)
         if not blobs:
             self.catalogue.rows[key] = 0
@@ -138,13 +144,20 @@ class _Reader:
         self.catalogue.rows[key] = number
 
     def _blobs(self, row: Mapping[str, Any]) -> dict[Modality, Blob]:
-        left_out = {*self._fields, *self._embedded}
+        left_out = {*self._fields, *self._embedded, *self._shown}
         text = self._write({name: value for name, value in row.items() if name not in left_out})
         blobs: dict[Modality, Blob] = {"text": Text(text)} if text else {}
         for modality, column in self._media.items():
             if name := as_token(row.get(column)):
                 blobs[modality] = MediaFile(self.catalogue.contents.folder / "content", name)
         return blobs
+
+
+def _ids(value: Any) -> list[str]:
+    """The ids in a list, or in the text of a sequence of tokens."""
+    if isinstance(value, str):
+        return value.split()
+    return [as_token(one) for one in value if id_fault({"id": one}, "id") == ""] if isinstance(value, list) else []
 
 
 def named_event_columns(settings: ContentSettings) -> list[str]:
@@ -156,7 +169,8 @@ def named_event_columns(settings: ContentSettings) -> list[str]:
         ['review', 'query']
     """
     in_text = text_writer("event", "", *text_settings("event", settings))[1]
-    return list(dict.fromkeys([*in_text, *settings.context_fields, *settings.event_fields]))
+    shown = [settings.shown_field] if settings.shown_field else []
+    return list(dict.fromkeys([*in_text, *settings.context_fields, *settings.event_fields, *shown]))
 
 
 def event_lines(folder: Path) -> Path:
@@ -209,7 +223,7 @@ def read_event_content(config: Any, settings: ContentSettings, kind: EventKind) 
         known = {**columns, **dict.fromkeys(read_header(file, layout))}
         for setting in ("event_text_fields", "event_fields", "context_fields"):
             check_named_columns(setting, getattr(settings, setting) or (), known, file)
-        check_named_columns("event_text_template", missing, known, file)
+        check_named_columns("event_text_template, context_text_template or shown_field", missing, known, file)
         for key, row in _read_columns(file, layout, fields, missing):
             reader.add(key, {**rows.pop(key, {}), **row})
     for key, row in rows.items():

@@ -35,6 +35,10 @@ def code_field(kind: EventKind, column: str) -> str:
     return f"{kind}_field_{column}"
 
 
+#: the field of training batches with the items that were shown beside each next item, ``[B, L, S]``
+NEXT_SHOWN = "next_shown"
+
+
 @dataclass(frozen=True)
 class EventField:
     """The codes of one column: 0 for a missing value, or one that no training event has.

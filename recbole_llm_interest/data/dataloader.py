@@ -15,6 +15,7 @@ from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
 from recbole.data.interaction import Interaction
 from torch import Tensor
 
+from recbole_llm_interest.content.event_fields import NEXT_SHOWN
 from recbole_llm_interest.data.dataset import LLMInterestDataset
 from recbole_llm_interest.errors import SettingsError
 
@@ -89,6 +90,8 @@ class HistoryDataLoader(AbstractDataLoader):
         batch[self._dataset.next_item_list_field] = next_items[self._dataset.item_list_field]
         for field in self._context_fields:
             batch[f"next_{field}"] = next_items[field]
+        if self._dataset.event_shown is not None:
+            batch[NEXT_SHOWN] = self._dataset.shown(start + 1, end + 1)
         return self.transform(self._dataset, batch)
 
     def target_counts(self, batch: Interaction) -> Tensor:

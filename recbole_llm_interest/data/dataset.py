@@ -54,6 +54,8 @@ class LLMInterestDataset(EventDataset):
         self.neighbour_cache = feature_cache(config, settings) / "neighbours"
         self.item_content = self._content("item", self.iid_field, settings)
         self.user_content = self._content("user", self.uid_field, settings)
+        if read_settings(ModelSettings, config).ssl_shown_weight and self.event_shown is None:
+            raise DataError("ssl_shown_weight learns from shown items, and no event has any: name them by shown_field")
 
     def _content(self, kind: str, id_field: str, settings: ContentSettings) -> Content:
         """Return the features of all items or users."""
@@ -114,6 +116,14 @@ class LLMInterestDataset(EventDataset):
                     *(name, learned, digest),
                 )
         return parts
+
+    @property
+    def item_shown(self) -> Tensor:
+        """Number of times that each item was shown and not chosen in this split, ``[N]``."""
+        if self.event_shown is None:
+            return torch.zeros(self.item_num, dtype=torch.long)
+        shown = self.event_shown[self.training_targets()[1]]
+        return torch.bincount(shown[shown > 0], minlength=self.item_num)
 
     @property
     def item_transitions(self) -> Transitions | None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from recbole.config import Config
 from recbole.data.interaction import Interaction
+from torch import Tensor
 
 from recbole_llm_interest.content.dataset_files import catalogue_from_config
 from recbole_llm_interest.content.event_catalogue import EventKey
@@ -13,6 +15,7 @@ from recbole_llm_interest.content.event_fields import EVENT_KINDS, EventKind
 from recbole_llm_interest.data.event_details import EventDetails
 from recbole_llm_interest.data.event_histories import own_events
 from recbole_llm_interest.data.history_dataset import HistoryDataset
+from recbole_llm_interest.data.shown_items import shown_rows
 from recbole_llm_interest.errors import DataError
 from recbole_llm_interest.settings import ContentSettings, ModelSettings, read_settings
 
@@ -22,11 +25,14 @@ class EventDataset(HistoryDataset):
 
     Attributes:
         event_details: that, by kind; without kinds of which nothing is known.
+        event_shown: the items that were shown beside each event's own, ``[E, S]``; None without ``shown_field``.
 
     Raises:
         DataError: the interactions or the content of events cannot be read.
         SettingsError: a text template is invalid, or ``save_dataset`` or ``dataset_save_path`` is set.
     """
+
+    event_shown: Tensor | None = None
 
     def __init__(self, config: Config) -> None:
         time_features = read_settings(ModelSettings, config).time_features
@@ -45,12 +51,32 @@ class EventDataset(HistoryDataset):
         users = self.field2id_token[self.uid_field][self.event_users]
         items = self.field2id_token[self.iid_field][self.event_items]
         keys = [*map(EventKey, map(str, users), map(str, items), self.event_times.tolist())]
+        row_of = {str(token): row for row, token in enumerate(self.field2id_token[self.iid_field]) if row}
+        if "event" in self.event_details and (shown := self.event_details["event"].catalogue.shown):
+            self.event_shown = shown_rows(keys, shown, row_of, self.config["seed"])
         for details in self.event_details.values():
             details.align(keys)
             self.event_features |= details.features
         if "context" in self.event_details:
             titles = catalogue_from_config(self.config, "item", settings).labels
             self.event_details["context"].report_titles(keys, titles)
+
+    def shown(self, start: Tensor, end: Tensor) -> Tensor:
+        """Return what was shown beside the events of ranges of the event table, ``[B, L, S]``, padded with 0.
+
+        Args:
+            start: the first event of each range, ``[B]``.
+            end: the event after the last one, ``[B]``.
+
+        Raises:
+            ValueError: the data set has no shown items.
+        """
+        if self.event_shown is None:
+            raise ValueError("the data set has no shown items")
+        offset = torch.arange(int((end - start).max()))
+        is_event = offset < (end - start)[:, None]
+        events = (start[:, None] + offset).where(is_event, 0)
+        return self.event_shown[events].where(is_event[..., None], 0)
 
     def __getitem__(self, index: Any, join: bool = True) -> Interaction:
         """Return rows as ``HistoryDataset`` does, with the context of each row's own event, ``[B]``."""

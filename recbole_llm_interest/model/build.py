@@ -62,6 +62,11 @@ class ContentTables(Protocol):
         ...
 
     @property
+    def item_shown(self) -> Tensor:
+        """Times that each item was shown and not chosen in training, ``[N]``."""
+        ...
+
+    @property
     def item_neighbours(self) -> Tensor | None:
         """The items' nearest neighbours, ``[N, M, K]``; None if they are to be searched for."""
         ...
@@ -95,6 +100,11 @@ class SavedTables:
     neighbour_cache: Path | None = None
     event_inputs: EventInputs = NO_INPUTS
     context_inputs: EventInputs = NO_INPUTS
+
+    @property
+    def item_shown(self) -> Tensor:
+        """None was shown, ``[N]``."""
+        return torch.zeros_like(self.item_counts)
 
     def num(self, _: str) -> int:
         """Number of items with the padding, N, which RecBole's constructor asks for."""
@@ -140,7 +150,8 @@ def build_parts(
     """
     if not tables.item_content and not settings.use_item_id:
         raise DataError("the items have no content and use_item_id is off: add content, or set use_item_id=True")
-    negative_sampler = NegativeSampler(tables.item_counts, settings.loss_candidates)
+    in_training = torch.maximum(tables.item_counts, tables.item_shown.sign())  # to be shown is to be learned of
+    negative_sampler = NegativeSampler(in_training, settings.loss_candidates)
     item_encoder = _item_encoder(settings, tables, sparse_id=negative_sampler.draws is not None)
     user_encoder = _content_encoder(settings, tables.user_content if settings.use_user_content else {})
     size = item_encoder.output_size
@@ -183,8 +194,8 @@ def _items_with_id(settings: ModelSettings, tables: ContentTables) -> Tensor:
     has_content = torch.zeros_like(tables.item_counts, dtype=torch.bool)
     for features in tables.item_content.values():
         has_content |= features.present
-    is_trained = tables.item_counts > 0
-    return is_trained & (~has_content | (tables.item_counts >= settings.id_min_events))
+    events = tables.item_counts + tables.item_shown
+    return (events > 0) & (~has_content | (events >= settings.id_min_events))
 
 
 def _content_encoder(settings: ModelSettings, content: Content) -> EntityEncoder | None:

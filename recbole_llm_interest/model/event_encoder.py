@@ -7,9 +7,10 @@ from dataclasses import asdict
 from typing import Any
 
 import torch
+from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
-from recbole_llm_interest.content.event_fields import EventField, EventKind, code_field, content_field
+from recbole_llm_interest.content.event_fields import NEXT_SHOWN, EventField, EventKind, code_field, content_field
 from recbole_llm_interest.content.event_times import TIME_FEATURES
 from recbole_llm_interest.content.features import Content
 from recbole_llm_interest.model.entity_encoder import EntityEncoder
@@ -218,6 +219,11 @@ def event_codes(*terms: EventTerms | None) -> dict[str, list[dict[str, Any]]]:
         {'event': [{'name': 'device', 'edges': None, 'values': ('desk', 'phone')}]}
     """
     return {one.kind: [asdict(field) for field in one.fields] for one in terms if one is not None and one.fields}
+
+
+def shown_items(interaction: Interaction) -> list[Tensor]:
+    """The items of a batch that were shown and not chosen, ``[B, L, S]`` alone in a list; empty without any."""
+    return [interaction[NEXT_SHOWN]] if NEXT_SHOWN in interaction else []
 
 
 def _zero_embedding(rows: int, size: int) -> nn.Embedding:

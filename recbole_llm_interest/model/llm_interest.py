@@ -13,14 +13,15 @@ from recbole.utils import InputType
 from torch import Tensor, nn
 
 from recbole_llm_interest.model.build import build_parts
-from recbole_llm_interest.model.event_encoder import event_codes
+from recbole_llm_interest.model.event_encoder import event_codes, shown_items
 from recbole_llm_interest.model.former_names import rename_parameters
 from recbole_llm_interest.model.history_bias import Histories
 from recbole_llm_interest.model.interest_tracker import InterestState
-from recbole_llm_interest.model.item_bias import ItemBias, at_events
+from recbole_llm_interest.model.item_bias import ItemBias
 from recbole_llm_interest.model.losses import NextItemLoss
 from recbole_llm_interest.model.scoring import ItemTable, ItemTableCache, ScoringRule
 from recbole_llm_interest.model.ssl.objectives import TrainingBatch
+from recbole_llm_interest.model.step_loss import StepLoss
 from recbole_llm_interest.settings import ModelSettings, read_settings, ssl_weights
 
 
@@ -98,23 +99,20 @@ class LLMInterest(SequentialRecommender):
         item_seq, pos_items = interaction[self.ITEM_SEQ], interaction[self.NEXT_ITEM_SEQ]
         user, details = interaction[self.USER_ID], self.event_encoder.of_batch(interaction, self.LIST_SUFFIX)
         at = pos_items.nonzero(as_tuple=True)  # first of all: a GPU has to be waited for to know the number of targets
-        candidates = self.negative_sampler(item_seq, pos_items)
+        candidates = self.negative_sampler(item_seq, pos_items, *shown_items(interaction))
         self.item_table_cache.clear()
         items = self.item_encoder.table(candidates.ids)
         item_seq, pos_items = candidates.index_of[item_seq], candidates.index_of[pos_items]  # from N to C
         seq_output = self.forward(item_seq, self.initial_state(user), items, details)
-
-        def next_item_loss(seq_output: Tensor, item_seq: Tensor, pos_items: Tensor, at: Any, users: Any) -> Tensor:
-            interest, events = at_events(seq_output, *at), lambda: F.embedding(item_seq, items)
-            histories = Histories(candidates.ids[item_seq], events, self.item_encoder.neighbours_of)
-            bias = self.history_bias(histories, *at, interest, users, candidates.index_of)
-            return self.loss(interest, items, pos_items, at, bias, candidates.logit_correction)
-
         in_context = self.context(seq_output, interaction, "next_{}" + self.LIST_SUFFIX)
+
+        next_item_loss = StepLoss(self.loss, self.history_bias, self.item_encoder.neighbours_of, candidates, items)
         loss = next_item_loss(in_context, item_seq, pos_items, at, user)
+        if not self.objectives:
+            return (loss,)
         batch = TrainingBatch(
             *(item_seq, interaction[self.ITEM_SEQ_LEN], pos_items, user, items, candidates),
-            *(seq_output, self.item_encoder),
+            *(seq_output, self.item_encoder, in_context, interaction),
             track=lambda item_seq, user, items: self.forward(item_seq, self.initial_state(user), items),
             next_item_loss=next_item_loss,
         )

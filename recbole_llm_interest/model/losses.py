@@ -32,6 +32,7 @@ class NextItemLoss:
         horizon: number of next items that the interest after each event is to predict.
         decay: weight of a next item relative to the one before it.
         precision: of the matrix products.
+        weight: of the loss over all candidates.
 
     Example:
         >>> loss = NextItemLoss(ScoringRule(None))
@@ -45,12 +46,18 @@ class NextItemLoss:
     horizon: int = 1
     decay: float = 0.5
     precision: torch.dtype = torch.float32
+    weight: float = 1.0
 
     @classmethod
     def from_settings(cls, settings: ModelSettings) -> NextItemLoss:
-        """Build it from ``score``, ``temperature``, ``target_horizon``, ``target_decay`` and ``loss_precision``."""
-        rule = ScoringRule.from_settings(settings)
-        return cls(rule, settings.target_horizon, settings.target_decay, getattr(torch, settings.loss_precision))
+        """Build it from the settings of scores, targets and the loss."""
+        return cls(
+            ScoringRule.from_settings(settings),
+            settings.target_horizon,
+            settings.target_decay,
+            getattr(torch, settings.loss_precision),
+            settings.next_item_weight,
+        )
 
     def __call__(
         self,
@@ -72,7 +79,29 @@ class NextItemLoss:
             logit_correction: ``[C]``, see ``next_item_loss``.
         """
         target, weight = self.targets(pos_items, *at)
-        return next_item_loss(interest, items, target, self.rule, bias, weight, logit_correction, self.precision)
+        loss = next_item_loss(interest, items, target, self.rule, bias, weight, logit_correction, self.precision)
+        return loss if self.weight == 1 else self.weight * loss
+
+    def among(
+        self, interest: Tensor, items: Tensor, target: Tensor, others: Tensor, bias: ItemBias | None = None
+    ) -> Tensor:
+        """The mean cross-entropy of each target among itself and a few others, a scalar.
+
+        Args:
+            interest: before each target, ``[T, D]``.
+            items: representations of the candidates, ``[C, D]``.
+            target: index of each among them, ``[T]``.
+            others: likewise, ``[T, S]``; 0 for none.
+            bias: of the history at each target.
+        """
+        choices = torch.cat([target[:, None], others], dim=1)
+        with torch.autocast(interest.device.type, enabled=False):
+            query, factors = self.rule.query(_at_least_float(interest)), self.rule.item_factors(_at_least_float(items))
+            scores = logits(query, factors[choices])
+            if (scaled := self.rule.scaled(bias)) is not None:
+                scores = scores + _bias_of(scaled, choices, len(items))
+            scores = scores.masked_fill(choices == 0, -torch.inf)
+            return F.cross_entropy(scores, torch.zeros_like(target))
 
     def targets(self, pos_items: Tensor, row: Tensor, position: Tensor) -> tuple[Tensor, Tensor | None]:
         """The items that follow each target event, and their weights, ``[T, K]`` both; ``[T]`` and None for one item.
@@ -126,6 +155,16 @@ def next_item_loss(
         return _ChunkedCrossEntropy.apply(  # type: ignore[no-untyped-call]
             query, items, pos_items, target_weight, bias.items, scaled_bias, logit_correction, rule, precision
         )
+
+
+def _bias_of(bias: ItemBias, choices: Tensor, classes: int) -> Tensor:
+    """The bias of a few of the candidates at each target, ``[T, S] -> [T, S]``, in chunks of targets."""
+    values = bias.bias.expand_as(bias.items)
+    rows = _chunk_targets(classes, choices.device)
+    chunks = zip(torch.split(bias.items, rows), torch.split(values, rows), torch.split(choices, rows), strict=True)
+    return torch.cat(
+        [value.new_zeros(len(value), classes).scatter_add(1, item, value).gather(1, of) for item, value, of in chunks]
+    )
 
 
 def _at_least_float(values: Tensor) -> Tensor:

@@ -57,6 +57,10 @@ class ContentSettings:
         None, "template of the text of context_fields, such as {query}; ~ for each column after its name"
     )
 
+    shown_field: str | None = _setting(
+        None, "column of an event with the items that were shown beside the chosen one, for ssl_shown_weight"
+    )
+
     text_encoder: str = _setting(
         "all-MiniLM-L6-v2",
         "text encoder: this one, `multilingual` or `smollm2` (extras), directory, GGUF file, hub name, or `hashing`",
@@ -189,6 +193,9 @@ class ModelSettings:
         "cosine", "similarity of the interest and an item embedding", section="Loss and training"
     )
     temperature: PositiveFloat = _setting(0.07, "divisor of cosine scores; smaller values sharpen the softmax")
+    next_item_weight: NonNegativeFloat = _setting(
+        1.0, "weight of the next-item loss over all items; 0 leaves other objectives alone, such as ssl_shown_weight"
+    )
     target_horizon: PositiveInt = _setting(1, "number of next items to predict at each position")
     target_decay: float = _setting(0.5, "weight of a target relative to the target before it", gt=0, le=1)
     loss_candidates: PositiveInt | None = _setting(None, "sampled negatives a step; ~ for all items (exact)")
@@ -219,6 +226,9 @@ class ModelSettings:
     )
     ssl_masked_item_weight: NonNegativeFloat = _setting(0.0, "weight of predicting a masked item of the history")
     ssl_autoencoding_weight: NonNegativeFloat = _setting(0.0, "weight of reconstructing features from item embeddings")
+    ssl_shown_weight: NonNegativeFloat = _setting(
+        0.0, "weight of predicting the chosen item among those that were shown beside it, which shown_field names"
+    )
     ssl_temperature: PositiveFloat = _setting(0.2, "temperature of the contrastive losses")
     ssl_horizon: PositiveInt = _setting(5, "number of next items that the interest is contrasted with")
     ssl_share: float = _setting(0.3, "fraction of a history that an augmented view changes", gt=0, lt=1)

@@ -9,6 +9,7 @@ import re
 import pytest
 import torch
 from conftest import SUBJECTS, write_dataset
+from recbole.data.interaction import Interaction
 
 from recbole_llm_interest.errors import DataError, RequestError
 from recbole_llm_interest.export.programs import programs_of
@@ -262,3 +263,67 @@ def test_codes_are_those_of_training_after_the_data_have_changed(here, settings)
         for user, item, time in later:
             print(json.dumps({"user_id": user, "item_id": item, "timestamp": time, "stars": 4}), file=file)
     assert score() == before
+
+
+def write_shop(here):
+    """Users choose what is dear to them among four that are shown; who likes what is told by nothing else."""
+    chance = random.Random(1)
+    events, rows = [], []
+    for user in range(40):
+        for step in range(8):
+            shown = chance.sample(range(24), 4)
+            item = max(shown, key=lambda n: (n + 7 * (user % 2)) % 24)
+            events.append((f"u{user}", f"i{item}", float(100 * user + step)))
+            rows.append({"user_id": f"u{user}", "item_id": f"i{item}", "timestamp": events[-1][2],
+                         "shown": [f"i{n}" for n in shown]})  # fmt: skip
+    write_dataset(here / "data", "shop", events, {f"i{n}": f"thing {n}" for n in range(24)})
+    (here / "data" / "shop" / "content").mkdir()
+    (here / "data" / "shop" / "content" / "events.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return rows
+
+
+def test_loss_among_shown_items_is_that_of_a_plain_reference(built, here):
+    """Cross-entropy over the chosen item and those beside it, event by event."""
+    write_shop(here)
+    chosen = {"text_encoder": "hashing", "shown_field": "shown", "ssl_shown_weight": 1.0, "dropout_prob": 0.0}
+    _, model, _, train, *_ = built("LLMInterest", "shop", **chosen, modality_dropout=0.0)
+    torch.manual_seed(2)
+    for bias in model.history_bias.parameters():
+        torch.nn.init.normal_(bias, std=0.3)
+    batch, *_ = train
+    found = model.calculate_loss(batch)[model.loss_names.index("shown")]
+    losses = []
+    model.eval()
+    for row in range(len(batch)):
+        for place in range(int(batch["item_length"][row])):
+            history = batch["item_id_list"][row : row + 1, : place + 1]
+            fields = {"user_id": batch["user_id"][row : row + 1], "item_id_list": history}
+            fields["item_length"] = torch.tensor([place + 1])
+            scores = model.full_sort_predict(Interaction(fields))[0]
+            among = [int(batch["next_item_id_list"][row, place])]
+            among += [item for item in batch["next_shown"][row, place].tolist() if item]
+            losses.append(-scores[among].log_softmax(0)[0])
+    assert float(found) == pytest.approx(float(torch.stack(losses).mean()), abs=1e-4)
+
+
+@pytest.mark.slow
+def test_shown_items_teach_what_is_preferred_among_them(here, settings):
+    rows = write_shop(here)
+    quick = {"text_encoder": "hashing", "epochs": 40, "stopping_step": 40, "learning_rate": 0.01}
+    hits = {}
+    for weight in (0.0, 1.0):
+        chosen = {**settings, **quick, "shown_field": "shown", "ssl_shown_weight": weight, "next_item_weight": 1 - weight}
+        (result,) = run(["LLMInterest"], "shop", config_dict=chosen)
+        recommender = Recommender.load(result.checkpoint)
+        last = [row for row in rows if row["timestamp"] % 100 == 7]
+        best = [
+            recommender.recommend(recommender.start(row["user_id"], history="training"), 1, candidates=row["shown"])[0]
+            for row in last
+        ]
+        hits[weight] = sum(one.item == row["item_id"] for one, row in zip(best, last, strict=True)) / len(last)
+    assert hits[1.0] > max(0.7, hits[0.0])
+
+
+def test_shown_items_have_to_be_named(built):
+    with pytest.raises(DataError, match="name them by shown_field"):
+        built("LLMInterest", text_encoder="hashing", ssl_shown_weight=1.0)

@@ -9,6 +9,7 @@ from statistics import fmean
 import pytest
 import torch
 import torch.nn.functional as F
+from recbole.data.interaction import Interaction
 from recbole.utils import get_trainer
 
 from recbole_llm_interest.content.features import Features
@@ -144,9 +145,8 @@ def histories(item_seq, fusion):
     interest = track(item_seq, torch.arange(4), items)
     every_item = torch.arange(40)
     candidates = Candidates(every_item, torch.where(every_item > 0, 0.0, -torch.inf), every_item)
-    return TrainingBatch(
-        item_seq, LENGTHS, next_items, torch.arange(4), items, candidates, interest, fusion, track, loss
-    )
+    known = (item_seq, LENGTHS, next_items, torch.arange(4), items, candidates)
+    return TrainingBatch(*known, interest, fusion, interest, Interaction({"user_id": torch.arange(4)}), track, loss)
 
 
 def naive_next_item(interest, following, items):

@@ -3,6 +3,6 @@
 ``objectives`` has their base and their registry. The modules that are imported here register them.
 """
 
-from recbole_llm_interest.model.ssl import contrastive, predictive
+from recbole_llm_interest.model.ssl import contrastive, predictive, shown
 
-__all__ = ["contrastive", "predictive"]
+__all__ = ["contrastive", "predictive", "shown"]

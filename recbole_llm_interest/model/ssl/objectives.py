@@ -10,10 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
 from recbole_llm_interest.model.entity_encoder import EntityEncoder
 from recbole_llm_interest.model.negative_sampling import Candidates
+from recbole_llm_interest.model.step_loss import StepLoss
 from recbole_llm_interest.settings import OBJECTIVE_WEIGHT, ModelSettings, Registry
 
 #: items of a batch that an objective over items samples at most, which bounds its cost
@@ -33,11 +35,11 @@ class TrainingBatch:
         candidates: their ids.
         seq_output: interest after each event, ``[B, L, D]``.
         item_encoder: what made the representations.
+        in_context: interest after each event, given what is known before the next choice, ``[B, L, D]``.
+        interaction: the batch as it was loaded, by field.
         track: interest after each event of other histories, from histories ``[B, L]``, their users ``[B]``, 0 for an
             unknown one, and representations ``[C, D]``: ``[B, L, D]``. Nothing else is known of their events.
-        next_item_loss: the next-item loss of interest ``[B, L, D]`` after each event of histories ``[B, L]`` that are
-            followed by items ``[B, L]``, at the rows and positions ``[T]`` of targets, a scalar. The users ``[B]`` are
-            None for histories in another than the true order, which have no bias by transitions.
+        next_item_loss: the next-item loss of any interests in the step's candidates.
 
     Example:
         >>> batch.seq_output.shape[:2] == batch.item_seq.shape  # what a model passes to its objectives
@@ -54,8 +56,10 @@ class TrainingBatch:
     candidates: Candidates
     seq_output: Tensor
     item_encoder: EntityEncoder
+    in_context: Tensor
+    interaction: Interaction
     track: Callable[[Tensor, Tensor, Tensor], Tensor]
-    next_item_loss: Callable[[Tensor, Tensor, Tensor, tuple[Tensor, ...], Tensor | None], Tensor]
+    next_item_loss: StepLoss
 
     def sampled_items(self) -> Tensor:
         """Distinct items of the batch at random, at most ``_MAX_ITEMS``, ``[K]``."""
