@@ -312,7 +312,13 @@ def test_shown_items_teach_what_is_preferred_among_them(here, settings):
     quick = {"text_encoder": "hashing", "epochs": 40, "stopping_step": 40, "learning_rate": 0.01}
     hits = {}
     for weight in (0.0, 1.0):
-        chosen = {**settings, **quick, "shown_field": "shown", "ssl_shown_weight": weight, "next_item_weight": 1 - weight}
+        chosen = {
+            **settings,
+            **quick,
+            "shown_field": "shown",
+            "ssl_shown_weight": weight,
+            "next_item_weight": 1 - weight,
+        }
         (result,) = run(["LLMInterest"], "shop", config_dict=chosen)
         recommender = Recommender.load(result.checkpoint)
         last = [row for row in rows if row["timestamp"] % 100 == 7]
