@@ -2,14 +2,14 @@
 
     python benchmarks/click_through.py data --source=…/mind-sample --output=data
     python run_recbole.py --rows=benchmarks/rows/click-through.yaml --dataset=mind-sample-clicks --data_path=data
-    python benchmarks/click_through.py measure --checkpoint=saved/LLMInterest-….safetensors --impressions=data/mind-sample-clicks
+    python benchmarks/click_through.py measure --checkpoint=saved/….safetensors --impressions=data/mind-sample-clicks
 
 The source has one row for each item that was shown, with `label` (1 for clicked) and `impression_id`, and the clicks
 before each impression in content/history.jsonl.gz. `data` writes two data sets that are split by days, the last but one
 for validation and the last one for the test: NAME-clicks, whose events are clicks, with what was shown beside them, and
 NAME-rows, the labelled rows. Clicks before the first impression have no clock: they are one second apart, before it.
 
-`measure` fits a logistic curve from scores to clicks on the impressions of validation, and measures on those of the test.
+`measure` fits a logistic curve from scores to clicks on validation's impressions, and measures on those of the test.
 """
 
 from __future__ import annotations
@@ -144,13 +144,14 @@ def measure(options: argparse.Namespace) -> None:
             groups.append(roc_auc_score(found, [score for _, score in best]))
     calibration = Calibration.fit(scores["valid"], clicks["valid"])
     probability = calibration.probability(scores["test"])
+    mean_rate = [np.mean(clicks["valid"])] * len(probability)
     rows = [
         ["AUC", roc_auc_score(clicks["test"], probability)],
         ["group AUC", float(np.mean(groups))],
         ["log loss", log_loss(clicks["test"], probability)],
-        ["log loss of the mean rate of validation", log_loss(clicks["test"], [np.mean(clicks["valid"])] * len(probability))],
+        ["log loss of validation's mean rate", log_loss(clicks["test"], mean_rate)],
         ["ECE, 10 bins", calibration.error(scores["test"], clicks["test"])],
-    ]  # fmt: skip
+    ]
     print(f"{len(probability)} items in the test's impressions, {sum(clicks['test'])} clicked\n")
     print(tabulate(rows, ["LLMInterest", ""], tablefmt="github", floatfmt=".4f"))
 

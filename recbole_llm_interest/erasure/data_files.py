@@ -100,8 +100,7 @@ def _media(files: DataFiles, requests: dict[str, ErasureRequest]) -> tuple[dict[
     kept: set[str] = set()
     both = [requests.get(kind) or ErasureRequest(kind, files.id_fields[kind], frozenset()) for kind in ("user", "item")]
     rows = [_media_of_lines(files.event_lines, both)]
-    for request in both:
-        rows.append(_media_of_lines(files.content_lines(request.kind), [request]))
+    rows += [_media_of_lines(files.content_lines(request.kind), [request]) for request in both]
     tables = dict.fromkeys(path for request in both for path in files.atomic_files(request.id_field))
     rows += [_media_of_table(files, path, both) for path in tables]
     for of_file in rows:

@@ -177,7 +177,7 @@ def test_columns_come_from_both_files(built, here):
     path.write_text("\n".join(rated) + "\n")
     _, model, *_ = built("LLMInterest", "notes", text_encoder="hashing", event_fields=["rating"])
     assert model.event_encoder.names == ["event_field_rating", "event_content"]
-    with pytest.raises(DataError, match="event_fields names 'ratings', .* did you mean 'rating'"):
+    with pytest.raises(DataError, match=r"event_fields names 'ratings', .* did you mean 'rating'"):
         built("LLMInterest", "notes", text_encoder="hashing", event_fields=["ratings"])
 
 
