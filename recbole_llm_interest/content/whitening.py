@@ -2,8 +2,8 @@
 
 Sentence vectors of a language model occupy a narrow cone, so any two items have a high cosine similarity. Whitening
 them is a cheap and effective remedy (WhitenRec, arXiv 2402.17152). A conditioning is fitted once, on the rows that have
-content. It reads no interactions, so nothing can leak from the test split; that of events' content is fitted on those of
-training.
+content. It reads no interactions, so nothing can leak from the test split; that of events' content is fitted on the
+content of training events.
 """
 
 from __future__ import annotations
