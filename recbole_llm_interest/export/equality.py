@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from recbole.data.interaction import Interaction
@@ -54,8 +54,8 @@ def largest_differences(run: Mapping[str, Run], model: LLMInterest, max_length: 
     """The largest difference of each program from the model, on random histories.
 
     ``score`` is compared with ``full_sort_predict`` on histories of different lengths, ``start`` with the initial
-    state, and ``step`` with ``full_sort_predict`` after each event of a history that begins with ``start``. A
-    difference is relative where the model's number is greater than 1.
+    state, ``step`` with ``full_sort_predict`` after each event of a history that begins with ``start``, and ``choose``
+    after the last one. A difference is relative where the model's number is greater than 1.
 
     Args:
         run: the programs of ``programs_of``, by name.
@@ -74,7 +74,9 @@ def largest_differences(run: Mapping[str, Run], model: LLMInterest, max_length: 
         initial["past"] = state.past
     if state.recent is not None:
         initial["recent"] = state.recent
-    differences["step"] = _step_difference(run["step"], model, case, initial)
+    differences["step"], last = _step_difference(run["step"], model, case, initial)
+    if "choose" in run:
+        differences["choose"] = _choose_difference(run["choose"], model, case, last)
     return differences
 
 
@@ -132,8 +134,11 @@ def _score_difference(run: Run, model: LLMInterest, case: _Case) -> float:
     return _difference_of_scores(outputs, _predict(model, case, item_seq, details, case.item_seq_len))
 
 
-def _step_difference(run: Run, model: LLMInterest, case: _Case, state: Tensors) -> float:
-    """The largest difference after any event; ``state`` has the inputs that each step passes to the next."""
+def _step_difference(run: Run, model: LLMInterest, case: _Case, state: Tensors) -> tuple[float, Tensors]:
+    """The largest difference after any event, and what the last step gives.
+
+    ``state`` has the inputs that each step passes to the next.
+    """
     largest = 0.0
     context = _term_inputs(model.context.terms, case.context)
     for event in range(case.item_seq.shape[1]):
@@ -143,7 +148,16 @@ def _step_difference(run: Run, model: LLMInterest, case: _Case, state: Tensors) 
         expected = _predict(model, case, *case.first(event + 1), torch.full((_USERS,), event + 1))
         largest = max(largest, _difference_of_scores(outputs, expected))
         state = {name: outputs.get(f"next_{name}", values) for name, values in state.items()}
-    return largest
+    return largest, outputs
+
+
+def _choose_difference(run: Run, model: LLMInterest, case: _Case, last: Tensors) -> float:
+    """The difference if each user has the query of another one."""
+    asked = replace(case, context={name: values.flip(0) for name, values in case.context.items()})
+    context = _term_inputs(model.context.terms, asked.context)
+    outputs = run({"interest": last["interest"], "history": last["next_history"], **context})
+    expected = _predict(model, asked, case.item_seq, case.details, torch.full((_USERS,), case.item_seq.shape[1]))
+    return _difference_of_scores(outputs, expected)
 
 
 def _predict(model: LLMInterest, case: _Case, item_seq: Tensor, details: Tensors, item_seq_len: Tensor) -> Tensor:

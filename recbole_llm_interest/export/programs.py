@@ -1,8 +1,9 @@
 """The trained model as programs: tensors by name in, tensors by name out; encoders and data set are not needed.
 
 ``score`` reads a padded history and scores the items. ``step`` does the same event by event, as live use does: the
-state goes in and comes out. ``start`` makes the state before the first event from a user's profile. Users are given as
-features, as the encoders compute them: no content and no ID of a user is in a program.
+state goes in and comes out. ``start`` makes the state before the first event from a user's profile, and ``choose`` the
+scores of a state after another query. Content is given as features, as the encoders compute them: no content and no ID
+of a user is in a program.
 """
 
 from __future__ import annotations
@@ -168,6 +169,32 @@ class Step(Program):
         return {"next_history": history, "next_carried": state.carried, **remembered, "interest": interest, **scores}
 
 
+class Choose(Program):
+    """The scores after another query, of states that stay as they are; for models with ``context_fields`` only.
+
+    Args:
+        model: trained, in evaluation mode.
+        k: as for ``Scorer``.
+    """
+
+    def __init__(self, model: LLMInterest, k: int | None = None) -> None:
+        super().__init__()
+        self.scorer = Scorer(model, k)
+        self.fields = {
+            "interest": Field(("batch", model.item_encoder.output_size), "after the last event, from step"),
+            "history": Field(("batch", "events"), "next_history of that step", torch.int64, model.n_items),
+            **self.scorer.fields,
+        }
+        self.meanings = self.scorer.meanings
+
+    def forward(self, inputs: Tensors) -> Tensors:
+        """Scores from interests ``[B, D]``, histories ``[B, L]`` and what is known before the choice."""
+        history = inputs["history"]
+        last = torch.full_like(history[:, 0], history.shape[1] - 1)
+        scores: Tensors = self.scorer(inputs["interest"], history, last, inputs)
+        return scores
+
+
 def programs_of(model: LLMInterest, k: int | None = None) -> dict[str, Program]:
     """Every program of a trained model by its name. It has to be on the CPU.
 
@@ -185,4 +212,6 @@ def programs_of(model: LLMInterest, k: int | None = None) -> dict[str, Program]:
         found: dict[str, Program] = {"score": Score(model, k), "step": Step(model, k)}
         if model.user_encoder is not None:
             found["start"] = Start(model)
+        if model.context.terms is not None:
+            found["choose"] = Choose(model, k)
     return {name: program.eval() for name, program in found.items()}

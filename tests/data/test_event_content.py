@@ -220,7 +220,9 @@ def test_exported_programs_read_events(here, built):
     for part in (model.event_encoder.terms.sum, model.context.terms.sum, model.tracker.window):
         for weights in part.parameters():
             torch.nn.init.normal_(weights, std=0.3)
-    assert set(programs_of(model)["step"].fields) >= {"event_text", "event_field_stars", "context_text", "recent"}
+    programs = programs_of(model)
+    assert set(programs["step"].fields) >= {"event_text", "event_field_stars", "context_text", "recent"}
+    assert set(programs["choose"].fields) == {"interest", "history", "context_text", "has_context_text"}
     write_programs(model.eval(), 6, here / "programs")  # which compares them with the model
 
 
