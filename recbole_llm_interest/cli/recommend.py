@@ -113,7 +113,7 @@ def _read_context(words: Sequence[str]) -> dict[str, str] | None:
     for word in words:
         if "=" not in word:
             raise SettingsError(f"command line: --context={word}: write it as COLUMN=VALUE")
-    return dict(word.split("=", maxsplit=1) for word in words) or None  # type: ignore[misc]
+    return dict(word.split("=", maxsplit=1) for word in words) or None
 
 
 def _read_pool(path: Path) -> dict[str, dict[str, Any]]:

@@ -213,17 +213,12 @@ def read_event_content(config: Any, settings: ContentSettings, kind: EventKind) 
     reader = _Reader(folder, kind, fields, settings)
     if kind == "context" and not reader.named:
         return reader.catalogue
-    rows, columns, path = {}, dict[str, None](), event_lines(folder)
-    if is_there(path):
-        rows, columns = _read_json_lines(path, fields, strict=bool(config["strict_data"]))
-        reader.catalogue.listed = set(rows)
+    rows, columns = _read_json_lines(event_lines(folder), fields, strict=bool(config["strict_data"]))
+    reader.catalogue.listed = set(rows)
     missing = [name for name in reader.named if name not in columns]
+    layout = AtomicFormat.from_config(config)
     for file in interaction_files(config) if missing else ():
-        layout = AtomicFormat.from_config(config)
-        known = {**columns, **dict.fromkeys(read_header(file, layout))}
-        for setting in ("event_text_fields", "event_fields", "context_fields"):
-            check_named_columns(setting, getattr(settings, setting) or (), known, file)
-        check_named_columns("event_text_template, context_text_template or shown_field", missing, known, file)
+        _check_columns(settings, missing, {**columns, **dict.fromkeys(read_header(file, layout))}, file)
         for key, row in _read_columns(file, layout, fields, missing):
             reader.add(key, {**rows.pop(key, {}), **row})
     for key, row in rows.items():
@@ -231,15 +226,21 @@ def read_event_content(config: Any, settings: ContentSettings, kind: EventKind) 
     return reader.catalogue
 
 
+def _check_columns(settings: ContentSettings, missing: Sequence[str], known: Mapping[str, Any], file: Path) -> None:
+    for setting in ("event_text_fields", "event_fields", "context_fields"):
+        check_named_columns(setting, getattr(settings, setting) or (), known, file)
+    check_named_columns("event_text_template, context_text_template or shown_field", missing, known, file)
+
+
 def _read_json_lines(
     path: Path, fields: _Fields, *, strict: bool
 ) -> tuple[dict[EventKey, dict[str, Any]], dict[str, None]]:
-    """The rows of a file of JSON lines by event, and the names of all columns."""
+    """The rows of a file of JSON lines by event, and the names of all columns; none without the file."""
     report = RowReport(path, strict)
     columns: dict[str, None] = {}
     rows: dict[EventKey, dict[str, Any]] = {}
     count = 0
-    for number, line in enumerate(read_lines(path, _EVENTS), start=1):
+    for number, line in enumerate(read_lines(path, _EVENTS) if is_there(path) else (), start=1):
         if not line.strip():
             continue
         count += 1

@@ -53,15 +53,14 @@ def collect_content(
     for one in collected:
         if one.vectors:
             features = align(tokens, one.vectors)
-            known = (
-                features if fitted is None else replace(features, present=features.present & torch.from_numpy(fitted))
-            )
+            known = features
+            if fitted is not None:
+                known = replace(features, present=features.present & torch.from_numpy(fitted))
             if not known.present.any():
                 _logger.warning("no %s of training has %s: it is not read", catalogue.kind, one.summary.modality)
                 continue
-            conditioning = fit_conditioning(
-                known, settings.feature_conditioning, settings.conditioning_groups, settings.conditioning_size
-            )
+            kind, groups, size = settings.feature_conditioning, settings.conditioning_groups, settings.conditioning_size
+            conditioning = fit_conditioning(known, kind, groups, size)
             content[one.summary.modality] = replace(features, conditioning=conditioning)
     return content, [one.summary for one in collected]
 

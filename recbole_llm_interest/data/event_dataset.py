@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -51,15 +52,18 @@ class EventDataset(HistoryDataset):
         users = self.field2id_token[self.uid_field][self.event_users]
         items = self.field2id_token[self.iid_field][self.event_items]
         keys = [*map(EventKey, map(str, users), map(str, items), self.event_times.tolist())]
-        row_of = {str(token): row for row, token in enumerate(self.field2id_token[self.iid_field]) if row}
-        if "event" in self.event_details and (shown := self.event_details["event"].catalogue.shown):
-            self.event_shown = shown_rows(keys, shown, row_of, self.config["seed"])
+        self.event_shown = self._find_shown(keys)
         for details in self.event_details.values():
             details.align(keys)
             self.event_features |= details.features
         if "context" in self.event_details:
             titles = catalogue_from_config(self.config, "item", settings).labels
             self.event_details["context"].report_titles(keys, titles)
+
+    def _find_shown(self, keys: Sequence[EventKey]) -> Tensor | None:
+        shown = self.event_details["event"].catalogue.shown if "event" in self.event_details else {}
+        row_of = {str(token): row for row, token in enumerate(self.field2id_token[self.iid_field]) if row}
+        return shown_rows(keys, shown, row_of, self.config["seed"]) if shown else None
 
     def shown(self, start: Tensor, end: Tensor) -> Tensor:
         """Return what was shown beside the events of ranges of the event table, ``[B, L, S]``, padded with 0.

@@ -67,7 +67,7 @@ class TrainingEvents:
         return cls(items.numpy()[events], users_of_events, times_of_events, users_of_events)
 
 
-class TrainingHistories:
+class UserHistories:
     """Gives the events of users that training saw, in chronological order.
 
     Where rows list their histories, a user's events are those of the longest one.
@@ -79,7 +79,7 @@ class TrainingHistories:
 
     Example:
         >>> events = TrainingEvents(np.array([2, 1, 1]), np.array([1, 1, 2]), None, np.array([1, 1, 2]))
-        >>> TrainingHistories(events, ["[PAD]", "ada", "ben"], ["[PAD]", "i1", "i2"])(["ada", "eve"])
+        >>> UserHistories(events, ["[PAD]", "ada", "ben"], ["[PAD]", "i1", "i2"])(["ada", "eve"])
         [(['i2', 'i1'], [nan, nan]), ([], [])]
     """
 

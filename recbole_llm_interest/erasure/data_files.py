@@ -99,18 +99,22 @@ def _media(files: DataFiles, requests: dict[str, ErasureRequest]) -> tuple[dict[
     erased: dict[str, None] = {}
     kept: set[str] = set()
     both = [requests.get(kind) or ErasureRequest(kind, files.id_fields[kind], frozenset()) for kind in ("user", "item")]
-    rows = [_media_of_lines(files.event_lines, both)]
-    rows += [_media_of_lines(files.content_lines(request.kind), [request]) for request in both]
-    tables = dict.fromkeys(path for request in both for path in files.atomic_files(request.id_field))
-    rows += [_media_of_table(files, path, both) for path in tables]
-    for of_file in rows:
-        for is_erased, names in of_file:
-            usable = [name for name in names if name and "\0" not in name]
-            if is_erased:
-                erased.update(dict.fromkeys(usable))
-            else:
-                kept.update(usable)
+    for is_erased, names in _media_of_rows(files, both):
+        usable = [name for name in names if name and "\0" not in name]
+        if is_erased:
+            erased.update(dict.fromkeys(usable))
+        else:
+            kept.update(usable)
     return erased, kept
+
+
+def _media_of_rows(files: DataFiles, requests: Sequence[ErasureRequest]) -> Iterator[tuple[bool, list[str]]]:
+    """Whether each row of the content and of the tables is erased, and the files that it names."""
+    yield from _media_of_lines(files.event_lines, requests)
+    for request in requests:
+        yield from _media_of_lines(files.content_lines(request.kind), [request])
+    for path in dict.fromkeys(path for request in requests for path in files.atomic_files(request.id_field)):
+        yield from _media_of_table(files, path, requests)
 
 
 def _media_of_lines(path: Path, requests: Sequence[ErasureRequest]) -> Iterator[tuple[bool, list[str]]]:

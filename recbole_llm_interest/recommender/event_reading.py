@@ -10,6 +10,7 @@ from torch import Tensor
 
 from recbole_llm_interest.content.event_catalogue import EventCatalogue, EventKey
 from recbole_llm_interest.content.event_fields import code_field, content_field
+from recbole_llm_interest.content.features import Content
 from recbole_llm_interest.content.text_template import as_text
 from recbole_llm_interest.errors import RequestError
 from recbole_llm_interest.model.event_encoder import EventTerms
@@ -50,11 +51,13 @@ class EventReader:
         """
         given = {name: value for name, value in (columns or {}).items() if as_text(value)}
         values = {field.name: given.pop(field.name) for field in self._terms.fields if field.name in given}
-        if given and self._content is None:
+        return self._terms.encode(values, self._read_content(given) if given else {})
+
+    def _read_content(self, given: Mapping[str, Any]) -> Content:
+        if self._content is None:
             known = ", ".join(field.name for field in self._terms.fields)
             raise RequestError(f"the model reads no {', '.join(given)} of events: it reads {known}")
-        content = self._content.read(given).content if given and self._content is not None else {}
-        return self._terms.encode(values, content)
+        return self._content.read(given).content
 
     def recorded(self, user: str, items: Sequence[str], times: Sequence[float]) -> Tensor:
         """The terms of a user's events in the data set, ``[L, D]``."""

@@ -21,7 +21,7 @@ from recbole_llm_interest.content.event_fields import EventKind
 from recbole_llm_interest.content.event_times import time_unit
 from recbole_llm_interest.content.interaction_files import RecordedHistories
 from recbole_llm_interest.content.text_template import text_writer
-from recbole_llm_interest.data.training_events import TrainingHistories
+from recbole_llm_interest.data.training_events import UserHistories
 from recbole_llm_interest.errors import CheckpointError, is_out_of_memory
 from recbole_llm_interest.io.checkpoints.reading import load_checkpoint
 from recbole_llm_interest.io.checkpoints.schema import Checkpoint
@@ -105,7 +105,7 @@ def load_opened(opened: OpenedCheckpoint) -> Trained:
     _compare_data(checkpoint, saved.get("data", {}), data_digests(config, dataset))
     counts = {"users": len(users) - 1, "items": len(items) - 1, "events": events}
     source = Artifact(absolute(checkpoint), "checkpoint", config["dataset"], absolute(Path(config["data_path"])))
-    trained_on = TrainingHistories(train_data._dataset.training_events(), users, items)
+    trained_on = UserHistories(train_data._dataset.training_events(), users, items)
     trained = _trained(config, model, items, users, counts, unit, trained_on)
     origin = trained.origin and replace(trained.origin, data=saved.get("data", {}))
     settings = read_settings(ContentSettings, config)

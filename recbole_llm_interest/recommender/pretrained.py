@@ -73,16 +73,15 @@ def read_pretrained(
     Raises:
         LLMInterestError: the folder is missing, damaged or of another version, or a setting is invalid.
     """
-    given = dict(settings or {})
-    for key in given.keys() - CONTENT_KEYS:
-        raise SettingsError(f"{key} is not a setting of the encoders: the folder determines the model")
+    given = _check_given(settings or {})
     content = read_settings(ContentSettings, given)
     files = [CONFIG, WEIGHTS, FEATURES, VOCABULARY, TEXTS, CARD, *ADAPTERS.values()]
     folder = find_folder(name, revision, files, content.download_weights)
     config = _read_config(folder)
-    tokens, texts = _read_vocabulary(folder, config.sha256), _read_texts(folder, config.sha256)
+    tokens = _read_vocabulary(folder, config.sha256)
+    texts = _read_texts(folder, config.sha256)
     encoders = _encoder_settings(folder, config, given)
-    content = read_settings(ContentSettings, {**encoders, **given})
+    content = read_settings(ContentSettings, encoders | given)
     model = _read_model(folder, config, len(tokens))
     model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
     fields, fingerprints, of_items = config.id_fields, config.encoders, texts.texts.values()
@@ -100,6 +99,12 @@ def read_pretrained(
         event_readers=event_readers(content, model, fingerprints=fingerprints),
         origin=Origin(config.dataset, config.counts, fields, config.settings | encoders, config.time_unit, config.data),
     )
+
+
+def _check_given(settings: Mapping[str, Any]) -> dict[str, Any]:
+    for key in settings.keys() - CONTENT_KEYS:
+        raise SettingsError(f"{key} is not a setting of the encoders: the folder determines the model")
+    return dict(settings)
 
 
 def _no_histories(users: Sequence[str]) -> list[tuple[list[str], list[float]]]:

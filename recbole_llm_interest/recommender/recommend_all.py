@@ -58,14 +58,19 @@ def recommend_all(
         >>> len(frame), frame.columns.tolist()
         (72, ['user', 'rank', 'item', 'title', 'score'])
     """
-    ids = list(recommender.users) if users is None else read_ids(users, "users")
-    if not ids:
-        raise RequestError("there are no users: a model that from_pretrained reads has none, one that load reads has")
-    path, request = Path(path), Request(k, exclude_seen=exclude_seen, allow_fewer=True)
+    ids, path = _users(recommender, users), Path(path)
+    request = Request(k, exclude_seen=exclude_seen, allow_fewer=True)
     making = recommender._trained.making("recommendations", [path])
     with making, tqdm(total=len(ids), unit="user", desc=f"Recommending to {path}") as bar:
         _write(path, _frames(recommender, ids, request, bar))
     return path
+
+
+def _users(recommender: Recommender, users: Ids | None) -> list[str]:
+    ids = list(recommender.users) if users is None else read_ids(users, "users")
+    if not ids:
+        raise RequestError("there are no users: a model that from_pretrained reads has none, one that load reads has")
+    return ids
 
 
 def _frames(recommender: Recommender, users: Sequence[str], request: Request, bar: tqdm[Any]) -> Iterator[pd.DataFrame]:

@@ -119,12 +119,16 @@ def _read_user(user: Any, profile: Any, history: Any, at: Any, contents: Any, un
     if is_recorded and name is None:
         raise RequestError(f"history={history!r} needs a user of the data set: give the user's id")
     if is_recorded or (history is None and name is not None):
-        for given, values in (("at", at), ("contents", contents)):
-            if values is not None:
-                raise RequestError(f"{given} is given without a history: recorded events have their own")
+        _check_no_history(at=at, contents=contents)
         return UserInput(name, None, None, None, split=history if is_recorded else "recorded")
     items = [] if history is None else read_ids(history, "history")
     return UserInput(name, profile, items, read_times(at, items, unit), read_contents(contents, items))
+
+
+def _check_no_history(**of_events: Any) -> None:
+    for given, values in of_events.items():
+        if values is not None:
+            raise RequestError(f"{given} is given without a history: recorded events have their own")
 
 
 def read_contents(contents: Any, items: Sequence[str]) -> list[Mapping[str, Any] | None] | None:

@@ -111,7 +111,7 @@ def data_digests(config: Config, dataset: Any) -> dict[str, str]:
     for kind, content in contents_of(dataset).items():
         for modality, features in content.items():
             values = features.values.contiguous().view(torch.uint8).numpy()
-            digests[f"{kind} {modality}"] = hashlib.sha256(values).hexdigest()
+            digests[f"{kind} {modality}"] = hashlib.sha256(values.data).hexdigest()
     return digests
 
 
