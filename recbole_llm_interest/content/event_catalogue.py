@@ -236,11 +236,13 @@ def _read_json_lines(
     path: Path, fields: _Fields, *, strict: bool
 ) -> tuple[dict[EventKey, dict[str, Any]], dict[str, None]]:
     """The rows of a file of JSON lines by event, and the names of all columns; none without the file."""
+    if not is_there(path):
+        return {}, {}
     report = RowReport(path, strict)
     columns: dict[str, None] = {}
     rows: dict[EventKey, dict[str, Any]] = {}
     count = 0
-    for number, line in enumerate(read_lines(path, _EVENTS) if is_there(path) else (), start=1):
+    for number, line in enumerate(read_lines(path, _EVENTS), start=1):
         if not line.strip():
             continue
         count += 1

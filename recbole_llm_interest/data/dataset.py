@@ -54,8 +54,6 @@ class LLMInterestDataset(EventDataset):
         self.neighbour_cache = feature_cache(config, settings) / "neighbours"
         self.item_content = self._content("item", self.iid_field, settings)
         self.user_content = self._content("user", self.uid_field, settings)
-        if read_settings(ModelSettings, config).ssl_shown_weight and self.event_shown is None:
-            raise DataError("ssl_shown_weight learns from shown items, and no event has any: name them by shown_field")
 
     def _content(self, kind: str, id_field: str, settings: ContentSettings) -> Content:
         """Return the features of all items or users."""
@@ -101,6 +99,8 @@ class LLMInterestDataset(EventDataset):
     def build(self) -> list[Self]:
         """Split the data as RecBole does, and warn where an adapter has learned from events that are held out here."""
         parts: list[Self] = super().build()
+        if read_settings(ModelSettings, self.config).ssl_shown_weight and parts[0].event_shown is None:
+            raise DataError("ssl_shown_weight learns from shown items, and no event has any: name them by shown_field")
         settings = read_settings(ContentSettings, self.config)
         inputs = parts[0]._event_inputs()
         for part in parts:

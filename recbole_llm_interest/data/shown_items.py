@@ -22,7 +22,8 @@ def shown_rows(
 ) -> Tensor:
     """Return the items shown beside each event's own, without it, ``[E, S]``, padded with 0.
 
-    Items that the data set lacks are counted in the log: name them in its ``.item`` file.
+    Items that the data set lacks are counted in the log: no event chose them, and ``load_col`` loads no ``.item`` file
+    that names them.
 
     Args:
         keys: of the events.
@@ -44,7 +45,8 @@ def shown_rows(
         if rows:
             of_events[place] = random.permutation(rows)[:_MOST].tolist()
     if unknown:
-        _logger.warning("%d shown items are left out: the data set lacks them; name them in its .item file", unknown)
+        advice = "no event chose them, and load_col loads no 'item' file that names them"
+        _logger.warning("%d shown items are left out: %s", unknown, advice)
     found = torch.zeros(len(keys), max(map(len, of_events.values()), default=0), dtype=torch.long)
     for place, rows in of_events.items():
         found[place, : len(rows)] = torch.tensor(rows)

@@ -267,6 +267,9 @@ def test_codes_are_those_of_training_after_the_data_have_changed(here, settings)
     assert score() == before
 
 
+SHOP = {"shown_field": "shown", "load_col": {"inter": ["user_id", "item_id", "timestamp"], "item": ["item_id"]}}
+
+
 def write_shop(here):
     """Users choose what is dear to them among four that are shown; who likes what is told by nothing else."""
     chance = random.Random(1)
@@ -287,7 +290,7 @@ def write_shop(here):
 def test_loss_among_shown_items_is_that_of_a_plain_reference(built, here):
     """Cross-entropy over the chosen item and those beside it, event by event."""
     write_shop(here)
-    chosen = {"text_encoder": "hashing", "shown_field": "shown", "ssl_shown_weight": 1.0, "dropout_prob": 0.0}
+    chosen = {"text_encoder": "hashing", "ssl_shown_weight": 1.0, "dropout_prob": 0.0, **SHOP}
     _, model, _, train, *_ = built("LLMInterest", "shop", **chosen, modality_dropout=0.0)
     torch.manual_seed(2)
     for bias in model.history_bias.parameters():
@@ -317,7 +320,7 @@ def test_shown_items_teach_what_is_preferred_among_them(here, settings):
         chosen = {
             **settings,
             **quick,
-            "shown_field": "shown",
+            **SHOP,
             "ssl_shown_weight": weight,
             "next_item_weight": 1 - weight,
         }
