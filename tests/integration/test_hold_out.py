@@ -160,6 +160,23 @@ def test_profiles_tell_the_training_history_and_nothing_of_held_out_events(here)
     assert told["data"] == told["other"]
 
 
+def test_joined_texts_are_those_of_the_last_events_in_the_order_of_time(here):
+    folder = here / "data" / "notes"
+    folder.mkdir(parents=True)
+    rows = ["u1\ti2\t3\tthird", "u1\ti1\t1\tfirst", "u2\ti1\t1\telse", "u1\ti3\t2\t", "u1\ti1\t4\tfourth"]
+    header = "user_id:token\titem_id:token\ttimestamp:float\tnote:token_seq"
+    (folder / "notes.inter").write_text("\n".join([header, *rows]) + "\n")
+    options = ["--dataset=notes", "--data_path=data", "--output=data", "--fields=note", "--window=3"]
+    counts = json.loads(script("joined_texts.py", *options, cwd=here).splitlines()[-1])
+    assert counts == {"dataset": "notes-window-3", "events": 5, "texts": 5, "windows": 4, "mean_words": 1.4}
+    written = (here / "data/notes-window-3/notes-window-3.inter").read_text().splitlines()[1:]
+    found = {tuple(line.split("\t")[:3]): line.split("\t")[3] for line in written}
+    assert found["u1", "i1", "1"] == found["u1", "i3", "2"] == "first"
+    assert found["u1", "i2", "3"] == "third; first"
+    assert found["u1", "i1", "4"] == "fourth; third"
+    assert found["u2", "i1", "1"] == "else"
+
+
 def test_recall_among_a_few_is_the_mean_over_draws(monkeypatch):
     monkeypatch.syspath_prepend(str(REPOSITORY / "benchmarks"))
     from among import recall_among
