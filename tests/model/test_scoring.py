@@ -36,8 +36,12 @@ def scored(request, built):
     model.eval()
     tokens = [str(token) for token in dataset.field2id_token["item_id"]]
     users = {str(token): row for row, token in enumerate(dataset.field2id_token["user_id"]) if row}
-    trained = Trained(model, tokens, users, 6, {}, {}, None, None, lambda user: ([], []))
+    trained = Trained(model, tokens, users, 6, {}, {}, None, None, no_histories, no_histories)
     return model, dataset, Recommender(trained)
+
+
+def no_histories(users):
+    return [([], []) for _ in users]
 
 
 def histories(model, dataset):

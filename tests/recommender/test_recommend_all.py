@@ -37,7 +37,8 @@ def uneven(built):
             lengths = [int(user[1:]) % 9 for user in users]  # also none, and more than attention sees
             return [([f"i{n}" for n in range(length)], [float(n) for n in range(length)]) for length in lengths]
 
-        return Recommender(Trained(model, tokens, users, QUICK["MAX_ITEM_LIST_LENGTH"], {}, {}, None, None, recorded))
+        length = QUICK["MAX_ITEM_LIST_LENGTH"]
+        return Recommender(Trained(model, tokens, users, length, {}, {}, None, None, recorded, recorded))
 
     return make
 

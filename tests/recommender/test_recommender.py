@@ -62,7 +62,11 @@ def trained(config, model, dataset):
     tokens = [str(token) for token in dataset.field2id_token["item_id"]]
     users = {str(token): row for row, token in enumerate(dataset.field2id_token["user_id"]) if row}
     texts = {token: f"{SUBJECTS[int(token[1:]) % 8]}, volume {token[1:]}" for token in tokens[1:]}
-    return Trained(model, tokens, users, LENGTH, texts, {}, None, None, lambda users: [([], []) for _ in users])
+    return Trained(model, tokens, users, LENGTH, texts, {}, None, None, no_histories, no_histories)
+
+
+def no_histories(users):
+    return [([], []) for _ in users]
 
 
 def scores_of_model(recommender, user, items, times):
