@@ -28,7 +28,7 @@ class BM25(CountingModel[Any]):
 
     Args:
         config: RecBole's configuration.
-        dataset: the training split, with ``item_texts`` and ``event_details``.
+        dataset: the training split, with ``item_texts`` and ``side_information``.
 
     Raises:
         DataError: events have no context, items no texts, or bm25s is not installed.
@@ -38,7 +38,7 @@ class BM25(CountingModel[Any]):
         super().__init__(config, dataset)
         _check_context(config, dataset, any(map(_WORD.search, dataset.item_texts)))
         self.item_texts: list[str] = dataset.item_texts
-        contexts = dataset.event_details["context"].catalogue
+        contexts = dataset.side_information["context"].catalogue
         blobs = contexts.contents.blobs["text"]
         self.contexts = [getattr(blobs.get(token), "text", "") for token in contexts.tokens]
 
@@ -95,9 +95,9 @@ class NearestText(CountingModel[tuple[Tensor, Tensor]]):
 
 
 def _check_context(config: Config, dataset: Any, has_texts: bool) -> None:
-    details = dataset.event_details.get("context")
-    if details is None or not details.catalogue.contents.blobs["text"] or not has_texts:
-        missing = "texts of items" if details is not None and has_texts is False else "context_fields"
+    context = dataset.side_information.get("context")
+    if context is None or not context.catalogue.contents.blobs["text"] or not has_texts:
+        missing = "texts of items" if context is not None and has_texts is False else "context_fields"
         raise DataError(
             f"{config['model']} compares texts of items with what is known before the choice, and "
             f"{config['dataset']!r} has no {missing}: docs/your_data.md explains how to add both"

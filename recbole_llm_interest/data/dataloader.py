@@ -51,7 +51,7 @@ class HistoryDataLoader(AbstractDataLoader):
         self.targets_per_batch = max(config["train_batch_size"], config["MAX_ITEM_LIST_LENGTH"])
         # RecBole's loader draws rows one by one; this one draws whole batches, planned for each epoch
         self.sample_size = -(-int((self.end - self.start).sum()) // self.targets_per_batch)
-        known = dataset.event_details["context"].features if "context" in dataset.event_details else {}
+        known = dataset.side_information["context"].features if "context" in dataset.side_information else {}
         self._context_fields = [f"{field}{config['LIST_SUFFIX']}" for field in known]
         super().__init__(config, dataset, sampler, shuffle=shuffle)
 

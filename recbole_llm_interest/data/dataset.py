@@ -76,8 +76,8 @@ class LLMInterestDataset(EventDataset):
         controlled = {
             name: features for name, features in content.items() if f"{kind}_{name}" in settings.controlled_content
         }
-        if kind in self.event_details and settings.content_control == "shuffled":
-            return content  # EventDetails has permuted it among events
+        if kind in self.side_information and settings.content_control == "shuffled":
+            return content  # it has been permuted among events
         return content | control(controlled, settings.content_control, self.config["seed"])
 
     def _event_inputs(self) -> dict[EventKind, EventInputs]:
@@ -91,23 +91,31 @@ class LLMInterestDataset(EventDataset):
         def collect(catalogue: Catalogue, tokens: list[str], fitted: NDArray[np.bool_]) -> Content:
             return self._collect(catalogue, tokens, settings, fitted)
 
-        for kind, details in self.event_details.items():
-            inputs[kind] = details.fit(is_training, collect)
-            self.event_features |= details.features
+        for kind, information in self.side_information.items():
+            inputs[kind] = information.fit(is_training, collect)
+            self.event_features |= information.features
         return inputs
 
     def build(self) -> list[Self]:
-        """Split the data as RecBole does, and warn where an adapter has learned from events that are held out here."""
+        """Split the data as RecBole does, and warn where an adapter has learned from events that are held out here.
+
+        Raises:
+            DataError: ``ssl_shown_weight`` is set, and no event has shown items.
+        """
         parts: list[Self] = super().build()
         if read_settings(ModelSettings, self.config).ssl_shown_weight and parts[0].event_shown is None:
             raise DataError("ssl_shown_weight learns from shown items, and no event has any: name them by shown_field")
-        settings = read_settings(ContentSettings, self.config)
         inputs = parts[0]._event_inputs()
         for part in parts:
             part.event_inputs, part.context_inputs = (inputs.get(kind, NO_INPUTS) for kind in EVENT_KINDS)
+        parts[0]._report_adapters()
+        return parts
+
+    def _report_adapters(self) -> None:
+        settings = read_settings(ContentSettings, self.config)
         adapters = {f"{name}_adapter": getattr(settings, f"{name}_adapter") for name in MODALITIES}
         adapters = {name: adapter for name, adapter in adapters.items() if adapter is not None}
-        digest = parts[0].training_events().digest(self.field2id_token[self.iid_field]) if adapters else ""
+        digest = self.training_events().digest(self.field2id_token[self.iid_field]) if adapters else ""
         for name, adapter in adapters.items():
             if (learned := learned_events(adapter)) not in ("", digest):
                 _logger.warning(
@@ -115,7 +123,6 @@ class LLMInterestDataset(EventDataset):
                     "events that are held out here may be among them; adapt with the split and filters of this run",
                     *(name, learned, digest),
                 )
-        return parts
 
     @property
     def item_shown(self) -> Tensor:

@@ -13,10 +13,10 @@ from torch import Tensor
 from recbole_llm_interest.content.dataset_files import catalogue_from_config
 from recbole_llm_interest.content.event_catalogue import EventKey
 from recbole_llm_interest.content.event_fields import EVENT_KINDS, EventKind
-from recbole_llm_interest.data.event_details import EventDetails
 from recbole_llm_interest.data.event_histories import own_events
 from recbole_llm_interest.data.history_dataset import HistoryDataset
 from recbole_llm_interest.data.shown_items import shown_rows
+from recbole_llm_interest.data.side_information import SideInformation
 from recbole_llm_interest.errors import DataError
 from recbole_llm_interest.settings import ContentSettings, ModelSettings, read_settings
 
@@ -25,7 +25,7 @@ class EventDataset(HistoryDataset):
     """A sequential data set whose histories have what is known of their events beside the items.
 
     Attributes:
-        event_details: that, by kind; without kinds of which nothing is known.
+        side_information: that, by kind; without kinds of which nothing is known.
         event_shown: the items that were shown beside each event's own, ``[E, S]``; None without ``shown_field``.
 
     Raises:
@@ -37,15 +37,15 @@ class EventDataset(HistoryDataset):
 
     def __init__(self, config: Config) -> None:
         time_features = read_settings(ModelSettings, config).time_features
-        self.event_details: dict[EventKind, EventDetails] = {}
+        self.side_information: dict[EventKind, SideInformation] = {}
         super().__init__(config, {f"time_{name}": name for name in time_features})
 
     def _change_feat_format(self) -> None:
         super()._change_feat_format()
         settings = read_settings(ContentSettings, self.config)
-        found = {kind: EventDetails(kind, self.config, settings) for kind in EVENT_KINDS}
-        self.event_details = {kind: details for kind, details in found.items() if not details.is_empty}
-        if not self.event_details:
+        found = {kind: SideInformation(kind, self.config, settings) for kind in EVENT_KINDS}
+        self.side_information = {kind: information for kind, information in found.items() if not information.is_empty}
+        if not self.side_information:
             return
         if self.event_times is None:
             raise DataError(f"content of events needs their times: {self.dataset_name!r} has none")
@@ -53,15 +53,15 @@ class EventDataset(HistoryDataset):
         items = self.field2id_token[self.iid_field][self.event_items]
         keys = [*map(EventKey, map(str, users), map(str, items), self.event_times.tolist())]
         self.event_shown = self._find_shown(keys)
-        for details in self.event_details.values():
-            details.align(keys)
-            self.event_features |= details.features
-        if "context" in self.event_details:
+        for information in self.side_information.values():
+            information.align(keys)
+            self.event_features |= information.features
+        if "context" in self.side_information:
             titles = catalogue_from_config(self.config, "item", settings).labels
-            self.event_details["context"].report_titles(keys, titles)
+            self.side_information["context"].report_titles(keys, titles)
 
     def _find_shown(self, keys: Sequence[EventKey]) -> Tensor | None:
-        shown = self.event_details["event"].catalogue.shown if "event" in self.event_details else {}
+        shown = self.side_information["event"].catalogue.shown if "event" in self.side_information else {}
         row_of = {str(token): row for row, token in enumerate(self.field2id_token[self.iid_field]) if row}
         return shown_rows(keys, shown, row_of, self.config["seed"]) if shown else None
 
@@ -85,9 +85,9 @@ class EventDataset(HistoryDataset):
     def __getitem__(self, index: Any, join: bool = True) -> Interaction:
         """Return rows as ``HistoryDataset`` does, with the context of each row's own event, ``[B]``."""
         rows = super().__getitem__(index, join)
-        if "context" in self.event_details:
+        if "context" in self.side_information:
             own = own_events(rows)
             rows.update(
-                Interaction({field: values[own] for field, values in self.event_details["context"].features.items()})
+                Interaction({field: values[own] for field, values in self.side_information["context"].features.items()})
             )
         return rows

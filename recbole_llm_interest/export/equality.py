@@ -14,7 +14,7 @@ from recbole_llm_interest.content.event_times import TIME_FEATURES
 from recbole_llm_interest.export.layers import Tensors
 from recbole_llm_interest.export.targets import Run
 from recbole_llm_interest.model.entity_encoder import EntityEncoder
-from recbole_llm_interest.model.event_encoder import EventTerms
+from recbole_llm_interest.model.event_encoder import SideInformationEncoder
 from recbole_llm_interest.model.llm_interest import LLMInterest
 from recbole_llm_interest.model.shared_content import SharedContent
 
@@ -29,25 +29,25 @@ class _Case:
     Attributes:
         user: ids of users, 0 for an unknown one, ``[B]``.
         item_seq: ``[B, L]``, without padding.
-        details: what the model knows of each event, ``[B, L]`` by field.
+        features: what the model knows of each event, ``[B, L]`` by field.
         context: what it knows before the choice, ``[B]`` by field.
         item_seq_len: events of each history that ``score`` reads, ``[B]``.
     """
 
     user: Tensor
     item_seq: Tensor
-    details: Tensors
+    features: Tensors
     context: Tensors
     item_seq_len: Tensor
 
     def first(self, length: int) -> tuple[Tensor, Tensors]:
-        """The first ``length`` events of every history, ``[B, length]``: items, and details by field."""
-        return self.item_seq[:, :length], {name: values[:, :length] for name, values in self.details.items()}
+        """The first ``length`` events of every history, ``[B, length]``: items, and features by field."""
+        return self.item_seq[:, :length], {name: values[:, :length] for name, values in self.features.items()}
 
     def padded(self) -> tuple[Tensor, Tensors]:
-        """Histories of ``item_seq_len`` events, padded with zeros, ``[B, L]``: items, and details by field."""
+        """Histories of ``item_seq_len`` events, padded with zeros, ``[B, L]``: items, and features by field."""
         is_event = torch.arange(self.item_seq.shape[1]) < self.item_seq_len[:, None]
-        return self.item_seq.where(is_event, 0), {name: of.where(is_event, 0) for name, of in self.details.items()}
+        return self.item_seq.where(is_event, 0), {name: of.where(is_event, 0) for name, of in self.features.items()}
 
 
 def largest_differences(run: Mapping[str, Run], model: LLMInterest, max_length: int) -> dict[str, float]:
@@ -87,21 +87,21 @@ def _draw_case(model: LLMInterest, length: int) -> _Case:
         f"time_{name}": torch.randint(TIME_FEATURES[name], (_USERS, length), generator=draw)
         for name in model.event_encoder.times
     }
-    details = times | _draw_terms(model.event_encoder.terms, (_USERS, length), draw)
-    context = _draw_terms(model.context.terms, (_USERS,), draw)
+    features = times | _draw_features(model.event_encoder.side_information, (_USERS, length), draw)
+    context = _draw_features(model.context.side_information, (_USERS,), draw)
     user = torch.zeros(_USERS, dtype=torch.long)
     if model.user_encoder is not None:
         user[1:] = torch.randint(len(model.user_encoder.get_buffer("present")), (_USERS - 1,), generator=draw)
-    return _Case(user, item_seq, details, context, torch.randint(1, length + 1, (_USERS,), generator=draw))
+    return _Case(user, item_seq, features, context, torch.randint(1, length + 1, (_USERS,), generator=draw))
 
 
-def _draw_terms(terms: EventTerms | None, shape: tuple[int, ...], draw: torch.Generator) -> Tensors:
+def _draw_features(encoder: SideInformationEncoder | None, shape: tuple[int, ...], draw: torch.Generator) -> Tensors:
     """Random codes and rows of contents by the model's fields, ``[...]`` of this shape."""
-    if terms is None:
+    if encoder is None:
         return {}
-    sizes = {code_field(terms.kind, field.name): field.size for field in terms.fields}
-    if terms.content is not None:
-        sizes[content_field(terms.kind)] = len(terms.content.get_buffer("present"))
+    sizes = {code_field(encoder.kind, field.name): field.size for field in encoder.fields}
+    if encoder.content is not None:
+        sizes[content_field(encoder.kind)] = len(encoder.content.get_buffer("present"))
     return {name: torch.randint(size, shape, generator=draw) for name, size in sizes.items()}
 
 
@@ -115,23 +115,23 @@ def _inputs(kind: str, encoder: EntityEncoder | SharedContent | None, rows: Tens
     return inputs
 
 
-def _term_inputs(terms: EventTerms | None, details: Tensors) -> Tensors:
+def _inputs_of(encoder: SideInformationEncoder | None, features: Tensors) -> Tensors:
     """Codes and rows, ``[...]`` by the model's fields, as programs receive them."""
-    if terms is None or terms.content is None:
-        return details
-    rows = details[content_field(terms.kind)]
-    return details | _inputs(terms.kind, terms.content, rows)
+    if encoder is None or encoder.content is None:
+        return features
+    rows = features[content_field(encoder.kind)]
+    return features | _inputs(encoder.kind, encoder.content, rows)
 
 
 def _score_difference(run: Run, model: LLMInterest, case: _Case) -> float:
-    item_seq, details = case.padded()
+    item_seq, features = case.padded()
     inputs = {
-        **_term_inputs(model.event_encoder.terms, details),
-        **_term_inputs(model.context.terms, case.context),
+        **_inputs_of(model.event_encoder.side_information, features),
+        **_inputs_of(model.context.side_information, case.context),
         **_inputs("user", model.user_encoder, case.user),
     }
     outputs = run({"item_seq": item_seq, "item_seq_len": case.item_seq_len, **inputs})
-    return _difference_of_scores(outputs, _predict(model, case, item_seq, details, case.item_seq_len))
+    return _difference_of_scores(outputs, _predict(model, case, item_seq, features, case.item_seq_len))
 
 
 def _step_difference(run: Run, model: LLMInterest, case: _Case, state: Tensors) -> tuple[float, Tensors]:
@@ -140,10 +140,10 @@ def _step_difference(run: Run, model: LLMInterest, case: _Case, state: Tensors) 
     ``state`` has the inputs that each step passes to the next.
     """
     largest = 0.0
-    context = _term_inputs(model.context.terms, case.context)
+    context = _inputs_of(model.context.side_information, case.context)
     for event in range(case.item_seq.shape[1]):
-        now = {name: values[:, event] for name, values in case.details.items()}
-        known = {**_term_inputs(model.event_encoder.terms, now), **context}
+        now = {name: values[:, event] for name, values in case.features.items()}
+        known = {**_inputs_of(model.event_encoder.side_information, now), **context}
         outputs = run({"item": case.item_seq[:, event], **known, **state})
         expected = _predict(model, case, *case.first(event + 1), torch.full((_USERS,), event + 1))
         largest = max(largest, _difference_of_scores(outputs, expected))
@@ -154,16 +154,16 @@ def _step_difference(run: Run, model: LLMInterest, case: _Case, state: Tensors) 
 def _choose_difference(run: Run, model: LLMInterest, case: _Case, last: Tensors) -> float:
     """The difference if each user has the query of another one."""
     asked = replace(case, context={name: values.flip(0) for name, values in case.context.items()})
-    context = _term_inputs(model.context.terms, asked.context)
+    context = _inputs_of(model.context.side_information, asked.context)
     outputs = run({"interest": last["interest"], "history": last["next_history"], **context})
-    expected = _predict(model, asked, case.item_seq, case.details, torch.full((_USERS,), case.item_seq.shape[1]))
+    expected = _predict(model, asked, case.item_seq, case.features, torch.full((_USERS,), case.item_seq.shape[1]))
     return _difference_of_scores(outputs, expected)
 
 
-def _predict(model: LLMInterest, case: _Case, item_seq: Tensor, details: Tensors, item_seq_len: Tensor) -> Tensor:
+def _predict(model: LLMInterest, case: _Case, item_seq: Tensor, features: Tensors, item_seq_len: Tensor) -> Tensor:
     """The model's scores ``[B, N]`` of a case's users after histories ``[B, L]``."""
     fields = {model.USER_ID: case.user, model.ITEM_SEQ: item_seq, model.ITEM_SEQ_LEN: item_seq_len, **case.context}
-    fields |= {f"{name}{model.LIST_SUFFIX}": values for name, values in details.items()}
+    fields |= {f"{name}{model.LIST_SUFFIX}": values for name, values in features.items()}
     return model.full_sort_predict(Interaction(fields))
 
 

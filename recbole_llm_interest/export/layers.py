@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from recbole_llm_interest.content.event_fields import EVENT_KINDS, code_field
 from recbole_llm_interest.content.event_times import TIME_FEATURES
 from recbole_llm_interest.model.entity_encoder import EntityEncoder
-from recbole_llm_interest.model.event_encoder import EventTerms
+from recbole_llm_interest.model.event_encoder import SideInformationEncoder
 from recbole_llm_interest.model.llm_interest import LLMInterest
 from recbole_llm_interest.model.shared_content import SharedContent
 
@@ -86,22 +86,22 @@ class EncodedContent(nn.Module):
         return representation.view(*shape, self.combine.output_size)
 
 
-class Terms(nn.Module):
+class SideInformationLayer(nn.Module):
     """What is known of events beside items and times, or before a choice.
 
     Args:
-        terms: of the model. Its table of contents is not exported.
+        encoder: of the model's side information. Its table of contents is not exported.
         shape: of the inputs, by the names of the sizes.
     """
 
-    def __init__(self, terms: EventTerms, shape: tuple[str, ...]) -> None:
+    def __init__(self, encoder: SideInformationEncoder, shape: tuple[str, ...]) -> None:
         super().__init__()
-        self.sum = terms.sum
-        self.codes = [code_field(terms.kind, field.name) for field in terms.fields]
-        self.content = None if terms.content is None else EncodedContent(terms.kind, terms.content, shape)
+        self.sum = encoder.sum
+        self.codes = [code_field(encoder.kind, field.name) for field in encoder.fields]
+        self.content = None if encoder.content is None else EncodedContent(encoder.kind, encoder.content, shape)
         self.fields = {
             code: Field(shape, f"{field.name} as coded by event_fields of config.json", torch.int64, field.size)
-            for code, field in zip(self.codes, terms.fields, strict=True)
+            for code, field in zip(self.codes, encoder.fields, strict=True)
         }
         self.fields |= {} if self.content is None else self.content.fields
 
@@ -141,17 +141,17 @@ class Reader(nn.Module):
     def __init__(self, model: LLMInterest, shape: tuple[str, ...]) -> None:
         super().__init__()
         self.register_buffer("representations", model.item_table().representations)
-        self.times, terms = model.event_encoder.times, model.event_encoder.terms
-        self.terms = None if terms is None else Terms(terms, shape)
+        self.times, encoder = model.event_encoder.times, model.event_encoder.side_information
+        self.side_information = None if encoder is None else SideInformationLayer(encoder, shape)
         self.fields = {
             f"time_{name}": Field(shape, _TIMES[name], torch.int64, TIME_FEATURES[name]) for name in self.times
         }
-        self.fields |= {} if self.terms is None else self.terms.fields
+        self.fields |= {} if self.side_information is None else self.side_information.fields
 
     def forward(self, items: Tensor, inputs: Tensors) -> Tensor:
         """Representations of events, ``[...] -> [..., D]``."""
         events: Tensor = self.times(self.get_buffer("representations")[items], inputs)
-        return events if self.terms is None else events + self.terms(inputs)
+        return events if self.side_information is None else events + self.side_information(inputs)
 
 
 class Scorer(nn.Module):
@@ -165,8 +165,8 @@ class Scorer(nn.Module):
     def __init__(self, model: LLMInterest, k: int | None) -> None:
         super().__init__()
         self.k = k
-        context = model.context.terms
-        self.context = None if context is None else Terms(context, ("batch",))
+        context = model.context.side_information
+        self.context = None if context is None else SideInformationLayer(context, ("batch",))
         self.fields = {} if self.context is None else self.context.fields
         self.rule, self.bias_after = model.scoring_rule, model.bias_after
         self.register_buffer("factors", model.item_table().factors)

@@ -212,6 +212,6 @@ def programs_of(model: LLMInterest, k: int | None = None) -> dict[str, Program]:
         found: dict[str, Program] = {"score": Score(model, k), "step": Step(model, k)}
         if model.user_encoder is not None:
             found["start"] = Start(model)
-        if model.context.terms is not None:
+        if model.context.side_information is not None:
             found["choose"] = Choose(model, k)
     return {name: program.eval() for name, program in found.items()}

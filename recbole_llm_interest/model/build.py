@@ -15,7 +15,7 @@ from recbole_llm_interest.content.features import Content
 from recbole_llm_interest.content.transitions import Transitions
 from recbole_llm_interest.errors import DataError
 from recbole_llm_interest.model.entity_encoder import EntityEncoder
-from recbole_llm_interest.model.event_encoder import ContextEncoder, EventEncoder, EventTerms
+from recbole_llm_interest.model.event_encoder import ContextEncoder, EventEncoder, SideInformationEncoder
 from recbole_llm_interest.model.history_bias import HistoryBias
 from recbole_llm_interest.model.interest_tracker import InterestTracker
 from recbole_llm_interest.model.negative_sampling import NegativeSampler
@@ -155,9 +155,9 @@ def build_parts(
     item_encoder = _item_encoder(settings, tables, sparse_id=negative_sampler.draws is not None)
     user_encoder = _content_encoder(settings, tables.user_content if settings.use_user_content else {})
     size = item_encoder.output_size
-    event_terms = _event_terms(settings, "event", tables.event_inputs, item_encoder)
+    event_terms = _side_information(settings, "event", tables.event_inputs, item_encoder)
     event_encoder = EventEncoder(size, settings.time_features, event_terms)
-    context = ContextEncoder(_event_terms(settings, "context", tables.context_inputs, item_encoder))
+    context = ContextEncoder(_side_information(settings, "context", tables.context_inputs, item_encoder))
     tracker = _tracker(settings, size, None if user_encoder is None else user_encoder.output_size, max_length)
     history_bias = _history_bias(settings, item_encoder, tables)
     share = new_item_share(tables.item_counts)
@@ -211,10 +211,10 @@ def _content_encoder(settings: ModelSettings, content: Content) -> EntityEncoder
     )
 
 
-def _event_terms(
+def _side_information(
     settings: ModelSettings, kind: EventKind, inputs: EventInputs, items: EntityEncoder
-) -> EventTerms | None:
-    """Terms of events; what is known before a choice is encoded as items are, so that a query is near what it names."""
+) -> SideInformationEncoder | None:
+    """The encoder of side information; a context is encoded as items are, so that a query is near what it names."""
     if not inputs:
         return None
     content: EntityEncoder | SharedContent | None
@@ -222,7 +222,7 @@ def _event_terms(
         content = SharedContent(inputs.content, items)
     else:
         content = _content_encoder(settings, inputs.content)
-    return EventTerms(kind, items.output_size, content, inputs.fields)
+    return SideInformationEncoder(kind, items.output_size, content, inputs.fields)
 
 
 def _tracker(settings: ModelSettings, size: int, user_size: int | None, max_length: int) -> InterestTracker:

@@ -17,7 +17,7 @@ from recbole_llm_interest.model.entity_encoder import EntityEncoder
 from recbole_llm_interest.model.shared_content import SharedContent
 
 
-class TermSum(nn.Module):
+class FeatureSum(nn.Module):
     """Adds up what is known of events: codes of their columns, and their encoded content.
 
     It has no effect until training gives it one, since its layers are zero at the start; but content that is encoded as
@@ -31,7 +31,7 @@ class TermSum(nn.Module):
     Example:
         >>> import torch
         >>> device = EventField.fitted("device", ["phone", "desk"])
-        >>> TermSum(8, None, [device])([torch.tensor([1, 2, 0])], None).shape
+        >>> FeatureSum(8, None, [device])([torch.tensor([1, 2, 0])], None).shape
         torch.Size([3, 8])
     """
 
@@ -44,14 +44,14 @@ class TermSum(nn.Module):
 
     def forward(self, codes: Sequence[Tensor], content: Tensor | None) -> Tensor:
         """The sum, ``[..., D]``, of the codes of each column, ``[...]``, and of encoded content, ``[..., C]``."""
-        terms: list[Tensor] = [embedding(code) for embedding, code in zip(self.embeddings, codes, strict=True)]
+        summands: list[Tensor] = [embedding(code) for embedding, code in zip(self.embeddings, codes, strict=True)]
         if content is not None and self.from_content is not None:
-            terms.append(self.from_content(content))
-        return torch.stack(terms).sum(dim=0)
+            summands.append(self.from_content(content))
+        return torch.stack(summands).sum(dim=0)
 
 
-class EventTerms(nn.Module):
-    """What is known of the events of a data set, as terms of a sum.
+class SideInformationEncoder(nn.Module):
+    """Encodes the side information of events: what is known of them beside their items.
 
     Args:
         kind: of the fields: ``event``, or ``context`` for what is known before the item is chosen.
@@ -66,8 +66,8 @@ class EventTerms(nn.Module):
         >>> import torch
         >>> from recbole_llm_interest.content.features import Features
         >>> texts = Features(torch.randn(4, 8), torch.tensor([False, True, True, True]))
-        >>> terms = EventTerms("event", 12, EntityEncoder({"text": texts}, embedding_size=16), [])
-        >>> terms.names, terms({"event_content": torch.tensor([[3, 0, 3]])}).shape
+        >>> encoder = SideInformationEncoder("event", 12, EntityEncoder({"text": texts}, embedding_size=16), [])
+        >>> encoder.names, encoder({"event_content": torch.tensor([[3, 0, 3]])}).shape
         (['event_content'], torch.Size([1, 3, 12]))
     """
 
@@ -82,22 +82,22 @@ class EventTerms(nn.Module):
         self.kind = kind
         self.fields = list(fields)
         self.content = content
-        self.sum = TermSum(size, content, fields)
+        self.sum = FeatureSum(size, content, fields)
         self._content_field = content_field(kind)
         self._code_fields = [code_field(kind, field.name) for field in fields]
         self.names = [*self._code_fields, *([self._content_field] if content is not None else [])]
 
-    def forward(self, details: Mapping[str, Tensor]) -> Tensor:
+    def forward(self, features: Mapping[str, Tensor]) -> Tensor:
         """The sum, ``[..., D]``, from codes and rows of contents, ``[...]`` by field.
 
         Each distinct content is encoded once. Where there is none, it is zero.
         """
         encoded = None
         if self.content is not None:
-            distinct, place = torch.unique(details[self._content_field], return_inverse=True)
+            distinct, place = torch.unique(features[self._content_field], return_inverse=True)
             has_content = self.content.get_buffer("present")[distinct].any(dim=1, keepdim=True)
             encoded = self.content(distinct).where(has_content, 0.0)[place]
-        total: Tensor = self.sum([details[name] for name in self._code_fields], encoded)
+        total: Tensor = self.sum([features[name] for name in self._code_fields], encoded)
         return total
 
     def encode(self, values: Mapping[str, object], content: Content) -> Tensor:
@@ -133,11 +133,11 @@ class TimeEmbeddings(nn.ModuleDict):
     def __init__(self, names: Sequence[str], size: int) -> None:
         super().__init__({name: _zero_embedding(TIME_FEATURES[name], size) for name in names})
 
-    def forward(self, events: Tensor, details: Mapping[str, Tensor]) -> Tensor:
+    def forward(self, events: Tensor, features: Mapping[str, Tensor]) -> Tensor:
         """Representations ``[..., D]`` with the features ``[...]`` by field; nothing where a field is missing."""
         for name, embedding in self.items():
-            if f"time_{name}" in details:
-                events = events + embedding(details[f"time_{name}"])
+            if f"time_{name}" in features:
+                events = events + embedding(features[f"time_{name}"])
         return events
 
 
@@ -147,7 +147,7 @@ class EventEncoder(nn.Module):
     Args:
         size: width D of a representation.
         time_features: names of ``TIME_FEATURES``.
-        terms: what else is known of events; None for nothing.
+        side_information: encodes what else is known of events; None for nothing.
 
     Attributes:
         names: the fields that ``forward`` reads.
@@ -159,39 +159,48 @@ class EventEncoder(nn.Module):
         torch.Size([2, 5, 8])
     """
 
-    def __init__(self, size: int, time_features: Sequence[str], terms: EventTerms | None) -> None:
+    def __init__(
+        self, size: int, time_features: Sequence[str], side_information: SideInformationEncoder | None
+    ) -> None:
         super().__init__()
         self.times = TimeEmbeddings(time_features, size)
-        self.terms = terms
-        self.names = [*(f"time_{name}" for name in time_features), *(terms.names if terms is not None else [])]
+        self.side_information = side_information
+        self.names = [
+            *(f"time_{name}" for name in time_features),
+            *(side_information.names if side_information is not None else []),
+        ]
 
-    def forward(self, items: Tensor, details: Mapping[str, Tensor]) -> Tensor:
+    def forward(self, items: Tensor, features: Mapping[str, Tensor]) -> Tensor:
         """Representations of events, ``[..., D]``.
 
         Args:
             items: representations of their items, ``[..., D]``.
-            details: what is known of them, ``[...]`` by field; nothing where a field is missing.
+            features: what is known of them, ``[...]`` by field; nothing where a field is missing.
         """
-        if self.terms is None:
-            return self.joined(items, details, None)
+        if self.side_information is None:
+            return self.joined(items, features, None)
         unknown = torch.zeros(items.shape[:-1], dtype=torch.long, device=items.device)
-        return self.joined(items, details, self.terms({name: details.get(name, unknown) for name in self.terms.names}))
+        return self.joined(
+            items,
+            features,
+            self.side_information({name: features.get(name, unknown) for name in self.side_information.names}),
+        )
 
     def of_batch(self, batch: Mapping[str, Tensor], suffix: str) -> dict[str, Tensor]:
         """What is known of a batch's events, ``[B, L]`` by field, which the batch has with a suffix."""
         return {name: batch[f"{name}{suffix}"] for name in self.names}
 
-    def joined(self, items: Tensor, times: Mapping[str, Tensor], terms: Tensor | None) -> Tensor:
-        """The same with the sums of the terms, ``[..., D]``; None for none."""
+    def joined(self, items: Tensor, times: Mapping[str, Tensor], side_information: Tensor | None) -> Tensor:
+        """The same with encoded side information, ``[..., D]``; None for none."""
         events: Tensor = self.times(items, times)
-        return events if terms is None else events + terms
+        return events if side_information is None else events + side_information
 
 
 class ContextEncoder(nn.Module):
     """Adds to an interest what is known before the next choice, such as a query.
 
     Args:
-        terms: that; None for nothing.
+        side_information: encodes that; None for nothing.
 
     Example:
         >>> import torch
@@ -199,26 +208,27 @@ class ContextEncoder(nn.Module):
         torch.Size([3, 8])
     """
 
-    def __init__(self, terms: EventTerms | None) -> None:
+    def __init__(self, side_information: SideInformationEncoder | None) -> None:
         super().__init__()
-        self.terms = terms
+        self.side_information = side_information
 
     def forward(self, interest: Tensor, batch: Mapping[str, Tensor], form: str = "{}") -> Tensor:
         """Interest ``[..., D]`` given the context, ``[...]`` in each of the batch's fields that have this form."""
-        if self.terms is None:
+        if self.side_information is None:
             return interest
-        known: Tensor = self.terms({name: batch[form.format(name)] for name in self.terms.names})
+        known: Tensor = self.side_information({name: batch[form.format(name)] for name in self.side_information.names})
         return interest + known
 
 
-def event_codes(*terms: EventTerms | None) -> dict[str, list[dict[str, Any]]]:
+def event_codes(*encoders: SideInformationEncoder | None) -> dict[str, list[dict[str, Any]]]:
     """The codes of embedded columns by kind, as plain values; see ``EventField.restored``.
 
     Example:
-        >>> event_codes(EventTerms("event", 8, None, [EventField.fitted("device", ["phone", "desk"])]), None)
+        >>> device = EventField.fitted("device", ["phone", "desk"])
+        >>> event_codes(SideInformationEncoder("event", 8, None, [device]), None)
         {'event': [{'name': 'device', 'edges': None, 'values': ('desk', 'phone')}]}
     """
-    return {one.kind: [asdict(field) for field in one.fields] for one in terms if one is not None and one.fields}
+    return {one.kind: [asdict(field) for field in one.fields] for one in encoders if one is not None and one.fields}
 
 
 def shown_items(interaction: Interaction) -> list[Tensor]:

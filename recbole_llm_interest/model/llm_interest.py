@@ -64,7 +64,7 @@ class LLMInterest(SequentialRecommender):
         self.user_encoder = parts.user_encoder
         self.event_encoder = parts.event_encoder
         self.context = parts.context
-        self.event_codes = event_codes(parts.event_encoder.terms, parts.context.terms)
+        self.event_codes = event_codes(parts.event_encoder.side_information, parts.context.side_information)
         self.other_parameter_name = ["event_codes"] if self.event_codes else []  # which RecBole saves
         self.dropout = nn.Dropout(settings.dropout_prob)
         self.tracker = parts.tracker
@@ -84,26 +84,26 @@ class LLMInterest(SequentialRecommender):
         return self.tracker.initial_state(self.user_encoder(user))
 
     def forward(
-        self, item_seq: Tensor, state: InterestState, items: Tensor, details: dict[str, Tensor] | None = None
+        self, item_seq: Tensor, state: InterestState, items: Tensor, features: dict[str, Tensor] | None = None
     ) -> Tensor:
         """Interest after each event of ``item_seq``, ``[B, L] -> [B, L, D]``, padded behind the end with 0.
 
-        ``items`` are the representations of all items, ``[N, D]``, and ``details`` what is known of the events beside
+        ``items`` are the representations of all items, ``[N, D]``, and ``features`` what is known of the events beside
         them, ``[B, L]`` by name.
         """
-        events = self.event_encoder(F.embedding(item_seq, items), details or {})
+        events = self.event_encoder(F.embedding(item_seq, items), features or {})
         return self.tracker(self.dropout(events), state)
 
     def calculate_loss(self, interaction: Interaction) -> tuple[Tensor, ...]:
         """The parts of the loss named in ``loss_names``, scalars ``[]``; RecBole sums and logs them."""
         item_seq, pos_items = interaction[self.ITEM_SEQ], interaction[self.NEXT_ITEM_SEQ]
-        user, details = interaction[self.USER_ID], self.event_encoder.of_batch(interaction, self.LIST_SUFFIX)
+        user, features = interaction[self.USER_ID], self.event_encoder.of_batch(interaction, self.LIST_SUFFIX)
         at = pos_items.nonzero(as_tuple=True)  # first of all: a GPU has to be waited for to know the number of targets
         candidates = self.negative_sampler(item_seq, pos_items, *shown_items(interaction))
         self.item_table_cache.clear()
         items = self.item_encoder.table(candidates.ids)
         item_seq, pos_items = candidates.index_of[item_seq], candidates.index_of[pos_items]  # from N to C
-        seq_output = self.forward(item_seq, self.initial_state(user), items, details)
+        seq_output = self.forward(item_seq, self.initial_state(user), items, features)
         in_context = self.context(seq_output, interaction, "next_{}" + self.LIST_SUFFIX)
 
         next_item_loss = StepLoss(self.loss, self.history_bias, self.item_encoder.neighbours_of, candidates, items)
@@ -131,8 +131,8 @@ class LLMInterest(SequentialRecommender):
     def _last_interest(self, interaction: Interaction, table: ItemTable) -> tuple[Tensor, ItemBias | None]:
         """Interest after each history's last event, ``[B, D]``, and the history's bias."""
         item_seq, last = interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN] - 1
-        user, details = interaction[self.USER_ID], self.event_encoder.of_batch(interaction, self.LIST_SUFFIX)
-        seq_output = self.forward(item_seq, self.initial_state(user), table.representations, details)
+        user, features = interaction[self.USER_ID], self.event_encoder.of_batch(interaction, self.LIST_SUFFIX)
+        seq_output = self.forward(item_seq, self.initial_state(user), table.representations, features)
         interest = self.context(self.gather_indexes(seq_output, last), interaction)
         return interest, self.bias_after(item_seq, last, interest, table.representations)
 

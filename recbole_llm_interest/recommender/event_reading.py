@@ -1,4 +1,4 @@
-"""Reads what is given of live events, or before a choice, as the terms that the model adds."""
+"""Reads what is given of live events, or before a choice, as the side information that the model adds."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from recbole_llm_interest.content.event_fields import code_field, content_field
 from recbole_llm_interest.content.features import Content
 from recbole_llm_interest.content.text_template import as_text
 from recbole_llm_interest.errors import RequestError
-from recbole_llm_interest.model.event_encoder import EventTerms
+from recbole_llm_interest.model.event_encoder import SideInformationEncoder
 from recbole_llm_interest.recommender.encoding import ContentReader
 
 
@@ -21,21 +21,21 @@ class EventReader:
     """Reads columns of events as the model was trained with them. Callers turn gradients off.
 
     Args:
-        terms: of the model.
+        encoder: of the model's side information.
         content: encodes new content; None if the model reads no content of events.
         recorded: of the data set; None without a data set.
 
     Example:
         >>> from recbole_llm_interest.content.event_fields import EventField
         >>> device = EventField.fitted("device", ["phone", "desk"])
-        >>> EventReader(EventTerms("event", 8, None, [device]), None).read({"device": "phone"}).shape
+        >>> EventReader(SideInformationEncoder("event", 8, None, [device]), None).read({"device": "phone"}).shape
         torch.Size([8])
     """
 
     def __init__(
-        self, terms: EventTerms, content: ContentReader | None, recorded: EventCatalogue | None = None
+        self, encoder: SideInformationEncoder, content: ContentReader | None, recorded: EventCatalogue | None = None
     ) -> None:
-        self._terms = terms
+        self._encoder = encoder
         self._content = content
         self._recorded = recorded
 
@@ -44,30 +44,30 @@ class EventReader:
         return {} if self._content is None else self._content.find_fingerprints()
 
     def read(self, columns: Mapping[str, Any] | None) -> Tensor:
-        """The terms of one event, ``[D]``; None for an event of which nothing is known. Empty values are no content.
+        """The side information of one event, ``[D]``; None where nothing is known. Empty values are no content.
 
         Raises:
             RequestError: a column is none of those of training, or content cannot be used.
         """
         given = {name: value for name, value in (columns or {}).items() if as_text(value)}
-        values = {field.name: given.pop(field.name) for field in self._terms.fields if field.name in given}
-        return self._terms.encode(values, self._read_content(given) if given else {})
+        values = {field.name: given.pop(field.name) for field in self._encoder.fields if field.name in given}
+        return self._encoder.encode(values, self._read_content(given) if given else {})
 
     def _read_content(self, given: Mapping[str, Any]) -> Content:
         if self._content is None:
-            known = ", ".join(field.name for field in self._terms.fields)
+            known = ", ".join(field.name for field in self._encoder.fields)
             raise RequestError(f"the model reads no {', '.join(given)} of events: it reads {known}")
         return self._content.read(given).content
 
     def recorded(self, user: str, items: Sequence[str], times: Sequence[float]) -> Tensor:
-        """The terms of a user's events in the data set, ``[L, D]``."""
+        """The side information of a user's events in the data set, ``[L, D]``."""
         keys = [EventKey(user, item, time) for item, time in zip(items, times, strict=True)]
         if self._recorded is None:
             return torch.stack([self.read(None) for _ in keys]) if keys else self.read(None)[None][:0]
-        device = next(self._terms.parameters()).device
-        details = {content_field(self._terms.kind): torch.from_numpy(self._recorded.rows_of(keys)).to(device)}
-        for field in self._terms.fields:
+        device = next(self._encoder.parameters()).device
+        features = {content_field(self._encoder.kind): torch.from_numpy(self._recorded.rows_of(keys)).to(device)}
+        for field in self._encoder.fields:
             values = self._recorded.values_of(field.name, keys)
             codes = torch.tensor([field.code(value) for value in values], dtype=torch.long, device=device)
-            details[code_field(self._terms.kind, field.name)] = codes
-        return self._terms(details)
+            features[code_field(self._encoder.kind, field.name)] = codes
+        return self._encoder(features)

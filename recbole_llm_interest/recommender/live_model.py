@@ -89,19 +89,19 @@ class LiveModel:
         """What the tracker reads of events, ``[B, L, D]``."""
         times = events.times
         first = torch.full_like(times[:, :1], -torch.inf) if before is None else before[:, None]
-        details: dict[str, Tensor] = {}
+        features: dict[str, Tensor] = {}
         for name in self.model.event_encoder.times:
             before_each = torch.cat([first, times[:, :-1]], dim=1)
             feature = time_feature_of(name, times.numpy(), before_each.numpy())
-            details[f"time_{name}"] = torch.from_numpy(feature).to(self.device)
+            features[f"time_{name}"] = torch.from_numpy(feature).to(self.device)
         items = self.items.representations[events.items.to(self.device)]
         content = events.content.to(self.device) if self.content_size else None
-        return self.model.event_encoder.joined(items, details, content)
+        return self.model.event_encoder.joined(items, features, content)
 
     @property
     def content_size(self) -> int:
         """Width of what is known of an event beside item and time; 0 if the model reads nothing of that."""
-        reads_more = self.model.event_encoder.terms is not None
+        reads_more = self.model.event_encoder.side_information is not None
         return self.items.representations.shape[1] if reads_more else 0
 
     # --- scoring items

@@ -109,7 +109,7 @@ def load_opened(opened: OpenedCheckpoint) -> Trained:
     trained = _trained(config, model, items, users, counts, unit, trained_on)
     origin = trained.origin and replace(trained.origin, data=saved.get("data", {}))
     settings = read_settings(ContentSettings, config)
-    recorded = {kind: details.catalogue for kind, details in train_data._dataset.event_details.items()}
+    recorded = {kind: one.catalogue for kind, one in train_data._dataset.side_information.items()}
     return replace(trained, origin=origin, source=source, event_readers=event_readers(settings, model, recorded))
 
 
@@ -274,10 +274,10 @@ def event_readers(
         fingerprints: of the encoders of training, by kind and modality, where they are known.
     """
     readers = {}
-    for terms in (model.event_encoder.terms, model.context.terms):
-        if terms is not None:
-            catalogue = (recorded or {}).get(terms.kind)
-            texts, encoders = () if catalogue is None else catalogue.texts, (fingerprints or {}).get(terms.kind)
-            content = content_reader(terms.kind, "", settings, terms.content, texts, encoders)
-            readers[terms.kind] = EventReader(terms, content, catalogue)
+    for encoder in (model.event_encoder.side_information, model.context.side_information):
+        if encoder is not None:
+            catalogue = (recorded or {}).get(encoder.kind)
+            texts, encoders = () if catalogue is None else catalogue.texts, (fingerprints or {}).get(encoder.kind)
+            content = content_reader(encoder.kind, "", settings, encoder.content, texts, encoders)
+            readers[encoder.kind] = EventReader(encoder, content, catalogue)
     return readers

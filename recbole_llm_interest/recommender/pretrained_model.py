@@ -23,8 +23,8 @@ Tensors = dict[str, Tensor]
 _ENCODERS = {
     "item": "item_encoder",
     "user": "user_encoder",
-    "event": "event_encoder.terms.content",
-    "context": "context.terms.content",
+    "event": "event_encoder.side_information.content",
+    "context": "context.side_information.content",
 }
 #: types of what is no feature among a folder's features
 _TABLES = {

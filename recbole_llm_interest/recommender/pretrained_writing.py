@@ -19,7 +19,7 @@ from recbole_llm_interest.evaluation.results import RunResult
 from recbole_llm_interest.io.files import write_atomically
 from recbole_llm_interest.io.folders import replace_files
 from recbole_llm_interest.model.entity_encoder import EntityEncoder
-from recbole_llm_interest.model.event_encoder import EventTerms
+from recbole_llm_interest.model.event_encoder import SideInformationEncoder
 from recbole_llm_interest.model.llm_interest import LLMInterest
 from recbole_llm_interest.model.shared_content import SharedContent
 from recbole_llm_interest.recommender.card import model_card
@@ -113,9 +113,10 @@ def _describe(trained: Trained, origin: Origin) -> dict[str, Any]:
     }
 
 
-def _terms_of(model: LLMInterest) -> list[EventTerms]:
+def _encoders_of(model: LLMInterest) -> list[SideInformationEncoder]:
     """What the model reads of events, and before a choice."""
-    return [terms for terms in (model.event_encoder.terms, model.context.terms) if terms is not None]
+    encoders = (model.event_encoder.side_information, model.context.side_information)
+    return [encoder for encoder in encoders if encoder is not None]
 
 
 def _features_of(model: LLMInterest) -> dict[str, Tensor]:
@@ -126,9 +127,9 @@ def _features_of(model: LLMInterest) -> dict[str, Tensor]:
         tensors |= {f"item_transition_{part}": transitions.get_buffer(part)[-1] for part in Transitions._fields}
     if model.user_encoder is not None:
         tensors |= _table("user", model.user_encoder, slice(1))
-    for terms in _terms_of(model):
-        if terms.content is not None:
-            tensors |= _table(terms.kind, terms.content, slice(1))
+    for encoder in _encoders_of(model):
+        if encoder.content is not None:
+            tensors |= _table(encoder.kind, encoder.content, slice(1))
     return {name: values.cpu().contiguous() for name, values in tensors.items()}
 
 

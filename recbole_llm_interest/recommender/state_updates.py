@@ -160,7 +160,7 @@ class StateUpdates:
         return self._trained.users[user]
 
     def _content(self, contents: Sequence[Mapping[str, Any] | None]) -> Tensor:
-        """What is given of events, as terms of their representations, ``[n, D]``; D is 0 if the model reads none."""
+        """What content adds to the representations of events, ``[n, D]``; D is 0 if the model reads none."""
         reader = self._trained.event_readers.get("event")
         if reader is None:
             if any(contents):

@@ -48,7 +48,7 @@ def reference_bm25(titles: dict[str, str], query: str) -> dict[str, float]:
 
 
 def queries_of(dataset, batch):
-    blobs = dataset.event_details["context"].catalogue.contents.blobs["text"]
+    blobs = dataset.side_information["context"].catalogue.contents.blobs["text"]
     return [re.sub("^query: ", "", blobs[str(row)].text) for row in batch["context_content"].tolist()]
 
 

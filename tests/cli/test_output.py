@@ -243,4 +243,5 @@ def test_data_of_a_name_with_brackets_and_of_benchmark_parts_is_identified(here)
     names = ["content/items.jsonl", "my[1].inter", "my[1].test.inter", "my[1].train.inter"]
     for name in [*names, "my1.inter", "other.inter", "content/picture.jpg"]:
         (folder / name).write_text(name)
-    assert list(file_digests({"data_path": folder, "dataset": "my[1]"})) == names
+    config = {"data_path": folder, "dataset": "my[1]", "additional_feat_suffix": None}
+    assert list(file_digests(config)) == names

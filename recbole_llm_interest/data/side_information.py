@@ -28,7 +28,7 @@ _SHORTEST_TITLE = 4
 Collect = Callable[[Catalogue, list[str], NDArray[np.bool_]], Content]
 
 
-class EventDetails:
+class SideInformation:
     """Content and embedded columns of events, or the part of them that is known before the items are chosen.
 
     Args:
