@@ -69,16 +69,13 @@ class SideInformation:
         places = last_places(keys)
         self._report_unmatched(places.keys())
         self._report_repeated(keys, places)
-        order = np.arange(len(keys))
-        if self.is_shuffled:
-            known = np.array([place for key, place in places.items() if key in self.catalogue.rows], dtype=np.int64)
-            order[known] = np.random.default_rng(self._seed).permutation(known)
         if self.catalogue.contents.tokens:
-            rows = self.catalogue.rows_of(keys)[order]
+            rows = self.catalogue.rows_of(keys)
+            if self.is_shuffled:
+                known = np.array([place for key, place in places.items() if key in self.catalogue.rows], dtype=np.int64)
+                rows[known] = np.random.default_rng(self._seed).permutation(rows[known])
             self.features[content_field(self._kind)] = torch.from_numpy(rows)
-        for column in self.catalogue.values:
-            values = self.catalogue.values_of(column, keys)
-            self._values[column] = [values[index] for index in order]
+        self._values = {column: self.catalogue.values_of(column, keys) for column in self.catalogue.values}
 
     def _report_repeated(self, keys: Sequence[EventKey], places: Mapping[EventKey, int]) -> None:
         """Log how many events have no content because a later one has the same user, item and time."""
@@ -127,7 +124,7 @@ class SideInformation:
 
     @property
     def is_shuffled(self) -> bool:
-        """Whether a control experiment gives each event what belongs to another one.
+        """Whether a control experiment gives each event the content of another one.
 
         It does not permute the table of contents: contents that repeat would be told apart as well as before.
         """

@@ -109,9 +109,9 @@ def test_unknown_times_change_nothing(built):
     model.eval()
     rows = next(iter(test))[0]
     items, state = model.item_encoder.table(), model.initial_state(rows["user_id"])
-    unknown = {"gap": torch.zeros_like(rows["item_id_list"])}
+    unknown = {"time_gap": torch.zeros_like(rows["item_id_list"])}
     assert torch.equal(model(rows["item_id_list"], state, items), model(rows["item_id_list"], state, items, unknown))
     assert not torch.allclose(
         model(rows["item_id_list"], state, items),
-        model(rows["item_id_list"], state, items, {"gap": rows["time_gap_list"]}),
+        model(rows["item_id_list"], state, items, {"time_gap": rows["time_gap_list"]}),
     )
