@@ -3,13 +3,17 @@
     python benchmarks/click_through.py data --source=…/mind-sample --output=data
     python run_recbole.py --rows=benchmarks/rows/click-through.yaml --dataset=mind-sample-clicks --data_path=data
     python benchmarks/click_through.py measure --checkpoint=saved/….safetensors --impressions=data/mind-sample-clicks
+    python benchmarks/click_through.py stock --model=DeepFM --data_path=data --dataset=mind-sample
 
 The source has one row for each item that was shown, with `label` (1 for clicked) and `impression_id`, and the clicks
 before each impression in content/history.jsonl.gz. `data` writes two data sets that are split by days, the last but one
 for validation and the last one for the test: NAME-clicks, whose events are clicks, with what was shown beside them, and
-NAME-rows, the labelled rows. Clicks before the first impression have no clock: they are one second apart, before it.
+NAME-rows, the labelled rows, with the last clicks before each. Clicks before the first impression have no clock: they
+are one second apart, before it.
 
 `measure` fits a logistic curve from scores to clicks on validation's impressions, and measures on those of the test.
+`stock` does the same with a model of RecBole that it trains on the labelled rows: DeepFM, FM, WideDeep, or DIN, whose
+best epoch is that of the highest AUC on validation. They read user, item and the last clicks.
 """
 
 from __future__ import annotations
@@ -21,11 +25,16 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+import torch
 from hold_out import copy_content, new_folder, read_text, write_text
+from recbole.config import Config
+from recbole.data import create_dataset, data_preparation
+from recbole.utils import get_model, get_trainer, init_seed
 from sklearn.metrics import log_loss, roc_auc_score
 from tabulate import tabulate
 from tqdm import tqdm
@@ -36,6 +45,23 @@ from recbole_llm_interest.recommender import Calibration, Recommender
 DAY = 86_400
 PARTS = ("train", "valid", "test")
 _IMPRESSIONS = "impressions.jsonl"
+#: clicks before an impression that its labelled rows have
+_HISTORY = 50
+_LABELLED = ["user_id:token", "item_id_list:token_seq", "item_id:token", "label:float"]
+
+
+#: settings of RecBole's models; all others are its own
+_STOCK = {
+    "benchmark_filename": [*PARTS],
+    "load_col": {"inter": [column.split(":")[0] for column in _LABELLED]},
+    "alias_of_item_id": ["item_id_list"],
+    "train_neg_sample_args": None,
+    "eval_args": {"split": {"RS": [8, 1, 1]}, "group_by": None, "order": "RO", "mode": "labeled"},
+    "metrics": ["AUC", "LogLoss"],
+    "valid_metric": "AUC",
+    "MAX_ITEM_LIST_LENGTH": _HISTORY,
+    "stopping_step": 5,
+}
 
 
 class Impression(NamedTuple):
@@ -116,44 +142,77 @@ def write_data(options: argparse.Namespace) -> None:
     with new_folder(options.output / name) as folder:
         for part in PARTS:
             rows = [
-                (one.user, item, one.time, float(is_clicked))
+                (one.user, " ".join(one.history[-_HISTORY:]), item, float(is_clicked))
                 for one in impressions
                 if one.part == part
                 for item, is_clicked in zip(one.shown, one.clicked, strict=True)
             ]
-            write_text(pd.DataFrame(rows, columns=[*columns, "label:float"]), folder / f"{name}.{part}.inter")
+            write_text(pd.DataFrame(rows, columns=_LABELLED), folder / f"{name}.{part}.inter")
     counts = clicks["part"].value_counts().to_dict()
     print(json.dumps({"items": len(items), "impressions": len(impressions), "clicks": counts}))
 
 
+def impressions_of(folder: Path) -> list[Impression]:
+    """Those of validation and test."""
+    return [Impression(*json.loads(line)) for line in (folder / _IMPRESSIONS).read_text(encoding="utf-8").splitlines()]
+
+
 def measure(options: argparse.Namespace) -> None:
-    """Print AUC, group AUC, log loss and calibration error on the test's impressions."""
+    """Print how well a model of this package tells clicks from other items that were shown."""
     recommender = Recommender.load(options.checkpoint, data_path=str(options.impressions.parent))
-    scores: dict[str, list[float]] = defaultdict(list)
-    clicks: dict[str, list[bool]] = defaultdict(list)
-    groups: list[float] = []
-    lines = (options.impressions / _IMPRESSIONS).read_text(encoding="utf-8").splitlines()
-    for one in (Impression(*json.loads(line)) for line in tqdm(lines, desc="Impressions")):
-        shown = dict(zip(one.shown, one.clicked, strict=True))
+    impressions = impressions_of(options.impressions)
+    scores = []
+    for one in tqdm(impressions, desc="Impressions"):
         state = recommender.start(one.user, history=one.history)
-        best = recommender.recommend(state, len(shown), candidates=list(shown))
-        found = [shown[item] for item, _ in best]
-        scores[one.part] += [score for _, score in best]
-        clicks[one.part] += found
-        if one.part == "test" and len(set(found)) == 2:
-            groups.append(roc_auc_score(found, [score for _, score in best]))
-    calibration = Calibration.fit(scores["valid"], clicks["valid"])
-    probability = calibration.probability(scores["test"])
-    mean_rate = [np.mean(clicks["valid"])] * len(probability)
+        found = dict(recommender.recommend(state, len({*one.shown}), candidates=one.shown))
+        scores.append([found[item] for item in one.shown])
+    show("LLMInterest", impressions, scores)
+
+
+def stock(options: argparse.Namespace) -> None:
+    """Train a model of RecBole on the labelled rows, and print how well it tells clicks from other items."""
+    name = f"{options.dataset}-rows"
+    impressions = impressions_of(options.data_path / f"{options.dataset}-clicks")
+    config = Config(
+        options.model, name, config_dict=_STOCK | {"data_path": str(options.data_path), "seed": options.seed}
+    )
+    init_seed(config["seed"], config["reproducibility"])
+    train, *held_out = data_preparation(config, create_dataset(config))
+    model = get_model(options.model)(config, train.dataset).to(config["device"])
+    with TemporaryDirectory() as folder:
+        config["checkpoint_dir"] = folder
+        trainer = get_trainer(config["MODEL_TYPE"], options.model)(config, model)
+        trainer.fit(train, held_out[0], verbose=False, show_progress=True)
+        model.load_state_dict(torch.load(trainer.saved_model_file, weights_only=False)["state_dict"])
+    model.eval()
+    with torch.no_grad():
+        rows = [model.predict(batch[0].to(config["device"])).cpu() for part in held_out for batch in part]
+    logits = iter(torch.cat(rows).double().clamp(1e-7, 1 - 1e-7).logit().tolist())
+    show(options.model, impressions, [[next(logits) for _ in one.shown] for one in impressions])
+
+
+def show(name: str, impressions: list[Impression], scores: list[list[float]]) -> None:
+    """Print AUC, group AUC, log loss and calibration error on the test's impressions."""
+    of_part: dict[str, tuple[list[float], list[bool]]] = {part: ([], []) for part in PARTS}
+    groups = []
+    for one, found in zip(impressions, scores, strict=True):
+        of_part[one.part][0].extend(found)
+        of_part[one.part][1].extend(one.clicked)
+        if one.part == "test" and len({*one.clicked}) == 2:
+            groups.append(roc_auc_score(one.clicked, found))
+    calibration = Calibration.fit(*of_part["valid"])
+    tested, clicked = of_part["test"]
+    probability = calibration.probability(tested)
+    mean_rate = [np.mean(of_part["valid"][1])] * len(tested)
     rows = [
-        ["AUC", roc_auc_score(clicks["test"], probability)],
+        ["AUC", roc_auc_score(clicked, tested)],
         ["group AUC", float(np.mean(groups))],
-        ["log loss", log_loss(clicks["test"], probability)],
-        ["log loss of validation's mean rate", log_loss(clicks["test"], mean_rate)],
-        ["ECE, 10 bins", calibration.error(scores["test"], clicks["test"])],
+        ["log loss", log_loss(clicked, probability)],
+        ["log loss of validation's mean rate", log_loss(clicked, mean_rate)],
+        ["ECE, 10 bins", calibration.error(tested, clicked)],
     ]
-    print(f"{len(probability)} items in the test's impressions, {sum(clicks['test'])} clicked\n")
-    print(tabulate(rows, ["LLMInterest", ""], tablefmt="github", floatfmt=".4f"))
+    print(f"{len(tested)} items in the test's impressions, {sum(clicked)} clicked\n")
+    print(tabulate(rows, [name, ""], tablefmt="github", floatfmt=".4f"))
 
 
 def main() -> None:
@@ -168,6 +227,12 @@ def main() -> None:
     measuring.add_argument("--checkpoint", required=True)
     measuring.add_argument("--impressions", type=Path, required=True, help="folder of NAME-clicks")
     measuring.set_defaults(run=measure)
+    of_stock = commands.add_parser("stock", help="train and measure a model of RecBole")
+    of_stock.add_argument("--model", required=True)
+    of_stock.add_argument("--dataset", required=True, help="NAME, without -rows")
+    of_stock.add_argument("--data_path", type=Path, required=True)
+    of_stock.add_argument("--seed", type=int, default=1)
+    of_stock.set_defaults(run=stock)
     options = parser.parse_args()
     options.run(options)
 
