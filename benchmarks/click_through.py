@@ -183,7 +183,7 @@ def stock(options: argparse.Namespace) -> None:
         config["checkpoint_dir"] = folder
         trainer = get_trainer(config["MODEL_TYPE"], options.model)(config, model)
         trainer.fit(train, held_out[0], verbose=False, show_progress=True)
-        model.load_state_dict(torch.load(trainer.saved_model_file, weights_only=False)["state_dict"])
+        trainer.evaluate(held_out[1], load_best_model=True)
     model.eval()
     with torch.no_grad():
         rows = [model.predict(batch[0].to(config["device"])).cpu() for part in held_out for batch in part]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import itertools
 import json
 import random
@@ -13,6 +14,7 @@ from statistics import fmean
 
 import numpy as np
 import pytest
+import yaml
 from conftest import REPOSITORY, write_dataset
 
 from recbole_llm_interest.training.comparison import run
@@ -185,6 +187,41 @@ def test_recall_among_a_few_is_the_mean_over_draws(monkeypatch):
     others = np.array([draw.choice(29, 9, replace=False) for _ in range(20_000)])  # of 30 items, 10 candidates
     drawn = [((others < rank - 1).sum(axis=1) < 3).mean() for rank in ranks]
     assert recall_among(ranks, 30, 10, 3) == pytest.approx(drawn, abs=0.015)
+
+
+@pytest.mark.slow
+def test_clicks_are_told_from_what_else_was_shown(here, settings):
+    """Users click what is dear to them among four that are shown, on four days: held-out days are told well."""
+    chance = random.Random(1)
+    folder = here / "data" / "pages"
+    (folder / "content").mkdir(parents=True)
+    rows = ["user_id:token\titem_id:token\ttimestamp:float\tlabel:float\timpression_id:token"]
+    for page in range(600):
+        user, shown = page % 30, chance.sample(range(16), 4)
+        dear = max(shown, key=lambda item: (item + 5 * (user % 3)) % 16)
+        time = 86_400 * (page // 150) + page
+        rows += [f"u{user}\ti{item}\t{time}\t{int(item == dear)}\tp{page}" for item in shown]
+    (folder / "pages.inter").write_text("\n".join(rows) + "\n")
+    with gzip.open(folder / "content" / "history.jsonl.gz", "wt") as file:
+        file.write(json.dumps({"impression_id": "p0", "history": ["i3", "i4"]}) + "\n")
+    printed = script("click_through.py", "data", "--source=data/pages", "--output=data", cwd=here)
+    counts = {"train": 302, "valid": 150, "test": 150}
+    assert json.loads(printed.splitlines()[-1]) == {"items": 16, "impressions": 600, "clicks": counts}
+
+    rows = yaml.safe_load((REPOSITORY / "benchmarks/rows/click-through.yaml").read_text())["shown alone"]
+    quick = {"epochs": 40, "stopping_step": 40, "learning_rate": 0.01, "show_progress": False}
+    chosen = {**settings, **quick, **{name: value for name, value in rows.items() if name not in ("model", *quick)}}
+    (result,) = run(["LLMInterest"], "pages-clicks", config_dict={**chosen, "modalities": []})
+    ours = script(
+        "click_through.py", "measure", f"--checkpoint={result.checkpoint}", "--impressions=data/pages-clicks", cwd=here
+    )
+    stock = script("click_through.py", "stock", "--model=FM", "--dataset=pages", "--data_path=data", cwd=here)
+    for printed in (ours, stock):
+        rows = [line.split("|") for line in printed.splitlines() if line.startswith("|")]
+        figures = {cells[1].strip(): cells[2].strip() for cells in rows}
+        assert float(figures["AUC"]) > 0.8
+        assert float(figures["log loss"]) < float(figures["log loss of validation's mean rate"])
+        assert float(figures["ECE, 10 bins"]) < 0.15
 
 
 @pytest.mark.slow
