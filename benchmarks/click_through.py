@@ -13,7 +13,8 @@ are one second apart, before it.
 
 `measure` fits a logistic curve from scores to clicks on validation's impressions, and measures on those of the test.
 `stock` does the same with a model of RecBole that it trains on the labelled rows: DeepFM, FM, WideDeep, or DIN, whose
-best epoch is that of the highest AUC on validation. They read user, item and the last clicks.
+best epoch is that of the highest AUC on validation. They read user, item and the last clicks; with `--embeddings`, also
+the representations that `llm-interest embed --history=training` has written of items and users.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
+import shutil
 import sys
 from collections import defaultdict
 from collections.abc import Iterator
@@ -55,6 +57,7 @@ _STOCK = {
     "benchmark_filename": [*PARTS],
     "load_col": {"inter": [column.split(":")[0] for column in _LABELLED]},
     "alias_of_item_id": ["item_id_list"],
+    "filter_inter_by_user_or_item": False,
     "train_neg_sample_args": None,
     "eval_args": {"split": {"RS": [8, 1, 1]}, "group_by": None, "order": "RO", "mode": "labeled"},
     "metrics": ["AUC", "LogLoss"],
@@ -171,24 +174,37 @@ def measure(options: argparse.Namespace) -> None:
 
 def stock(options: argparse.Namespace) -> None:
     """Train a model of RecBole on the labelled rows, and print how well it tells clicks from other items."""
-    name = f"{options.dataset}-rows"
     impressions = impressions_of(options.data_path / f"{options.dataset}-clicks")
-    config = Config(
-        options.model, name, config_dict=_STOCK | {"data_path": str(options.data_path), "seed": options.seed}
-    )
+    with TemporaryDirectory() as folder:
+        logits = iter(_logits_of_stock(options, Path(folder)))
+    name = options.model if options.embeddings is None else f"{options.model} with embeddings"
+    show(name, impressions, [[next(logits) for _ in one.shown] for one in impressions])
+
+
+def _logits_of_stock(options: argparse.Namespace, folder: Path) -> list[float]:
+    """Those of the rows of validation and test."""
+    chosen = {**_STOCK, "data_path": str(folder), "checkpoint_dir": str(folder), "seed": options.seed}
+    name = f"{options.dataset}-rows"
+    shutil.copytree(options.data_path / name, folder / name)
+    if options.embeddings is not None:
+        chosen |= {"numerical_features": ["item_emb", "user_emb"], "load_col": dict(chosen["load_col"])}
+        for kind in ("item", "user"):
+            (file,) = options.embeddings.glob(f"*.{kind}emb")
+            columns = {f"{kind}_emb_id:token": f"{kind}_id:token", f"{kind}_emb:float_seq": f"{kind}_emb:float_seq"}
+            write_text(read_text(file)[[*columns]].rename(columns=columns), folder / name / f"{name}.{kind}")
+            chosen["load_col"][kind] = [f"{kind}_id", f"{kind}_emb"]
+    config = Config(options.model, name, config_dict=chosen)
     init_seed(config["seed"], config["reproducibility"])
     train, *held_out = data_preparation(config, create_dataset(config))
     model = get_model(options.model)(config, train.dataset).to(config["device"])
-    with TemporaryDirectory() as folder:
-        config["checkpoint_dir"] = folder
-        trainer = get_trainer(config["MODEL_TYPE"], options.model)(config, model)
-        trainer.fit(train, held_out[0], verbose=False, show_progress=True)
-        trainer.evaluate(held_out[1], load_best_model=True)
+    trainer = get_trainer(config["MODEL_TYPE"], options.model)(config, model)
+    trainer.fit(train, held_out[0], verbose=False, show_progress=True)
+    trainer.evaluate(held_out[1], load_best_model=True)
     model.eval()
     with torch.no_grad():
         rows = [model.predict(batch[0].to(config["device"])).cpu() for part in held_out for batch in part]
-    logits = iter(torch.cat(rows).double().clamp(1e-7, 1 - 1e-7).logit().tolist())
-    show(options.model, impressions, [[next(logits) for _ in one.shown] for one in impressions])
+    logits: list[float] = torch.cat(rows).double().clamp(1e-7, 1 - 1e-7).logit().tolist()
+    return logits
 
 
 def show(name: str, impressions: list[Impression], scores: list[list[float]]) -> None:
@@ -231,6 +247,7 @@ def main() -> None:
     of_stock.add_argument("--model", required=True)
     of_stock.add_argument("--dataset", required=True, help="NAME, without -rows")
     of_stock.add_argument("--data_path", type=Path, required=True)
+    of_stock.add_argument("--embeddings", type=Path, help="folder of llm-interest embed, whose files are features")
     of_stock.add_argument("--seed", type=int, default=1)
     of_stock.set_defaults(run=stock)
     options = parser.parse_args()
