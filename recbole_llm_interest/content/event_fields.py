@@ -1,18 +1,17 @@
-"""What a model reads of events beside their items: content, and numbers and categories such as a rating or a device."""
+"""Fields of batches with what is known of events, and codes of their numbers and categories, such as a rating."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, Self, get_args
 
 import numpy as np
 from pydantic import TypeAdapter
 
-from recbole_llm_interest.content.features import Content
 from recbole_llm_interest.content.text_template import as_text
 
 #: more distinct numbers than this are put into buckets of equal frequency
@@ -101,30 +100,6 @@ class EventField:
     @cached_property
     def _codes(self) -> dict[str, int]:
         return {value: code for code, value in enumerate(self.values, start=1)}
-
-
-@dataclass(frozen=True)
-class EventInputs:
-    """What a model reads of events, or of what is known before an item is chosen.
-
-    Attributes:
-        content: features of distinct contents by modality, of which row 0 is none.
-        fields: the columns that are embedded.
-
-    Example:
-        >>> bool(EventInputs()), bool(EventInputs(fields=(EventField.fitted("device", ["phone"]),)))
-        (False, True)
-    """
-
-    content: Content = field(default_factory=dict)
-    fields: tuple[EventField, ...] = ()
-
-    def __bool__(self) -> bool:
-        return bool(self.content or self.fields)
-
-
-#: nothing
-NO_INPUTS = EventInputs()
 
 
 def _is_number(value: Any) -> bool:

@@ -15,7 +15,8 @@ from torch import Tensor
 from recbole_llm_interest.content.catalogue import Catalogue
 from recbole_llm_interest.content.dataset_files import catalogue_from_config, feature_cache, record_features
 from recbole_llm_interest.content.encoders.adapter_file import learned_events
-from recbole_llm_interest.content.event_fields import EVENT_KINDS, NO_INPUTS, EventInputs, EventKind
+from recbole_llm_interest.content.event_fields import EVENT_KINDS, EventKind
+from recbole_llm_interest.content.event_inputs import NO_INPUTS, EventInputs
 from recbole_llm_interest.content.features import Content, control
 from recbole_llm_interest.content.pipeline import collect_content
 from recbole_llm_interest.content.summary import EncodingSummary

@@ -14,7 +14,8 @@ from torch import Tensor
 from recbole_llm_interest.content.blobs import Text
 from recbole_llm_interest.content.catalogue import Catalogue
 from recbole_llm_interest.content.event_catalogue import EventKey, last_places, read_event_content
-from recbole_llm_interest.content.event_fields import EventField, EventInputs, EventKind, code_field, content_field
+from recbole_llm_interest.content.event_fields import EventField, EventKind, code_field, content_field
+from recbole_llm_interest.content.event_inputs import EventInputs
 from recbole_llm_interest.content.features import Content
 from recbole_llm_interest.errors import DataError
 from recbole_llm_interest.settings import ContentSettings

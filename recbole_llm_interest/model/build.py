@@ -10,7 +10,8 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from recbole_llm_interest.content.event_fields import NO_INPUTS, EventInputs, EventKind
+from recbole_llm_interest.content.event_fields import EventKind
+from recbole_llm_interest.content.event_inputs import NO_INPUTS, EventInputs
 from recbole_llm_interest.content.features import Content
 from recbole_llm_interest.content.transitions import Transitions
 from recbole_llm_interest.errors import DataError

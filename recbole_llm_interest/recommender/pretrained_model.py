@@ -7,7 +7,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from recbole_llm_interest.content.event_fields import EventInputs, EventKind
+from recbole_llm_interest.content.event_fields import EventKind
+from recbole_llm_interest.content.event_inputs import EventInputs
 from recbole_llm_interest.content.features import Conditioning, Content, Features
 from recbole_llm_interest.content.transitions import STRENGTHS, Transitions
 from recbole_llm_interest.model.build import SavedTables

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from recbole.config import Config
 
-from recbole_llm_interest.content.event_fields import EVENT_KINDS, NO_INPUTS
+from recbole_llm_interest.content.event_fields import EVENT_KINDS
+from recbole_llm_interest.content.event_inputs import NO_INPUTS
 from recbole_llm_interest.content.features import Content
 from recbole_llm_interest.io.atomic_files import ATOMIC_FILE
 from recbole_llm_interest.io.opening import open_regular
