@@ -14,7 +14,8 @@ are one second apart, before it.
 `measure` fits a logistic curve from scores to clicks on validation's impressions, and measures on those of the test.
 `stock` does the same with a model of RecBole that it trains on the labelled rows: DeepFM, FM, WideDeep, or DIN, whose
 best epoch is that of the highest AUC on validation. They read user, item and the last clicks; with `--embeddings`, also
-the representations that `llm-interest embed --history=training` has written of items and users.
+the representations that `llm-interest embed` has written of items. Interests of users are no features: those after
+training have read the clicks that the rows of training are to tell.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ _STOCK = {
     "alias_of_item_id": ["item_id_list"],
     "filter_inter_by_user_or_item": False,
     "train_neg_sample_args": None,
-    "eval_args": {"split": {"RS": [8, 1, 1]}, "group_by": None, "order": "RO", "mode": "labeled"},
+    "eval_args": {"split": {"RS": [8, 1, 1]}, "group_by": None, "order": "TO", "mode": "labeled"},
     "metrics": ["AUC", "LogLoss"],
     "valid_metric": "AUC",
     "MAX_ITEM_LIST_LENGTH": _HISTORY,
@@ -187,12 +188,12 @@ def _logits_of_stock(options: argparse.Namespace, folder: Path) -> list[float]:
     name = f"{options.dataset}-rows"
     shutil.copytree(options.data_path / name, folder / name)
     if options.embeddings is not None:
-        chosen |= {"numerical_features": ["item_emb", "user_emb"], "load_col": dict(chosen["load_col"])}
-        for kind in ("item", "user"):
-            (file,) = options.embeddings.glob(f"*.{kind}emb")
-            columns = {f"{kind}_emb_id:token": f"{kind}_id:token", f"{kind}_emb:float_seq": f"{kind}_emb:float_seq"}
-            write_text(read_text(file)[[*columns]].rename(columns=columns), folder / name / f"{name}.{kind}")
-            chosen["load_col"][kind] = [f"{kind}_id", f"{kind}_emb"]
+        (file,) = options.embeddings.glob("*.itememb")
+        write_text(
+            read_text(file).rename(columns={"item_emb_id:token": "item_id:token"}), folder / name / f"{name}.item"
+        )
+        chosen["numerical_features"] = ["item_emb"]
+        chosen["load_col"] = {**_STOCK["load_col"], "item": ["item_id", "item_emb"]}
     config = Config(options.model, name, config_dict=chosen)
     init_seed(config["seed"], config["reproducibility"])
     train, *held_out = data_preparation(config, create_dataset(config))
@@ -247,7 +248,7 @@ def main() -> None:
     of_stock.add_argument("--model", required=True)
     of_stock.add_argument("--dataset", required=True, help="NAME, without -rows")
     of_stock.add_argument("--data_path", type=Path, required=True)
-    of_stock.add_argument("--embeddings", type=Path, help="folder of llm-interest embed, whose files are features")
+    of_stock.add_argument("--embeddings", type=Path, help="folder of llm-interest embed, whose items are features")
     of_stock.add_argument("--seed", type=int, default=1)
     of_stock.set_defaults(run=stock)
     options = parser.parse_args()

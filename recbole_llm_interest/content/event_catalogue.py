@@ -19,7 +19,7 @@ from recbole_llm_interest.content.content_files import as_token, id_fault
 from recbole_llm_interest.content.event_fields import EventKind
 from recbole_llm_interest.content.interaction_files import interaction_files
 from recbole_llm_interest.content.text_template import as_text, text_writer
-from recbole_llm_interest.errors import DataError
+from recbole_llm_interest.errors import DataError, SettingsError
 from recbole_llm_interest.io.atomic_files import AtomicFormat, read_atomic_file, read_header
 from recbole_llm_interest.io.opening import FileKind, is_there, parse_json, read_lines
 from recbole_llm_interest.io.row_report import RowReport
@@ -78,6 +78,11 @@ class EventCatalogue:
             rows[place] = self.rows.get(key, 0)
         return rows
 
+    def shuffle(self, events: Sequence[EventKey], seed: int) -> None:
+        """Give each of ``events`` the content of another one: a control experiment."""
+        order = np.random.default_rng(seed).permutation(len(events))
+        self.rows |= dict(zip(events, [self.rows[events[place]] for place in order], strict=True))
+
     def values_of(self, column: str, keys: Sequence[EventKey]) -> list[Any]:
         """Return each event's value in a column that is embedded; None for none. See ``rows_of``."""
         values: list[Any] = [None] * len(keys)
@@ -104,6 +109,15 @@ class _Fields(NamedTuple):
     time: str
 
 
+def _check_template(named: Sequence[str], context_fields: Sequence[str]) -> None:
+    for name in named:
+        if name not in context_fields:
+            raise SettingsError(
+                f"context_text_template names {name!r}, which context_fields lacks: it may only name what is known "
+                "before the item is chosen"
+            )
+
+
 class _Reader:
     """Collects distinct contents, and the number of each event's content."""
 
@@ -114,6 +128,7 @@ class _Reader:
         self._media = MEDIA_COLUMNS
         self._embedded = settings.event_fields
         if kind == "context":
+            _check_template(self.named, settings.context_fields)
             self.named = settings.context_fields
             self._embedded = tuple(name for name in settings.event_fields if name in self.named)
             self._media = {name: column for name, column in MEDIA_COLUMNS.items() if column in self.named}

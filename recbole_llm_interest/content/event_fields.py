@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -94,7 +95,8 @@ class EventField:
         if not as_text(value):
             return 0
         if self.edges is not None:
-            return 1 + int(np.searchsorted(self.edges, _as_float(value), side="right")) if _is_number(value) else 0
+            number = _as_float(value)
+            return 0 if math.isnan(number) else 1 + int(np.searchsorted(self.edges, number, side="right"))
         return self._codes.get(_as_category(value), 0)
 
     @cached_property
@@ -107,13 +109,16 @@ def _is_number(value: Any) -> bool:
 
 
 def _as_float(value: Any) -> float:
-    """A number; the largest one for a longer integer."""
+    """A number, also one in text; the largest one for a longer integer, and NaN for what is none."""
     try:
         return float(value)
     except OverflowError:
         return math.copysign(np.finfo(np.float64).max, value)
+    except (TypeError, ValueError):
+        return math.nan
 
 
 def _as_category(value: Any) -> str:
-    """The text of a value: of a whole float without the point."""
-    return as_text(int(value) if isinstance(value, float) and value.is_integer() else value)
+    """The text of a value: of a whole float, also one in text, without the point."""
+    text = as_text(int(value) if isinstance(value, float) and value.is_integer() else value)
+    return re.sub(r"^(-?\d+)\.0+$", r"\1", text)

@@ -101,11 +101,13 @@ class LLMInterestDataset(EventDataset):
         """Split the data as RecBole does, and warn where an adapter has learned from events that are held out here.
 
         Raises:
-            DataError: ``ssl_shown_weight`` is set, and no event has shown items.
+            DataError: ``ssl_shown_weight`` is set, and no training event has shown items.
         """
         parts: list[Self] = super().build()
-        if read_settings(ModelSettings, self.config).ssl_shown_weight and parts[0].event_shown is None:
-            raise DataError("ssl_shown_weight learns from shown items, and no event has any: name them by shown_field")
+        if read_settings(ModelSettings, self.config).ssl_shown_weight and not parts[0].item_shown.any():
+            raise DataError(
+                "ssl_shown_weight learns from shown items, and no training event has any: name them by shown_field"
+            )
         inputs = parts[0]._event_inputs()
         for part in parts:
             part.event_inputs, part.context_inputs = (inputs.get(kind, NO_INPUTS) for kind in EVENT_KINDS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from recbole.config import Config
 from recbole.data.interaction import Interaction
@@ -47,18 +48,23 @@ class EventDataset(HistoryDataset):
         self.side_information = {kind: information for kind, information in found.items() if not information.is_empty}
         if not self.side_information:
             return
-        if self.event_times is None:
-            raise DataError(f"content of events needs their times: {self.dataset_name!r} has none")
-        users = self.field2id_token[self.uid_field][self.event_users]
-        items = self.field2id_token[self.iid_field][self.event_items]
-        keys = [*map(EventKey, map(str, users), map(str, items), self.event_times.tolist())]
+        keys = self._event_keys()
+        ends = np.cumsum([len(keys)] if self._tables is None else [len(table.items) for table in self._tables])
+        tables = [keys[start:end] for start, end in zip([0, *ends], ends, strict=False)]
         self.event_shown = self._find_shown(keys)
         for information in self.side_information.values():
-            information.align(keys)
+            information.align(tables)
             self.event_features |= information.features
         if "context" in self.side_information:
             titles = catalogue_from_config(self.config, "item", settings).labels
             self.side_information["context"].report_titles(keys, titles)
+
+    def _event_keys(self) -> list[EventKey]:
+        if self.event_times is None:
+            raise DataError(f"content of events needs their times: {self.dataset_name!r} has none")
+        users = self.field2id_token[self.uid_field][self.event_users]
+        items = self.field2id_token[self.iid_field][self.event_items]
+        return [*map(EventKey, map(str, users), map(str, items), self.event_times.tolist())]
 
     def _find_shown(self, keys: Sequence[EventKey]) -> Tensor | None:
         shown = self.side_information["event"].catalogue.shown if "event" in self.side_information else {}

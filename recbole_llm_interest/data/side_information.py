@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence, Set
+from itertools import chain
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from recbole_llm_interest.content.blobs import Text
 from recbole_llm_interest.content.catalogue import Catalogue
-from recbole_llm_interest.content.event_catalogue import EventKey, last_places, read_event_content
+from recbole_llm_interest.content.event_catalogue import EventKey, read_event_content
 from recbole_llm_interest.content.event_fields import EventField, EventKind, code_field, content_field
 from recbole_llm_interest.content.event_inputs import EventInputs
 from recbole_llm_interest.content.features import Content
@@ -61,30 +62,33 @@ class SideInformation:
         """Whether no event has anything."""
         return not self.catalogue.rows
 
-    def align(self, keys: Sequence[EventKey]) -> None:
-        """Find what belongs to each event of a table, ``E`` keys.
+    def align(self, tables: Sequence[Sequence[EventKey]]) -> None:
+        """Find what belongs to each event of one or more tables, ``E`` keys in all.
+
+        The tables of published splits have the same events: those of training are in the histories of the test, too.
 
         Raises:
             DataError: ``strict_content`` is set, and something belongs to no event.
         """
-        places = last_places(keys)
-        self._report_unmatched(places.keys())
-        self._report_repeated(keys, places)
+        events = dict.fromkeys(chain.from_iterable(tables))
+        self._report_unmatched(events.keys())
+        self._report_repeated(tables)
+        if self.is_shuffled:
+            self.catalogue.shuffle([key for key in events if key in self.catalogue.rows], self._seed)
         if self.catalogue.contents.tokens:
-            rows = self.catalogue.rows_of(keys)
-            if self.is_shuffled:
-                known = np.array([place for key, place in places.items() if key in self.catalogue.rows], dtype=np.int64)
-                rows[known] = np.random.default_rng(self._seed).permutation(rows[known])
+            rows = np.concatenate([self.catalogue.rows_of(keys) for keys in tables])
             self.features[content_field(self._kind)] = torch.from_numpy(rows)
-        self._values = {column: self.catalogue.values_of(column, keys) for column in self.catalogue.values}
+        for column in self.catalogue.values:
+            of_tables = (self.catalogue.values_of(column, keys) for keys in tables)
+            self._values[column] = [*chain.from_iterable(of_tables)]
 
-    def _report_repeated(self, keys: Sequence[EventKey], places: Mapping[EventKey, int]) -> None:
+    def _report_repeated(self, tables: Sequence[Sequence[EventKey]]) -> None:
         """Log how many events have no content because a later one has the same user, item and time."""
-        repeated = sum(places[key] != place and key in self.catalogue.rows for place, key in enumerate(keys))
-        if repeated:
+        known = [[key for key in keys if key in self.catalogue.rows] for keys in tables]
+        if repeated := sum(len(keys) - len({*keys}) for keys in known):
             _logger.warning(
                 "%d of %d events have the user, item and time of a later one, which alone has their content",
-                *(repeated, len(keys)),
+                *(repeated, sum(map(len, tables))),
             )
 
     def _report_unmatched(self, keys: Set[EventKey]) -> None:
@@ -103,7 +107,7 @@ class SideInformation:
         """Warn where most texts have the title of the item that was chosen: they may have been written afterwards.
 
         Args:
-            keys: of the events, as in ``align``.
+            keys: of the events.
             titles: of items by their tokens.
 
         Raises:

@@ -215,11 +215,11 @@ def _content_encoder(settings: ModelSettings, content: Content) -> EntityEncoder
 def _side_information(
     settings: ModelSettings, kind: EventKind, inputs: EventInputs, items: EntityEncoder
 ) -> SideInformationEncoder | None:
-    """The encoder of side information; a context is encoded as items are, so that a query is near what it names."""
+    """The encoder of side information; content is encoded as items are, so that a query is near what it names."""
     if not inputs:
         return None
     content: EntityEncoder | SharedContent | None
-    if kind == "context" and SharedContent.is_possible(inputs.content, items):
+    if SharedContent.is_possible(inputs.content, items):
         content = SharedContent(inputs.content, items)
     else:
         content = _content_encoder(settings, inputs.content)

@@ -107,7 +107,7 @@ class LLMInterest(SequentialRecommender):
         in_context = self.context(seq_output, interaction, "next_{}" + self.LIST_SUFFIX)
 
         next_item_loss = StepLoss(self.loss, self.history_bias, self.item_encoder.neighbours_of, candidates, items)
-        loss = next_item_loss(in_context, item_seq, pos_items, at, user)
+        loss = self.loss.weight * next_item_loss(in_context, item_seq, pos_items, at, user)
         if not self.objectives:
             return (loss,)
         batch = TrainingBatch(

@@ -32,7 +32,7 @@ class NextItemLoss:
         horizon: number of next items that the interest after each event is to predict.
         decay: weight of a next item relative to the one before it.
         precision: of the matrix products.
-        weight: of the loss over all candidates.
+        weight: of the loss over all candidates beside other objectives.
 
     Example:
         >>> loss = NextItemLoss(ScoringRule(None))
@@ -79,8 +79,7 @@ class NextItemLoss:
             logit_correction: ``[C]``, see ``next_item_loss``.
         """
         target, weight = self.targets(pos_items, *at)
-        loss = next_item_loss(interest, items, target, self.rule, bias, weight, logit_correction, self.precision)
-        return loss if self.weight == 1 else self.weight * loss
+        return next_item_loss(interest, items, target, self.rule, bias, weight, logit_correction, self.precision)
 
     def among(
         self, interest: Tensor, items: Tensor, target: Tensor, others: Tensor, bias: ItemBias | None = None

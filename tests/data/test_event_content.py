@@ -11,7 +11,8 @@ import torch
 from conftest import SUBJECTS, write_dataset
 from recbole.data.interaction import Interaction
 
-from recbole_llm_interest.errors import DataError, RequestError
+from recbole_llm_interest.content.event_fields import EventField
+from recbole_llm_interest.errors import DataError, RequestError, SettingsError
 from recbole_llm_interest.export.programs import programs_of
 from recbole_llm_interest.export.saving import write_programs
 from recbole_llm_interest.recommender import Recommender
@@ -83,6 +84,7 @@ def test_live_updates_read_events_as_training_does(here, settings, fields):
         "stopping_step": 30,
         "learning_rate": 0.01,
         "context_fields": ["note"],
+        "event_fields": fields,
     }
     (result,) = run(["LLMInterest"], "notes", config_dict={**settings, **chosen})
     recommender = Recommender.load(result.checkpoint)
@@ -201,8 +203,56 @@ def test_content_that_no_training_event_has_is_not_read(built, here, caplog):
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows if row["timestamp"] % 100 == 8))  # the last events
     _, model, *_ = built("LLMInterest", "notes", text_encoder="hashing")
-    assert model.event_encoder.terms is None
+    assert model.event_encoder.side_information is None
     assert "no event of training has text: it is not read" in caplog.text
+
+
+def test_events_of_published_splits_have_their_content(built, here, caplog):
+    """The tables of the parts share events: each part has the content of its own and of those before."""
+    write_messages(here, "notes", next_item)
+    folder = here / "data" / "notes"
+    header, *rows = (folder / "notes.inter").read_text().splitlines()
+    parts = {"train": [], "valid": [], "test": []}
+    for row in rows:
+        step = float(row.split("\t")[2]) % 100
+        parts["train" if step < 7 else "valid" if step == 7 else "test"].append(row)
+    for part, of_part in parts.items():
+        (folder / f"notes.{part}.inter").write_text("\n".join([header, *of_part]) + "\n")
+    split = {"benchmark_filename": ["train", "valid", "test"], "text_encoder": "hashing"}
+    _, model, _, train, valid, test = built("LLMInterest", "notes", **split)
+    assert model.event_encoder.side_information is not None
+    (batch, *_), held_out = train, [next(iter(part))[0] for part in (valid, test)]
+    for rows in (batch, *held_out):
+        is_event = rows["item_id_list"] > 0
+        assert (rows["event_content_list"] > 0).equal(is_event)
+    assert "alone has their content" not in caplog.text
+
+
+@pytest.mark.slow
+def test_control_is_the_same_live(here, settings):
+    """States of a model of shuffled texts read the shuffled ones."""
+    write_messages(here, "notes", next_item)
+    shuffled = {"content_control": "shuffled", "controlled_content": ["event_text"], "text_encoder": "hashing"}
+    (result,) = run(["LLMInterest"], "notes", config_dict={**settings, **shuffled, "learning_rate": 0.01, "epochs": 5})
+    recommender = Recommender.load(result.checkpoint)
+    path = here / "data" / "notes" / "content" / "events.jsonl"
+    events = [row for row in map(json.loads, path.open()) if row["user_id"] == "u3"]
+    history = {"history": [row["item_id"] for row in events], "at": [row["timestamp"] for row in events]}
+    true = recommender.start("u3", **history, contents=[{"note": row["note"]} for row in events])
+    assert not torch.allclose(recommender.start("u3").interest, true.interest, atol=1e-3)
+
+
+def test_context_reads_nothing_that_is_known_afterwards(built, here):
+    write_messages(here, "notes", own_item)
+    columns = {"context_fields": ["query"], "context_text_template": "{query} {note}", "text_encoder": "hashing"}
+    with pytest.raises(SettingsError, match="names 'note', which context_fields lacks"):
+        built("LLMInterest", "notes", **columns)
+
+
+def test_numbers_in_text_are_numbers():
+    rating, price = EventField.fitted("rating", [5.0, 4.0, 5.0]), EventField.fitted("price", range(100))
+    assert [rating.code(value) for value in ("5", "4.0", 4, "else")] == [1, 2, 2, 0]
+    assert [price.code("12.5"), price.code("cheap")] == [price.code(12.5), 0]
 
 
 def write_orders(here):
@@ -231,7 +281,7 @@ def test_exported_programs_read_events(here, built):
     write_orders(here)
     _, model, *_ = built("LLMInterest", "orders", **EVERYTHING)
     torch.manual_seed(3)
-    for part in (model.event_encoder.terms.sum, model.context.terms.sum, model.tracker.window):
+    for part in (model.event_encoder.side_information.sum, model.context.side_information.sum, model.tracker.window):
         for weights in part.parameters():
             torch.nn.init.normal_(weights, std=0.3)
     programs = programs_of(model)
