@@ -99,9 +99,7 @@ class SideInformation:
                 f"{unmatched} of {len(listed)} rows with content of events belong to no event of the data "
                 "set: their user, item or time is another one, or filters have removed the event"
             )
-            if self._settings.strict_content:
-                raise DataError(f"{problem}; correct them, or set strict_content=False to leave them out")
-            _logger.warning("%s", problem)
+            self._report(problem, "correct them, or set strict_content=False to leave them out")
 
     def report_titles(self, keys: Sequence[EventKey], titles: Mapping[str, str]) -> None:
         """Warn where most texts have the title of the item that was chosen: they may have been written afterwards.
@@ -123,9 +121,12 @@ class SideInformation:
                 f"{named} of {len(told)} texts that context_fields names have the title of the item that was chosen: "
                 "what was written after the choice is no context"
             )
-            if self._settings.strict_content:
-                raise DataError(f"{problem}; take its column out, or set strict_content=False")
-            _logger.warning("%s", problem)
+            self._report(problem, "take its column out, or set strict_content=False")
+
+    def _report(self, problem: str, advice: str) -> None:
+        if self._settings.strict_content:
+            raise DataError(f"{problem}; {advice}")
+        _logger.warning("%s", problem)
 
     @property
     def is_shuffled(self) -> bool:
