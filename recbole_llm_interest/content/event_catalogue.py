@@ -121,7 +121,10 @@ def _check_template(named: Sequence[str], context_fields: Sequence[str]) -> None
 class _Reader:
     """Collects distinct contents, and the number of each event's content."""
 
-    def __init__(self, folder: Path, kind: EventKind, fields: _Fields, settings: ContentSettings) -> None:
+    def __init__(
+        self, folder: Path, kind: EventKind, fields: _Fields, settings: ContentSettings, separator: str
+    ) -> None:
+        self._separator = separator
         self.catalogue = EventCatalogue(Catalogue(kind, ", ".join(fields), folder))
         self._fields = fields
         self._write, self.named = text_writer(kind, "", *text_settings(kind, settings))
@@ -145,7 +148,7 @@ class _Reader:
             if as_text(row.get(name)):
                 values[key] = row[name]
         for column in self._shown:
-            if shown := _ids(row.get(column)):
+            if shown := _ids(row.get(column), self._separator):
                 self.catalogue.shown[key] = shown
         blobs = self._blobs(row)
         if not blobs:
@@ -158,6 +161,12 @@ class _Reader:
                 contents.blobs[modality][str(number)] = blob
         self.catalogue.rows[key] = number
 
+    def add_others(self, rows: Mapping[EventKey, Mapping[str, Any]]) -> None:
+        """Take the content of the events that have none so far."""
+        for key, row in rows.items():
+            if key not in self.catalogue.rows:
+                self.add(key, row)
+
     def _blobs(self, row: Mapping[str, Any]) -> dict[Modality, Blob]:
         left_out = {*self._fields, *self._embedded, *self._shown}
         text = self._write({name: value for name, value in row.items() if name not in left_out})
@@ -168,10 +177,10 @@ class _Reader:
         return blobs
 
 
-def _ids(value: Any) -> list[str]:
+def _ids(value: Any, separator: str) -> list[str]:
     """The ids in a list, or in the text of a sequence of tokens."""
     if isinstance(value, str):
-        return value.split()
+        return [one for one in value.split(separator) if one]
     return [as_token(one) for one in value if id_fault({"id": one}, "id") == ""] if isinstance(value, list) else []
 
 
@@ -225,19 +234,18 @@ def read_event_content(config: Any, settings: ContentSettings, kind: EventKind) 
     """
     folder = Path(config["data_path"])
     fields = _Fields(*(config[f"{name}_FIELD"] for name in ("USER_ID", "ITEM_ID", "TIME")))
-    reader = _Reader(folder, kind, fields, settings)
+    layout = AtomicFormat.from_config(config)
+    reader = _Reader(folder, kind, fields, settings, layout.sequence_separator)
     if kind == "context" and not reader.named:
         return reader.catalogue
     rows, columns = _read_json_lines(event_lines(folder), fields, strict=bool(config["strict_data"]))
     reader.catalogue.listed = set(rows)
     missing = [name for name in reader.named if name not in columns]
-    layout = AtomicFormat.from_config(config)
     for file in interaction_files(config) if missing else ():
         _check_columns(settings, missing, {**columns, **dict.fromkeys(read_header(file, layout))}, file)
         for key, row in _read_columns(file, layout, fields, missing):
-            reader.add(key, {**rows.pop(key, {}), **row})
-    for key, row in rows.items():
-        reader.add(key, row)
+            reader.add(key, {**rows.get(key, {}), **row})
+    reader.add_others(rows)
     return reader.catalogue
 
 

@@ -68,11 +68,16 @@ class SideInformation:
         The tables of published splits have the same events: those of training are in the histories of the test, too.
 
         Raises:
-            DataError: ``strict_content`` is set, and something belongs to no event.
+            DataError: ``strict_content`` is set, and something belongs to no event; or there is nothing to shuffle.
         """
         events = dict.fromkeys(chain.from_iterable(tables))
         self._report_unmatched(events.keys())
         self._report_repeated(tables)
+        if self.is_shuffled and not self.catalogue.contents.tokens:
+            raise DataError(
+                f"controlled_content names content of the kind {self._kind!r}, which has none: its columns are all in "
+                "event_fields, which this control leaves as they are"
+            )
         if self.is_shuffled:
             self.catalogue.shuffle([key for key in events if key in self.catalogue.rows], self._seed)
         if self.catalogue.contents.tokens:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -49,7 +50,7 @@ class EventReader:
         Raises:
             RequestError: a column is none of those of training, or content cannot be used.
         """
-        given = {name: value for name, value in (columns or {}).items() if as_text(value)}
+        given = {name: value for name, value in (columns or {}).items() if _is_given(value)}
         values = {field.name: given.pop(field.name) for field in self._encoder.fields if field.name in given}
         return self._encoder.encode(values, self._read_content(given) if given else {})
 
@@ -71,3 +72,8 @@ class EventReader:
             codes = torch.tensor([field.code(value) for value in values], dtype=torch.long, device=device)
             features[code_field(self._encoder.kind, field.name)] = codes
         return self._encoder(features)
+
+
+def _is_given(value: Any) -> bool:
+    """Whether a value is not empty; features of a modality are an array."""
+    return isinstance(value, np.ndarray | Tensor) or bool(as_text(value))

@@ -102,7 +102,7 @@ def load_opened(opened: OpenedCheckpoint) -> Trained:
             f"{config['dataset']} has changed since; train again"
         )
     restore_model(model, saved)
-    _compare_data(checkpoint, saved.get("data", {}), data_digests(config, dataset))
+    _compare_data(checkpoint, saved.get("data", {}), data_digests(config, train_data._dataset))
     counts = {"users": len(users) - 1, "items": len(items) - 1, "events": events}
     source = Artifact(absolute(checkpoint), "checkpoint", config["dataset"], absolute(Path(config["data_path"])))
     trained_on = UserHistories(train_data._dataset.training_events(), users, items)

@@ -16,7 +16,7 @@ from recbole_llm_interest.io.checkpoints.schema import Checkpoint
 from recbole_llm_interest.io.files import remove_abandoned, try_lock
 from recbole_llm_interest.patches.checkpoints import CHECKPOINT_SUFFIX
 from recbole_llm_interest.settings import baseline_keys, settings_keys
-from recbole_llm_interest.training.run_metadata import RESULT_NEUTRAL_SETTINGS
+from recbole_llm_interest.training.run_metadata import RESULT_NEUTRAL_SETTINGS, json_values
 
 RESUME_SUFFIX = ".resume.safetensors"
 #: that of former versions, whose files keep their names while they are continued
@@ -104,4 +104,14 @@ def restore_model(model: torch.nn.Module, checkpoint: Checkpoint) -> None:
     except RuntimeError as error:
         mismatch = str(error).splitlines()[-1].strip()[:500]  # names of weights come from the file
         raise CheckpointError(f"the checkpoint was trained with other settings or other data: {mismatch}") from error
+    _check_event_codes(model, checkpoint)
     model.load_other_parameter(checkpoint.get("other_parameter"))  # type: ignore[operator]
+
+
+def _check_event_codes(model: torch.nn.Module, checkpoint: Checkpoint) -> None:
+    saved = (checkpoint.get("other_parameter") or {}).get("event_codes")
+    if saved and json_values(saved) != json_values(getattr(model, "event_codes", {})):
+        raise CheckpointError(
+            "the checkpoint was trained with other values in the columns of event_fields: the data have changed since; "
+            "train again"
+        )

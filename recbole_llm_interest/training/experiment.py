@@ -277,7 +277,7 @@ def _prepare(title: str, config: Config, comparison: str | None) -> Iterator[_Ex
             TrainingMonitor(trainer, title, config, tracking.log) as monitor,
             getattr(trainer.model, "process", contextlib.nullcontext()),
         ):
-            config["data_digests"] = digests = data_digests(config, dataset)
+            config["data_digests"] = digests = data_digests(config, train_data._dataset)
             environment = environment_info(config["device"]) | getattr(trainer.model, "environment", {})
             data = (dataset, train_data, valid_data, test_data)
             yield _Experiment(*data, trainer, monitor, tracking, comparison, log, environment, digests)

@@ -291,6 +291,36 @@ def test_exported_programs_read_events(here, built):
 
 
 @pytest.mark.slow
+def test_updates_with_content_equal_a_full_pass(here, settings):
+    """A thousand random histories: with remarks, stars, both, or neither."""
+    write_orders(here)
+    quick = {"epochs": 3, "learning_rate": 0.01}
+    (result,) = run(["LLMInterest"], "orders", config_dict={**settings, **EVERYTHING, **quick})
+    recommender = Recommender.load(result.checkpoint)
+    chance = random.Random(2)
+    events = [
+        {"note": chance.choice([None, *SUBJECTS]), "stars": chance.choice([None, 0, 1, 4])} for _ in range(1000 * 5)
+    ]
+    items, times = [f"i{chance.randrange(8)}" for _ in events], [float(place) for place in range(len(events))]
+
+    def histories(length):
+        starts = range(0, len(events), 5)
+        return {
+            "history": [items[start : start + length] for start in starts],
+            "at": [times[start : start + length] for start in starts],
+            "contents": [events[start : start + length] for start in starts],
+        }
+
+    whole = recommender.start(**histories(5))
+    state = recommender.start(**histories(2))
+    for step in (2, 3, 4):
+        columns = {name: [event[name] for event in events[step::5]] for name in ("note", "stars")}
+        state = recommender.update(state, items[step::5], times[step::5], **columns)
+    assert len(whole) == 1000
+    assert (whole.interest - state.interest).abs().max() < 1e-5
+
+
+@pytest.mark.slow
 def test_exported_folder_reads_events(here, settings):
     """A folder has what serving needs to read events, and no remark of a user."""
     write_orders(here)
