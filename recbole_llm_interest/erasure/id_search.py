@@ -52,6 +52,9 @@ def _searched_files(inventory: Inventory, checkpoint_dir: Path) -> Iterator[Path
 
 def _id_in_data_folder(files: DataFiles, path: Path, request: ErasureRequest, erasure: Erasure) -> str:
     """Return why a file of the data set's folder is left; empty if it does not contain an id."""
+    is_listed = path == files.event_lines and request.kind == "item"
+    if is_listed and contains_id(path, request.json_element, erasure):
+        return "contains the id in lists of other events: write the file again without it"
     if path in (files.content_lines("user"), files.content_lines("item"), files.event_lines):
         return "contains the id in another row" if contains_id(path, request.json_member, erasure) else ""
     if path.parent == files.folder:

@@ -39,10 +39,18 @@ class ErasureRequest:
     @cached_property
     def json_member(self) -> re.Pattern[bytes]:
         """Matches the id column with one of the ids in JSON, including malformed lines."""
-        numbers = [token for token in self.tokens if re.fullmatch(r"-?[0-9]+", token)]
-        number = b"|".join(re.escape(token.encode()) for token in numbers) or b"(?!)"
         key = b'(?<!\\\\)"' + _as_json(self.id_field) + b'"'
-        return re.compile(key + b'\\s*:\\s*(?:"(?:%b)"|(?:%b)(?![0-9.eE]))' % (self._json, number))
+        return re.compile(key + b'\\s*:\\s*(?:"(?:%b)"|(?:%b)(?![0-9.eE]))' % (self._json, self._numbers))
+
+    @cached_property
+    def json_element(self) -> re.Pattern[bytes]:
+        """Matches one of the ids in a list in JSON, such as the items that were shown beside another one."""
+        return re.compile(b'[\\[,]\\s*(?:"(?:%b)"|(?:%b))\\s*[,\\]]' % (self._json, self._numbers))
+
+    @property
+    def _numbers(self) -> bytes:
+        numbers = [token for token in self.tokens if re.fullmatch(r"-?[0-9]+", token)]
+        return b"|".join(re.escape(token.encode()) for token in numbers) or b"(?!)"
 
     @cached_property
     def quoted(self) -> re.Pattern[bytes]:

@@ -156,6 +156,16 @@ def test_content_of_events_is_removed_with_its_images(here, forget):
     assert sorted(it.name for it in path.parent.glob("*.png")) == ["2.png", "3.png"]
 
 
+@pytest.mark.parametrize(("token", "shown"), [("i2", ["i1", "i2"]), ("2", [1, 2]), ("i2", ["i2"])])
+def test_items_that_were_shown_beside_others_are_reported(here, forget, token, shown):
+    write_dataset(here / "data", "mine", [("u1", "i1", 1.0), ("u1", token, 2.0), ("u2", "i1", 3.0)])
+    rows = [{"user_id": "u2", "item_id": "i1", "timestamp": 3.0, "note": f"not {token}", "shown": shown}]
+    path = content(here / "data" / "mine", rows, "events")
+    code, lines = forget("mine", f"--item={token}")
+    assert f"left: {path}: contains the id in lists of other events: write the file again without it" in lines
+    assert code == 0
+
+
 def test_images_named_by_interactions_are_removed(here, forget):
     write_dataset(here / "data", "mine", EVENTS)
     path = here / "data" / "mine" / "mine.inter"
