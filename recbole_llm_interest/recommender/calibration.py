@@ -44,6 +44,7 @@ class Calibration:
     Attributes:
         slope: change of the log odds per unit of the score.
         offset: log odds at score 0.
+        of_positions: what each position in the list adds to the log odds; 0 for the first. Empty if all are alike.
 
     Example:
         >>> calibration = Calibration.fit([-2.0, -1.0, 0.0, 1.0, 2.0], [False, False, True, False, True])
@@ -53,45 +54,75 @@ class Calibration:
 
     slope: float
     offset: float
+    of_positions: tuple[float, ...] = ()
 
     @classmethod
-    def fit(cls, scores: Sequence[float], clicked: Sequence[bool]) -> Calibration:
+    def fit(
+        cls,
+        scores: Sequence[float],
+        clicked: Sequence[bool],
+        *,
+        positions: Sequence[int] | None = None,
+        weights: Sequence[float] | None = None,
+    ) -> Calibration:
         """Fit to items that were shown, by maximum likelihood.
 
         Args:
             scores: of the items, ``[n]``, as ``Recommender.score`` gives them.
             clicked: whether each was clicked, ``[n]``.
+            positions: of each in its list, from 0 on, ``[n]``: what is seen less is not taken for disliked.
+            weights: of the items, ``[n]``: one over the probability that each was shown (inverse propensity weighting),
+                for click probabilities of items that are shown at random.
 
         Raises:
-            RequestError: the two differ in length, a score is not finite, or all or none of the items were clicked.
+            RequestError: the arguments differ in length, a score is not finite, a position or a weight is negative, or
+                all or none of the items were clicked.
 
         Example:
             >>> Calibration.fit([1.0, 2.0, 3.0, 4.0], [False, True, False, True]).probability([4.0]) > 0.5
             array([ True])
         """
         score, click = _checked(scores, clicked)
+        place, weight = _checked_positions(positions, len(score)), _checked_weights(weights, len(score))
         if click.all() or not click.any():
             raise RequestError("a calibration needs clicked and unclicked items: give a log with both")
         count = click.sum(), (~click).sum()
         target = np.where(click, (count[0] + _PRIOR) / (count[0] + 2 * _PRIOR), _PRIOR / (count[1] + 2 * _PRIOR))
 
         def loss(line: NDArray[np.float64]) -> float:
-            logit = line[0] * score + line[1]
-            return float(-(target * log_expit(logit) + (1 - target) * log_expit(-logit)).mean())
+            logit = line[0] * score + line[1] + np.append(0.0, line[2:])[place]
+            return float(-(weight * (target * log_expit(logit) + (1 - target) * log_expit(-logit))).sum())
 
-        slope, offset = minimize(loss, np.array([0.0, 0.0]), method="BFGS").x
-        return cls(float(slope), float(offset))
+        slope, offset, *further = minimize(loss, np.zeros(2 + place.max()), method="BFGS").x.tolist()
+        return cls(slope, offset, (0.0, *further) if positions is not None else ())
 
-    def probability(self, scores: ArrayLike) -> NDArray[np.float64]:
-        """Click probability at each score, in the shape of ``scores``.
+    def probability(self, scores: ArrayLike, positions: ArrayLike | None = None) -> NDArray[np.float64]:
+        """Click probability at each score, in the shape of ``scores``, as do ``positions``; None for the first one.
+
+        Raises:
+            RequestError: a position is none of those that were fitted.
 
         Example:
             >>> Calibration(slope=1.0, offset=0.0).probability([0.0, 100.0])
             array([0.5, 1. ])
         """
-        return np.asarray(expit(self.slope * np.asarray(scores, dtype=np.float64) + self.offset))
+        logit = self.slope * np.asarray(scores, dtype=np.float64) + self.offset
+        if positions is not None:
+            place = np.asarray(positions, dtype=np.int64)
+            if place.size and not 0 <= place.min() <= place.max() < len(self.of_positions):
+                raise RequestError(
+                    f"positions from {place.min()} to {place.max()}: {len(self.of_positions)} were fitted"
+                )
+            logit = logit + np.asarray(self.of_positions)[place]
+        return np.asarray(expit(logit))
 
-    def reliability(self, scores: Sequence[float], clicked: Sequence[bool], parts: int = _BINS) -> list[Reliability]:
+    def reliability(
+        self,
+        scores: Sequence[float],
+        clicked: Sequence[bool],
+        parts: int = _BINS,
+        positions: Sequence[int] | None = None,
+    ) -> list[Reliability]:
         """Predicted probability and click rate in bins of equal size, in ascending order of the probability.
 
         Use other items than those the calibration was fitted to.
@@ -100,6 +131,7 @@ class Calibration:
             scores: of the items that were shown, ``[n]``.
             clicked: whether each was clicked, ``[n]``.
             parts: number of bins. There are fewer if there are fewer items.
+            positions: of the items, ``[n]``; None for the first one.
 
         Raises:
             RequestError: as in ``fit``, or ``parts`` is less than one.
@@ -112,14 +144,20 @@ class Calibration:
         score, click = _checked(scores, clicked)
         if parts < 1:
             raise RequestError(f"parts={parts}: ask for one bin or more")
-        probability = self.probability(score)
+        probability = self.probability(score, positions)
         order = np.argsort(probability, kind="stable")
         return [
             Reliability(len(part), float(probability[part].mean()), float(click[part].mean()))
             for part in np.array_split(order, min(parts, len(order)))
         ]
 
-    def error(self, scores: Sequence[float], clicked: Sequence[bool], parts: int = _BINS) -> float:
+    def error(
+        self,
+        scores: Sequence[float],
+        clicked: Sequence[bool],
+        parts: int = _BINS,
+        positions: Sequence[int] | None = None,
+    ) -> float:
         """Expected calibration error: mean distance between probability and click rate over the bins.
 
         With few items in a bin, chance alone makes an error.
@@ -131,7 +169,7 @@ class Calibration:
             >>> round(Calibration(slope=1.0, offset=0.0).error([-1.0, 1.0], [False, True], parts=2), 2)
             0.27
         """
-        bins = self.reliability(scores, clicked, parts)
+        bins = self.reliability(scores, clicked, parts, positions)
         gaps = [part.count * abs(part.probability - part.clicked) for part in bins]
         return sum(gaps) / sum(part.count for part in bins)
 
@@ -143,3 +181,18 @@ def _checked(scores: Sequence[float], clicked: Sequence[bool]) -> tuple[NDArray[
             f"scores of shape {score.shape} and clicks of shape {click.shape}: give one click for each finite score"
         )
     return score, click
+
+
+def _checked_positions(positions: Sequence[int] | None, count: int) -> NDArray[np.int64]:
+    place = np.zeros(count, dtype=np.int64) if positions is None else np.asarray(positions)
+    if place.shape != (count,) or place.dtype.kind not in "iu" or place.min() < 0:
+        raise RequestError(f"positions of shape {place.shape}: give a whole number from 0 on for each of {count} items")
+    return place.astype(np.int64)
+
+
+def _checked_weights(weights: Sequence[float] | None, count: int) -> NDArray[np.float64]:
+    """The weights, so that they sum to 1."""
+    weight = np.ones(count) if weights is None else np.asarray(weights, dtype=np.float64)
+    if weight.shape != (count,) or not (np.isfinite(weight) & (weight >= 0)).all() or not weight.any():
+        raise RequestError(f"weights of shape {weight.shape}: give a number of 0 or more for each of {count} items")
+    return weight / weight.sum()

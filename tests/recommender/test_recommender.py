@@ -561,6 +561,41 @@ def test_calibrated_probabilities_are_the_shares_that_click():
             Calibration.fit(*given)
 
 
+def test_what_is_shown_further_down_is_not_taken_for_disliked():
+    """The best items were shown first, where twice as many people look: without positions, scores seem to say more."""
+    chance = np.random.default_rng(0)
+    scores = chance.normal(size=(4000, 3))
+    scores = np.take_along_axis(scores, np.argsort(-scores - chance.normal(size=scores.shape), axis=1), axis=1).ravel()
+    positions = np.tile([0, 1, 2], 4000)
+    clicked = chance.random(12000) < 1 / (1 + np.exp(1.5 - 0.7 * scores + np.array([0.0, 0.8, 1.6])[positions]))
+    known = Calibration.fit(scores, clicked, positions=positions)
+    assert known.slope == pytest.approx(0.7, abs=0.1)
+    assert known.of_positions == pytest.approx((0, -0.8, -1.6), abs=0.15)
+    assert known.error(scores, clicked, positions=positions) < 0.015
+    assert Calibration.fit(scores, clicked).slope > 0.85
+    assert known.probability(0.0, 2) < known.probability(0.0, 0) == known.probability(0.0)
+    for mistake in ({"positions": [0]}, {"positions": [-1] * 12000}, {"weights": [1.0]}, {"weights": [0.0] * 12000}):
+        with pytest.raises(RequestError):
+            Calibration.fit(scores, clicked, **mistake)
+    with pytest.raises(RequestError, match="3 were fitted"):
+        known.probability(scores, np.full(12000, 3))
+
+
+def test_weights_give_the_probabilities_of_items_that_are_shown_at_random():
+    """A log of mostly high scores, where the curve is flat, is no measure of the others."""
+    chance = np.random.default_rng(0)
+    scores = chance.uniform(-3, 3, size=40000)
+    clicked = chance.random(40000) < 0.3 / (1 + np.exp(-2 * scores))
+    propensity = np.where(scores > 0, 0.9, 0.1)
+    shown = chance.random(40000) < propensity
+    logged = scores[shown], clicked[shown]
+    error = {
+        name: Calibration.fit(*logged, weights=weights).error(scores[~shown], clicked[~shown])
+        for name, weights in (("as logged", None), ("weighted", 1 / propensity[shown]))
+    }
+    assert error["weighted"] < 0.7 * error["as logged"]
+
+
 def test_reliability_is_that_of_a_naive_reference():
     chance = np.random.default_rng(1)
     scores, clicked = chance.normal(size=103), chance.random(103) < 0.4
