@@ -73,13 +73,18 @@ class NearestText(CountingModel[tuple[Tensor, Tensor]]):
         dataset: the training split, with ``item_content`` and ``context_inputs``.
 
     Raises:
-        DataError: events have no context, or items no texts.
+        DataError: events have no context, items no texts, or both are features of different encoders.
     """
 
     def __init__(self, config: Config, dataset: Any) -> None:
         super().__init__(config, dataset)
-        _check_context(config, dataset, "text" in dataset.item_content)
-        self.features = dataset.context_inputs.content["text"].values, dataset.item_content["text"].values
+        items, contexts = (content.get("text") for content in (dataset.item_content, dataset.context_inputs.content))
+        _check_context(config, dataset, items is not None)
+        if items is None or contexts is None or items.values.shape[1] != contexts.values.shape[1]:
+            raise DataError(
+                f"{config['model']} compares features of one encoder: encode items and contexts by the same"
+            )
+        self.features = contexts.values, items.values
 
     def count(self, events: Events) -> tuple[Tensor, Tensor]:
         """Features of contexts and items, of length 1, ``[M, D]`` and ``[N, D]``."""
