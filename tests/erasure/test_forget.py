@@ -163,7 +163,7 @@ def test_items_that_were_shown_beside_others_are_reported(here, forget, token, s
     path = content(here / "data" / "mine", rows, "events")
     code, lines = forget("mine", f"--item={token}")
     assert f"left: {path}: contains the id in lists of other events: write the file again without it" in lines
-    assert code == 0
+    assert code == 3
 
 
 def test_images_named_by_interactions_are_removed(here, forget):
