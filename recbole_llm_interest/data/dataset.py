@@ -15,8 +15,9 @@ from torch import Tensor
 from recbole_llm_interest.content.catalogue import Catalogue
 from recbole_llm_interest.content.dataset_files import catalogue_from_config, feature_cache, record_features
 from recbole_llm_interest.content.encoders.adapter_file import learned_events
-from recbole_llm_interest.content.event_fields import EVENT_KINDS, EventKind
+from recbole_llm_interest.content.event_fields import EVENT_KINDS, EventKind, content_field
 from recbole_llm_interest.content.event_inputs import NO_INPUTS, EventInputs
+from recbole_llm_interest.content.event_neighbours import EventNeighbours, find_event_neighbours
 from recbole_llm_interest.content.features import Content, control
 from recbole_llm_interest.content.pipeline import collect_content
 from recbole_llm_interest.content.summary import EncodingSummary
@@ -83,9 +84,7 @@ class LLMInterestDataset(EventDataset):
 
     def _event_inputs(self) -> dict[EventKind, EventInputs]:
         """What models read of events beside their items, fitted on the events of this split alone."""
-        targets = self.training_targets()[1]
-        is_training = np.zeros(len(self.event_items), dtype=bool)
-        is_training[torch.cat([targets - 1, targets])] = True
+        is_training = self._is_training()
         settings = read_settings(ContentSettings, self.config)
         inputs: dict[EventKind, EventInputs] = {}
 
@@ -96,6 +95,13 @@ class LLMInterestDataset(EventDataset):
             inputs[kind] = information.fit(is_training, collect)
             self.event_features |= information.features
         return inputs
+
+    def _is_training(self) -> NDArray[np.bool_]:
+        """Which events are those of this split, ``[E]``."""
+        targets = self.training_targets()[1]
+        is_training = np.zeros(len(self.event_items), dtype=bool)
+        is_training[torch.cat([targets - 1, targets])] = True
+        return is_training
 
     def build(self) -> list[Self]:
         """Split the data as RecBole does, and warn where an adapter has learned from events that are held out here.
@@ -145,6 +151,17 @@ class LLMInterestDataset(EventDataset):
         sizes = {"rows": self.item_num, "count": settings.transition_neighbours}
         transitions = count_transitions(self.event_items, users, targets, **sizes)
         return transitions.shuffled(self.config["seed"]) if settings.transition_control == "shuffled" else transitions
+
+    @property
+    def event_neighbours(self) -> EventNeighbours | None:
+        """Neighbours of events by content in this split; None without such content, or without ``event_neighbours``."""
+        count, content = read_settings(ModelSettings, self.config).event_neighbours, self.event_inputs.content
+        if not count or not content:
+            return None
+        at = torch.from_numpy(self._is_training().nonzero()[0])
+        rows, users = self.event_features[content_field("event")], torch.as_tensor(self.event_users)
+        sizes = {"num_items": self.item_num, "count": count}
+        return find_event_neighbours(content, rows[at], self.event_items[at], users[at], **sizes)
 
 
 def _report(summaries: Sequence[EncodingSummary], kind: str, settings: ContentSettings) -> None:

@@ -74,6 +74,8 @@ def largest_differences(run: Mapping[str, Run], model: LLMInterest, max_length: 
         initial["past"] = state.past
     if state.recent is not None:
         initial["recent"] = state.recent
+    if (lookup := model.history_bias.event_neighbours) is not None:
+        initial["codes"] = torch.zeros(_USERS, 0, *lookup.shape, dtype=torch.long)
     differences["step"], last = _step_difference(run["step"], model, case, initial)
     if "choose" in run:
         differences["choose"] = _choose_difference(run["choose"], model, case, last)
@@ -155,7 +157,8 @@ def _choose_difference(run: Run, model: LLMInterest, case: _Case, last: Tensors)
     """The difference if each user has the query of another one."""
     asked = replace(case, context={name: values.flip(0) for name, values in case.context.items()})
     context = _inputs_of(model.context.side_information, asked.context)
-    outputs = run({"interest": last["interest"], "history": last["next_history"], **context})
+    state = {name: last[f"next_{name}"] for name in ("history", "codes") if f"next_{name}" in last}
+    outputs = run({"interest": last["interest"], **state, **context})
     expected = _predict(model, asked, case.item_seq, case.features, torch.full((_USERS,), case.item_seq.shape[1]))
     return _difference_of_scores(outputs, expected)
 

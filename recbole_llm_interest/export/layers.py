@@ -6,12 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recbole_llm_interest.content.event_fields import EVENT_KINDS, code_field
+from recbole_llm_interest.content.event_neighbours import ItemProfiles
 from recbole_llm_interest.content.event_times import TIME_FEATURES
 from recbole_llm_interest.model.entity_encoder import EntityEncoder
 from recbole_llm_interest.model.event_encoder import SideInformationEncoder
+from recbole_llm_interest.model.event_neighbours import EventNeighbourLookup
+from recbole_llm_interest.model.history_bias import Histories
 from recbole_llm_interest.model.llm_interest import LLMInterest
 from recbole_llm_interest.model.shared_content import SharedContent
 
@@ -112,6 +116,32 @@ class SideInformationLayer(nn.Module):
         return total
 
 
+class EventNeighboursLayer(nn.Module):
+    """Finds codes of the neighbours of events by their content.
+
+    Args:
+        lookup: of the model. Its table of contents is not exported.
+    """
+
+    def __init__(self, lookup: EventNeighbourLookup) -> None:
+        super().__init__()
+        self.shape, self.modalities = lookup.shape, lookup.modalities
+        for name in lookup.modalities:
+            profiles = lookup.profiles(name)
+            self.register_buffer(f"{name}_mean", profiles.mean)
+            self.register_buffer(f"{name}_items", profiles.items)
+
+    def forward(self, inputs: Tensors) -> Tensor:
+        """Codes, ``[..., M, K]``, from what is given of events, ``[...]``."""
+        found = []
+        for name in self.modalities:
+            profiles = ItemProfiles(self.get_buffer(f"{name}_mean"), self.get_buffer(f"{name}_items"))
+            values, has_content = inputs[f"event_{name}"], inputs[f"has_event_{name}"]
+            codes = profiles.nearest(values.flatten(0, -2), self.shape[1])
+            found.append(codes.where(has_content.flatten()[:, None], 0).view(*has_content.shape, self.shape[1]))
+        return torch.stack(found, dim=-2)
+
+
 class _Conditioning(nn.Module):
     """Conditions features as encoded, ``[B, K] -> [B, K']``, in double precision as in training."""
 
@@ -168,7 +198,8 @@ class Scorer(nn.Module):
         context = model.context.side_information
         self.context = None if context is None else SideInformationLayer(context, ("batch",))
         self.fields = {} if self.context is None else self.context.fields
-        self.rule, self.bias_after = model.scoring_rule, model.bias_after
+        self.rule, self.neighbours_of = model.scoring_rule, model.item_encoder.neighbours_of
+        self.bias_after = model.history_bias.after
         self.register_buffer("factors", model.item_table().factors)
         if k is None:
             self.meanings = {"scores": "of every item, [batch, items]; that of row 0, which is no item, is -inf"}
@@ -178,11 +209,18 @@ class Scorer(nn.Module):
                 "items": f"their rows in the vocabulary, [batch, {k}]",
             }
 
-    def forward(self, interest: Tensor, item_seq: Tensor, last: Tensor, inputs: Tensors) -> Tensors:
-        """Scores from interests ``[B, D]`` after the events at ``last``, ``[B]``, of histories ``[B, L]``."""
+    def forward(
+        self, interest: Tensor, item_seq: Tensor, last: Tensor, inputs: Tensors, codes: Tensor | None
+    ) -> Tensors:
+        """Scores from interests ``[B, D]`` after the events at ``last``, ``[B]``, of histories ``[B, L]``.
+
+        The codes are those of the events' neighbours by content, ``[B, L, M, K]``; None for a model without.
+        """
         interest = interest if self.context is None else interest + self.context(inputs)
         factors = self.get_buffer("factors")  # of the directions of the items' representations
-        scores = self.rule.scores(interest, factors, self.bias_after(item_seq, last, interest, factors))
+        of_events = None if codes is None else lambda _: codes
+        histories = Histories(item_seq, lambda: F.embedding(item_seq, factors), self.neighbours_of, of_events)
+        scores = self.rule.scores(interest, factors, self.bias_after(histories, last, interest))
         if self.k is None:
             return {"scores": scores}
         best = scores.topk(self.k, dim=1)

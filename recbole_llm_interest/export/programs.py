@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from recbole_llm_interest.errors import SettingsError
-from recbole_llm_interest.export.layers import EncodedContent, Field, Reader, Scorer, Tensors
+from recbole_llm_interest.export.layers import EncodedContent, EventNeighboursLayer, Field, Reader, Scorer, Tensors
 from recbole_llm_interest.model.interest_tracker import InterestState
 from recbole_llm_interest.model.llm_interest import LLMInterest
 
@@ -49,6 +49,7 @@ class Score(Program):
         super().__init__()
         self.profile = None if model.user_encoder is None else EncodedContent("user", model.user_encoder)
         self.reader, self.tracker, self.scorer = Reader(model, ("batch", "length")), model.tracker, Scorer(model, k)
+        self.neighbours = _event_neighbours(model)
         self.fields = {
             "item_seq": Field(
                 ("batch", "length"),
@@ -81,7 +82,8 @@ class Score(Program):
             state = self.tracker.initial_state(self.profile(inputs))
         interest = self.tracker(self.reader(item_seq, inputs), state)
         at_last = interest.gather(1, last[:, None, None].expand(-1, -1, interest.shape[2])).squeeze(1)
-        scores: Tensors = self.scorer(at_last, item_seq, last, inputs)
+        codes = None if self.neighbours is None else self.neighbours(inputs)
+        scores: Tensors = self.scorer(at_last, item_seq, last, inputs, codes)
         return scores
 
 
@@ -120,6 +122,7 @@ class Step(Program):
     def __init__(self, model: LLMInterest, k: int | None = None) -> None:
         super().__init__()
         self.reader, self.tracker, self.scorer = Reader(model, ("batch",)), model.tracker, Scorer(model, k)
+        self.neighbours = _event_neighbours(model)
         tracker, hidden = model.tracker, model.tracker.hidden_size
         self.remembered = [
             *(["past"] if tracker.readout is not None else []),
@@ -136,6 +139,7 @@ class Step(Program):
                 torch.int64,
                 model.n_items,
             ),
+            **_codes_of_history(model, "next_codes of the step before; zeros in front of shorter histories"),
             "carried": Field((rows, "batch", hidden), "what the tracker carries: from start, or next_carried"),
         }
         if tracker.readout is not None:
@@ -151,6 +155,7 @@ class Step(Program):
             self.fields["user"] = Field(("batch", model.user_encoder.output_size), "who they are, from start")
         self.meanings = {
             **{f"next_{name}": f"{name} for the next step" for name in ("history", "carried", *self.remembered)},
+            **({} if self.neighbours is None else {"next_codes": "codes for the next step"}),
             "interest": "after the event, [batch, width]",
             **self.scorer.meanings,
         }
@@ -165,7 +170,10 @@ class Step(Program):
         interest, state = self.tracker.step(self.reader(item, inputs), state)
         history = torch.cat([inputs["history"], item[:, None]], dim=1)
         remembered = {f"next_{name}": getattr(state, name) for name in self.remembered}
-        scores = self.scorer(interest, history, torch.full_like(item, history.shape[1] - 1), inputs)
+        codes = None
+        if self.neighbours is not None:
+            codes = remembered["next_codes"] = torch.cat([inputs["codes"], self.neighbours(inputs)[:, None]], dim=1)
+        scores = self.scorer(interest, history, torch.full_like(item, history.shape[1] - 1), inputs, codes)
         return {"next_history": history, "next_carried": state.carried, **remembered, "interest": interest, **scores}
 
 
@@ -183,6 +191,7 @@ class Choose(Program):
         self.fields = {
             "interest": Field(("batch", model.item_encoder.output_size), "after the last event, from step"),
             "history": Field(("batch", "events"), "next_history of that step", torch.int64, model.n_items),
+            **_codes_of_history(model, "next_codes of that step"),
             **self.scorer.fields,
         }
         self.meanings = self.scorer.meanings
@@ -191,8 +200,21 @@ class Choose(Program):
         """Scores from interests ``[B, D]``, histories ``[B, L]`` and what is known before the choice."""
         history = inputs["history"]
         last = torch.full_like(history[:, 0], history.shape[1] - 1)
-        scores: Tensors = self.scorer(inputs["interest"], history, last, inputs)
+        scores: Tensors = self.scorer(inputs["interest"], history, last, inputs, inputs.get("codes"))
         return scores
+
+
+def _event_neighbours(model: LLMInterest) -> EventNeighboursLayer | None:
+    lookup = model.history_bias.event_neighbours
+    return None if lookup is None else EventNeighboursLayer(lookup)
+
+
+def _codes_of_history(model: LLMInterest, meaning: str) -> dict[str, Field]:
+    """The input for the neighbours of the events before; none for a model without."""
+    lookup = model.history_bias.event_neighbours
+    if lookup is None:
+        return {}
+    return {"codes": Field(("batch", "events", *lookup.shape), meaning, torch.int64, model.n_items)}
 
 
 def programs_of(model: LLMInterest, k: int | None = None) -> dict[str, Program]:

@@ -152,7 +152,7 @@ def _describe(
     return {
         "items": "row n is item n of vocabulary.json; row 0 is none",
         "max_length": max_length,
-        "before the first event": f"history and past have no length, recent is zeros; {beginning}",
+        "before the first event": f"history, codes and past have no length, recent is zeros; {beginning}",
         "environment_info": environment_info(torch.device("cpu")),
         "programs": {name: _describe_program(name, program, written) for name, program in programs.items()},
     }

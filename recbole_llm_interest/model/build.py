@@ -12,11 +12,13 @@ from torch import Tensor, nn
 
 from recbole_llm_interest.content.event_fields import EventKind
 from recbole_llm_interest.content.event_inputs import NO_INPUTS, EventInputs
+from recbole_llm_interest.content.event_neighbours import EventNeighbours
 from recbole_llm_interest.content.features import Content
 from recbole_llm_interest.content.transitions import Transitions
 from recbole_llm_interest.errors import DataError
 from recbole_llm_interest.model.entity_encoder import EntityEncoder
 from recbole_llm_interest.model.event_encoder import ContextEncoder, EventEncoder, SideInformationEncoder
+from recbole_llm_interest.model.event_neighbours import EventNeighbourLookup
 from recbole_llm_interest.model.history_bias import HistoryBias
 from recbole_llm_interest.model.interest_tracker import InterestTracker
 from recbole_llm_interest.model.negative_sampling import NegativeSampler
@@ -78,6 +80,11 @@ class ContentTables(Protocol):
         ...
 
     @property
+    def event_neighbours(self) -> EventNeighbours | None:
+        """Neighbours of events by their content; None without such content, or without ``event_neighbours``."""
+        ...
+
+    @property
     def neighbour_cache(self) -> Path | None:
         """Folder in which neighbours are cached; None for no cache."""
         ...
@@ -98,6 +105,7 @@ class SavedTables:
     item_counts: Tensor
     item_neighbours: Tensor | None = None
     item_transitions: Transitions | None = None
+    event_neighbours: EventNeighbours | None = None
     neighbour_cache: Path | None = None
     event_inputs: EventInputs = NO_INPUTS
     context_inputs: EventInputs = NO_INPUTS
@@ -251,7 +259,9 @@ def _history_bias(settings: ModelSettings, item_encoder: EntityEncoder, tables: 
     if settings.content_neighbours and len(item_encoder.features):
         neighbours = item_encoder.get_buffer("neighbours")
         neighbour = NeighbourBias(len(item_encoder.features), neighbours.shape[2])
-    return HistoryBias(repeat, neighbour, tables.item_transitions)
+    of_events = tables.event_neighbours
+    lookup = None if of_events is None else EventNeighbourLookup(of_events)
+    return HistoryBias(repeat, neighbour, tables.item_transitions, lookup)
 
 
 def new_item_share(item_counts: Tensor) -> float:

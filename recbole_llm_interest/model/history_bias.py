@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from torch import Tensor, nn
 
+from recbole_llm_interest.content.event_fields import content_field
 from recbole_llm_interest.content.transitions import STRENGTHS, Transitions
+from recbole_llm_interest.model.event_neighbours import EventNeighbourLookup
 from recbole_llm_interest.model.item_bias import ItemBias, concatenated, last_events
 from recbole_llm_interest.model.neighbour_bias import NeighbourBias, Neighbours, TransitionNeighbours
 from recbole_llm_interest.model.repeat_bias import RepeatBias
@@ -20,6 +22,8 @@ class Histories(NamedTuple):
         item_seq: ``[B, L]``.
         events: looks up the representations of these items, ``[B, L, D]``, of which the direction counts.
         neighbours_of: looks up the neighbours of items by content, ``[..., R] -> [..., R, M, K]``.
+        event_codes: looks up codes of the neighbours of these events by their own content, ``[B, L, M, K]``, without
+            users ``[B]`` if these are given; None if nothing is known of the events.
 
     Example:
         >>> Histories(torch.tensor([[5, 9]]), lambda: torch.randn(1, 2, 4), lambda items: items).item_seq.tolist()
@@ -29,6 +33,7 @@ class Histories(NamedTuple):
     item_seq: Tensor
     events: Callable[[], Tensor]
     neighbours_of: Callable[[Tensor], Tensor]
+    event_codes: Callable[[Tensor | None], Tensor] | None = None
 
 
 class HistoryBias(nn.Module):
@@ -38,6 +43,7 @@ class HistoryBias(nn.Module):
         repeat: bias on the history's items; None for none.
         neighbour: bias on their neighbours by content; None for none.
         transitions: neighbours by transitions, which also have a bias; None for none.
+        event_neighbours: looks up the neighbours of events by their content, which have one, too; None for none.
 
     Example:
         >>> history_bias = HistoryBias(RepeatBias(), None)
@@ -47,7 +53,11 @@ class HistoryBias(nn.Module):
     """
 
     def __init__(
-        self, repeat: RepeatBias | None, neighbour: NeighbourBias | None, transitions: Transitions | None = None
+        self,
+        repeat: RepeatBias | None,
+        neighbour: NeighbourBias | None,
+        transitions: Transitions | None = None,
+        event_neighbours: EventNeighbourLookup | None = None,
     ) -> None:
         super().__init__()
         self.repeat = repeat
@@ -56,6 +66,13 @@ class HistoryBias(nn.Module):
         if transitions is not None:
             self.transition = NeighbourBias(1, transitions.items.shape[2], STRENGTHS)
             self.transitions = TransitionNeighbours(transitions)
+        self.event_neighbours = event_neighbours
+        self.event = None if event_neighbours is None else NeighbourBias(*event_neighbours.shape, STRENGTHS)
+
+    def codes_of(self, features: Mapping[str, Tensor]) -> Callable[[Tensor | None], Tensor] | None:
+        """What looks up the neighbours of events by their content, whose rows are among the features, ``[B, L]``."""
+        lookup = self.event_neighbours
+        return None if lookup is None else lambda user: lookup(features[content_field("event")], user)
 
     def forward(
         self,
@@ -73,11 +90,11 @@ class HistoryBias(nn.Module):
             row: of each target, ``[T]``.
             position: of each target, ``[T]``.
             interest: after each of those events, ``[T, D]``.
-            user: whose histories they are, ``[B]``; their own transitions do not count. None for histories in another
-                than the true order, in which no transition counts.
+            user: whose histories they are, ``[B]``; their own transitions and contents do not count. None for histories
+                in another than the true order, in which no transition and no content of events counts.
             index_of: index of each item among the candidates, ``[N]``, by which the result names items.
         """
-        item_seq, events, neighbours_of = histories
+        item_seq, events, neighbours_of, event_codes = histories
         parts = []
         if self.repeat is not None:
             parts.append(self.repeat(item_seq, events, interest, row, position))
@@ -85,6 +102,8 @@ class HistoryBias(nn.Module):
             parts.append(self.neighbour(Neighbours(neighbours_of(item_seq)), row, position))
         if self.transition is not None and self.transitions is not None and user is not None:
             parts.append(self.transition(self.transitions(item_seq, user), row, position))
+        if self.event is not None and event_codes is not None and user is not None:
+            parts.append(self.event(EventNeighbourLookup.decode(event_codes(user)), row, position))
         bias = concatenated(parts)
         return None if bias is None else bias.renumbered(index_of)
 
@@ -100,7 +119,7 @@ class HistoryBias(nn.Module):
             last: index of each history's last event, ``[B]``.
             interest: after these events, ``[B, D]``.
         """
-        item_seq, events, neighbours_of = histories
+        item_seq, events, neighbours_of, event_codes = histories
         parts = {}
         if self.repeat is not None:
             length = item_seq.shape[1]
@@ -111,4 +130,7 @@ class HistoryBias(nn.Module):
             parts["neighbour"] = self.neighbour.after(Neighbours(neighbours_of(recent)))
         if self.transition is not None and self.transitions is not None:
             parts["transition"] = self.transition.after(self.transitions(recent))
+        if self.event is not None and event_codes is not None:
+            codes = last_events(event_codes(None), last, NeighbourBias.reach)
+            parts["event"] = self.event.after(EventNeighbourLookup.decode(codes))
         return parts

@@ -106,7 +106,8 @@ class LLMInterest(SequentialRecommender):
         seq_output = self.forward(item_seq, self.initial_state(user), items, features)
         in_context = self.context(seq_output, interaction, "next_{}" + self.LIST_SUFFIX)
 
-        next_item_loss = StepLoss(self.loss, self.history_bias, self.item_encoder.neighbours_of, candidates, items)
+        neighbours_of = self.item_encoder.neighbours_of
+        next_item_loss = StepLoss(self.loss, self.history_bias, neighbours_of, candidates, items, features)
         loss = self.loss.weight * next_item_loss(in_context, item_seq, pos_items, at, user)
         if not self.objectives:
             return (loss,)
@@ -134,12 +135,10 @@ class LLMInterest(SequentialRecommender):
         user, features = interaction[self.USER_ID], self.event_encoder.of_batch(interaction, self.LIST_SUFFIX)
         seq_output = self.forward(item_seq, self.initial_state(user), table.representations, features)
         interest = self.context(self.gather_indexes(seq_output, last), interaction)
-        return interest, self.bias_after(item_seq, last, interest, table.representations)
-
-    def bias_after(self, item_seq: Tensor, last: Tensor, interest: Tensor, items: Tensor) -> ItemBias | None:
-        """The bias after the events at ``last``, ``[B]``, with the interest then, ``[B, D]``, and items ``[N, D]``."""
-        histories = Histories(item_seq, lambda: F.embedding(item_seq, items), self.item_encoder.neighbours_of)
-        return self.history_bias.after(histories, last, interest)
+        items, neighbours_of = table.representations, self.item_encoder.neighbours_of
+        codes = self.history_bias.codes_of(features)
+        histories = Histories(item_seq, lambda: F.embedding(item_seq, items), neighbours_of, codes)
+        return interest, self.history_bias.after(histories, last, interest)
 
     def item_table(self) -> ItemTable:
         """All items, ready to be scored; cached in evaluation while nothing that it is computed from changes."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch.nn.functional as F
@@ -24,6 +24,7 @@ class StepLoss:
         neighbours_of: nearest items by content, ``[...] -> [..., M, K]``.
         candidates: the items of the step.
         items: their representations, ``[C, D]``.
+        features: what is known of the batch's events beside their items, ``[B, L]`` by name.
 
     Example:
         >>> at = batch.pos_items.nonzero(as_tuple=True)
@@ -36,6 +37,7 @@ class StepLoss:
     neighbours_of: Callable[[Tensor], Tensor]
     candidates: Candidates
     items: Tensor
+    features: Mapping[str, Tensor]
 
     def __call__(
         self,
@@ -60,7 +62,8 @@ class StepLoss:
         """
         row, position = at
         interest, events = at_events(seq_output, row, position), lambda: F.embedding(item_seq, self.items)
-        histories = Histories(self.candidates.ids[item_seq], events, self.neighbours_of)
+        codes = self.history_bias.codes_of(self.features)
+        histories = Histories(self.candidates.ids[item_seq], events, self.neighbours_of, codes)
         bias = self.history_bias(histories, row, position, interest, users, self.candidates.index_of)
         if others is not None:
             return self.loss.among(interest, self.items, pos_items[at], others[at], bias)

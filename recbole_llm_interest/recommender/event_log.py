@@ -22,7 +22,8 @@ class LoggedEvents:
     Attributes:
         items: rows of the items in the catalog, ``[B, L]``; 0 where there is no event.
         times: times of the events, ``[B, L]``, float64; NaN where the time is unknown.
-        content: what their content adds to the items' representations, ``[B, L, D]``; D is 0 if the model reads none.
+        content: what the model reads of their content, ``[B, L, W]``: what it adds to the items' representations, and
+            codes of neighbours by it; zeros where there is none, and W is 0 if the model reads none.
 
     Example:
         >>> events = LoggedEvents(torch.tensor([[5, 6]]), torch.tensor([[1.0, 2.0]]), torch.zeros(1, 2, 0))

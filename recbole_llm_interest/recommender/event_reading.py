@@ -1,4 +1,4 @@
-"""Reads what is given of live events, or before a choice, as the side information that the model adds."""
+"""Reads what is given of live events, or before a choice, as the numbers that the model reads of it."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from recbole_llm_interest.content.features import Content
 from recbole_llm_interest.content.text_template import as_text
 from recbole_llm_interest.errors import RequestError
 from recbole_llm_interest.model.event_encoder import SideInformationEncoder
+from recbole_llm_interest.model.event_neighbours import EventNeighbourLookup
 from recbole_llm_interest.recommender.encoding import ContentReader
 
 
@@ -25,6 +26,8 @@ class EventReader:
         encoder: of the model's side information.
         content: encodes new content; None if the model reads no content of events.
         recorded: of the data set; None without a data set.
+        neighbours: looks up the neighbours of events by their content, whose codes follow the side information; None
+            for none.
 
     Example:
         >>> from recbole_llm_interest.content.event_fields import EventField
@@ -34,25 +37,38 @@ class EventReader:
     """
 
     def __init__(
-        self, encoder: SideInformationEncoder, content: ContentReader | None, recorded: EventCatalogue | None = None
+        self,
+        encoder: SideInformationEncoder,
+        content: ContentReader | None,
+        recorded: EventCatalogue | None = None,
+        neighbours: EventNeighbourLookup | None = None,
     ) -> None:
         self._encoder = encoder
         self._content = content
         self._recorded = recorded
+        self._neighbours = neighbours
 
     def find_fingerprints(self) -> dict[str, str]:
         """Fingerprints of the encoders, by modality; see ``ContentReader``."""
         return {} if self._content is None else self._content.find_fingerprints()
 
     def read(self, columns: Mapping[str, Any] | None) -> Tensor:
-        """The side information of one event, ``[D]``; None where nothing is known. Empty values are no content.
+        """What is read of one event, ``[W]``; zeros where nothing is known. Empty values are no content.
 
         Raises:
             RequestError: a column is none of those of training, or content cannot be used.
         """
         given = {name: value for name, value in (columns or {}).items() if _is_given(value)}
         values = {field.name: given.pop(field.name) for field in self._encoder.fields if field.name in given}
-        return self._encoder.encode(values, self._read_content(given) if given else {})
+        content = self._read_content(given) if given else {}
+        total = self._encoder.encode(values, content)
+        if self._neighbours is None:
+            return total
+        features = {name: one.values.to(total.device) for name, one in content.items()}
+        present = {name: one.present.to(total.device) for name, one in content.items()}
+        none = torch.zeros(self._neighbours.shape, device=total.device)
+        codes = self._neighbours.encode(features, present) if content else none
+        return torch.cat([total, codes.flatten()])
 
     def _read_content(self, given: Mapping[str, Any]) -> Content:
         if self._content is None:
@@ -61,17 +77,21 @@ class EventReader:
         return self._content.read(given).content
 
     def recorded(self, user: str, items: Sequence[str], times: Sequence[float]) -> Tensor:
-        """The side information of a user's events in the data set, ``[L, D]``."""
+        """What is read of a user's events in the data set, ``[L, W]``."""
         keys = [EventKey(user, item, time) for item, time in zip(items, times, strict=True)]
         if self._recorded is None:
             return torch.stack([self.read(None) for _ in keys]) if keys else self.read(None)[None][:0]
         device = next(self._encoder.parameters()).device
-        features = {content_field(self._encoder.kind): torch.from_numpy(self._recorded.rows_of(keys)).to(device)}
+        rows = torch.from_numpy(self._recorded.rows_of(keys)).to(device)
+        features = {content_field(self._encoder.kind): rows}
         for field in self._encoder.fields:
             values = self._recorded.values_of(field.name, keys)
             codes = torch.tensor([field.code(value) for value in values], dtype=torch.long, device=device)
             features[code_field(self._encoder.kind, field.name)] = codes
-        return self._encoder(features)
+        total = self._encoder(features)
+        if self._neighbours is None:
+            return total
+        return torch.cat([total, self._neighbours(rows[None])[0].flatten(1)], dim=1)
 
 
 def _is_given(value: Any) -> bool:

@@ -21,7 +21,12 @@ from recbole_llm_interest.recommender.user_state import State
 #: events that are explained one by one; older ones are one part
 _EVENTS = 50
 #: names of the history's biases, by the model's own
-BIAS_NAMES = {"repeat": "repeat bias", "neighbour": "neighbour bias", "transition": "transition bias"}
+BIAS_NAMES = {
+    "repeat": "repeat bias",
+    "neighbour": "neighbour bias",
+    "transition": "transition bias",
+    "event": "event content bias",
+}
 
 
 @dataclass(frozen=True)
@@ -116,7 +121,7 @@ def explain(live: LiveModel, state: State, row: int, context: Tensor) -> Explana
         context: what is known before the choice, as a term of the interest, ``[1, D]``.
     """
     interest = state.interest + context
-    query = live.query(interest, state.items, state.length)
+    query = live.query(interest, state.events, state.length)
     score = float(live.score(query, row))
     of_item, is_exact = _item_parts(live, state, interest, query, row)
     of_user = _user_parts(live, state, row, score, context)
@@ -144,7 +149,7 @@ def _item_parts(live: LiveModel, state: State, interest: Tensor, query: Query, r
         for name, is_present, value in zip(encoder.modalities, present[0].tolist(), values, strict=True)
     ]
     item = torch.tensor([row], device=live.device)
-    for name, bias in live.bias_parts(interest, state.items, state.length).items():
+    for name, bias in live.bias_parts(interest, state.events, state.length).items():
         points.append((BIAS_NAMES[name], float(bias.of(item)), None, None))
     return points, is_exact
 
@@ -172,7 +177,7 @@ def _user_parts(live: LiveModel, state: State, row: int, score: float, context: 
     older = max(length - _EVENTS, 0)
     points: list[_Points] = []
     if context.any():
-        without = live.score(live.query(state.interest, events.items, state.length), row)
+        without = live.score(live.query(state.interest, events, state.length), row)
         points.append(("context", score - float(without), None, None))
     if user is not None:
         anonymous = live.initial(live.users([0]))
@@ -229,6 +234,6 @@ def _scores_after(
     count = len(events.items)
     state = state.select(torch.zeros(count, dtype=torch.long, device=state.carried.device))
     interest, _ = live.read(events.part(common, events.count), state, before)
-    query = live.query(interest + context, events.items, torch.full((count,), events.count))
+    query = live.query(interest + context, events, torch.full((count,), events.count))
     scores: list[float] = live.score(query, row).tolist()
     return scores

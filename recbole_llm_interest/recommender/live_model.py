@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Sequence
 
 import torch
@@ -35,7 +36,7 @@ class LiveModel:
     Example:
         >>> live = LiveModel(recommender._trained.model, recommender.items, max_length=6)
         >>> with torch.no_grad():
-        ...     query = live.query(state.interest, state.items, state.length)
+        ...     query = live.query(state.interest, state.events, state.length)
         ...     live.score(query, row=3).shape
         torch.Size([1])
     """
@@ -95,52 +96,63 @@ class LiveModel:
             feature = time_feature_of(name, times.numpy(), before_each.numpy())
             features[f"time_{name}"] = torch.from_numpy(feature).to(self.device)
         items = self.items.representations[events.items.to(self.device)]
-        content = events.content.to(self.device) if self.content_size else None
+        content = events.content[..., : items.shape[-1]].to(self.device) if self.content_size else None
         return self.model.event_encoder.joined(items, features, content)
 
     @property
     def content_size(self) -> int:
-        """Width of what is known of an event beside item and time; 0 if the model reads nothing of that."""
-        reads_more = self.model.event_encoder.side_information is not None
-        return self.items.representations.shape[1] if reads_more else 0
+        """Width W of what is known of an event beside item and time; 0 if the model reads nothing of that."""
+        if self.model.event_encoder.side_information is None:
+            return 0
+        lookup = self.model.history_bias.event_neighbours
+        return self.items.representations.shape[1] + (0 if lookup is None else math.prod(lookup.shape))
 
     # --- scoring items
 
-    def query(self, interest: Tensor, rows: Tensor, length: Tensor, excluded: Tensor | None = None) -> Query:
+    def query(self, interest: Tensor, events: LoggedEvents, length: Tensor, excluded: Tensor | None = None) -> Query:
         """The query of users, whose scores are those of the model.
 
         Args:
             interest: ``[B, D]``.
-            rows: the items of their histories, ``[B, L]``, padded behind the end with 0.
+            events: of their histories, ``[B, L]``, padded behind the end.
             length: of the histories, ``[B]``.
             excluded: rows of excluded items, ``[B, E]``; None for the padding alone.
         """
         rule = self.model.scoring_rule
-        bias = rule.scaled(self._bias(interest, rows, length))
+        bias = rule.scaled(self._bias(interest, events, length))
         if bias is None:
-            nothing = torch.zeros(len(rows), 0, device=self.device)
+            nothing = torch.zeros(len(interest), 0, device=self.device)
             bias = ItemBias(nothing.long(), nothing)
         if excluded is None:
-            excluded = rows.new_zeros(len(rows), 1)
+            excluded = events.items.new_zeros(len(interest), 1)
         expanded = ItemBias(bias.items, bias.bias.expand_as(bias.items))
         return Query(rule.query(interest), expanded, excluded.to(self.device))
 
-    def bias_parts(self, interest: Tensor, rows: Tensor, length: Tensor) -> dict[str, ItemBias]:
+    def bias_parts(self, interest: Tensor, events: LoggedEvents, length: Tensor) -> dict[str, ItemBias]:
         """The biases of histories ``[B, L]`` in the units of logits, by what they are on; see ``query``."""
-        if not rows.shape[1]:
+        if not events.count:
             return {}
-        parts = self.model.history_bias.parts(self._histories(rows), length.to(self.device) - 1, interest)
+        parts = self.model.history_bias.parts(self._histories(events), length.to(self.device) - 1, interest)
         rule = self.model.scoring_rule
         return {name: scaled for name, part in parts.items() if (scaled := rule.scaled(part)) is not None}
 
-    def _bias(self, interest: Tensor, rows: Tensor, length: Tensor) -> ItemBias | None:
-        if not rows.shape[1]:
+    def _bias(self, interest: Tensor, events: LoggedEvents, length: Tensor) -> ItemBias | None:
+        if not events.count:
             return None
-        return self.model.history_bias.after(self._histories(rows), length.to(self.device) - 1, interest)
+        return self.model.history_bias.after(self._histories(events), length.to(self.device) - 1, interest)
 
-    def _histories(self, rows: Tensor) -> Histories:
-        rows = rows.to(self.device)
-        return Histories(rows, lambda: self.items.representations[rows], self.items.neighbours)
+    def _histories(self, events: LoggedEvents) -> Histories:
+        rows, lookup = events.items.to(self.device), self.model.history_bias.event_neighbours
+        codes = None
+        if lookup is not None:
+            width = self.items.representations.shape[1]
+            codes = lookup.restored(events.content[..., width:].to(self.device))
+        return Histories(
+            rows,
+            lambda: self.items.representations[rows],
+            self.items.neighbours,
+            None if codes is None else lambda _: codes,
+        )
 
     def score(self, query: Query, row: int) -> Tensor:
         """Scores of one item for each user, ``[B]``, whether it is excluded or not."""

@@ -279,5 +279,6 @@ def event_readers(
             catalogue = (recorded or {}).get(encoder.kind)
             texts, encoders = () if catalogue is None else catalogue.texts, (fingerprints or {}).get(encoder.kind)
             content = content_reader(encoder.kind, "", settings, encoder.content, texts, encoders)
-            readers[encoder.kind] = EventReader(encoder, content, catalogue)
+            neighbours = model.history_bias.event_neighbours if encoder.kind == "event" else None
+            readers[encoder.kind] = EventReader(encoder, content, catalogue, neighbours)
     return readers

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from recbole_llm_interest.content.event_fields import EventKind
 from recbole_llm_interest.content.event_inputs import EventInputs
+from recbole_llm_interest.content.event_neighbours import EventNeighbours, ItemProfiles
 from recbole_llm_interest.content.features import Conditioning, Content, Features
 from recbole_llm_interest.content.transitions import STRENGTHS, Transitions
 from recbole_llm_interest.model.build import SavedTables
@@ -33,6 +34,7 @@ _TABLES = {
     "neighbours": torch.int32,
     "transition_items": torch.int32,
     "transition_strengths": torch.uint8,
+    **{f"{part}_{name}": torch.float32 for part in ("profile", "mean") for name in MODALITIES},
 }
 
 
@@ -62,6 +64,7 @@ def build_model(described: FolderConfig, weights: Tensors, features: Tensors, it
         *(content["item"], content["user"], once),
         item_neighbours=features["item_neighbours"],
         item_transitions=_transitions(features, items),
+        event_neighbours=_event_neighbours(read_settings(ModelSettings, config), features, items),
         event_inputs=_inputs("event", content, described),
         context_inputs=_inputs("context", content, described),
     )
@@ -108,6 +111,21 @@ def _content(kind: str, weights: Tensors, features: Tensors) -> Content:
 
 def _inputs(kind: EventKind, content: Mapping[str, Content], described: FolderConfig) -> EventInputs:
     return EventInputs(content[kind], described.event_fields.get(kind, ()))
+
+
+def _event_neighbours(settings: ModelSettings, features: Tensors, items: int) -> EventNeighbours | None:
+    """Profiles of the items, for contents that come; no content of training. None if the folder has none."""
+    names: list[str] = [name for name in MODALITIES if f"item_profile_{name}" in features]
+    if not names or not settings.event_neighbours:
+        return None
+    profiles = {}
+    for name in names:
+        values, mean = features[f"item_profile_{name}"], features.get(f"event_mean_{name}")
+        if mean is None or mean.shape[1:] != values.shape[1:] or mean.shape[1:] != features[f"event_{name}"].shape[1:]:
+            raise ValueError(f"the profiles of items by events' {name} do not fit")
+        profiles[name] = ItemProfiles(mean[0], values)
+    shape = (1, 1, len(names), min(settings.event_neighbours, items - 1))
+    return EventNeighbours(torch.zeros(shape, dtype=torch.int32), profiles)
 
 
 def _transitions(features: Tensors, items: int) -> Transitions | None:

@@ -125,6 +125,10 @@ def _features_of(model: LLMInterest) -> dict[str, Tensor]:
     tensors["item_neighbours"] = model.item_encoder.get_buffer("neighbours")
     if (transitions := model.history_bias.transitions) is not None:  # of the tables, that of all users
         tensors |= {f"item_transition_{part}": transitions.get_buffer(part)[-1] for part in Transitions._fields}
+    if (lookup := model.history_bias.event_neighbours) is not None:
+        for name in lookup.modalities:
+            profiles = lookup.profiles(name)
+            tensors |= {f"item_profile_{name}": profiles.items, f"event_mean_{name}": profiles.mean[None]}
     if model.user_encoder is not None:
         tensors |= _table("user", model.user_encoder, slice(1))
     for encoder in _encoders_of(model):

@@ -86,14 +86,14 @@ class Retrieval:
         Raises:
             RequestError: an excluded item is unknown.
         """
-        rows = state.items
+        events = state.events
         excluded = [self._items.removed, self._items.find(read_ids(exclude, "exclude"))]
         if not with_pool_only:
             excluded.append(self._updates.pool_only)
         of_users = torch.cat(excluded).expand(len(state), -1)
         if exclude_seen:
-            of_users = torch.cat([of_users, rows], dim=1)
-        return self._live.query(state.interest, rows, state.length, of_users)
+            of_users = torch.cat([of_users, events.items], dim=1)
+        return self._live.query(state.interest, events, state.length, of_users)
 
     def recommend(self, state: UserState, request: Request) -> list[Recommendations]:
         """The best items for each user, the best first.

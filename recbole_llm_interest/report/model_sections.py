@@ -18,6 +18,7 @@ _PARTS = {
     BIAS_NAMES["repeat"]: "the user has had it before",
     BIAS_NAMES["neighbour"]: "its content is close to items of the user's",
     BIAS_NAMES["transition"]: "it often follows an item of the user's",
+    BIAS_NAMES["event"]: "others wrote, saw or heard the like at it",
 }
 #: reasons that the table of recommendations names for each item
 _MAX_REASONS = 3

@@ -165,6 +165,11 @@ class ModelSettings:
     content_neighbours: NonNegativeInt = _setting(
         63, "nearest items by content, of each item in the history, that get a learned score bias; 0 for none"
     )
+    event_neighbours: NonNegativeInt = _setting(
+        31,
+        "items whose training events had content nearest to that of each event in the history, that get a learned "
+        "score bias; 0 for none",
+    )
     transition_neighbours: NonNegativeInt = _setting(
         0,
         "nearest items by transitions, of each item in the history, that get a learned score bias; 0 for none",

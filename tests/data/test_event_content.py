@@ -279,12 +279,13 @@ def test_exported_programs_read_events(here, built):
     write_orders(here)
     _, model, *_ = built("LLMInterest", "orders", **EVERYTHING)
     torch.manual_seed(3)
-    for part in (model.event_encoder.side_information.sum, model.context.side_information.sum, model.tracker.window):
+    sums = [one.side_information.sum for one in (model.event_encoder, model.context)]
+    for part in (*sums, model.tracker.window, model.history_bias.event):
         for weights in part.parameters():
             torch.nn.init.normal_(weights, std=0.3)
     programs = programs_of(model)
-    assert set(programs["step"].fields) >= {"event_text", "event_field_stars", "context_text", "recent"}
-    assert set(programs["choose"].fields) == {"interest", "history", "context_text", "has_context_text"}
+    assert set(programs["step"].fields) >= {"event_text", "event_field_stars", "context_text", "recent", "codes"}
+    assert set(programs["choose"].fields) == {"interest", "history", "codes", "context_text", "has_context_text"}
     write_programs(model.eval(), 6, here / "programs")  # which compares them with the model
 
 
@@ -316,6 +317,9 @@ def test_updates_with_content_equal_a_full_pass(here, settings):
         state = recommender.update(state, items[step::5], times[step::5], **columns)
     assert len(whole) == 1000
     assert (whole.interest - state.interest).abs().max() < 1e-5
+    of_whole, of_updated = (recommender.recommend(one, 8) for one in (whole, state))
+    for best, updated in zip(of_whole, of_updated, strict=True):
+        assert [score for _, score in best] == pytest.approx([score for _, score in updated], abs=1e-4)
 
 
 @pytest.mark.slow

@@ -113,7 +113,7 @@ def test_all_callers_give_the_same_scores(scored):
 
 
 def query_of(recommender, state):
-    return recommender._live.query(state.interest, state.items, state.length, recommender.items.removed[None])
+    return recommender._live.query(state.interest, state.events, state.length, recommender.items.removed[None])
 
 
 def test_scores_of_a_table_are_cosines_over_the_temperature():

@@ -405,7 +405,8 @@ def test_index_misses_only_what_lies_in_lists_that_were_not_read(serve, monkeypa
     monkeypatch.setattr(recommender._trained.model.history_bias, "neighbour", None)
     rows = torch.randint(1, 2001, (40, 6))
     interest = table.representations[rows[:, 0]] + 0.1 * torch.randn(40, 16)
-    query = live.query(interest, rows, torch.full((40,), 6), excluded=rows[:, :2])
+    events = LoggedEvents(rows, torch.zeros(rows.shape), torch.zeros(*rows.shape, 0))
+    query = live.query(interest, events, torch.full((40,), 6), excluded=rows[:, :2])
     index.read(2)
     few = index.recall(query, 10)
     index.read(20)
@@ -474,7 +475,7 @@ def test_a_new_item_is_what_training_would_have_made_of_it_without_an_id(serve):
     state = recommender.start("u0", history=["i2", "i3"])
     scores = dict(recommender.recommend(state, len(table)))
     with torch.no_grad():
-        without = recommender._live.query(state.interest, state.items[:, :0], torch.zeros(1, dtype=torch.long))
+        without = recommender._live.query(state.interest, state.events.part(0, 0), torch.zeros(1, dtype=torch.long))
         assert float(recommender._live.score(without, row)) == pytest.approx(
             float(recommender._live.score(without, len(table.tokens) - 1)), abs=1e-4
         )

@@ -1,0 +1,121 @@
+"""Neighbours of events by content: the items at whose training events users had similar content, such as like words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from tqdm import tqdm
+
+from recbole_llm_interest.content.features import Content
+from recbole_llm_interest.content.transitions import FOLDS, STRENGTHS
+from recbole_llm_interest.errors import SettingsError
+
+#: items at most: a state has codes as numbers of 24 bits
+MAX_ITEMS = 2**24 // STRENGTHS
+#: cosines in memory at once
+_BLOCK = 2**24
+#: steps between the cosines 0 and 1, so that rounding errors decide no rank; and buckets of strength between them
+_COSINE_STEPS, _BUCKETS = 1e5, 10
+#: seconds after which a progress bar is shown
+_PATIENCE = 5.0
+
+
+class ItemProfiles(NamedTuple):
+    """What the content at items' events was like: the mean of its directions.
+
+    Attributes:
+        mean: of the features of all events, from which directions are taken, ``[F]``.
+        items: of each item, at unit length, ``[N, F]``; zero for an item none of whose events had content.
+
+    Example:
+        >>> profiles = ItemProfiles(torch.zeros(2), torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]]))
+        >>> profiles.nearest(torch.tensor([[3.0, 0.0]]), count=2).tolist()  # item 1, in the bucket of cosines near 1
+        [[8, 0]]
+    """
+
+    mean: Tensor
+    items: Tensor
+
+    @classmethod
+    def of_events(cls, values: Tensor, items: Tensor, num_items: int) -> ItemProfiles:
+        """The profiles of N items from the features ``[E, F]`` and the items ``[E]`` of events."""
+        mean = values.mean(dim=0) if len(values) else values.new_zeros(values.shape[1])
+        sums = values.new_zeros(num_items, values.shape[1]).index_add_(0, items, F.normalize(values - mean, dim=-1))
+        return cls(mean, F.normalize(sums, dim=-1))
+
+    def nearest(self, values: Tensor, count: int) -> Tensor:
+        """Codes of the nearest items to features, ``[B, F] -> [B, count]``; 0 where no more are near."""
+        cosine = F.normalize(values - self.mean, dim=-1) @ self.items.T
+        best = (cosine * _COSINE_STEPS).round().topk(count, dim=1)
+        strength = ((1 - best.values / _COSINE_STEPS) * _BUCKETS).floor().clamp(0, STRENGTHS - 1).long()
+        return (best.indices * STRENGTHS + strength).where(best.values > 0, 0)
+
+
+class EventNeighbours(NamedTuple):
+    """Neighbours of distinct contents by each modality, the nearest first, found over several groups of users.
+
+    Table ``f`` of the first ``FOLDS`` is found without the events of users of fold ``f``, and has those contents alone
+    that users of this fold had; the last one is found over all users. In training, a history is given the table without
+    its own user: otherwise the content of the event that is to be predicted would be part of its item's profile.
+
+    Attributes:
+        codes: ``[FOLDS + 1, C, M, K]``, int32: the row of an item times ``STRENGTHS``, plus the bucket of its
+            similarity, of which 0 is the highest; 0 for none.
+        profiles: of the items by modality, over all users; contents that come later are compared with them.
+
+    Example:
+        >>> texts = Features(torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]]), torch.tensor([False, True, True]))
+        >>> rows, items, users = torch.tensor([1, 2]), torch.tensor([5, 6]), torch.tensor([1, 2])
+        >>> found = find_event_neighbours({"text": texts}, rows, items, users, num_items=7, count=1)
+        >>> (found.codes[-1] // STRENGTHS).flatten().tolist()
+        [0, 5, 6]
+    """
+
+    codes: Tensor
+    profiles: dict[str, ItemProfiles]
+
+
+def find_event_neighbours(
+    content: Content, rows: Tensor, items: Tensor, users: Tensor, *, num_items: int, count: int
+) -> EventNeighbours:
+    """Find the items whose events had content near each of the distinct contents.
+
+    Args:
+        content: features of C distinct contents by modality, of which row 0 is none.
+        rows: of the contents of training events, ``[E]``.
+        items: of these events, ``[E]``.
+        users: of these events, ``[E]``.
+        num_items: with the padding, N.
+        count: neighbours of a content by each modality; fewer if there are fewer items.
+
+    Raises:
+        SettingsError: there are too many items for exact search.
+    """
+    if num_items > MAX_ITEMS:
+        raise SettingsError(f"event_neighbours={count}: {num_items} items are too many for it: set event_neighbours=0")
+    count = min(count, num_items - 1)
+    size = len(next(iter(content.values())).present)
+    codes = torch.zeros(FOLDS + 1, size, len(content), count, dtype=torch.int32)
+    profiles: dict[str, ItemProfiles] = {}
+    work = [(column, fold) for column in range(len(content)) for fold in range(FOLDS + 1)]
+    with tqdm(total=len(work) * size, desc="Neighbours of events' content", delay=_PATIENCE, leave=False) as progress:
+        for column, (name, features) in enumerate(content.items()):
+            has_content = features.present[rows]
+            events, of_items, fold = rows[has_content], items[has_content], users[has_content] % FOLDS
+            for number in range(FOLDS + 1):
+                others = fold != number
+                found = ItemProfiles.of_events(features.values[events[others]], of_items[others], num_items)
+                wanted = torch.unique(events[~others]) if number < FOLDS else features.present.nonzero().squeeze(1)
+                for block in _blocks(wanted, num_items):
+                    codes[number, block, column] = found.nearest(features.values[block], count).int()
+                progress.update(size)
+            profiles[name] = found
+    return EventNeighbours(codes, profiles)
+
+
+def _blocks(rows: Tensor, num_items: int) -> Iterator[Tensor]:
+    return iter(torch.split(rows, max(_BLOCK // num_items, 1)))
