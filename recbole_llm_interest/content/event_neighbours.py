@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -48,11 +47,18 @@ class ItemProfiles(NamedTuple):
         return cls(mean, F.normalize(sums, dim=-1))
 
     def nearest(self, values: Tensor, count: int) -> Tensor:
-        """Codes of the nearest items to features, ``[B, F] -> [B, count]``; 0 where no more are near."""
-        cosine = F.normalize(values - self.mean, dim=-1) @ self.items.T
-        best = (cosine * _COSINE_STEPS).round().topk(count, dim=1)
-        strength = ((1 - best.values / _COSINE_STEPS) * _BUCKETS).floor().clamp(0, STRENGTHS - 1).long()
-        return (best.indices * STRENGTHS + strength).where(best.values > 0, 0)
+        """Codes of the nearest items to features, ``[B, F] -> [B, count]``; 0 where no more are near.
+
+        Of items that are equally near, which those with equal profiles are, the first ones count.
+        """
+        num_items = len(self.items)
+        steps = (F.normalize(values - self.mean, dim=-1) @ self.items.T * _COSINE_STEPS).round().long()
+        order = steps * num_items + torch.arange(num_items - 1, -1, -1, device=steps.device)
+        best = order.topk(count, dim=1).values
+        cosine = torch.div(best, num_items, rounding_mode="floor")
+        item = num_items - 1 - (best - cosine * num_items)
+        strength = ((1 - cosine / _COSINE_STEPS) * _BUCKETS).floor().clamp(0, STRENGTHS - 1).long()
+        return (item * STRENGTHS + strength).where(cosine > 0, 0)
 
 
 class EventNeighbours(NamedTuple):
@@ -68,6 +74,7 @@ class EventNeighbours(NamedTuple):
         profiles: of the items by modality, over all users; contents that come later are compared with them.
 
     Example:
+        >>> from recbole_llm_interest.content.features import Features
         >>> texts = Features(torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]]), torch.tensor([False, True, True]))
         >>> rows, items, users = torch.tensor([1, 2]), torch.tensor([5, 6]), torch.tensor([1, 2])
         >>> found = find_event_neighbours({"text": texts}, rows, items, users, num_items=7, count=1)
@@ -101,21 +108,17 @@ def find_event_neighbours(
     size = len(next(iter(content.values())).present)
     codes = torch.zeros(FOLDS + 1, size, len(content), count, dtype=torch.int32)
     profiles: dict[str, ItemProfiles] = {}
-    work = [(column, fold) for column in range(len(content)) for fold in range(FOLDS + 1)]
-    with tqdm(total=len(work) * size, desc="Neighbours of events' content", delay=_PATIENCE, leave=False) as progress:
+    total = len(content) * (FOLDS + 1) * size
+    with tqdm(total=total, desc="Neighbours of events' content", delay=_PATIENCE, leave=False) as progress:
         for column, (name, features) in enumerate(content.items()):
             has_content = features.present[rows]
             events, of_items, fold = rows[has_content], items[has_content], users[has_content] % FOLDS
             for number in range(FOLDS + 1):
                 others = fold != number
-                found = ItemProfiles.of_events(features.values[events[others]], of_items[others], num_items)
+                profile = ItemProfiles.of_events(features.values[events[others]], of_items[others], num_items)
                 wanted = torch.unique(events[~others]) if number < FOLDS else features.present.nonzero().squeeze(1)
-                for block in _blocks(wanted, num_items):
-                    codes[number, block, column] = found.nearest(features.values[block], count).int()
+                for block in torch.split(wanted, max(_BLOCK // num_items, 1)):
+                    codes[number, block, column] = profile.nearest(features.values[block], count).int()
                 progress.update(size)
-            profiles[name] = found
+            profiles[name] = profile  # over all users
     return EventNeighbours(codes, profiles)
-
-
-def _blocks(rows: Tensor, num_items: int) -> Iterator[Tensor]:
-    return iter(torch.split(rows, max(_BLOCK // num_items, 1)))

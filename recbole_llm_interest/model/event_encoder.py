@@ -20,13 +20,13 @@ from recbole_llm_interest.model.shared_content import SharedContent
 class FeatureSum(nn.Module):
     """Adds up what is known of events: codes of their columns, and their encoded content.
 
-    It has no effect until training gives it one, since its layers are zero at the start; but content that is encoded as
-    items are enters the sum as it is, so that an interest in it is one in items alike.
+    It has no effect until training gives it one, since its layers are zero at the start, unless content starts as it is.
 
     Args:
         size: width D of the sum.
         content: encodes the content; None without content.
         fields: columns that are embedded.
+        starts_as_content: whether the sum starts as the encoded content.
 
     Example:
         >>> import torch
@@ -35,12 +35,19 @@ class FeatureSum(nn.Module):
         torch.Size([3, 8])
     """
 
-    def __init__(self, size: int, content: EntityEncoder | SharedContent | None, fields: Sequence[EventField]) -> None:
+    def __init__(
+        self,
+        size: int,
+        content: EntityEncoder | SharedContent | None,
+        fields: Sequence[EventField],
+        *,
+        starts_as_content: bool = False,
+    ) -> None:
         super().__init__()
         self.embeddings = nn.ModuleList([_zero_embedding(field.size, size) for field in fields])
         self.from_content = None if content is None else nn.Linear(content.output_size, size, bias=False)
         if self.from_content is not None:
-            (nn.init.eye_ if isinstance(content, SharedContent) else nn.init.zeros_)(self.from_content.weight)
+            (nn.init.eye_ if starts_as_content else nn.init.zeros_)(self.from_content.weight)
 
     def forward(self, codes: Sequence[Tensor], content: Tensor | None) -> Tensor:
         """The sum, ``[..., D]``, of the codes of each column, ``[...]``, and of encoded content, ``[..., C]``."""
@@ -82,7 +89,9 @@ class SideInformationEncoder(nn.Module):
         self.kind = kind
         self.fields = list(fields)
         self.content = content
-        self.sum = FeatureSum(size, content, fields)
+        # an interest in what a query names is one in items alike; a review tells less, and comes after the choice
+        as_items = kind == "context" and isinstance(content, SharedContent)
+        self.sum = FeatureSum(size, content, fields, starts_as_content=as_items)
         self._content_field = content_field(kind)
         self._code_fields = [code_field(kind, field.name) for field in fields]
         self.names = [*self._code_fields, *([self._content_field] if content is not None else [])]

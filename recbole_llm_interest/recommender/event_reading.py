@@ -62,13 +62,16 @@ class EventReader:
         values = {field.name: given.pop(field.name) for field in self._encoder.fields if field.name in given}
         content = self._read_content(given) if given else {}
         total = self._encoder.encode(values, content)
-        if self._neighbours is None:
-            return total
-        features = {name: one.values.to(total.device) for name, one in content.items()}
-        present = {name: one.present.to(total.device) for name, one in content.items()}
-        none = torch.zeros(self._neighbours.shape, device=total.device)
-        codes = self._neighbours.encode(features, present) if content else none
-        return torch.cat([total, codes.flatten()])
+        return total if self._neighbours is None else torch.cat([total, self._codes(self._neighbours, content)])
+
+    @staticmethod
+    def _codes(neighbours: EventNeighbourLookup, content: Content) -> Tensor:
+        """Codes of the neighbours of one event by its content, one after another, ``[M K]``."""
+        device = neighbours.get_buffer("codes").device
+        if not content:
+            return torch.zeros(neighbours.shape, device=device).flatten()
+        features = {name: one.values.to(device) for name, one in content.items()}
+        return neighbours.encode(features, {name: one.present.to(device) for name, one in content.items()}).flatten()
 
     def _read_content(self, given: Mapping[str, Any]) -> Content:
         if self._content is None:

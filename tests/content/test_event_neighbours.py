@@ -84,6 +84,14 @@ def test_contents_that_come_later_have_the_neighbours_of_equal_ones():
     assert not lookup.encode({"text": given["text"]}, present)[:, 1].any()
 
 
+def test_of_equally_near_items_the_first_ones_count():
+    """All events have one of two contents, so that half of the profiles are equal."""
+    rows, items, users = torch.tensor([1, 2]).repeat(5), torch.arange(1, 11), torch.arange(10)
+    texts = Features(torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]]), torch.tensor([False, True, True]))
+    found = find_event_neighbours({"text": texts}, rows, items, users, num_items=11, count=3)
+    assert EventNeighbourLookup.decode(found.codes[-1, 1:, 0]).items.tolist() == [[1, 3, 5], [2, 4, 6]]
+
+
 def test_codes_of_a_state_are_those_that_were_written_or_none():
     lookup = EventNeighbourLookup(find_event_neighbours({"text": contents(20)}, *events(), num_items=ROWS, count=4))
     codes = lookup(torch.tensor([[3, 8]]))
