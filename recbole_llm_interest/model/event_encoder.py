@@ -20,7 +20,7 @@ from recbole_llm_interest.model.shared_content import SharedContent
 class FeatureSum(nn.Module):
     """Adds up what is known of events: codes of their columns, and their encoded content.
 
-    It has no effect until training gives it one, since its layers are zero at the start, unless content starts as it is.
+    It has no effect until training gives it one: its layers are zero at the start, unless the content starts as it is.
 
     Args:
         size: width D of the sum.
