@@ -160,4 +160,11 @@ class SideInformation:
         tokens = self.catalogue.tokens
         fitted = np.zeros(len(tokens), dtype=bool)
         fitted[self.features[content_field(self._kind)].numpy()[is_training]] = True
-        return EventInputs(collect(self.catalogue.contents, tokens, fitted), tuple(fields))
+        content = collect(self.catalogue.contents, tokens, fitted)
+        if self._settings.modalities and not content:
+            known = ", ".join(name for name, blobs in self.catalogue.contents.blobs.items() if blobs)
+            self._report(
+                f"{self._kind} content is not read: it is {known}, and modalities={[*self._settings.modalities]}",
+                f"add it to modalities, or leave the content of the kind {self._kind!r} out",
+            )
+        return EventInputs(content, tuple(fields))

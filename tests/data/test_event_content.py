@@ -161,6 +161,13 @@ def test_rows_that_cannot_be_used_are_counted(built, here, caplog, row, problem)
         built("LLMInterest", "notes", text_encoder="hashing", strict_content=True, strict_data=True)
 
 
+def test_content_of_modalities_that_are_not_in_use_is_reported(built, here, caplog):
+    write_messages(here, "notes", own_item)
+    _, model, *_ = built("LLMInterest", "notes", modalities=["image"], context_fields=["note"])
+    assert "context content is not read: it is text, and modalities=['image']" in caplog.text
+    assert model.context.side_information is None
+
+
 def test_context_that_names_the_choice_is_suspicious(built, here, caplog):
     write_messages(here, "notes", own_item)
     built("LLMInterest", "notes", text_encoder="hashing", context_fields=["note"])
