@@ -19,6 +19,8 @@ MAX_ITEMS = 2**24 // STRENGTHS
 _BLOCK = 2**24
 #: steps between the cosines 0 and 1, so that rounding errors decide no rank; and buckets of strength between them
 _COSINE_STEPS, _BUCKETS = 1e5, 10
+#: distance from the mean, relative to the length of features, below which it is rounding; and the shortest length
+_LEAST_APART, _TINY = 1e-4, 1e-12
 #: seconds after which a progress bar is shown
 _PATIENCE = 5.0
 
@@ -40,11 +42,15 @@ class ItemProfiles(NamedTuple):
     items: Tensor
 
     @classmethod
-    def of_events(cls, values: Tensor, items: Tensor, num_items: int) -> ItemProfiles:
-        """The profiles of N items from the features ``[E, F]`` and the items ``[E]`` of events."""
-        mean = values.mean(dim=0) if len(values) else values.new_zeros(values.shape[1])
-        sums = values.new_zeros(num_items, values.shape[1]).index_add_(0, items, F.normalize(values - mean, dim=-1))
-        return cls(mean, F.normalize(sums, dim=-1))
+    def of_items(cls, mean: Tensor, directions: Tensor, counts: Tensor) -> ItemProfiles:
+        """The profiles of N items.
+
+        Args:
+            mean: of the features, ``[F]``.
+            directions: of distinct contents, ``[C, F]``.
+            counts: how many events of an item had each content, sparse, ``[N, C]``.
+        """
+        return cls(mean, F.normalize(torch.sparse.mm(counts, directions), dim=-1))
 
     def nearest(self, values: Tensor, count: int) -> Tensor:
         """Codes of the nearest items to features, ``[B, F] -> [B, count]``; 0 where no more are near.
@@ -52,7 +58,7 @@ class ItemProfiles(NamedTuple):
         Of items that are equally near, which those with equal profiles are, the first ones count.
         """
         num_items = len(self.items)
-        steps = (F.normalize(values - self.mean, dim=-1) @ self.items.T * _COSINE_STEPS).round().long()
+        steps = (directions(values, self.mean) @ self.items.T * _COSINE_STEPS).round().long()
         order = steps * num_items + torch.arange(num_items - 1, -1, -1, device=steps.device)
         best = order.topk(count, dim=1).values
         cosine = torch.div(best, num_items, rounding_mode="floor")
@@ -113,12 +119,34 @@ def find_event_neighbours(
         for column, (name, features) in enumerate(content.items()):
             has_content = features.present[rows]
             events, of_items, fold = rows[has_content], items[has_content], users[has_content] % FOLDS
+            mean = _mean(features.values, events)
+            of_contents = directions(features.values, mean)
             for number in range(FOLDS + 1):
                 others = fold != number
-                profile = ItemProfiles.of_events(features.values[events[others]], of_items[others], num_items)
+                counts = _counts(of_items[others], events[others], (num_items, size))
+                profile = ItemProfiles.of_items(mean, of_contents, counts)
                 wanted = torch.unique(events[~others]) if number < FOLDS else features.present.nonzero().squeeze(1)
                 for block in torch.split(wanted, max(_BLOCK // num_items, 1)):
                     codes[number, block, column] = profile.nearest(features.values[block], count).int()
                 progress.update(size)
             profiles[name] = profile  # over all users
     return EventNeighbours(codes, profiles)
+
+
+def directions(values: Tensor, mean: Tensor) -> Tensor:
+    """Directions of features from their mean, ``[..., F] -> [..., F]``; zero where nothing but rounding is left."""
+    apart = values - mean
+    lengths = torch.linalg.vector_norm(apart, dim=-1, keepdim=True)
+    is_known = lengths > _LEAST_APART * torch.linalg.vector_norm(values, dim=-1, keepdim=True)
+    return (apart / lengths.clamp(min=_TINY)).where(is_known, 0.0)
+
+
+def _mean(values: Tensor, rows: Tensor) -> Tensor:
+    """The mean of the features ``[C, F]`` at events, ``[E] -> [F]``."""
+    shares = torch.bincount(rows, minlength=len(values)).to(values.dtype) / max(len(rows), 1)
+    return shares @ values
+
+
+def _counts(items: Tensor, contents: Tensor, shape: tuple[int, int]) -> Tensor:
+    """How many events ``[E]`` of an item had each content, sparse, ``[N, C]``."""
+    return torch.sparse_coo_tensor(torch.stack([items, contents]), torch.ones(len(items)), shape).coalesce()

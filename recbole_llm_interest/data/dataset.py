@@ -39,6 +39,7 @@ class LLMInterestDataset(EventDataset):
         event_inputs: what the model reads of events beside their items.
         context_inputs: the part of it that was known before the items were chosen.
         item_neighbours: those neighbours if they are known; None if the model computes them.
+        event_neighbours: neighbours of events by content in the training split; None without such content.
 
     Raises:
         DataError: the data set has no timestamps, or content is missing and ``strict_content`` is set.
@@ -47,6 +48,7 @@ class LLMInterestDataset(EventDataset):
     """
 
     item_neighbours: Tensor | None = None
+    event_neighbours: EventNeighbours | None = None
 
     def __init__(self, config: Config) -> None:
         settings = read_settings(ContentSettings, config)
@@ -96,6 +98,16 @@ class LLMInterestDataset(EventDataset):
             self.event_features |= information.features
         return inputs
 
+    def _event_neighbours(self) -> EventNeighbours | None:
+        """Neighbours of events by content in this split; None without such content, or without ``event_neighbours``."""
+        count, content = read_settings(ModelSettings, self.config).event_neighbours, self.event_inputs.content
+        if not count or not content:
+            return None
+        at = torch.from_numpy(self._is_training().nonzero()[0])
+        rows, users = self.event_features[content_field("event")], torch.as_tensor(self.event_users)
+        sizes = {"num_items": self.item_num, "count": count}
+        return find_event_neighbours(content, rows[at], self.event_items[at], users[at], **sizes)
+
     def _is_training(self) -> NDArray[np.bool_]:
         """Which events are those of this split, ``[E]``."""
         targets = self.training_targets()[1]
@@ -117,6 +129,7 @@ class LLMInterestDataset(EventDataset):
         inputs = parts[0]._event_inputs()
         for part in parts:
             part.event_inputs, part.context_inputs = (inputs.get(kind, NO_INPUTS) for kind in EVENT_KINDS)
+        parts[0].event_neighbours = parts[0]._event_neighbours()
         parts[0]._report_adapters()
         return parts
 
@@ -151,17 +164,6 @@ class LLMInterestDataset(EventDataset):
         sizes = {"rows": self.item_num, "count": settings.transition_neighbours}
         transitions = count_transitions(self.event_items, users, targets, **sizes)
         return transitions.shuffled(self.config["seed"]) if settings.transition_control == "shuffled" else transitions
-
-    @property
-    def event_neighbours(self) -> EventNeighbours | None:
-        """Neighbours of events by content in this split; None without such content, or without ``event_neighbours``."""
-        count, content = read_settings(ModelSettings, self.config).event_neighbours, self.event_inputs.content
-        if not count or not content:
-            return None
-        at = torch.from_numpy(self._is_training().nonzero()[0])
-        rows, users = self.event_features[content_field("event")], torch.as_tensor(self.event_users)
-        sizes = {"num_items": self.item_num, "count": count}
-        return find_event_neighbours(content, rows[at], self.event_items[at], users[at], **sizes)
 
 
 def _report(summaries: Sequence[EncodingSummary], kind: str, settings: ContentSettings) -> None:

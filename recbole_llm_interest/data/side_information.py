@@ -162,9 +162,13 @@ class SideInformation:
         fitted[self.features[content_field(self._kind)].numpy()[is_training]] = True
         content = collect(self.catalogue.contents, tokens, fitted)
         if self._settings.modalities and not content:
-            known = ", ".join(name for name, blobs in self.catalogue.contents.blobs.items() if blobs)
-            self._report(
-                f"{self._kind} content is not read: it is {known}, and modalities={[*self._settings.modalities]}",
-                f"add it to modalities, or leave the content of the kind {self._kind!r} out",
-            )
+            self._report_unread()
         return EventInputs(content, tuple(fields))
+
+    def _report_unread(self) -> None:
+        """Say that all content is of modalities that are not in use."""
+        found = ", ".join(name for name, blobs in self.catalogue.contents.blobs.items() if blobs)
+        self._report(
+            f"{self._kind} content is not read: it is {found}, and modalities={[*self._settings.modalities]}",
+            f"add it to modalities, or leave the content of the kind {self._kind!r} out",
+        )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -16,10 +16,13 @@ from recbole_llm_interest.model.entity_encoder import EntityEncoder
 from recbole_llm_interest.model.event_encoder import SideInformationEncoder
 from recbole_llm_interest.model.event_neighbours import EventNeighbourLookup
 from recbole_llm_interest.model.history_bias import Histories
+from recbole_llm_interest.model.item_bias import last_events
 from recbole_llm_interest.model.llm_interest import LLMInterest
 from recbole_llm_interest.model.shared_content import SharedContent
 
 Tensors = dict[str, Tensor]
+#: as of ``Histories``
+RecentCodes = Callable[[Tensor, int], Tensor]
 
 _TIMES = {
     "gap": "time since the event before, in the data set's unit: 0 not known, 1 first event, 2 under one unit, else "
@@ -141,6 +144,15 @@ class EventNeighboursLayer(nn.Module):
             found.append(codes.where(has_content.flatten()[:, None], 0).view(*has_content.shape, self.shape[1]))
         return torch.stack(found, dim=-2)
 
+    def recent(self, inputs: Tensors, last: Tensor, count: int) -> Tensor:
+        """Codes of the events up to those at ``last``, ``[B]``, of histories ``[B, L]``: ``[B, count, M, K]``."""
+        read = {}
+        for name in self.modalities:
+            read[f"event_{name}"] = last_events(inputs[f"event_{name}"], last, count)
+            read[f"has_event_{name}"] = last_events(inputs[f"has_event_{name}"].long(), last, count) > 0
+        codes: Tensor = self(read)
+        return codes
+
 
 class _Conditioning(nn.Module):
     """Conditions features as encoded, ``[B, K] -> [B, K']``, in double precision as in training."""
@@ -210,16 +222,17 @@ class Scorer(nn.Module):
             }
 
     def forward(
-        self, interest: Tensor, item_seq: Tensor, last: Tensor, inputs: Tensors, codes: Tensor | None
+        self, interest: Tensor, item_seq: Tensor, last: Tensor, inputs: Tensors, recent_codes: RecentCodes | None
     ) -> Tensors:
         """Scores from interests ``[B, D]`` after the events at ``last``, ``[B]``, of histories ``[B, L]``.
 
-        The codes are those of the events' neighbours by content, ``[B, L, M, K]``; None for a model without.
+        ``recent_codes`` is as for ``Histories``; None for a model without neighbours of events.
         """
         interest = interest if self.context is None else interest + self.context(inputs)
         factors = self.get_buffer("factors")  # of the directions of the items' representations
-        of_events = None if codes is None else lambda _: codes
-        histories = Histories(item_seq, lambda: F.embedding(item_seq, factors), self.neighbours_of, of_events)
+        histories = Histories(
+            item_seq, lambda: F.embedding(item_seq, factors), self.neighbours_of, recent_codes=recent_codes
+        )
         scores = self.rule.scores(interest, factors, self.bias_after(histories, last, interest))
         if self.k is None:
             return {"scores": scores}

@@ -3,17 +3,28 @@
 ``score`` reads a padded history and scores the items. ``step`` does the same event by event, as live use does: the
 state goes in and comes out. ``start`` makes the state before the first event from a user's profile, and ``choose`` the
 scores of a state after another query. Content is given as features, as the encoders compute them: no content and no ID
-of a user is in a program.
+of a user is in a program, but means of the features of items' events are, where the model reads content of events.
 """
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from recbole_llm_interest.errors import SettingsError
-from recbole_llm_interest.export.layers import EncodedContent, EventNeighboursLayer, Field, Reader, Scorer, Tensors
+from recbole_llm_interest.export.layers import (
+    EncodedContent,
+    EventNeighboursLayer,
+    Field,
+    Reader,
+    RecentCodes,
+    Scorer,
+    Tensors,
+)
 from recbole_llm_interest.model.interest_tracker import InterestState
+from recbole_llm_interest.model.item_bias import last_events
 from recbole_llm_interest.model.llm_interest import LLMInterest
 
 #: sizes that a program is traced with, as far as attention reaches; all of them may vary
@@ -82,8 +93,8 @@ class Score(Program):
             state = self.tracker.initial_state(self.profile(inputs))
         interest = self.tracker(self.reader(item_seq, inputs), state)
         at_last = interest.gather(1, last[:, None, None].expand(-1, -1, interest.shape[2])).squeeze(1)
-        codes = None if self.neighbours is None else self.neighbours(inputs)
-        scores: Tensors = self.scorer(at_last, item_seq, last, inputs, codes)
+        recent = None if self.neighbours is None else partial(self.neighbours.recent, inputs)
+        scores: Tensors = self.scorer(at_last, item_seq, last, inputs, recent)
         return scores
 
 
@@ -170,10 +181,10 @@ class Step(Program):
         interest, state = self.tracker.step(self.reader(item, inputs), state)
         history = torch.cat([inputs["history"], item[:, None]], dim=1)
         remembered = {f"next_{name}": getattr(state, name) for name in self.remembered}
-        codes = None
         if self.neighbours is not None:
-            codes = remembered["next_codes"] = torch.cat([inputs["codes"], self.neighbours(inputs)[:, None]], dim=1)
-        scores = self.scorer(interest, history, torch.full_like(item, history.shape[1] - 1), inputs, codes)
+            remembered["next_codes"] = torch.cat([inputs["codes"], self.neighbours(inputs)[:, None]], dim=1)
+        recent = _recent(remembered.get("next_codes"))
+        scores = self.scorer(interest, history, torch.full_like(item, history.shape[1] - 1), inputs, recent)
         return {"next_history": history, "next_carried": state.carried, **remembered, "interest": interest, **scores}
 
 
@@ -200,13 +211,18 @@ class Choose(Program):
         """Scores from interests ``[B, D]``, histories ``[B, L]`` and what is known before the choice."""
         history = inputs["history"]
         last = torch.full_like(history[:, 0], history.shape[1] - 1)
-        scores: Tensors = self.scorer(inputs["interest"], history, last, inputs, inputs.get("codes"))
+        scores: Tensors = self.scorer(inputs["interest"], history, last, inputs, _recent(inputs.get("codes")))
         return scores
 
 
 def _event_neighbours(model: LLMInterest) -> EventNeighboursLayer | None:
     lookup = model.history_bias.event_neighbours
     return None if lookup is None else EventNeighboursLayer(lookup)
+
+
+def _recent(codes: Tensor | None) -> RecentCodes | None:
+    """Looks up the last of the events' codes, ``[B, L, M, K]``; None for a model without."""
+    return None if codes is None else partial(last_events, codes)
 
 
 def _codes_of_history(model: LLMInterest, meaning: str) -> dict[str, Field]:

@@ -22,8 +22,10 @@ class Histories(NamedTuple):
         item_seq: ``[B, L]``.
         events: looks up the representations of these items, ``[B, L, D]``, of which the direction counts.
         neighbours_of: looks up the neighbours of items by content, ``[..., R] -> [..., R, M, K]``.
-        event_codes: looks up codes of the neighbours of these events by their own content, ``[B, L, M, K]``, without
-            users ``[B]`` if these are given; None if nothing is known of the events.
+        event_codes: looks up codes of the neighbours of these events by their own content, without the users ``[B]``:
+            ``[B, L, M, K]``; None where ``after`` alone is used, or nothing is known of the events.
+        recent_codes: likewise over all users, of the events up to those at ``last``, ``[B]``, as many as are asked for,
+            padded in front: ``[B, count, M, K]``.
 
     Example:
         >>> Histories(torch.tensor([[5, 9]]), lambda: torch.randn(1, 2, 4), lambda items: items).item_seq.tolist()
@@ -33,7 +35,8 @@ class Histories(NamedTuple):
     item_seq: Tensor
     events: Callable[[], Tensor]
     neighbours_of: Callable[[Tensor], Tensor]
-    event_codes: Callable[[Tensor | None], Tensor] | None = None
+    event_codes: Callable[[Tensor], Tensor] | None = None
+    recent_codes: Callable[[Tensor, int], Tensor] | None = None
 
 
 class HistoryBias(nn.Module):
@@ -69,10 +72,25 @@ class HistoryBias(nn.Module):
         self.event_neighbours = event_neighbours
         self.event = None if event_neighbours is None else NeighbourBias(*event_neighbours.shape, STRENGTHS)
 
-    def codes_of(self, features: Mapping[str, Tensor]) -> Callable[[Tensor | None], Tensor] | None:
-        """What looks up the neighbours of events by their content, whose rows are among the features, ``[B, L]``."""
+    def histories(
+        self,
+        item_seq: Tensor,
+        events: Callable[[], Tensor],
+        neighbours_of: Callable[[Tensor], Tensor],
+        features: Mapping[str, Tensor],
+    ) -> Histories:
+        """Histories ``[B, L]`` of a batch, of whose events the features ``[B, L]`` by name are known."""
         lookup = self.event_neighbours
-        return None if lookup is None else lambda user: lookup(features[content_field("event")], user)
+        if lookup is None:
+            return Histories(item_seq, events, neighbours_of)
+        rows = features[content_field("event")]
+        return Histories(
+            item_seq,
+            events,
+            neighbours_of,
+            lambda user: lookup(rows, user),
+            lambda last, count: lookup(last_events(rows, last, count)),
+        )
 
     def forward(
         self,
@@ -94,7 +112,7 @@ class HistoryBias(nn.Module):
                 in another than the true order, in which no transition and no content of events counts.
             index_of: index of each item among the candidates, ``[N]``, by which the result names items.
         """
-        item_seq, events, neighbours_of, event_codes = histories
+        item_seq, events, neighbours_of, event_codes, _ = histories
         parts = []
         if self.repeat is not None:
             parts.append(self.repeat(item_seq, events, interest, row, position))
@@ -119,7 +137,7 @@ class HistoryBias(nn.Module):
             last: index of each history's last event, ``[B]``.
             interest: after these events, ``[B, D]``.
         """
-        item_seq, events, neighbours_of, event_codes = histories
+        item_seq, events, neighbours_of, _, recent_codes = histories
         parts = {}
         if self.repeat is not None:
             length = item_seq.shape[1]
@@ -130,7 +148,7 @@ class HistoryBias(nn.Module):
             parts["neighbour"] = self.neighbour.after(Neighbours(neighbours_of(recent)))
         if self.transition is not None and self.transitions is not None:
             parts["transition"] = self.transition.after(self.transitions(recent))
-        if self.event is not None and event_codes is not None:
-            codes = last_events(event_codes(None), last, NeighbourBias.reach)
+        if self.event is not None and recent_codes is not None:
+            codes = recent_codes(last, NeighbourBias.reach)
             parts["event"] = self.event.after(EventNeighbourLookup.decode(codes))
         return parts

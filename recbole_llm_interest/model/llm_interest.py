@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from recbole_llm_interest.model.build import build_parts
 from recbole_llm_interest.model.event_encoder import event_codes, shown_items
 from recbole_llm_interest.model.former_names import rename_parameters
-from recbole_llm_interest.model.history_bias import Histories
 from recbole_llm_interest.model.interest_tracker import InterestState
 from recbole_llm_interest.model.item_bias import ItemBias
 from recbole_llm_interest.model.losses import NextItemLoss
@@ -34,8 +33,9 @@ class LLMInterest(SequentialRecommender):
     .. math:: h_t = \mathrm{LSTM}(I_t, h_{t-1}), \qquad z_t = W h_t + g(h_t, u) \odot P u, \qquad
               p(i_{t+1}) = \mathrm{softmax}((\cos(z_t, I) + b_t) / \tau),
 
-    where :math:`b_t` is a learned bias on the history's items and on their neighbours by content and by transitions.
-    The loss is next-item cross-entropy at every position of one pass, plus weighted self-supervised objectives.
+    where :math:`b_t` is a learned bias on the history's items, on their neighbours by content and by transitions, and
+    on neighbours of its events by their own content. The loss is next-item cross-entropy at every position of one pass,
+    plus weighted self-supervised objectives.
 
     Shapes: B batch, L length of a history, D ``embedding_size``, N items with padding, C candidates of a step.
 
@@ -135,9 +135,12 @@ class LLMInterest(SequentialRecommender):
         user, features = interaction[self.USER_ID], self.event_encoder.of_batch(interaction, self.LIST_SUFFIX)
         seq_output = self.forward(item_seq, self.initial_state(user), table.representations, features)
         interest = self.context(self.gather_indexes(seq_output, last), interaction)
-        items, neighbours_of = table.representations, self.item_encoder.neighbours_of
-        codes = self.history_bias.codes_of(features)
-        histories = Histories(item_seq, lambda: F.embedding(item_seq, items), neighbours_of, codes)
+        histories = self.history_bias.histories(
+            item_seq,
+            lambda: F.embedding(item_seq, table.representations),
+            self.item_encoder.neighbours_of,
+            features,
+        )
         return interest, self.history_bias.after(histories, last, interest)
 
     def item_table(self) -> ItemTable:

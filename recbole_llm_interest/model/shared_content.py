@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from recbole_llm_interest.content.features import Conditioning, Content, Features
+from recbole_llm_interest.content.features import Conditioning, Content
 from recbole_llm_interest.model.entity_encoder import EntityEncoder
 
 
@@ -13,11 +13,11 @@ class SharedContent(nn.Module):
     """A table of contents that the encoder of items encodes, with its conditioning and its parameters.
 
     Args:
-        content: features by modality, of which the encoder has at least one; row 0 stands for none.
+        content: features by modality, all of which the encoder has; row 0 stands for none.
         items: the encoder, which is another module's part: it is not registered here.
 
     Attributes:
-        content: the features by modality, those that the encoder has.
+        content: the features by modality.
         output_size: width of a representation.
 
     Example:
@@ -32,10 +32,7 @@ class SharedContent(nn.Module):
     def __init__(self, content: Content, items: EntityEncoder) -> None:
         super().__init__()
         self._items = (items,)
-        sizes = items.encoded_sizes
-        self.content = {
-            name: content[name] for name in sorted(content) if self._is_known(content[name], sizes.get(name))
-        }
+        self.content = {name: content[name] for name in sorted(content)}
         self._conditionings: dict[str, Conditioning | None] = {}
         present = torch.stack([features.present for features in self.content.values()], dim=1)
         self.register_buffer("present", present, persistent=False)  # [N, M]
@@ -44,13 +41,10 @@ class SharedContent(nn.Module):
 
     @staticmethod
     def is_possible(content: Content, items: EntityEncoder) -> bool:
-        """Whether the encoder has a modality of the content, of the same width."""
+        """Whether the encoder has every modality of the content, of the same width: none may be left unread."""
         sizes = items.encoded_sizes
-        return any(SharedContent._is_known(features, sizes.get(name)) for name, features in content.items())
-
-    @staticmethod
-    def _is_known(features: Features, width: int | None) -> bool:
-        return width == features.values.shape[1]
+        widths = {name: features.values.shape[1] for name, features in content.items()}
+        return bool(widths) and widths.items() <= sizes.items()
 
     @property
     def encoder(self) -> EntityEncoder:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor
 
-from recbole_llm_interest.model.history_bias import Histories, HistoryBias
+from recbole_llm_interest.model.history_bias import HistoryBias
 from recbole_llm_interest.model.item_bias import at_events
 from recbole_llm_interest.model.losses import NextItemLoss
 from recbole_llm_interest.model.negative_sampling import Candidates
@@ -56,14 +56,14 @@ class StepLoss:
             pos_items: likewise of the item that follows, ``[B, L]``; 0 for none.
             at: rows and positions of the targets, ``[T]`` each.
             users: of the rows, ``[B]``; None for histories in another than the true order, which have no bias by
-                transitions.
+                transitions and none by content of events.
             others: likewise of the items that the target is to be chosen from, ``[B, L, S]``, 0 for none; None for all
                 candidates.
         """
         row, position = at
         interest, events = at_events(seq_output, row, position), lambda: F.embedding(item_seq, self.items)
-        codes = self.history_bias.codes_of(self.features)
-        histories = Histories(self.candidates.ids[item_seq], events, self.neighbours_of, codes)
+        ids = self.candidates.ids[item_seq]
+        histories = self.history_bias.histories(ids, events, self.neighbours_of, self.features)
         bias = self.history_bias(histories, row, position, interest, users, self.candidates.index_of)
         if others is not None:
             return self.loss.among(interest, self.items, pos_items[at], others[at], bias)

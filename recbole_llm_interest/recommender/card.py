@@ -57,8 +57,8 @@ def model_card(trained: Trained, result: RunResult | None, license: str) -> str:
         "## Data",
         f"{markdown_line(origin.dataset)}: {counts}{_data(origin, result)}. License: {_UNKNOWN}.",
         "These files have no ids or content of users. `vocabulary.json` has the items' ids, `texts.json` their "
-        "texts and categories, which may be deleted: interests are then named by items. Weights may still reveal "
-        "training data.",
+        "texts and categories, which may be deleted: interests are then named by items. Weights, and the "
+        "means of what events of each item had as content, if the model reads that, may still reveal training data.",
         "## Test",
         _test(result),
         "## Encoders",

@@ -15,7 +15,7 @@ from recbole_llm_interest.model.entity_encoder import ID
 from recbole_llm_interest.model.former_names import former_name
 from recbole_llm_interest.model.history_bias import Histories
 from recbole_llm_interest.model.interest_tracker import InterestState
-from recbole_llm_interest.model.item_bias import ItemBias
+from recbole_llm_interest.model.item_bias import ItemBias, last_events
 from recbole_llm_interest.model.llm_interest import LLMInterest
 from recbole_llm_interest.model.scoring import paired_logits
 from recbole_llm_interest.recommender.catalog import Block, Catalog
@@ -142,16 +142,18 @@ class LiveModel:
         return self.model.history_bias.after(self._histories(events), length.to(self.device) - 1, interest)
 
     def _histories(self, events: LoggedEvents) -> Histories:
-        rows, lookup = events.items.to(self.device), self.model.history_bias.event_neighbours
-        codes = None
-        if lookup is not None:
-            width = self.items.representations.shape[1]
-            codes = lookup.restored(events.content[..., width:].to(self.device))
+        rows, width = events.items.to(self.device), self.items.representations.shape[1]
+        lookup = self.model.history_bias.event_neighbours
+
+        def recent_codes(last: Tensor, count: int) -> Tensor:
+            numbers = last_events(events.content[..., width:].to(self.device), last, count)
+            return numbers if lookup is None else lookup.restored(numbers)
+
         return Histories(
             rows,
             lambda: self.items.representations[rows],
             self.items.neighbours,
-            None if codes is None else lambda _: codes,
+            recent_codes=None if lookup is None else recent_codes,
         )
 
     def score(self, query: Query, row: int) -> Tensor:

@@ -160,7 +160,7 @@ class StateUpdates:
         return self._trained.users[user]
 
     def _content(self, contents: Sequence[Mapping[str, Any] | None]) -> Tensor:
-        """What content adds to the representations of events, ``[n, D]``; D is 0 if the model reads none."""
+        """What the model reads of the content of events, ``[n, W]``; W is 0 if it reads none."""
         reader = self._trained.event_readers.get("event")
         if reader is None:
             if any(contents):
@@ -200,7 +200,7 @@ class StateUpdates:
         return self._events(items, times, content)
 
     def _events(self, items: Sequence[str], times: Sequence[float | None] | None, content: Tensor) -> LoggedEvents:
-        """Events of one user, ``[1, L]``; their content is ``[L, D]``."""
+        """Events of one user, ``[1, L]``; their content is ``[L, W]``."""
         rows, at = self._live.items.find(items, removed_too=True), _as_tensor(times or [None] * len(items))
         latest = torch.cat([torch.tensor([-torch.inf]), at.nan_to_num(nan=-torch.inf)]).cummax(dim=0).values
         _check_order(items, at, latest[:-1])

@@ -30,7 +30,8 @@ class UserState:
 
     A state never changes: an update makes a new one. Its size does not grow with the history, except for 16 bytes an
     event and as much spare room; of a model that reads content of events, also for as many numbers as an item's
-    representation and ``event_neighbours`` have. These record which items were seen, and ``explain`` reads them again.
+    representation has, and ``event_neighbours`` for each modality. These record which items were seen, and ``explain``
+    reads them again.
 
     Attributes:
         tracker: state of the interest tracker.

@@ -165,10 +165,12 @@ class ModelSettings:
     content_neighbours: NonNegativeInt = _setting(
         63, "nearest items by content, of each item in the history, that get a learned score bias; 0 for none"
     )
-    event_neighbours: NonNegativeInt = _setting(
+    event_neighbours: int = _setting(
         31,
         "items whose training events had content nearest to that of each event in the history, that get a learned "
         "score bias; 0 for none",
+        ge=0,
+        le=255,
     )
     transition_neighbours: NonNegativeInt = _setting(
         0,

@@ -16,7 +16,7 @@ from recbole_llm_interest.content.features import Features
 from recbole_llm_interest.content.transitions import FOLDS, STRENGTHS
 from recbole_llm_interest.errors import SettingsError
 from recbole_llm_interest.model.event_neighbours import EventNeighbourLookup
-from recbole_llm_interest.model.history_bias import Histories, HistoryBias
+from recbole_llm_interest.model.history_bias import HistoryBias
 from recbole_llm_interest.model.losses import next_item_loss
 from recbole_llm_interest.model.scoring import ScoringRule
 
@@ -42,7 +42,7 @@ def events(count=90, rows=20, users=10, seed=1):
 def naive(features, rows, items, users, fold, count):
     """Neighbours of each content as (item, strength), event by event."""
     known = [(r, i) for r, i, u in zip(rows, items, users, strict=True) if features.present[r] and u % FOLDS != fold]
-    mean = torch.stack([features.values[r] for r, _ in known]).mean(dim=0)
+    mean = torch.stack([features.values[row] for row in rows if features.present[row]]).mean(dim=0)
     sums = defaultdict(lambda: torch.zeros(features.values.shape[1]))
     for row, item in known:
         sums[int(item)] = sums[int(item)] + F.normalize(features.values[row] - mean, dim=0)
@@ -92,6 +92,13 @@ def test_of_equally_near_items_the_first_ones_count():
     assert EventNeighbourLookup.decode(found.codes[-1, 1:, 0]).items.tolist() == [[1, 3, 5], [2, 4, 6]]
 
 
+def test_one_content_of_all_events_says_nothing():
+    values = torch.randn(1, 300).expand(3, -1) * torch.tensor([[0.0], [1.0], [1.0]])
+    texts = Features(values, torch.tensor([False, True, True]))
+    found = find_event_neighbours({"text": texts}, *events(60, 3), num_items=ROWS, count=4)
+    assert not found.codes.any()
+
+
 def test_codes_of_a_state_are_those_that_were_written_or_none():
     lookup = EventNeighbourLookup(find_event_neighbours({"text": contents(20)}, *events(), num_items=ROWS, count=4))
     codes = lookup(torch.tensor([[3, 8]]))
@@ -118,8 +125,8 @@ def trained_bias(rows, items, features, *, cross_fitted):
     optimizer = torch.optim.Adam(bias.parameters(), lr=0.1)
 
     def read(part):
-        codes = bias.codes_of({"event_content": rows[:, :part]})
-        return Histories(items[:, :part], lambda: torch.zeros(users, part, 2), lambda seq: seq, codes)
+        features = {"event_content": rows[:, :part]}
+        return bias.histories(items[:, :part], lambda: torch.zeros(users, part, 2), lambda seq: seq, features)
 
     def loss_of(bias_of_items, targets):
         interest, table = torch.zeros(len(targets), 2), torch.zeros(num_items, 2)

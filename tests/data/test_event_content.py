@@ -9,8 +9,10 @@ import re
 import pytest
 import torch
 from conftest import SUBJECTS, write_dataset
+from PIL import Image
 from recbole.data.interaction import Interaction
 
+from recbole_llm_interest.content.event_catalogue import EventKey
 from recbole_llm_interest.content.event_fields import EventField
 from recbole_llm_interest.errors import DataError, RequestError, SettingsError
 from recbole_llm_interest.export.programs import programs_of
@@ -94,6 +96,7 @@ def test_live_updates_read_events_as_training_does(here, settings, fields):
     recorded = recommender.start("u3")
     given = recommender.start("u3", history=items, at=times, contents=contents)
     assert torch.allclose(recorded.interest, given.interest, atol=1e-5)
+    assert torch.allclose(recorded.events.content, given.events.content, atol=1e-5)
     state = recommender.start("u3", history=[])
     for item, time, content in zip(items, times, contents, strict=True):
         state = recommender.update(state, item, time, **content)
@@ -327,6 +330,76 @@ def test_updates_with_content_equal_a_full_pass(here, settings):
     of_whole, of_updated = (recommender.recommend(one, 8) for one in (whole, state))
     for best, updated in zip(of_whole, of_updated, strict=True):
         assert [score for _, score in best] == pytest.approx([score for _, score in updated], abs=1e-4)
+
+
+@pytest.mark.slow
+def test_live_scores_count_neighbours_of_events_as_the_model_does(here, settings):
+    """Recorded events, given ones, and those of a restored folder; with a bias that matters."""
+    write_messages(here, "notes", own_item)
+    chosen = {**settings, "text_encoder": "hashing", "epochs": 2}
+    (result,) = run(["LLMInterest"], "notes", config_dict=chosen)
+    recommender = Recommender.load(result.checkpoint)
+    model, reader = recommender._trained.model, recommender._trained.event_readers["event"]
+    torch.manual_seed(0)
+    for weights in model.history_bias.event.parameters():
+        torch.nn.init.normal_(weights)
+    rows = map(json.loads, (here / "data" / "notes" / "content" / "events.jsonl").open())
+    events = [row for row in rows if row["user_id"] == "u3"]
+    items, times = [row["item_id"] for row in events], [row["timestamp"] for row in events]
+    keys = [EventKey("u3", item, time) for item, time in zip(items, times, strict=True)]
+    batch = {
+        model.USER_ID: torch.tensor([recommender._trained.users["u3"]]),
+        model.ITEM_SEQ: recommender.items.find(items)[None],
+        model.ITEM_SEQ_LEN: torch.tensor([len(items)]),
+        f"event_content{model.LIST_SUFFIX}": torch.from_numpy(reader._recorded.rows_of(keys))[None],
+    }
+    with torch.no_grad():
+        expected = model.full_sort_predict(Interaction(batch))[0, 1:]
+    contents = [{"note": row["note"]} for row in events]
+    given = {"history": items, "at": times, "contents": contents}
+    found = {
+        "recorded": scores_of(recommender, recommender.start("u3")),
+        "given": scores_of(recommender, recommender.start("u3", **given)),
+    }
+    recommender.save_pretrained(here / "folder")
+    restored = Recommender.from_pretrained(here / "folder")
+    found["folder"] = scores_of(restored, restored.start(**given))
+    for way, scores in found.items():
+        assert torch.allclose(scores, expected, atol=1e-4), way
+    silent = recommender.start("u3", history=items, at=times)
+    assert not torch.allclose(scores_of(recommender, silent), expected, atol=1e-2)
+    parts = recommender.explain(recommender.start("u3"), items[0]).of_item
+    assert any(part.name == "event content bias" and abs(part.points) > 0.01 for part in parts)
+
+
+def scores_of(recommender, state):
+    """Scores of all items, in the order of their rows, ``[N - 1]``."""
+    scores = dict(recommender.recommend(state, len(recommender.items.tokens) - 1))
+    return torch.tensor([scores[token] for token in recommender.items.tokens[1:]])
+
+
+@pytest.mark.slow
+def test_modalities_that_items_lack_are_read_of_events(here, settings):
+    """Items have text, events also images, which a trained model, its folder and live use read alike."""
+    write_messages(here, "notes", own_item)
+    content = here / "data" / "notes" / "content"
+    rows = [json.loads(line) for line in (content / "events.jsonl").open()]
+    for name, colour in (("red.png", (200, 0, 0)), ("blue.png", (0, 0, 200))):
+        Image.new("RGB", (8, 8), colour).save(content / name)
+    for number, row in enumerate(rows):
+        row["image_file_name"] = ("red.png", "blue.png", None)[number % 3]
+    (content / "events.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    both = {"text_encoder": "hashing", "image_encoder": "color_hist", "modalities": ["text", "image"], "epochs": 2}
+    (result,) = run(["LLMInterest"], "notes", config_dict={**settings, **both, "learning_rate": 0.01})
+    trained = Recommender.load(result.checkpoint)
+    trained.save_pretrained(here / "folder")
+    found = []
+    for recommender in (trained, Recommender.from_pretrained(here / "folder")):
+        state = recommender.update(recommender.start(), "i3", note="tango", image=content / "red.png")
+        found.append(scores_of(recommender, state))
+    assert torch.allclose(*found, atol=1e-5)
+    state = trained.update(trained.start(), "i3", note="tango")
+    assert not torch.allclose(scores_of(trained, state), found[0], atol=1e-4)
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ from conftest import SUBJECTS
 from recbole.data.interaction import Interaction
 
 from recbole_llm_interest.export.programs import programs_of
+from recbole_llm_interest.model.history_bias import Histories
 from recbole_llm_interest.model.losses import next_item_loss
 from recbole_llm_interest.model.scoring import ItemTable, ScoringRule
 from recbole_llm_interest.recommender import Recommender
@@ -55,7 +56,8 @@ def naive_scores(model, fields):
     item_seq, last = fields[model.ITEM_SEQ], fields[model.ITEM_SEQ_LEN] - 1
     items = model.item_encoder.table()
     interest = model(item_seq, model.initial_state(fields[model.USER_ID]), items)[0, int(last)]
-    bias = model.bias_after(item_seq, last, interest[None], items)
+    histories = Histories(item_seq, lambda: F.embedding(item_seq, items), model.item_encoder.neighbours_of)
+    bias = model.history_bias.after(histories, last, interest[None])
     temperature = model.scoring_rule.temperature
     scores = []
     for row, item in enumerate(items):
