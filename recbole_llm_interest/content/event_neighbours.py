@@ -91,6 +91,11 @@ class EventNeighbours(NamedTuple):
     codes: Tensor
     profiles: dict[str, ItemProfiles]
 
+    @classmethod
+    def of_profiles(cls, profiles: dict[str, ItemProfiles], count: int) -> EventNeighbours:
+        """Profiles alone, for contents that come: the table ``[1, 1, M, count]`` has no content."""
+        return cls(torch.zeros(1, 1, len(profiles), count, dtype=torch.int32), profiles)
+
 
 def find_event_neighbours(
     content: Content, rows: Tensor, items: Tensor, users: Tensor, *, num_items: int, count: int

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recbole_llm_interest.content.event_fields import EVENT_KINDS, code_field
-from recbole_llm_interest.content.event_neighbours import ItemProfiles
+from recbole_llm_interest.content.event_neighbours import EventNeighbours
 from recbole_llm_interest.content.event_times import TIME_FEATURES
 from recbole_llm_interest.model.entity_encoder import EntityEncoder
 from recbole_llm_interest.model.event_encoder import SideInformationEncoder
@@ -128,26 +128,23 @@ class EventNeighboursLayer(nn.Module):
 
     def __init__(self, lookup: EventNeighbourLookup) -> None:
         super().__init__()
-        self.shape, self.modalities = lookup.shape, lookup.modalities
-        for name in lookup.modalities:
-            profiles = lookup.profiles(name)
-            self.register_buffer(f"{name}_mean", profiles.mean)
-            self.register_buffer(f"{name}_items", profiles.items)
+        profiles = {name: lookup.profiles(name) for name in lookup.modalities}
+        self.lookup = EventNeighbourLookup(EventNeighbours.of_profiles(profiles, lookup.shape[1]))
 
     def forward(self, inputs: Tensors) -> Tensor:
         """Codes, ``[..., M, K]``, from what is given of events, ``[...]``."""
-        found = []
-        for name in self.modalities:
-            profiles = ItemProfiles(self.get_buffer(f"{name}_mean"), self.get_buffer(f"{name}_items"))
-            values, has_content = inputs[f"event_{name}"], inputs[f"has_event_{name}"]
-            codes = profiles.nearest(values.flatten(0, -2), self.shape[1])
-            found.append(codes.where(has_content.flatten()[:, None], 0).view(*has_content.shape, self.shape[1]))
-        return torch.stack(found, dim=-2)
+        names = self.lookup.modalities
+        has_content = {name: inputs[f"has_event_{name}"] for name in names}
+        codes = self.lookup.encode(
+            {name: inputs[f"event_{name}"].flatten(0, -2) for name in names},
+            {name: mask.flatten() for name, mask in has_content.items()},
+        )
+        return codes.view(*has_content[names[0]].shape, *self.lookup.shape)
 
     def recent(self, inputs: Tensors, last: Tensor, count: int) -> Tensor:
         """Codes of the events up to those at ``last``, ``[B]``, of histories ``[B, L]``: ``[B, count, M, K]``."""
         read = {}
-        for name in self.modalities:
+        for name in self.lookup.modalities:
             read[f"event_{name}"] = last_events(inputs[f"event_{name}"], last, count)
             read[f"has_event_{name}"] = last_events(inputs[f"has_event_{name}"].long(), last, count) > 0
         codes: Tensor = self(read)

@@ -142,19 +142,12 @@ class LiveModel:
         return self.model.history_bias.after(self._histories(events), length.to(self.device) - 1, interest)
 
     def _histories(self, events: LoggedEvents) -> Histories:
-        rows, width = events.items.to(self.device), self.items.representations.shape[1]
-        lookup = self.model.history_bias.event_neighbours
-
-        def recent_codes(last: Tensor, count: int) -> Tensor:
-            numbers = last_events(events.content[..., width:].to(self.device), last, count)
-            return numbers if lookup is None else lookup.restored(numbers)
-
-        return Histories(
-            rows,
-            lambda: self.items.representations[rows],
-            self.items.neighbours,
-            recent_codes=None if lookup is None else recent_codes,
-        )
+        rows, lookup = events.items.to(self.device), self.model.history_bias.event_neighbours
+        histories = Histories(rows, lambda: self.items.representations[rows], self.items.neighbours)
+        if lookup is None:
+            return histories
+        numbers = events.content[..., self.items.representations.shape[1] :].to(self.device)
+        return histories._replace(recent_codes=lambda last, count: lookup.restored(last_events(numbers, last, count)))
 
     def score(self, query: Query, row: int) -> Tensor:
         """Scores of one item for each user, ``[B]``, whether it is excluded or not."""

@@ -55,7 +55,8 @@ def build_model(described: FolderConfig, weights: Tensors, features: Tensors, it
         "device": torch.device("cpu"),
     }
     weights = {current_name(name): values for name, values in weights.items()}
-    check_sizes(read_settings(ModelSettings, config), described.max_length, weights)
+    settings = read_settings(ModelSettings, config)
+    check_sizes(settings, described.max_length, weights)
     _check_features(features, items)
     once = torch.ones(items, dtype=torch.long).index_fill_(0, torch.tensor([0]), 0)  # as if each item occurred once
     content = {kind: _content(kind, weights, features) for kind in _ENCODERS}
@@ -64,7 +65,7 @@ def build_model(described: FolderConfig, weights: Tensors, features: Tensors, it
         *(content["item"], content["user"], once),
         item_neighbours=features["item_neighbours"],
         item_transitions=_transitions(features, items),
-        event_neighbours=_event_neighbours(read_settings(ModelSettings, config), features, items),
+        event_neighbours=_event_neighbours(settings, features, items),
         event_inputs=_inputs("event", content, described),
         context_inputs=_inputs("context", content, described),
     )
@@ -124,8 +125,7 @@ def _event_neighbours(settings: ModelSettings, features: Tensors, items: int) ->
         if mean is None or mean.shape[1:] != values.shape[1:] or mean.shape[1:] != features[f"event_{name}"].shape[1:]:
             raise ValueError(f"the profiles of items by events' {name} do not fit")
         profiles[name] = ItemProfiles(mean[0], values)
-    shape = (1, 1, len(names), min(settings.event_neighbours, items - 1))
-    return EventNeighbours(torch.zeros(shape, dtype=torch.int32), profiles)
+    return EventNeighbours.of_profiles(profiles, min(settings.event_neighbours, items - 1))
 
 
 def _transitions(features: Tensors, items: int) -> Transitions | None:
