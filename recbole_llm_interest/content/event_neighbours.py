@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -9,16 +12,16 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-from recbole_llm_interest.content.features import Content
+from recbole_llm_interest.content.features import Content, Features
+from recbole_llm_interest.content.neighbour_files import NeighbourSearch
+from recbole_llm_interest.content.neighbours import BLOCK, SIMILARITY_STEPS
 from recbole_llm_interest.content.transitions import FOLDS, STRENGTHS
 from recbole_llm_interest.errors import SettingsError
 
 #: items at most: a state has codes as numbers of 24 bits
 MAX_ITEMS = 2**24 // STRENGTHS
-#: cosines in memory at once
-_BLOCK = 2**24
-#: steps between the cosines 0 and 1, so that rounding errors decide no rank; and buckets of strength between them
-_COSINE_STEPS, _BUCKETS = 1e5, 10
+#: buckets of strength between the cosines 0 and 1
+_BUCKETS = 10
 #: distance from the mean, relative to the length of features, below which it is rounding; and the shortest length
 _LEAST_APART, _TINY = 1e-4, 1e-12
 #: seconds after which a progress bar is shown
@@ -58,12 +61,12 @@ class ItemProfiles(NamedTuple):
         Of items that are equally near, which those with equal profiles are, the first ones count.
         """
         num_items = len(self.items)
-        steps = (directions(values, self.mean) @ self.items.T * _COSINE_STEPS).round().long()
+        steps = (directions(values, self.mean) @ self.items.T * SIMILARITY_STEPS).round().long()
         order = steps * num_items + torch.arange(num_items - 1, -1, -1, device=steps.device)
         best = order.topk(count, dim=1).values
         cosine = torch.div(best, num_items, rounding_mode="floor")
         item = num_items - 1 - (best - cosine * num_items)
-        strength = ((1 - cosine / _COSINE_STEPS) * _BUCKETS).floor().clamp(0, STRENGTHS - 1).long()
+        strength = ((1 - cosine / SIMILARITY_STEPS) * _BUCKETS).floor().clamp(0, STRENGTHS - 1).long()
         return (item * STRENGTHS + strength).where(cosine > 0, 0)
 
 
@@ -98,7 +101,14 @@ class EventNeighbours(NamedTuple):
 
 
 def find_event_neighbours(
-    content: Content, rows: Tensor, items: Tensor, users: Tensor, *, num_items: int, count: int
+    content: Content,
+    rows: Tensor,
+    items: Tensor,
+    users: Tensor,
+    *,
+    num_items: int,
+    count: int,
+    cache: Path | None = None,
 ) -> EventNeighbours:
     """Find the items whose events had content near each of the distinct contents.
 
@@ -109,33 +119,78 @@ def find_event_neighbours(
         users: of these events, ``[E]``.
         num_items: with the padding, N.
         count: neighbours of a content by each modality; fewer if there are fewer items.
+        cache: folder of files of neighbours; None to search without one.
 
     Raises:
         SettingsError: there are too many items for exact search.
+        StorageError: the file cannot be written.
     """
     if num_items > MAX_ITEMS:
         raise SettingsError(f"event_neighbours={count}: {num_items} items are too many for it: set event_neighbours=0")
     count = min(count, num_items - 1)
-    size = len(next(iter(content.values())).present)
-    codes = torch.zeros(FOLDS + 1, size, len(content), count, dtype=torch.int32)
-    profiles: dict[str, ItemProfiles] = {}
-    total = len(content) * (FOLDS + 1) * size
-    with tqdm(total=total, desc="Neighbours of events' content", delay=_PATIENCE, leave=False) as progress:
-        for column, (name, features) in enumerate(content.items()):
-            has_content = features.present[rows]
-            events, of_items, fold = rows[has_content], items[has_content], users[has_content] % FOLDS
-            mean = _mean(features.values, events)
-            of_contents = directions(features.values, mean)
-            for number in range(FOLDS + 1):
-                others = fold != number
-                counts = _counts(of_items[others], events[others], (num_items, size))
-                profile = ItemProfiles.of_items(mean, of_contents, counts)
-                wanted = torch.unique(events[~others]) if number < FOLDS else features.present.nonzero().squeeze(1)
-                for block in torch.split(wanted, max(_BLOCK // num_items, 1)):
-                    codes[number, block, column] = profile.nearest(features.values[block], count).int()
-                progress.update(size)
-            profiles[name] = profile  # over all users
-    return EventNeighbours(codes, profiles)
+    folds = users % FOLDS
+    searches = {name: _Search.of_events(features, rows, items, folds, num_items) for name, features in content.items()}
+    shape = (FOLDS + 1, len(next(iter(content.values())).present), len(content), count)
+    inputs = (rows, items, folds, *(part for one in content.values() for part in (one.values, one.present)))
+    run = partial(_find_codes, [*searches.values()], shape)
+    search = NeighbourSearch("event_neighbours", shape[1], inputs, shape, limit=num_items * STRENGTHS, run=run)
+    return EventNeighbours(
+        search.find(cache), {name: of_modality.profiles(FOLDS) for name, of_modality in searches.items()}
+    )
+
+
+def _find_codes(searches: Sequence[_Search], shape: tuple[int, int, int, int]) -> Tensor:
+    """Codes of the neighbours that the searches of M modalities find, ``[FOLDS + 1, C, M, K]``."""
+    codes = torch.zeros(shape, dtype=torch.int32)
+    steps = [(column, fold) for column in range(shape[2]) for fold in range(shape[0])]
+    for column, fold in tqdm(steps, desc="Neighbours of events' content", delay=_PATIENCE, leave=False):
+        searches[column].write_codes(codes[fold, :, column], fold)
+    return codes
+
+
+class _Search(NamedTuple):
+    """The training events that have content of one modality.
+
+    Attributes:
+        features: of C distinct contents.
+        mean: of the features of all events, ``[F]``.
+        rows: of the events' contents, ``[E]``.
+        items: of the events, ``[E]``.
+        folds: of the events' users, ``[E]``.
+        num_items: with the padding.
+    """
+
+    features: Features
+    mean: Tensor
+    rows: Tensor
+    items: Tensor
+    folds: Tensor
+    num_items: int
+
+    @classmethod
+    def of_events(cls, features: Features, rows: Tensor, items: Tensor, folds: Tensor, num_items: int) -> _Search:
+        has_content = features.present[rows]
+        rows = rows[has_content]
+        shares = torch.bincount(rows, minlength=len(features.values)).to(features.values.dtype) / max(len(rows), 1)
+        return cls(features, shares @ features.values, rows, items[has_content], folds[has_content], num_items)
+
+    def profiles(self, fold: int) -> ItemProfiles:
+        """Those of the items without the events of a fold; ``FOLDS`` for all events."""
+        others = self.folds != fold
+        places, shape = (
+            torch.stack([self.items[others], self.rows[others]]),
+            (self.num_items, len(self.features.values)),
+        )
+        counts = torch.sparse_coo_tensor(places, torch.ones(places.shape[1]), shape, check_invariants=True).coalesce()
+        return ItemProfiles.of_items(self.mean, directions(self.features.values, self.mean), counts)
+
+    def write_codes(self, codes: Tensor, fold: int) -> None:
+        """Write the neighbours of the contents that users of a fold had, or of all, ``[C, K]``."""
+        profiles = self.profiles(fold)
+        all_rows = self.features.present.nonzero().squeeze(1)
+        wanted = torch.unique(self.rows[self.folds == fold]) if fold < FOLDS else all_rows
+        for block in torch.split(wanted, max(BLOCK // self.num_items, 1)):
+            codes[block] = profiles.nearest(self.features.values[block], codes.shape[1]).int()
 
 
 def directions(values: Tensor, mean: Tensor) -> Tensor:
@@ -144,14 +199,3 @@ def directions(values: Tensor, mean: Tensor) -> Tensor:
     lengths = torch.linalg.vector_norm(apart, dim=-1, keepdim=True)
     is_known = lengths > _LEAST_APART * torch.linalg.vector_norm(values, dim=-1, keepdim=True)
     return (apart / lengths.clamp(min=_TINY)).where(is_known, 0.0)
-
-
-def _mean(values: Tensor, rows: Tensor) -> Tensor:
-    """The mean of the features ``[C, F]`` at events, ``[E] -> [F]``."""
-    shares = torch.bincount(rows, minlength=len(values)).to(values.dtype) / max(len(rows), 1)
-    return shares @ values
-
-
-def _counts(items: Tensor, contents: Tensor, shape: tuple[int, int]) -> Tensor:
-    """How many events ``[E]`` of an item had each content, sparse, ``[N, C]``."""
-    return torch.sparse_coo_tensor(torch.stack([items, contents]), torch.ones(len(items)), shape).coalesce()

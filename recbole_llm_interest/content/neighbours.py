@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from pathlib import Path
 
@@ -10,35 +9,26 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from safetensors.torch import save
 from torch import Tensor
 
+from recbole_llm_interest.content.neighbour_files import NeighbourSearch
 from recbole_llm_interest.errors import DataError
-from recbole_llm_interest.io.files import write_atomically
-from recbole_llm_interest.io.opening import FileKind, is_there, read_bytes
-from recbole_llm_interest.io.tensor_files import parse_tensors
 
 _logger = logging.getLogger(__name__)
 #: similarities in memory at once
-_BLOCK = 2**24
+BLOCK = 2**24
 #: maximum number of rows for exact search, which takes about ten minutes for them on two cores, and grows quadratically
 EXACT_ROWS = 200_000
-#: minimum number of rows for a file of neighbors; a search among fewer takes seconds
-_CACHED_ROWS = 10_000
-#: the header of a file of neighbours is shorter
-_HEADER_BYTES = 10_000
 #: cells in which faiss searches for a row's neighbors, of about 4 * sqrt(N)
 _SEARCHED_CELLS = 64
 #: steps between the similarities 0 and 1; each is about a dozen rounding errors wide
-_SIMILARITY_STEPS = 1e5
+SIMILARITY_STEPS = 1e5
 #: rows whose exact neighbors are computed to measure the recall of faiss
 _RECALL_ROWS = 500
 
 
 def cached_neighbours(values: Tensor, present: Tensor, count: int, folder: Path | None) -> Tensor:
     """Return ``nearest_neighbours``, from a file in ``folder`` if they were computed before.
-
-    The file's name is the hash of everything that the result depends on. A damaged file is replaced.
 
     Args:
         values: features, ``[N, D]``.
@@ -53,35 +43,15 @@ def cached_neighbours(values: Tensor, present: Tensor, count: int, folder: Path 
         DataError: there are too many rows for exact search, and faiss is not installed.
         StorageError: the file cannot be written.
     """
-    if folder is None or not count or int(present.sum()) < _CACHED_ROWS:
-        return nearest_neighbours(values, present, count)
-    digest = hashlib.sha256(f"{tuple(values.shape)} {values.dtype} {count} {EXACT_ROWS} {_SEARCHED_CELLS}".encode())
-    for tensor in (values, present):
-        digest.update(tensor.cpu().contiguous().numpy().data)
-    path = folder / f"neighbours-{digest.hexdigest()[:32]}.safetensors"
-    neighbours = _read(path, len(values), count)
-    if neighbours is None:
-        neighbours = nearest_neighbours(values, present, count)
-        data = save({"neighbours": neighbours.cpu()})
-        remedy = "set feature_cache to another folder, or content_neighbours=0"
-        write_atomically(path, lambda file: file.write(data), remedy)
-    return neighbours.to(values.device)
-
-
-def _read(path: Path, rows: int, count: int) -> Tensor | None:
-    """Return the neighbors in a file, ``[rows, count]``; None if the file is missing or damaged."""
-    if not is_there(path):
-        return None
-    kind = FileKind("file of neighbours", DataError, 4 * rows * count + _HEADER_BYTES, "delete it")
-    try:
-        neighbours = parse_tensors(read_bytes(path, kind), {"I32"}).tensors["neighbours"]
-    except (DataError, ValueError, KeyError):
-        neighbours = torch.empty(0)
-    has_format = neighbours.shape == (rows, count) and neighbours.dtype == torch.int32
-    if has_format and 0 <= int(neighbours.min()) <= int(neighbours.max()) < rows:
-        return neighbours
-    _logger.warning("%s is damaged: neighbors are computed again", path)
-    return None
+    search = NeighbourSearch(
+        setting="content_neighbours",
+        rows=int(present.sum()),
+        inputs=(values, present, EXACT_ROWS, _SEARCHED_CELLS),
+        shape=(len(values), count),
+        limit=len(values),
+        run=lambda: nearest_neighbours(values, present, count),
+    )
+    return search.find(folder if count else None).to(values.device)
 
 
 def nearest_neighbours(values: Tensor, present: Tensor, count: int) -> Tensor:
@@ -118,7 +88,7 @@ def nearest_neighbours(values: Tensor, present: Tensor, count: int) -> Tensor:
         neighbours[rows, :count] = rows[nearest.clamp(min=0)].where(nearest >= 0, 0).int()
         return neighbours
     indices = torch.arange(len(rows), device=values.device)
-    for block in torch.split(indices, max(_BLOCK // len(rows), 1)):
+    for block in torch.split(indices, max(BLOCK // len(rows), 1)):
         neighbours[rows[block], :count] = rows[_search_exactly(unit, block, count)].int()
     return neighbours
 
@@ -126,7 +96,7 @@ def nearest_neighbours(values: Tensor, present: Tensor, count: int) -> Tensor:
 def _search_exactly(unit: Tensor, block: Tensor, count: int) -> Tensor:
     """Return the indices, ``[B, count]``, of the nearest of ``unit``, ``[N, D]``, to the indices ``block``, ``[B]``."""
     # Rounded, so that the order of nearly equal similarities does not depend on the number of threads.
-    similarity = (unit[block] @ unit.T).mul_(_SIMILARITY_STEPS).round_()
+    similarity = (unit[block] @ unit.T).mul_(SIMILARITY_STEPS).round_()
     similarity[torch.arange(len(block), device=unit.device), block] = -torch.inf
     return similarity.topk(count, dim=1).indices
 

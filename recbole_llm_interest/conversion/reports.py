@@ -37,6 +37,9 @@ def report_of_events(table: Table, events: EventRows, former: Sequence[Path]) ->
     remarks = table.remarks + [
         f"{path} was there before, and is read with the new events: remove it if it is of other data" for path in former
     ]
+    texts = ",".join(name for name, kind in events.others.items() if kind == "token_seq")
+    if texts:
+        remarks.append(f'LLMInterest reads what users wrote at events by "--event_text_fields=[{texts}]"')
     return TableReport(table.name, table.row_count, columns, events.left_out, events.skipped, remarks)
 
 

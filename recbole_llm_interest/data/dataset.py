@@ -84,9 +84,8 @@ class LLMInterestDataset(EventDataset):
             return content  # it has been permuted among events
         return content | control(controlled, settings.content_control, self.config["seed"])
 
-    def _event_inputs(self) -> dict[EventKind, EventInputs]:
-        """What models read of events beside their items, fitted on the events of this split alone."""
-        is_training = self._is_training()
+    def _event_inputs(self, is_training: NDArray[np.bool_]) -> dict[EventKind, EventInputs]:
+        """What models read of events beside their items, fitted on training events alone, ``[E]``."""
         settings = read_settings(ContentSettings, self.config)
         inputs: dict[EventKind, EventInputs] = {}
 
@@ -98,15 +97,17 @@ class LLMInterestDataset(EventDataset):
             self.event_features |= information.features
         return inputs
 
-    def _event_neighbours(self) -> EventNeighbours | None:
-        """Neighbours of events by content in this split; None without such content, or without ``event_neighbours``."""
+    def _event_neighbours(self, is_training: NDArray[np.bool_]) -> EventNeighbours | None:
+        """Neighbours of training events, ``[E]``; None without content, or without ``event_neighbours``."""
         count, content = read_settings(ModelSettings, self.config).event_neighbours, self.event_inputs.content
         if not count or not content:
             return None
-        at = torch.from_numpy(self._is_training().nonzero()[0])
+        at = torch.from_numpy(is_training.nonzero()[0])
         rows, users = self.event_features[content_field("event")], torch.as_tensor(self.event_users)
         sizes = {"num_items": self.item_num, "count": count}
-        return find_event_neighbours(content, rows[at], self.event_items[at], users[at], **sizes)
+        return find_event_neighbours(
+            content, rows[at], self.event_items[at], users[at], **sizes, cache=self.neighbour_cache
+        )
 
     def _is_training(self) -> NDArray[np.bool_]:
         """Which events are those of this split, ``[E]``."""
@@ -126,10 +127,11 @@ class LLMInterestDataset(EventDataset):
             raise DataError(
                 "ssl_shown_weight learns from shown items, and no training event has any: name them by shown_field"
             )
-        inputs = parts[0]._event_inputs()
+        is_training = parts[0]._is_training()
+        inputs = parts[0]._event_inputs(is_training)
         for part in parts:
             part.event_inputs, part.context_inputs = (inputs.get(kind, NO_INPUTS) for kind in EVENT_KINDS)
-        parts[0].event_neighbours = parts[0]._event_neighbours()
+        parts[0].event_neighbours = parts[0]._event_neighbours(is_training)
         parts[0]._report_adapters()
         return parts
 

@@ -10,7 +10,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import write_dataset
+from safetensors.torch import save
 
+from recbole_llm_interest.content import neighbour_files
 from recbole_llm_interest.content.event_neighbours import MAX_ITEMS, find_event_neighbours
 from recbole_llm_interest.content.features import Features
 from recbole_llm_interest.content.transitions import FOLDS, STRENGTHS
@@ -70,6 +72,32 @@ def test_neighbours_equal_a_naive_search(count):
                 near = [divmod(code, STRENGTHS) for code in codes[codes > 0].tolist()]
                 is_read = fold == FOLDS or row in own
                 assert near == (expected.get(row, []) if is_read else [])
+
+
+@pytest.mark.parametrize("change", [None, "content", "rows", "items", "users", "count", "damage"])
+def test_search_is_read_from_its_file_unless_its_inputs_differ(tmp_path, monkeypatch, change):
+    """A change of the file that has the form of one is taken as its result, which shows that it is read."""
+    monkeypatch.setattr(neighbour_files, "_CACHED_ROWS", 10)
+    inputs = dict(zip(("rows", "items", "users"), events(), strict=True)) | {"content": contents(20), "count": 4}
+
+    def find(content, **others):
+        return find_event_neighbours({"text": content}, **others, num_items=ROWS, cache=tmp_path)
+
+    first = find(**inputs)
+    (file,) = tmp_path.iterdir()
+    marked = first.codes.clone().fill_(STRENGTHS)
+    file.write_bytes(save({"neighbours": marked}) if change != "damage" else b"")
+    if change in ("rows", "items", "users"):
+        inputs[change] = inputs[change].roll(1)
+    elif change is not None:
+        inputs |= {"content": contents(20, seed=9)} if change == "content" else {"count": 3 + (change == "damage")}
+    found = find(**inputs)
+    assert torch.equal(found.codes, marked) == (change is None)
+    content, others = inputs.pop("content"), inputs
+    again = find_event_neighbours({"text": content}, **others, num_items=ROWS)
+    assert change is None or torch.equal(found.codes, again.codes)
+    assert torch.equal(found.profiles["text"].items, again.profiles["text"].items)
+    assert torch.equal(found.profiles["text"].mean, again.profiles["text"].mean)
 
 
 def test_contents_that_come_later_have_the_neighbours_of_equal_ones():

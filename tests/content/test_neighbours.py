@@ -8,8 +8,9 @@ import sys
 import pytest
 import torch
 from conftest import write_dataset
+from safetensors.torch import save
 
-from recbole_llm_interest.content import neighbours
+from recbole_llm_interest.content import neighbour_files, neighbours
 from recbole_llm_interest.content.neighbours import cached_neighbours, nearest_neighbours
 from recbole_llm_interest.errors import DataError, StorageError
 
@@ -27,7 +28,7 @@ def features():
 def looked_for(monkeypatch):
     """How often neighbours were looked for."""
     calls = []
-    monkeypatch.setattr(neighbours, "_CACHED_ROWS", 100)
+    monkeypatch.setattr(neighbour_files, "_CACHED_ROWS", 100)
     monkeypatch.setattr(neighbours, "nearest_neighbours", lambda *args: calls.append(1) or nearest_neighbours(*args))
     return calls
 
@@ -58,7 +59,7 @@ def test_damaged_file_is_made_anew_and_said(features, looked_for, tmp_path, capl
     first = cached_neighbours(values, present, 5, tmp_path)
     (file,) = tmp_path.iterdir()
     if damage == "other":
-        file.write_bytes(neighbours.save({"neighbours": torch.full((300, 5), 999, dtype=torch.int32)}))
+        file.write_bytes(save({"neighbours": torch.full((300, 5), 999, dtype=torch.int32)}))
     else:
         file.write_bytes({"cut": file.read_bytes()[:-9], "empty": b"", "nonsense": b"x" * 500}[damage])
     assert torch.equal(cached_neighbours(values, present, 5, tmp_path), first)

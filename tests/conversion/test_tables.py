@@ -157,11 +157,13 @@ def test_rows_that_a_single_quote_swallows_are_said_and_can_be_read(here):
     (here / "e.tsv").write_text("\n".join(rows) + "\n")
     made = from_pandas("e.tsv")
     assert made.counts.rows < 4
+    of_reviews = 'LLMInterest reads what users wrote at events by "--event_text_fields=[review]"'
     assert made.tables[0].remarks == [
-        "2 line ends inside of quotes (the first: row 1): if quotes in this file are characters, give quoting='none'"
+        "2 line ends inside of quotes (the first: row 1): if quotes in this file are characters, give quoting='none'",
+        of_reviews,
     ]
     made = from_pandas("e.tsv", quoting="none", overwrite=True)
-    assert (made.counts.rows, made.tables[0].remarks) == (4, [])
+    assert (made.counts.rows, made.tables[0].remarks) == (4, [of_reviews])
     assert '\t"A film\n' in inter(here)
     (here / "e.tsv").write_text("\n".join(rows[:3]) + "\n")
     with pytest.raises(DataError, match=r"EOF inside string .*give quoting='none'"):
