@@ -5,7 +5,8 @@
 
 Each line of the file is one chat, with `dialogue_id` and `turns` of `role` (customer or agent), `text` and `timestamp`.
 A chat is a user, and each reply of the agent an event; equal replies are one item. What the customer wrote since the
-reply before is the event's `message`. Chats are split by the time of their first turn: the last ones are tested.
+reply before is the event's `message`, and all that was said before the reply, the newest first, its `chat`. Chats are
+split by the time of their first turn: the last ones are tested.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 from hold_out import new_folder, write_text
@@ -24,20 +25,67 @@ from hold_out import new_folder, write_text
 from recbole_llm_interest.cli.common import exit_code
 from recbole_llm_interest.errors import DataError
 
-PARTS = ("train", "valid", "test")
+PARTS, ROLES = ("train", "valid", "test"), ("customer", "agent")
 _COLUMNS = ["user_id:token", "item_id:token", "timestamp:float"]
 
 
-def replies(chat: dict[str, Any]) -> Iterator[tuple[float, str, str]]:
-    """Time, text and the customer's message before it, of each reply of a chat."""
+class Reply(NamedTuple):
+    """A reply of an agent, and what was said before it.
+
+    Attributes:
+        time: of the reply.
+        text: of the reply.
+        message: what the customer wrote since the reply before.
+        chat: what both said before, the newest first.
+    """
+
+    time: float
+    text: str
+    message: str
+    chat: str
+
+
+def read_chats(path: Path) -> list[dict[str, Any]]:
+    """The chats in the order of their first turns.
+
+    Raises:
+        DataError: a line is no chat.
+    """
+    opened = gzip.open if path.suffix == ".gz" else open
+    chats = []
+    with opened(path, "rt", encoding="utf-8") as file:
+        for number, line in enumerate(file, start=1):
+            if fault := chat_fault(line):
+                raise DataError(f"{path}, line {number}: {fault}")
+            chats.append(json.loads(line))
+    return sorted(chats, key=lambda chat: float(chat["turns"][0]["timestamp"]))
+
+
+def chat_fault(line: str) -> str:
+    """What keeps a line from being a chat; empty if nothing does."""
+    try:
+        chat = json.loads(line)
+        turns = [(turn["role"], str(turn["text"]), float(turn["timestamp"])) for turn in chat["turns"]]
+        str(chat["dialogue_id"])
+    except (ValueError, TypeError, KeyError) as error:
+        return f"no chat with dialogue_id and turns of role, text and timestamp ({type(error).__name__}: {error})"
+    if others := {role for role, *_ in turns} - {*ROLES}:
+        return f"the role {min(others)!r}: roles are {' and '.join(ROLES)}"
+    return "" if turns else "a chat without turns"
+
+
+def replies(chat: dict[str, Any]) -> Iterator[Reply]:
+    """The replies of a chat."""
     said: list[str] = []
+    message: list[str] = []
     for turn in chat["turns"]:
         text = " ".join(turn["text"].split())
-        if turn["role"] == "customer":
-            said.append(text)
+        if turn["role"] == "agent" and text:
+            yield Reply(float(turn["timestamp"]), text, " ".join(message), " ".join(reversed(said)))
+            message = []
         elif text:
-            yield turn["timestamp"], text, " ".join(said)
-            said = []
+            message.append(text)
+        said.append(text)
 
 
 def main() -> None:
@@ -53,19 +101,18 @@ def main() -> None:
         raise DataError(f"{target} is there already: remove it, or give another --name")
     if not options.chats.is_file():
         raise DataError(f"{options.chats} does not exist: name the file of chats by --chats")
-    opened = gzip.open if options.chats.suffix == ".gz" else open
-    with opened(options.chats, "rt", encoding="utf-8") as file:
-        chats = sorted(map(json.loads, file), key=lambda chat: chat["turns"][0]["timestamp"])
+    chats = read_chats(options.chats)
     items: dict[str, str] = {}
     parts: dict[str, list[tuple[str, str, float]]] = {part: [] for part in PARTS}
     lines = []
     ends = [int(len(chats) * share) for share in (options.shares[0], sum(options.shares))]
     for place, chat in enumerate(chats):
         part = PARTS[sum(place >= end for end in ends)]
-        for time, text, message in replies(chat):
-            item = items.setdefault(text, f"r{len(items) + 1}")
-            parts[part].append((chat["dialogue_id"], item, time))
-            lines.append({"user_id": chat["dialogue_id"], "item_id": item, "timestamp": time, "message": message})
+        for reply in replies(chat):
+            item = items.setdefault(reply.text, f"r{len(items) + 1}")
+            parts[part].append((str(chat["dialogue_id"]), item, reply.time))
+            event = {"user_id": str(chat["dialogue_id"]), "item_id": item, "timestamp": reply.time}
+            lines.append({**event, "message": reply.message, "chat": reply.chat})
     with new_folder(target) as folder:
         for part, events in parts.items():
             write_text(pd.DataFrame(events, columns=_COLUMNS), folder / f"{options.name}.{part}.inter")

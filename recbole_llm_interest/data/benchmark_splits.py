@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,7 @@ class EventTable:
         rows: the interactions that are predicted, ``[R]``.
         start: the first event of each row's history, ``[R]``.
         end: the event after its last one, which is the row's own, ``[R]``.
+        first: the own events of rows without a history, which ``with_history`` left out, ``[F]``.
     """
 
     items: Numbers
@@ -42,6 +43,7 @@ class EventTable:
     rows: Numbers
     start: Numbers
     end: Numbers
+    first: Numbers = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
     @property
     def groups(self) -> Numbers:
@@ -51,20 +53,20 @@ class EventTable:
     def with_history(self) -> EventTable:
         """Return the table without the rows that have no history."""
         kept = self.end > self.start
-        return replace(self, rows=self.rows[kept], start=self.start[kept], end=self.end[kept])
+        return replace(self, rows=self.rows[kept], start=self.start[kept], end=self.end[kept], first=self.end[~kept])
 
     @classmethod
     def joined(cls, tables: Sequence[EventTable]) -> EventTable:
         """Return one table of the events and rows of several."""
         offsets = np.cumsum([0, *(len(table.items) for table in tables)])
         shifted = [
-            replace(table, start=table.start + offset, end=table.end + offset)
+            replace(table, start=table.start + offset, end=table.end + offset, first=table.first + offset)
             for table, offset in zip(tables, offsets, strict=False)
         ]
         columns: dict[str, Any] = {}
-        for field in fields(cls):
-            parts = [getattr(table, field.name) for table in shifted]
-            columns[field.name] = None if parts[0] is None else np.concatenate(parts)
+        for name in (column.name for column in fields(cls)):
+            parts = [getattr(table, name) for table in shifted]
+            columns[name] = None if parts[0] is None else np.concatenate(parts)
         return cls(**columns)
 
 

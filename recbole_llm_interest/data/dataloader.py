@@ -31,7 +31,8 @@ class HistoryDataLoader(AbstractDataLoader):
     events have a context, the fields of the next event's.
 
     A history longer than ``MAX_ITEM_LIST_LENGTH`` is cut into windows from its end, so that the newest targets have the
-    longest context. Every target is in exactly one window.
+    longest context. Every target is in exactly one window. A first event that has a context is the target of an empty
+    history, which is one event of padding.
 
     Args:
         config: RecBole's settings.
@@ -44,13 +45,17 @@ class HistoryDataLoader(AbstractDataLoader):
     """
 
     def __init__(self, config: Config, dataset: LLMInterestDataset, sampler: Any, shuffle: bool = False) -> None:
-        self.user, self.start, self.end = cut_windows(*dataset.training_targets(), config["MAX_ITEM_LIST_LENGTH"])
+        windows = cut_windows(*dataset.training_targets(), config["MAX_ITEM_LIST_LENGTH"])
+        users, events = dataset.first_targets()
+        first = (users, events, events)
+        self.user, self.start, self.end = (torch.cat(parts) for parts in zip(windows, first, strict=True))
         if config["train_batch_size"] < 1:
             raise SettingsError(f"train_batch_size={config['train_batch_size']}: a batch needs at least one target")
         # a window is never split, so a batch must hold the longest
         self.targets_per_batch = max(config["train_batch_size"], config["MAX_ITEM_LIST_LENGTH"])
         # RecBole's loader draws rows one by one; this one draws whole batches, planned for each epoch
-        self.sample_size = -(-int((self.end - self.start).sum()) // self.targets_per_batch)
+        self._targets = (self.end - self.start).clamp(min=1)
+        self.sample_size = -(-int(self._targets.sum()) // self.targets_per_batch)
         known = dataset.side_information["context"].features if "context" in dataset.side_information else {}
         self._context_fields = [f"{field}{config['LIST_SUFFIX']}" for field in known]
         super().__init__(config, dataset, sampler, shuffle=shuffle)
@@ -65,7 +70,7 @@ class HistoryDataLoader(AbstractDataLoader):
 
     def _plan_epoch(self) -> list[Tensor]:
         """Return the windows of each batch, ``[B]``: shuffled, and sorted by length within a pool of batches."""
-        length = self.end - self.start
+        length = self._targets
         order = torch.arange(len(length))
         if self.shuffle:
             order = torch.randperm(len(length), generator=self.generator)
@@ -85,13 +90,14 @@ class HistoryDataLoader(AbstractDataLoader):
         windows = self._batches[index[0]]
         start, end = self.start[windows], self.end[windows]
         batch = self._dataset.histories(start, end)
-        next_items = self._dataset.histories(start + 1, end + 1)
+        after_start = torch.minimum(start + 1, end)  # of an empty history, the target is the event at its end
+        next_items = self._dataset.histories(after_start, end + 1)
         batch[self._dataset.uid_field] = self.user[windows]
         batch[self._dataset.next_item_list_field] = next_items[self._dataset.item_list_field]
         for field in self._context_fields:
             batch[f"next_{field}"] = next_items[field]
         if self._dataset.event_shown is not None:
-            batch[NEXT_SHOWN] = self._dataset.shown(start + 1, end + 1)
+            batch[NEXT_SHOWN] = self._dataset.shown(after_start, end + 1)
         return self.transform(self._dataset, batch)
 
     def target_counts(self, batch: Interaction) -> Tensor:

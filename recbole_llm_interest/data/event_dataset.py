@@ -71,6 +71,18 @@ class EventDataset(HistoryDataset):
         row_of = {str(token): row for row, token in enumerate(self.field2id_token[self.iid_field]) if row}
         return shown_rows(keys, shown, row_of, self.config["seed"]) if shown else None
 
+    def first_targets(self) -> tuple[Tensor, Tensor]:
+        """Return the user of each first event in training that has a context, and its index, ``[T]`` each.
+
+        Without a context, nothing but the user's profile could tell the first item: RecBole's sequential models do not
+        learn it.
+        """
+        events = self.first_training_events()
+        context = self.side_information.get("context")
+        known = [values[events] > 0 for values in context.features.values()] if context is not None else []
+        events = events[torch.stack(known).any(dim=0)] if known else events[:0]
+        return torch.as_tensor(self.event_users)[events], events
+
     def shown(self, start: Tensor, end: Tensor) -> Tensor:
         """Return what was shown beside the events of ranges of the event table, ``[B, L, S]``, padded with 0.
 

@@ -85,6 +85,12 @@ class HistoryDataset(SequentialDataset):
             return torch.from_numpy(train.users)[targets], targets
         return self.inter_feat[self.uid_field], own_events(self.inter_feat)
 
+    def first_training_events(self) -> Tensor:
+        """Return the index of users' first events in training, ``[F]``; in published splits, of those with a row."""
+        if self._tables is not None:
+            return torch.from_numpy(self._tables[0].first)
+        return torch.unique(self.inter_feat[HISTORY_START])
+
     def training_events(self) -> TrainingEvents:
         """Return the events of this split, or of the training data that is split already."""
         if self._tables is not None:

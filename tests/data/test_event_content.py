@@ -22,7 +22,7 @@ from recbole_llm_interest.training.comparison import run
 
 
 def write_messages(here, name, told):
-    """Events of items at random; the text of each names the subject of the item that ``told`` gives for it."""
+    """Events of items at random; the text of each names the subject of the item that ``told`` gives for it, if any."""
     chance = random.Random(1)
     events = [
         (f"u{user}", f"i{chance.randrange(8)}", float(100 * user + step)) for user in range(60) for step in range(9)
@@ -34,7 +34,8 @@ def write_messages(here, name, told):
     with (content / "events.jsonl").open("w") as file:
         for event, after in zip(events, following, strict=True):
             user, item, time = event
-            subject = SUBJECTS[int(told(event, after)[1][1:])]
+            about = told(event, after)
+            subject = SUBJECTS[int(about[1][1:])] if about is not None else ""
             print(json.dumps({"user_id": user, "item_id": item, "timestamp": time, "note": subject}), file=file)
 
 
@@ -218,14 +219,7 @@ def test_content_that_no_training_event_has_is_not_read(built, here, caplog):
 def test_events_of_published_splits_have_their_content(built, here, caplog):
     """The tables of the parts share events: each part has the content of its own and of those before."""
     write_messages(here, "notes", next_item)
-    folder = here / "data" / "notes"
-    header, *rows = (folder / "notes.inter").read_text().splitlines()
-    parts = {"train": [], "valid": [], "test": []}
-    for row in rows:
-        step = float(row.split("\t")[2]) % 100
-        parts["train" if step < 7 else "valid" if step == 7 else "test"].append(row)
-    for part, of_part in parts.items():
-        (folder / f"notes.{part}.inter").write_text("\n".join([header, *of_part]) + "\n")
+    write_parts(here, "notes", lambda user, step: "train" if step < 7 else "valid" if step == 7 else "test")
     split = {"benchmark_filename": ["train", "valid", "test"], "text_encoder": "hashing"}
     _, model, _, train, valid, test = built("LLMInterest", "notes", **split)
     assert model.event_encoder.side_information is not None
@@ -234,6 +228,63 @@ def test_events_of_published_splits_have_their_content(built, here, caplog):
         is_event = rows["item_id_list"] > 0
         assert (rows["event_content_list"] > 0).equal(is_event)
     assert "alone has their content" not in caplog.text
+
+
+def greeting(event, after):
+    """At a user's first event alone, a note names the item that is three before the chosen one."""
+    user, item, time = event
+    return None if time % 100 else (user, f"i{(int(item[1:]) - 3) % 8}", time)
+
+
+def write_parts(here, name, part_of):
+    """Split the interactions of a data set by a function of user and step."""
+    folder = here / "data" / name
+    header, *rows = (folder / f"{name}.inter").read_text().splitlines()
+    parts = {"train": [], "valid": [], "test": []}
+    for row in rows:
+        time = int(float(row.split("\t")[2]))
+        parts[part_of(*divmod(time, 100))].append(row)
+    for part, of_part in parts.items():
+        (folder / f"{name}.{part}.inter").write_text("\n".join([header, *of_part]) + "\n")
+
+
+@pytest.mark.parametrize("split", [{}, {"benchmark_filename": ["train", "valid", "test"]}], ids=["own", "published"])
+@pytest.mark.parametrize("context", [[], ["note"]])
+def test_first_event_is_a_target_once_if_it_has_a_context(built, here, split, context):
+    write_messages(here, "notes", greeting)
+    write_parts(here, "notes", lambda user, step: "train" if step < 7 else "valid" if step == 7 else "test")
+    _, _, dataset, train, *_ = built("LLMInterest", "notes", text_encoder="hashing", context_fields=context, **split)
+    found = []
+    for batch in train:
+        for user, items, length, following, *notes in zip(
+            *(batch[field] for field in ("user_id", "item_id_list", "item_length", "next_item_id_list")),
+            *([batch["next_context_content_list"]] if context else []),
+            strict=True,
+        ):
+            if not items[0]:
+                assert (int(length), int((following > 0).sum())) == (1, 1)
+                found.append((int(user), int(following[0]), *(int(note[0] > 0) for note in notes)))
+    users, items = torch.as_tensor(dataset.event_users), dataset.event_items
+    first = {user: int(items[(users == user).nonzero()[0]]) for user in users.unique().tolist()}
+    assert sorted(found) == (sorted((user, item, 1) for user, item in first.items()) if context else [])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("context", "least", "most"), [(["note"], 0.6, 1.0), ([], 0.0, 0.4)])
+def test_first_choice_is_learned_from_its_context(here, settings, context, least, most):
+    """Users of the test have first events alone, and no other event of training has a note."""
+    write_messages(here, "notes", greeting)
+    write_parts(here, "notes", lambda user, step: "train" if user < 40 or step else ("valid", "test")[user % 2])
+    folder = here / "data" / "notes"
+    rows = (folder / "notes.train.inter").read_text().splitlines()
+    kept = [rows[0], *(row for row in rows[1:] if float(row.split("\t")[2]) < 4000)]
+    (folder / "notes.train.inter").write_text("\n".join(kept) + "\n")
+    quick = {"text_encoder": "hashing", "epochs": 40, "stopping_step": 40, "learning_rate": 0.01}
+    split = {"benchmark_filename": ["train", "valid", "test"], "context_fields": context}
+    (result,) = run(
+        ["LLMInterest"], "notes", config_dict={**settings, **quick, **split, "topk": [1], "valid_metric": "NDCG@1"}
+    )
+    assert least <= result.test["recall@1"] <= most
 
 
 @pytest.mark.slow
