@@ -9,7 +9,7 @@ The source has one row for each item that was shown, with `label` (1 for clicked
 before each impression in content/history.jsonl.gz. `data` writes two data sets that are split by days, the last but one
 for validation and the last one for the test: NAME-clicks, whose events are clicks, with what was shown beside them, and
 NAME-rows, the labelled rows, with the last clicks before each. Clicks before the first impression have no clock: they
-are one second apart, before it.
+are one second apart, before it. Impressions without a click are in NAME-rows alone.
 
 `measure` fits a logistic curve from scores to clicks on validation's impressions, and measures on those of the test.
 `stock` does the same with a model of RecBole that it trains on the labelled rows: DeepFM, FM, WideDeep, or DIN, whose
@@ -43,6 +43,7 @@ from tabulate import tabulate
 from tqdm import tqdm
 
 from recbole_llm_interest.cli.common import exit_code
+from recbole_llm_interest.errors import DataError
 from recbole_llm_interest.recommender import Calibration, Recommender
 
 DAY = 86_400
@@ -94,6 +95,8 @@ def read_source(source: Path) -> list[Impression]:
     rows["time"] = rows["timestamp"].astype(float)
     days = (rows["time"] // DAY).astype(int)
     last = sorted(days.unique())[-2:]
+    if days.nunique() < len(PARTS):
+        raise DataError(f"{source}: impressions of {days.nunique()} days, and a split by days needs {len(PARTS)}")
     histories = {}
     with gzip.open(source / "content" / "history.jsonl.gz", "rt", encoding="utf-8") as file:
         for row in map(json.loads, file):
@@ -165,9 +168,9 @@ def measure(options: argparse.Namespace) -> None:
     """Print how well a model of this package tells clicks from other items that were shown."""
     recommender = Recommender.load(options.checkpoint, data_path=str(options.impressions.parent))
     impressions = impressions_of(options.impressions)
-    scores = []
+    scores, known = [], {*recommender.users}
     for one in tqdm(impressions, desc="Impressions"):
-        state = recommender.start(one.user, history=one.history)
+        state = recommender.start(one.user if one.user in known else None, history=one.history)
         found = dict(recommender.recommend(state, len({*one.shown}), candidates=one.shown))
         scores.append([found[item] for item in one.shown])
     show("LLMInterest", impressions, scores)

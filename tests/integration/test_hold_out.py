@@ -16,7 +16,10 @@ import numpy as np
 import pytest
 import yaml
 from conftest import REPOSITORY, write_dataset
+from scipy.stats import ttest_rel
 
+from recbole_llm_interest.evaluation.significance import means_by_user
+from recbole_llm_interest.evaluation.table import write_comparison
 from recbole_llm_interest.training.comparison import run
 
 
@@ -187,6 +190,25 @@ def test_recall_among_a_few_is_the_mean_over_draws(monkeypatch):
     others = np.array([draw.choice(29, 9, replace=False) for _ in range(20_000)])  # of 30 items, 10 candidates
     drawn = [((others < rank - 1).sum(axis=1) < 3).mean() for rank in ranks]
     assert recall_among(ranks, 30, 10, 3) == pytest.approx(drawn, abs=0.015)
+
+
+def test_recall_among_a_few_is_tested_over_users(here, settings, monkeypatch):
+    """Several events of one user count as one observation."""
+    monkeypatch.syspath_prepend(str(REPOSITORY / "benchmarks"))
+    from among import recall_among
+
+    events = [
+        (f"u{user}", f"i{user * step % 13}", float(8 * step + user % 7)) for user in range(30) for step in range(8)
+    ]
+    write_dataset(here / "data", "few", events, {f"i{n}": f"Book {n}" for n in range(13)})
+    ranked = {"topk": [1, 13], "valid_metric": "NDCG@13", "time_split": [0.6, 0.8], "test_targets": "successive"}
+    runs = run(["Pop", "RepeatLast"], "few", config_dict={**settings, **ranked})
+    write_comparison(runs, here / "few.json")
+    printed = script("among.py", "--table=few.json", "--candidates=5", "--k=1", cwd=here)
+    pop, last = (means_by_user(recall_among(np.array(one.ranks), 13, 5, 1), one.event_users) for one in runs)
+    assert len(pop) < len(runs[0].ranks)
+    (row,) = (line.split("|") for line in printed.splitlines() if "RepeatLast" in line)
+    assert float(row[4].split(",")[0]) == pytest.approx(ttest_rel(last, pop).pvalue, rel=0.06)
 
 
 @pytest.mark.slow
