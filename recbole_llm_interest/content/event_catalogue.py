@@ -169,7 +169,7 @@ class _Reader:
 
     def _blobs(self, row: Mapping[str, Any]) -> dict[Modality, Blob]:
         left_out = {*self._fields, *self._embedded, *self._shown}
-        text = self._write({name: value for name, value in row.items() if name not in left_out})
+        text = self._write({name: without_point(value) for name, value in row.items() if name not in left_out})
         blobs: dict[Modality, Blob] = {"text": Text(text)} if text else {}
         for modality, column in self._media.items():
             if name := as_token(row.get(column)):
@@ -312,3 +312,13 @@ def _read_columns(
         row = dict(zip(table.columns, values, strict=True))
         key = EventKey(row.pop(fields.user), row.pop(fields.item), float(row.pop(fields.time)))
         yield key, row
+
+
+def without_point(value: Any) -> Any:
+    """Return a whole float as an integer, so that a text of 5 is the same from all files and live.
+
+    Example:
+        >>> without_point(5.0), without_point(2.5), without_point("5.0")
+        (5, 2.5, '5.0')
+    """
+    return int(value) if isinstance(value, float | np.floating) and float(value).is_integer() else value

@@ -44,7 +44,8 @@ class Calibration:
     Attributes:
         slope: change of the log odds per unit of the score.
         offset: log odds at score 0.
-        of_positions: what each position in the list adds to the log odds; 0 for the first. Empty if all are alike.
+        of_positions: what each position in the list adds to the log odds; 0 for the first, NaN for one that the log
+            lacks. Empty if all are alike.
 
     Example:
         >>> calibration = Calibration.fit([-2.0, -1.0, 0.0, 1.0, 2.0], [False, False, True, False, True])
@@ -70,50 +71,56 @@ class Calibration:
         Args:
             scores: of the items, ``[n]``, as ``Recommender.score`` gives them.
             clicked: whether each was clicked, ``[n]``.
-            positions: of each in its list, from 0 on, ``[n]``: what is seen less is not taken for disliked.
+            positions: of each in its list, from 0 on, ``[n]``: what is seen less is not taken for disliked. The first
+                one must be among them.
             weights: of the items, ``[n]``: one over the probability that each was shown (inverse propensity weighting),
                 for click probabilities of items that are shown at random.
 
         Raises:
-            RequestError: the arguments differ in length, a score is not finite, a position or a weight is negative, or
-                all or none of the items were clicked.
+            RequestError: the arguments differ in length, a score is not finite, a position or a weight is negative, no
+                item was at position 0, or all or none of the items were clicked.
 
         Example:
             >>> Calibration.fit([1.0, 2.0, 3.0, 4.0], [False, True, False, True]).probability([4.0]) > 0.5
             array([ True])
         """
         score, click = _checked(scores, clicked)
-        place, weight = _checked_positions(positions, len(score)), _checked_weights(weights, len(score))
+        weight = _checked_weights(weights, len(score))
+        place = _checked_positions(
+            np.zeros(len(score), dtype=np.int64) if positions is None else positions, score.shape
+        )
         if click.all() or not click.any():
             raise RequestError("a calibration needs clicked and unclicked items: give a log with both")
-        count = click.sum(), (~click).sum()
-        target = np.where(click, (count[0] + _PRIOR) / (count[0] + 2 * _PRIOR), _PRIOR / (count[1] + 2 * _PRIOR))
-
-        def loss(line: NDArray[np.float64]) -> float:
-            logit = line[0] * score + line[1] + np.append(0.0, line[2:])[place]
-            return float(-(weight * (target * log_expit(logit) + (1 - target) * log_expit(-logit))).sum())
-
-        slope, offset, *further = minimize(loss, np.zeros(2 + place.max()), method="BFGS").x.tolist()
-        return cls(slope, offset, (0.0, *further) if positions is not None else ())
+        shown = np.unique(place)
+        if shown[0]:
+            raise RequestError(f"positions start at {shown[0]}: give 0 for the first place in the list")
+        slope, offset, *further = _most_likely(score, click, weight, np.searchsorted(shown, place))
+        of_positions = np.full(shown[-1] + 1, np.nan)
+        of_positions[shown] = [0.0, *further]
+        return cls(slope, offset, tuple(of_positions.tolist()) if positions is not None else ())
 
     def probability(self, scores: ArrayLike, positions: ArrayLike | None = None) -> NDArray[np.float64]:
-        """Click probability at each score, in the shape of ``scores``, as do ``positions``; None for the first one.
+        """Click probability at each score, of the shape of ``scores``.
+
+        Args:
+            scores: of the items.
+            positions: of the same shape, from 0 on; None for the first one.
 
         Raises:
-            RequestError: a position is none of those that were fitted.
+            RequestError: the shapes differ, or a position is none of those that were fitted.
 
         Example:
             >>> Calibration(slope=1.0, offset=0.0).probability([0.0, 100.0])
             array([0.5, 1. ])
         """
-        logit = self.slope * np.asarray(scores, dtype=np.float64) + self.offset
+        score = np.asarray(scores, dtype=np.float64)
+        logit = self.slope * score + self.offset
         if positions is not None:
-            place = np.asarray(positions, dtype=np.int64)
-            if place.size and not 0 <= place.min() <= place.max() < len(self.of_positions):
-                raise RequestError(
-                    f"positions from {place.min()} to {place.max()}: {len(self.of_positions)} were fitted"
-                )
-            logit = logit + np.asarray(self.of_positions)[place]
+            place = _checked_positions(positions, score.shape)
+            added = np.append(self.of_positions, np.nan)[np.minimum(place, len(self.of_positions))]
+            if np.isnan(added).any():
+                raise RequestError(f"position {place[np.isnan(added)].flat[0]} is not among those that were fitted")
+            logit = logit + added
         return np.asarray(expit(logit))
 
     def reliability(
@@ -174,6 +181,25 @@ class Calibration:
         return sum(gaps) / sum(part.count for part in bins)
 
 
+def _most_likely(
+    score: NDArray[np.float64], click: NDArray[np.bool_], weight: NDArray[np.float64], column: NDArray[np.int64]
+) -> list[float]:
+    """Slope, offset, and the effect of each column after the first, of the likeliest logistic function."""
+    count = click.sum(), (~click).sum()
+    target = np.where(click, (count[0] + _PRIOR) / (count[0] + 2 * _PRIOR), _PRIOR / (count[1] + 2 * _PRIOR))
+
+    def loss(line: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        """The negative log likelihood, and its gradient."""
+        logit = line[0] * score + line[1] + np.append(0.0, line[2:])[column]
+        value = -(weight * (target * log_expit(logit) + (1 - target) * log_expit(-logit))).sum()
+        change = weight * (expit(logit) - target)
+        of_columns = np.bincount(column, change, minlength=len(line) - 1)[1:]
+        return float(value), np.concatenate([[change @ score, change.sum()], of_columns])
+
+    fitted: list[float] = minimize(loss, np.zeros(2 + column.max()), jac=True, method="BFGS").x.tolist()
+    return fitted
+
+
 def _checked(scores: Sequence[float], clicked: Sequence[bool]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     score, click = np.asarray(scores, dtype=np.float64), np.asarray(clicked, dtype=bool)
     if score.shape != click.shape or score.ndim != 1 or not len(score) or not np.isfinite(score).all():
@@ -183,10 +209,12 @@ def _checked(scores: Sequence[float], clicked: Sequence[bool]) -> tuple[NDArray[
     return score, click
 
 
-def _checked_positions(positions: Sequence[int] | None, count: int) -> NDArray[np.int64]:
-    place = np.zeros(count, dtype=np.int64) if positions is None else np.asarray(positions)
-    if place.shape != (count,) or place.dtype.kind not in "iu" or place.min() < 0:
-        raise RequestError(f"positions of shape {place.shape}: give a whole number from 0 on for each of {count} items")
+def _checked_positions(positions: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.int64]:
+    place = np.asarray(positions)
+    if place.shape != shape or place.dtype.kind not in "iu" or (place.size and place.min() < 0):
+        raise RequestError(
+            f"positions of shape {place.shape}: give a whole number from 0 on for each item, of shape {shape}"
+        )
     return place.astype(np.int64)
 
 

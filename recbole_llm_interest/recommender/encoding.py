@@ -81,7 +81,7 @@ class ContentReader:
         Args:
             content: ``text``, paths of ``image`` and ``audio`` files, which may also be named by the columns of
                 ``content/*.jsonl``, or arrays of features, ``[F]``, instead of them; other keys are columns from which
-                the text is made as in training.
+                the text is made as in training. So is ``text`` if texts of training have a column of that name.
 
         Raises:
             RequestError: it is no mapping, has a column that no text of training has, has no modality that the model
@@ -91,7 +91,7 @@ class ContentReader:
         given, columns = self._split(content)
         if columns and "text" not in given:
             self._columns.check(self._kind, columns)
-            if text := self._write_text(columns):
+            if text := self._write_text(self._columns.in_order(columns)):
                 given["text"] = text
         encoded: Content = {name: self._features(name, given[name]) for name in MODALITIES if name in given}
         if not encoded:
@@ -109,7 +109,10 @@ class ContentReader:
         for modality, column in MEDIA_COLUMNS.items():
             if column in renamed:
                 renamed[modality] = renamed.pop(column)
-        return renamed, {key: renamed.pop(key) for key in list(renamed) if key not in MODALITIES}
+        whole = {*MODALITIES}
+        if isinstance(renamed.get("text"), str) and self._columns.has_text:
+            whole.remove("text")
+        return renamed, {key: renamed.pop(key) for key in list(renamed) if key not in whole}
 
     def find_fingerprints(self) -> dict[str, str]:
         """Fingerprints of the encoders, by modality: those of training, or else of the encoders on this machine."""

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recbole_llm_interest.content.event_catalogue import EventCatalogue, EventKey
+from recbole_llm_interest.content.event_catalogue import EventCatalogue, EventKey, without_point
 from recbole_llm_interest.content.event_fields import code_field, content_field
 from recbole_llm_interest.content.features import Content
 from recbole_llm_interest.content.text_template import as_text
@@ -58,7 +58,7 @@ class EventReader:
         Raises:
             RequestError: a column is none of those of training, or content cannot be used.
         """
-        given = {name: value for name, value in (columns or {}).items() if _is_given(value)}
+        given = {name: without_point(value) for name, value in (columns or {}).items() if _is_given(value)}
         values = {field.name: given.pop(field.name) for field in self._encoder.fields if field.name in given}
         content = self._read_content(given) if given else {}
         total = self._encoder.encode(values, content)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -86,9 +87,8 @@ def forecast(
     found: list[list[Forecast]] = [[] for _ in range(len(state))]
     for _ in range(steps):
         likeliest = retrieval.likeliest(state)
-        times: list[float | None] = [None] * len(state)
-        if every is not None and bool(torch.isfinite(state.latest).all()):
-            times = (state.latest + every).tolist()
+        latest = state.latest.tolist()
+        times = [None if every is None or not math.isfinite(time) else time + every for time in latest]
         state = updates.update(state, [item for item, _ in likeliest], times)
         for user, (item, probability) in enumerate(likeliest):
             found[user].append(Forecast(item, probability, state[user]))

@@ -178,12 +178,14 @@ def read_events(state: UserState, items: Any, at: Any, unit: TimeUnit) -> tuple[
 
 
 def read_columns(state: UserState, columns: Mapping[str, Any]) -> list[Mapping[str, Any] | None]:
-    """The values of columns by user of a state; None for a user without any.
+    """The values of columns by user of a state; None for a user without any. The value of a single user may be a list.
 
     Raises:
-        RequestError: as ``read_per_user``.
+        RequestError: as ``read_per_user``, for a batch.
     """
-    by_column = {name: read_per_user(state, values, name) for name, values in columns.items()}
+    by_column = {
+        name: [values] if state.is_single else read_per_user(state, values, name) for name, values in columns.items()
+    }
     rows = ({name: values[user] for name, values in by_column.items()} for user in range(len(state)))
     return [{name: value for name, value in row.items() if value is not None} or None for row in rows]
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 from recbole_llm_interest.errors import RequestError
 from recbole_llm_interest.settings import MODALITIES
@@ -52,6 +53,25 @@ class KnownColumns:
             if not self._has(column):
                 known = dict.fromkeys([*self._names(), *MODALITIES])
                 raise RequestError(f"texts of {kind}s have no column {column!r}: {known_names(column, known)}")
+
+    @property
+    def has_text(self) -> bool:
+        """Whether a column is called text, so that a text of that name is no whole one."""
+        return "text" in (self.named or (self._names() if self.texts else ()))
+
+    def in_order(self, columns: Mapping[str, Any]) -> dict[str, Any]:
+        """Columns in the order in which texts of training have them.
+
+        Example:
+            >>> KnownColumns("item_id", [], ["title: Heat, year: 1995"]).in_order({"year": 1999, "title": "Fargo"})
+            {'title': 'Fargo', 'year': 1999}
+        """
+        places: dict[str, list[int]] = {}
+        for text in islice(self.texts, _EXAMPLES):
+            for place, name in enumerate(_COLUMN.findall(text)):
+                places.setdefault(name, []).append(place)
+        means = {name: sum(found) / len(found) for name, found in places.items()}
+        return {name: columns[name] for name in sorted(columns, key=lambda name: means.get(name, len(means)))}
 
     def _has(self, column: str) -> bool:
         if self.named:

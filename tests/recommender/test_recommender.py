@@ -578,8 +578,17 @@ def test_what_is_shown_further_down_is_not_taken_for_disliked():
     for mistake in ({"positions": [0]}, {"positions": [-1] * 12000}, {"weights": [1.0]}, {"weights": [0.0] * 12000}):
         with pytest.raises(RequestError):
             Calibration.fit(scores, clicked, **mistake)
-    with pytest.raises(RequestError, match="3 were fitted"):
+    for wrong in (positions[:9], positions + 0.5):
+        with pytest.raises(RequestError, match="give a whole number from 0 on for each item"):
+            known.error(scores, clicked, positions=wrong)
+    with pytest.raises(RequestError, match="position 3 is not among those that were fitted"):
         known.probability(scores, np.full(12000, 3))
+    with pytest.raises(RequestError, match="positions start at 1: give 0 for the first"):
+        Calibration.fit(scores, clicked, positions=positions + 1)
+    gap = Calibration.fit(scores, clicked, positions=np.array([0, 1, 70])[positions])
+    assert gap.probability(0.0, 70) == pytest.approx(known.probability(0.0, 2))
+    with pytest.raises(RequestError, match="position 5 is not"):
+        gap.probability(0.0, 5)
 
 
 def test_weights_give_the_probabilities_of_items_that_are_shown_at_random():
