@@ -105,7 +105,7 @@ def main() -> None:
     items: dict[str, str] = {}
     parts: dict[str, list[tuple[str, str, float]]] = {part: [] for part in PARTS}
     lines = []
-    ends = [int(len(chats) * share) for share in (options.shares[0], sum(options.shares))]
+    ends = [round(len(chats) * share) for share in (options.shares[0], sum(options.shares))]
     for place, chat in enumerate(chats):
         part = PARTS[sum(place >= end for end in ends)]
         for reply in replies(chat):

@@ -171,6 +171,13 @@ def test_list_that_is_given_as_words_is_an_error_that_shows_how_to_write_it(sett
         assert getattr(read_settings(settings, {key: as_given}), key) == tuple(re.findall(r"\w+", words))
 
 
+@pytest.mark.parametrize("template", ["{title}", "{title} ({year})", "{summary}: {review}", "About {title}"])
+def test_template_on_the_command_line_is_text(template):
+    _, given = parse_arguments(data_set_parser("test", "test"), [f"--item_text_template={template}"])
+    with pytest.raises(SyntaxError):  # RecBole then keeps the text
+        parse_literal(given["item_text_template"])
+
+
 @pytest.fixture
 def registry(monkeypatch):
     """Replace the registry of fusions by one with two members."""

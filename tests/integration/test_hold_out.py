@@ -6,6 +6,7 @@ import gzip
 import itertools
 import json
 import random
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -180,6 +181,49 @@ def test_joined_texts_are_those_of_the_last_events_in_the_order_of_time(here):
     assert found["u1", "i2", "3"] == "third; first"
     assert found["u1", "i1", "4"] == "fourth; third"
     assert found["u2", "i1", "1"] == "else"
+
+
+def test_chats_become_replies_with_what_was_said_before_them(here):
+    def chat(name, start, *turns):
+        turns = [{"role": role, "text": text, "timestamp": start + n} for n, (role, text) in enumerate(turns)]
+        return json.dumps({"dialogue_id": name, "turns": turns}) + "\n"
+
+    said = (
+        ("customer", "Hello."),
+        ("customer", "A room?"),
+        ("agent", "Yes."),
+        ("customer", "Thanks."),
+        ("agent", "Bye."),
+    )
+    chats = [chat("last", 900, ("agent", "Welcome."), ("agent", "Yes.")), *(chat(f"c{n}", n, *said) for n in range(9))]
+    (here / "chats.jsonl").write_text("".join(chats))
+    options = ["--chats=chats.jsonl", "--output=data"]
+    counts = json.loads(script("dialogues.py", *options, cwd=here))
+    assert counts == {"dataset": "dialogues", "chats": 10, "replies": 3, "train": 14, "valid": 2, "test": 4}
+    texts = {
+        row["item_id"]: row["reply"] for row in map(json.loads, (here / "data/dialogues/content/items.jsonl").open())
+    }
+    rows = map(json.loads, (here / "data/dialogues/content/events.jsonl").open())
+    found = {(row["user_id"], texts[row["item_id"]]): (row["message"], row["chat"]) for row in rows}
+    assert found["c0", "Yes."] == ("Hello. A room?", "A room? Hello.")
+    assert found["c0", "Bye."] == ("Thanks.", "Thanks. Yes. A room? Hello.")
+    assert found["last", "Welcome."] == ("", "")
+    assert found["last", "Yes."] == ("", "Welcome.")
+
+    for line, words in (
+        (chat("x", 0, ("user", "Hi.")), r"line 11: the role 'user': roles are customer and agent"),
+        (chat("x", 0), "line 11: a chat without turns"),
+        (
+            '{"id": 1}\n',
+            r"line 11: no chat with dialogue_id and turns of role, text and timestamp \(KeyError: 'turns'\)",
+        ),
+        ("oops\n", "line 11: no chat .*JSONDecodeError"),
+    ):
+        (here / "chats.jsonl").write_text("".join(chats) + line)
+        command = [sys.executable, str(REPOSITORY / "benchmarks/dialogues.py"), *options, "--name=again"]
+        done = subprocess.run(command, cwd=here, capture_output=True, text=True)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+        assert re.search(words, done.stderr)
 
 
 def test_recall_among_a_few_is_the_mean_over_draws(monkeypatch):
