@@ -212,7 +212,7 @@ def _logits_of_stock(options: argparse.Namespace, folder: Path) -> list[float]:
 
 
 def show(name: str, impressions: list[Impression], scores: list[list[float]]) -> None:
-    """Print AUC, group AUC, log loss and calibration error on the test's impressions."""
+    """Print AUC, group AUC, log loss and calibration error on the test's impressions, and AUC on validation's."""
     of_part: dict[str, tuple[list[float], list[bool]]] = {part: ([], []) for part in PARTS}
     groups = []
     for one, found in zip(impressions, scores, strict=True):
@@ -225,6 +225,7 @@ def show(name: str, impressions: list[Impression], scores: list[list[float]]) ->
     probability = calibration.probability(tested)
     mean_rate = [np.mean(of_part["valid"][1])] * len(tested)
     rows = [
+        ["AUC on validation, to choose by", roc_auc_score(of_part["valid"][1], of_part["valid"][0])],
         ["AUC", roc_auc_score(clicked, tested)],
         ["group AUC", float(np.mean(groups))],
         ["log loss", log_loss(clicked, probability)],
