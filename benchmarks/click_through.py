@@ -256,6 +256,7 @@ def main() -> None:
     of_stock.add_argument("--seed", type=int, default=1)
     of_stock.set_defaults(run=stock)
     options = parser.parse_args()
+    del sys.argv[1:]  # where RecBole would look for settings, such as data_path
     options.run(options)
 
 

@@ -21,6 +21,8 @@ from scipy.stats import ttest_rel
 
 from recbole_llm_interest.evaluation.significance import means_by_user
 from recbole_llm_interest.evaluation.table import write_comparison
+from recbole_llm_interest.recommender import Recommender
+from recbole_llm_interest.recommender.embeddings import write_embeddings
 from recbole_llm_interest.training.comparison import run
 
 
@@ -281,8 +283,12 @@ def test_clicks_are_told_from_what_else_was_shown(here, settings):
     ours = script(
         "click_through.py", "measure", f"--checkpoint={result.checkpoint}", "--impressions=data/pages-clicks", cwd=here
     )
-    stock = script("click_through.py", "stock", "--model=FM", "--dataset=pages", "--data_path=data", cwd=here)
-    for printed in (ours, stock):
+    write_embeddings(Recommender.load(result.checkpoint), here / "features")
+    options = ["--dataset=pages", "--data_path=data"]
+    stock = script("click_through.py", "stock", "--model=FM", *options, cwd=here)
+    with_ours = script("click_through.py", "stock", "--model=FM", *options, "--embeddings=features", cwd=here)
+    assert "FM with embeddings" in with_ours
+    for printed in (ours, stock, with_ours):
         rows = [line.split("|") for line in printed.splitlines() if line.startswith("|")]
         figures = {cells[1].strip(): cells[2].strip() for cells in rows}
         assert min(float(figures["AUC"]), float(figures["AUC on validation, to choose by"])) > 0.8
