@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
+import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -55,23 +56,31 @@ def read_chats(path: Path) -> list[dict[str, Any]]:
     chats = []
     with opened(path, "rt", encoding="utf-8") as file:
         for number, line in enumerate(file, start=1):
-            if fault := chat_fault(line):
-                raise DataError(f"{path}, line {number}: {fault}")
-            chats.append(json.loads(line))
+            try:
+                chats.append(parse_chat(line))
+            except (ValueError, TypeError, KeyError) as error:
+                raise DataError(
+                    f"{path}, line {number}: no chat with dialogue_id and turns of role ({' or '.join(ROLES)}), text "
+                    f"and timestamp ({type(error).__name__}: {error})"
+                ) from error
     return sorted(chats, key=lambda chat: float(chat["turns"][0]["timestamp"]))
 
 
-def chat_fault(line: str) -> str:
-    """What keeps a line from being a chat; empty if nothing does."""
-    try:
-        chat = json.loads(line)
-        turns = [(turn["role"], str(turn["text"]), float(turn["timestamp"])) for turn in chat["turns"]]
-        str(chat["dialogue_id"])
-    except (ValueError, TypeError, KeyError) as error:
-        return f"no chat with dialogue_id and turns of role, text and timestamp ({type(error).__name__}: {error})"
-    if others := {role for role, *_ in turns} - {*ROLES}:
-        return f"the role {min(others)!r}: roles are {' and '.join(ROLES)}"
-    return "" if turns else "a chat without turns"
+def parse_chat(line: str) -> dict[str, Any]:
+    """The chat of a line.
+
+    Raises:
+        ValueError, TypeError, KeyError: it is none.
+    """
+    chat: dict[str, Any] = json.loads(line)
+    if not isinstance(chat["dialogue_id"], str | int) or not chat["turns"]:
+        raise ValueError("an id that is no text, or no turns")
+    for turn in chat["turns"]:
+        if turn["role"] not in ROLES or not isinstance(turn["text"], str):
+            raise ValueError(f"a turn of {turn['role']!r} with the text {turn['text']!r:.40}")
+        if not math.isfinite(turn["timestamp"]):
+            raise ValueError(f"the timestamp {turn['timestamp']}")
+    return chat
 
 
 def replies(chat: dict[str, Any]) -> Iterator[Reply]:
@@ -85,7 +94,8 @@ def replies(chat: dict[str, Any]) -> Iterator[Reply]:
             message = []
         elif text:
             message.append(text)
-        said.append(text)
+        if text:
+            said.append(text)
 
 
 def main() -> None:

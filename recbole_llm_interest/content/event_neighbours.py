@@ -131,7 +131,8 @@ def find_event_neighbours(
     folds = users % FOLDS
     searches = {name: _Search.of_events(features, rows, items, folds, num_items) for name, features in content.items()}
     shape = (FOLDS + 1, len(next(iter(content.values())).present), len(content), count)
-    inputs = (rows, items, folds, *(part for one in content.values() for part in (one.values, one.present)))
+    features = [part for one in content.values() for part in (one.values, one.present)]
+    inputs: list[Tensor | int] = [rows, items, folds, *features, _BUCKETS, int(SIMILARITY_STEPS)]
     run = partial(_find_codes, [*searches.values()], shape)
     search = NeighbourSearch("event_neighbours", shape[1], inputs, shape, limit=num_items * STRENGTHS, run=run)
     return EventNeighbours(
@@ -154,6 +155,7 @@ class _Search(NamedTuple):
     Attributes:
         features: of C distinct contents.
         mean: of the features of all events, ``[F]``.
+        apart: directions of the contents from this mean, ``[C, F]``.
         rows: of the events' contents, ``[E]``.
         items: of the events, ``[E]``.
         folds: of the events' users, ``[E]``.
@@ -162,6 +164,7 @@ class _Search(NamedTuple):
 
     features: Features
     mean: Tensor
+    apart: Tensor
     rows: Tensor
     items: Tensor
     folds: Tensor
@@ -172,17 +175,17 @@ class _Search(NamedTuple):
         has_content = features.present[rows]
         rows = rows[has_content]
         shares = torch.bincount(rows, minlength=len(features.values)).to(features.values.dtype) / max(len(rows), 1)
-        return cls(features, shares @ features.values, rows, items[has_content], folds[has_content], num_items)
+        mean = shares @ features.values
+        apart = directions(features.values, mean)
+        return cls(features, mean, apart, rows, items[has_content], folds[has_content], num_items)
 
     def profiles(self, fold: int) -> ItemProfiles:
         """Those of the items without the events of a fold; ``FOLDS`` for all events."""
         others = self.folds != fold
-        places, shape = (
-            torch.stack([self.items[others], self.rows[others]]),
-            (self.num_items, len(self.features.values)),
-        )
+        places = torch.stack([self.items[others], self.rows[others]])
+        shape = (self.num_items, len(self.apart))
         counts = torch.sparse_coo_tensor(places, torch.ones(places.shape[1]), shape, check_invariants=True).coalesce()
-        return ItemProfiles.of_items(self.mean, directions(self.features.values, self.mean), counts)
+        return ItemProfiles.of_items(self.mean, self.apart, counts)
 
     def write_codes(self, codes: Tensor, fold: int) -> None:
         """Write the neighbours of the contents that users of a fold had, or of all, ``[C, K]``."""

@@ -46,7 +46,7 @@ def cached_neighbours(values: Tensor, present: Tensor, count: int, folder: Path 
     search = NeighbourSearch(
         setting="content_neighbours",
         rows=int(present.sum()),
-        inputs=(values, present, EXACT_ROWS, _SEARCHED_CELLS),
+        inputs=(values, present, EXACT_ROWS, _SEARCHED_CELLS, int(SIMILARITY_STEPS)),
         shape=(len(values), count),
         limit=len(values),
         run=lambda: nearest_neighbours(values, present, count),

@@ -105,7 +105,7 @@ def split_tables(
     if not len(tables[0].rows):
         raise DataError("benchmark_filename: no row of the training data has a history: there is nothing to learn from")
     if alone := int((tables[0].is_first & np.append(tables[0].is_first[1:], True)).sum()):
-        _logger.warning("%d events of the training data have none before or after them: there is no next item", alone)
+        _logger.warning("%d events of the training data have none before or after them in it", alone)
     return tables
 
 

@@ -114,6 +114,8 @@ class LLMInterestDataset(EventDataset):
         targets = self.training_targets()[1]
         is_training = np.zeros(len(self.event_items), dtype=bool)
         is_training[torch.cat([targets - 1, targets])] = True
+        if "context" in self.side_information:
+            is_training[self.first_training_events()] = True
         return is_training
 
     def build(self) -> list[Self]:
@@ -153,7 +155,7 @@ class LLMInterestDataset(EventDataset):
         """Number of times that each item was shown and not chosen in this split, ``[N]``."""
         if self.event_shown is None:
             return torch.zeros(self.item_num, dtype=torch.long)
-        shown = self.event_shown[self.training_targets()[1]]
+        shown = self.event_shown[torch.cat([self.training_targets()[1], self.first_targets()[1]])]
         return torch.bincount(shown[shown > 0], minlength=self.item_num)
 
     @property

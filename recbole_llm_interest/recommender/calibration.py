@@ -210,7 +210,7 @@ def _checked(scores: Sequence[float], clicked: Sequence[bool]) -> tuple[NDArray[
 
 
 def _checked_positions(positions: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.int64]:
-    place = np.asarray(positions)
+    place = np.asarray(positions) if np.size(positions) else np.zeros(np.shape(positions), dtype=np.int64)
     if place.shape != shape or place.dtype.kind not in "iu" or (place.size and place.min() < 0):
         raise RequestError(
             f"positions of shape {place.shape}: give a whole number from 0 on for each item, of shape {shape}"

@@ -67,8 +67,8 @@ class LiveModel:
     ) -> tuple[Tensor, InterestState]:
         """Interest after the last of some events, ``[B, D]``, and the state then.
 
-        Without events, the interest is that after one event of zeros, and the state stays as it is. Training has no
-        target before the first event, and this predicts first events far better than the first state alone.
+        Without events, the interest is that after one event of zeros, and the state stays as it is. Training
+        has a target there only for contexts, and this predicts first events far better than the first state alone.
 
         Args:
             events: of the users, ``[B, L]``.

@@ -425,7 +425,7 @@ def test_nearest_neighbours_are_those_of_a_naive_search(block, monkeypatch):
     torch.manual_seed(0)
     values, present = torch.randn(12, 5), torch.ones(12, dtype=torch.bool)
     present[[3, 7]] = False
-    monkeypatch.setattr("recbole_llm_interest.content.neighbours._BLOCK", block)
+    monkeypatch.setattr("recbole_llm_interest.content.neighbours.BLOCK", block)
     found = nearest_neighbours(values, present, 4)
     others = [row for row in range(1, 12) if present[row]]
     for row in range(12):
