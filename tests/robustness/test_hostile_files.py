@@ -19,7 +19,7 @@ from recbole_llm_interest.content.catalogue import read_catalogue
 from recbole_llm_interest.content.encoders import weights
 from recbole_llm_interest.content.encoders.weights import folder_fingerprint
 from recbole_llm_interest.content.feature_store import FeatureStore
-from recbole_llm_interest.content.neighbours import _read as read_neighbours
+from recbole_llm_interest.content.neighbour_files import NeighbourSearch
 from recbole_llm_interest.content.precomputed import read_features
 from recbole_llm_interest.errors import DataError, EncoderError, LLMInterestError, SettingsError, StorageError
 from recbole_llm_interest.evaluation.results import read_results
@@ -128,7 +128,8 @@ def test_damaged_caches_are_ignored(tmp_path, hostile):
     start = time.process_time()
     assert store.read([b"k" * 32]) == {}
     assert store.read_rejections({"name": "x"}) == {}
-    assert read_neighbours(tmp_path / "neighbours", 10, 2) is None
+    search = NeighbourSearch("content_neighbours", 10, (), (10, 2), 10, run=pytest.fail)
+    assert search._read(tmp_path / "neighbours") is None
     assert time.process_time() - start < 2
 
 
