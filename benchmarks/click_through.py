@@ -45,6 +45,7 @@ from tqdm import tqdm
 from recbole_llm_interest.cli.common import exit_code
 from recbole_llm_interest.errors import DataError
 from recbole_llm_interest.recommender import Calibration, Recommender
+from recbole_llm_interest.training.config import empty_command_line
 
 DAY = 86_400
 PARTS = ("train", "valid", "test")
@@ -197,7 +198,8 @@ def _logits_of_stock(options: argparse.Namespace, folder: Path) -> list[float]:
         )
         chosen["numerical_features"] = ["item_emb"]
         chosen["load_col"] = {**_STOCK["load_col"], "item": ["item_id", "item_emb"]}
-    config = Config(options.model, name, config_dict=chosen)
+    with empty_command_line():
+        config = Config(options.model, name, config_dict=chosen)
     init_seed(config["seed"], config["reproducibility"])
     train, *held_out = data_preparation(config, create_dataset(config))
     model = get_model(options.model)(config, train.dataset).to(config["device"])
@@ -256,7 +258,6 @@ def main() -> None:
     of_stock.add_argument("--seed", type=int, default=1)
     of_stock.set_defaults(run=stock)
     options = parser.parse_args()
-    del sys.argv[1:]  # where RecBole would look for settings, such as data_path
     options.run(options)
 
 

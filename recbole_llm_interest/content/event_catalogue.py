@@ -18,7 +18,7 @@ from recbole_llm_interest.content.catalogue import MEDIA_COLUMNS, Catalogue, che
 from recbole_llm_interest.content.content_files import as_token, id_fault
 from recbole_llm_interest.content.event_fields import EventKind
 from recbole_llm_interest.content.interaction_files import interaction_files
-from recbole_llm_interest.content.text_template import as_text, text_writer
+from recbole_llm_interest.content.text_template import as_text, text_writer, without_point
 from recbole_llm_interest.errors import DataError, SettingsError
 from recbole_llm_interest.io.atomic_files import AtomicFormat, read_atomic_file, read_header
 from recbole_llm_interest.io.opening import FileKind, is_there, parse_json, read_lines
@@ -312,13 +312,3 @@ def _read_columns(
         row = dict(zip(table.columns, values, strict=True))
         key = EventKey(row.pop(fields.user), row.pop(fields.item), float(row.pop(fields.time)))
         yield key, row
-
-
-def without_point(value: Any) -> Any:
-    """Return a whole float as an integer, so that a text of 5 is the same from all files and live.
-
-    Example:
-        >>> without_point(5.0), without_point(2.5), without_point("5.0")
-        (5, 2.5, '5.0')
-    """
-    return int(value) if isinstance(value, float | np.floating) and float(value).is_integer() else value

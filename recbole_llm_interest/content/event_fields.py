@@ -13,7 +13,7 @@ from typing import Any, Literal, Self, get_args
 import numpy as np
 from pydantic import TypeAdapter
 
-from recbole_llm_interest.content.text_template import as_text
+from recbole_llm_interest.content.text_template import as_text, without_point
 
 #: more distinct numbers than this are put into buckets of equal frequency
 _MOST_VALUES = 32
@@ -120,5 +120,5 @@ def _as_float(value: Any) -> float:
 
 def _as_category(value: Any) -> str:
     """The text of a value: of a whole float, also one in text, without the point."""
-    text = as_text(int(value) if isinstance(value, float) and value.is_integer() else value)
+    text = as_text(without_point(value))
     return re.sub(r"^(-?\d+)\.0+$", r"\1", text)

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from recbole_llm_interest.errors import SettingsError
 
 #: columns of one item or user
@@ -70,6 +72,16 @@ def as_text(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return ", ".join(filter(None, map(as_text, value)))
     return " ".join(str(value).split())
+
+
+def without_point(value: Any) -> Any:
+    """Return a whole float as an integer, so that 5 is the same text from all files and live; others as they are.
+
+    Example:
+        >>> without_point(5.0), without_point(2.5), without_point("5.0")
+        (5, 2.5, '5.0')
+    """
+    return int(value) if isinstance(value, float | np.floating) and float(value).is_integer() else value
 
 
 def is_missing(value: Any) -> bool:

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recbole_llm_interest.content.event_catalogue import EventCatalogue, EventKey, without_point
+from recbole_llm_interest.content.event_catalogue import EventCatalogue, EventKey
 from recbole_llm_interest.content.event_fields import code_field, content_field
 from recbole_llm_interest.content.features import Content
-from recbole_llm_interest.content.text_template import as_text
+from recbole_llm_interest.content.text_template import as_text, without_point
 from recbole_llm_interest.errors import RequestError
 from recbole_llm_interest.model.event_encoder import SideInformationEncoder
 from recbole_llm_interest.model.event_neighbours import EventNeighbourLookup

@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import pandas as pd
 
+from recbole_llm_interest.content.text_template import without_point
 from recbole_llm_interest.errors import RequestError, StateError
 from recbole_llm_interest.recommender.user_state import UserState
 
@@ -40,8 +41,7 @@ def read_id(value: Id) -> str:
         >>> read_id(17862.0), read_id("17862.0")
         ('17862', '17862.0')
     """
-    is_whole = isinstance(value, float | np.floating) and float(value).is_integer()
-    return str(int(value) if is_whole else value)
+    return str(without_point(value))
 
 
 def read_ids(values: Any, name: str) -> list[str]:

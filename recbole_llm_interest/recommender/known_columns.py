@@ -59,7 +59,7 @@ class KnownColumns:
     @cached_property
     def has_text(self) -> bool:
         """Whether a column is called text, so that a text of that name is no whole one."""
-        return "text" in (self.named or (self._names() if self.texts else ()))
+        return "text" in self._names()
 
     def in_order(self, columns: Mapping[str, Any]) -> dict[str, Any]:
         """Columns in the order in which texts of training have them.
@@ -74,8 +74,8 @@ class KnownColumns:
     def _places(self) -> dict[str, float]:
         """The mean place of each column in texts of training; empty if settings name the columns, in their order."""
         places: dict[str, list[int]] = {}
-        for text in () if self.named else islice(self.texts, _EXAMPLES):
-            for place, name in enumerate(_COLUMN.findall(text)):
+        for columns in () if self.named else self._examples:
+            for place, name in enumerate(columns):
                 places.setdefault(name, []).append(place)
         return {name: sum(found) / len(found) for name, found in places.items()}
 
@@ -89,6 +89,10 @@ class KnownColumns:
         """The known names, the most frequent first."""
         if self.named:
             return list(self.named)
-        examples = list(islice(self.texts, _EXAMPLES))
-        counts = Counter(name for text in examples for name in _COLUMN.findall(text))
-        return [name for name, count in counts.most_common() if count > len(examples) / 100]
+        counts = Counter(name for columns in self._examples for name in columns)
+        return [name for name, count in counts.most_common() if count > len(self._examples) / 100]
+
+    @cached_property
+    def _examples(self) -> list[list[str]]:
+        """The columns of some texts of training."""
+        return [_COLUMN.findall(text) for text in islice(self.texts, _EXAMPLES)]
