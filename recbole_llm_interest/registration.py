@@ -30,7 +30,7 @@ from recbole_llm_interest.baselines.vsknn import VSKNN
 from recbole_llm_interest.data.data_card import record_data_cards
 from recbole_llm_interest.data.dataloader import HistoryDataLoader
 from recbole_llm_interest.data.dataset import LLMInterestDataset
-from recbole_llm_interest.data.evaluation_loader import SEEN_ITEMS, evaluation_loader
+from recbole_llm_interest.data.evaluation_loader import SEEN_ITEMS, SHOWN_ITEMS, evaluation_loader
 from recbole_llm_interest.data.event_counts import count_training_events
 from recbole_llm_interest.data.event_histories import keep_event_histories
 from recbole_llm_interest.data.history_dataset import HistoryDataset
@@ -41,6 +41,7 @@ from recbole_llm_interest.evaluation.batching import limit_evaluation_batches
 from recbole_llm_interest.evaluation.collector import collect_ranks
 from recbole_llm_interest.evaluation.list_metrics import register_list_metrics
 from recbole_llm_interest.evaluation.metrics import register_metrics
+from recbole_llm_interest.evaluation.shown_metrics import register_shown_metrics
 from recbole_llm_interest.model.llm_interest import LLMInterest
 from recbole_llm_interest.peers.model import PeerModel
 from recbole_llm_interest.peers.trainer import PeerTrainer
@@ -99,8 +100,9 @@ def register() -> None:
     _read_settings_files()
     record_data_cards()
     limit_evaluation_batches()
-    collect_ranks(count_training_events, SEEN_ITEMS)
+    collect_ranks(count_training_events, SEEN_ITEMS, SHOWN_ITEMS)
     register_metrics()
+    register_shown_metrics()
     register_list_metrics(item_text_vectors)
 
 

@@ -96,7 +96,7 @@ class HistoryDataLoader(AbstractDataLoader):
         batch[self._dataset.next_item_list_field] = next_items[self._dataset.item_list_field]
         for field in self._context_fields:
             batch[f"next_{field}"] = next_items[field]
-        if self._dataset.event_shown is not None:
+        if self._dataset.learned_shown is not None:
             batch[NEXT_SHOWN] = self._dataset.shown(after_start, end + 1)
         return self.transform(self._dataset, batch)
 

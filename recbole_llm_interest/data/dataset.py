@@ -152,10 +152,10 @@ class LLMInterestDataset(EventDataset):
 
     @property
     def item_shown(self) -> Tensor:
-        """Number of times that each item was shown and not chosen in this split, ``[N]``."""
-        if self.event_shown is None:
+        """Number of times that the model learns of each item as shown and not chosen in this split, ``[N]``."""
+        if self.learned_shown is None:
             return torch.zeros(self.item_num, dtype=torch.long)
-        shown = self.event_shown[torch.cat([self.training_targets()[1], self.first_targets()[1]])]
+        shown = self.learned_shown[torch.cat([self.training_targets()[1], self.first_targets()[1]])]
         return torch.bincount(shown[shown > 0], minlength=self.item_num)
 
     @property

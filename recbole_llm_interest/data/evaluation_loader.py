@@ -17,12 +17,14 @@ from recbole.data.dataset import SequentialDataset
 from recbole.data.interaction import Interaction
 from torch import Tensor
 
-from recbole_llm_interest.data.event_histories import has_histories, seen_items
+from recbole_llm_interest.data.event_histories import has_histories, own_events, seen_items
 from recbole_llm_interest.errors import SettingsError
 from recbole_llm_interest.settings import EvaluationSettings, read_settings
 
 #: attribute of a batch with the indices of rows and seen items, where both kinds of candidates are evaluated
 SEEN_ITEMS = "seen_items"
+#: attribute of a batch with the items that were shown beside each row's own; the model does not read it
+SHOWN_ITEMS = "shown_items"
 
 
 def is_evaluated_by_event(config: Config) -> bool:
@@ -76,7 +78,8 @@ class EventDataLoader(FullSortEvalDataLoader):
     """Batches of tested events in the order of the data set's rows.
 
     With ``seen_items: filtered``, the items that were seen before an event are where RecBole's trainer looks for those
-    that are no candidates. With ``both``, they are in the batch's attribute ``SEEN_ITEMS``.
+    that are no candidates. With ``both``, they are in the batch's attribute ``SEEN_ITEMS``. Items that were
+    shown beside the row's own are in ``SHOWN_ITEMS``.
 
     Args:
         config: RecBole's settings.
@@ -116,4 +119,6 @@ class EventDataLoader(FullSortEvalDataLoader):
         if self._candidates == "both":
             setattr(batch, SEEN_ITEMS, seen)
             seen = None
+        if getattr(dataset, "event_shown", None) is not None:
+            setattr(batch, SHOWN_ITEMS, dataset.event_shown[own_events(rows)])
         return batch, seen, torch.arange(len(rows)), rows[self.iid_field]

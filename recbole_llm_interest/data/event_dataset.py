@@ -83,6 +83,11 @@ class EventDataset(HistoryDataset):
         events = events[torch.stack(known).any(dim=0)] if known else events[:0]
         return torch.as_tensor(self.event_users)[events], events
 
+    @property
+    def learned_shown(self) -> Tensor | None:
+        """``event_shown``, ``[E, S]``, if the model learns from it; without ``ssl_shown_weight``, metrics alone do."""
+        return self.event_shown if read_settings(ModelSettings, self.config).ssl_shown_weight else None
+
     def shown(self, start: Tensor, end: Tensor) -> Tensor:
         """Return what was shown beside the events of ranges of the event table, ``[B, L, S]``, padded with 0.
 

@@ -17,6 +17,8 @@ from torch import Tensor
 RANKED_EVENTS = "rec.events"
 #: keys of the numbers of training events of each item, ``[N]``, and each user, ``[U]``
 ITEM_COUNTS, USER_COUNTS = "data.item_events", "data.user_events"
+#: key of the scores of each tested event's item and of those that were shown beside it, ``[E, 1 + S]``, padded with NaN
+SHOWN_SCORES = "rec.shown_scores"
 #: keys that RecBole fills through a matrix of all items for each batch, and this module without it
 _REPLACED_KEYS = ("rec.items", "rec.topk", "rec.meanrank")
 #: before the names of metrics of candidates without the user's seen items, where both kinds are evaluated
@@ -25,7 +27,7 @@ FILTERED = "filtered_"
 _CHUNK_SCORES = 2**22
 
 
-def collect_ranks(count_events: Callable[[Any], tuple[Tensor, Tensor]], seen_items: str) -> None:
+def collect_ranks(count_events: Callable[[Any], tuple[Tensor, Tensor]], seen_items: str, shown_items: str) -> None:
     """Patch RecBole's collector to keep ranks and training counts, and to find hits in less time and memory.
 
     If a batch has seen items, the same scores are collected a second time without them, and the evaluator adds the
@@ -34,9 +36,11 @@ def collect_ranks(count_events: Callable[[Any], tuple[Tensor, Tensor]], seen_ite
     Args:
         count_events: returns how often each item, ``[N]``, and each user, ``[U]``, occurs in a data set.
         seen_items: attribute of a batch with indices of rows and items, ``[S]`` each.
+        shown_items: attribute of a batch with the items that were shown beside each row's own, ``[B, S]``, padded
+            with 0.
     """
     _count_training_events(count_events)
-    _collect_batches(seen_items)
+    _collect_batches(seen_items, shown_items)
     _join_batches()
     _evaluate_both_kinds()
 
@@ -54,7 +58,7 @@ def _count_training_events(count_events: Callable[[Any], tuple[Tensor, Tensor]])
     Collector.data_collect = data_collect
 
 
-def _collect_batches(seen_items: str) -> None:
+def _collect_batches(seen_items: str, shown_items: str) -> None:
     collect_batch = Collector.eval_batch_collect
 
     def eval_batch_collect(self: Any, scores: Tensor, interaction: Any, positive_u: Tensor, positive_i: Tensor) -> None:
@@ -67,12 +71,41 @@ def _collect_batches(seen_items: str) -> None:
         if positive_u is None:  # each event is scored by itself and nothing is ranked
             return
         positive_u, positive_i = positive_u.to(scores.device), positive_i.to(scores.device)
-        _collect_ranks(self, _batches(self, ""), scores, interaction, positive_u, positive_i)
+        shown = getattr(interaction, shown_items, None)
+        _collect(self, "", scores, interaction, positive_u, positive_i, shown)
         if (seen := getattr(interaction, seen_items, None)) is not None:
             scores[tuple(index.to(scores.device) for index in seen)] = -torch.inf
-            _collect_ranks(self, _batches(self, FILTERED), scores, interaction, positive_u, positive_i)
+            _collect(self, FILTERED, scores, interaction, positive_u, positive_i, shown)
 
     Collector.eval_batch_collect = eval_batch_collect
+
+
+def _collect(
+    collector: Any,
+    kind: str,
+    scores: Tensor,
+    interaction: Any,
+    positive_u: Tensor,
+    positive_i: Tensor,
+    shown: Tensor | None,
+) -> None:
+    """Append what the metrics need of a batch, of one kind of candidates; see ``_collect_ranks``.
+
+    Args:
+        collector: RecBole's collector.
+        kind: "" or ``FILTERED``.
+        scores: ``[B, N]``.
+        interaction: the batch.
+        positive_u: row of each positive in ``scores``, ``[E]``.
+        positive_i: item of each positive, ``[E]``.
+        shown: items that were shown beside each row's own, ``[B, S]``, padded with 0; None without any.
+    """
+    batches = _batches(collector, kind)
+    _collect_ranks(collector, batches, scores, interaction, positive_u, positive_i)
+    if shown is not None and collector.register.need(SHOWN_SCORES):
+        shown = shown.to(scores.device)[positive_u]
+        others = scores[positive_u[:, None], shown].where(shown > 0, torch.nan)
+        batches[SHOWN_SCORES].append(torch.cat([scores[positive_u, positive_i][:, None], others], dim=1))
 
 
 def _join_batches() -> None:

@@ -58,7 +58,8 @@ class ContentSettings:
     )
 
     shown_field: str | None = _setting(
-        None, "column of an event with the items that were shown beside the chosen one, for ssl_shown_weight"
+        None,
+        "column of an event with the items that were shown beside the chosen one, for ssl_shown_weight and ShownAUC",
     )
 
     text_encoder: str = _setting(
