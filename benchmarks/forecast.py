@@ -3,6 +3,7 @@
     python benchmarks/forecast.py split --dataset=ml-100k --data_path=… --output=data
     python run_recbole.py --dataset=ml-100k-forecast --data_path=data --table=forecast
     python benchmarks/forecast.py measure --checkpoint=saved/LLMInterest-….safetensors --held_out=data/ml-100k-forecast
+    python benchmarks/forecast.py show forecast-1.json forecast-2.json …
 
 The last five events of each user with at least ten others are held out, so that training, validation and test of
 run_recbole.py see none of them. An item belongs to one named interest; a user's history is a series of such interests.
@@ -34,6 +35,7 @@ from tabulate import tabulate
 from tqdm import tqdm
 
 from recbole_llm_interest.cli.common import exit_code
+from recbole_llm_interest.errors import DataError
 from recbole_llm_interest.recommender import Recommender
 
 #: events that are forecast, and fewest events of a history before them
@@ -161,6 +163,18 @@ def measure(options: argparse.Namespace) -> None:
     print(f"\nerrors of each user: {options.output}")
 
 
+def show(options: argparse.Namespace) -> None:
+    """Print the mean errors over several models, such as those of several seeds; tests are over users."""
+    frames = [pd.read_json(path, orient="split", dtype=False) for path in options.files]
+    if any(not frame.index.equals(frames[0].index) or [*frame] != [*frames[0]] for frame in frames):
+        raise DataError(f"{', '.join(map(str, options.files))} are of different users or methods")
+    mean_of_models = sum(frame.to_numpy() for frame in frames) / len(frames)
+    names = [column.removesuffix(": MAE") for column in frames[0] if column.endswith(": MAE")]
+    pairs = np.split(mean_of_models, len(names), axis=1)
+    print(f"{len(frames[0])} users, {len(frames)} models\n")
+    print(_table(dict(zip(names, pairs, strict=True))))
+
+
 def _table(found: dict[str, NDArray[np.float64]]) -> str:
     """Means, and p of each method against the model by the paired t test and Wilcoxon's."""
     rows = []
@@ -191,6 +205,9 @@ def main() -> None:
     measuring.add_argument("--samples", type=int, default=32, help="continuations that the model draws of each user")
     measuring.add_argument("--output", type=Path, default=Path("forecast.json"), help="errors of each user")
     measuring.set_defaults(run=measure)
+    showing = commands.add_parser("show", help="print means over several models")
+    showing.add_argument("files", type=Path, nargs="+", help="written by measure")
+    showing.set_defaults(run=show)
     options = parser.parse_args()
     options.run(options)
 

@@ -318,3 +318,5 @@ def test_forecasts_are_measured_on_events_that_training_never_saw(here, settings
     ]
     crps = {cells[1].strip(): float(cells[4]) for cells in rows[2:]}
     assert crps["the model"] < 0.6 * min(value for name, value in crps.items() if name != "the model")
+    shown = script("forecast.py", "show", "forecast.json", "forecast.json", cwd=here).splitlines()
+    assert [line.split("|") for line in shown if "|" in line] == rows  # the mean of two equal ones
