@@ -7,7 +7,8 @@ encodes each event once: the same targets at 1/L of the cost.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Self
 
 import torch
 from recbole.config import Config
@@ -17,7 +18,8 @@ from torch import Tensor
 
 from recbole_llm_interest.content.event_fields import NEXT_SHOWN
 from recbole_llm_interest.data.dataset import LLMInterestDataset
-from recbole_llm_interest.errors import SettingsError
+from recbole_llm_interest.errors import DataError, SettingsError
+from recbole_llm_interest.settings import WarmStartSettings, read_settings
 
 #: windows are sorted by length within so many batches: enough to save padding, few enough to keep batches random
 _BATCHES_PER_POOL = 16
@@ -55,7 +57,8 @@ class HistoryDataLoader(AbstractDataLoader):
         self.targets_per_batch = max(config["train_batch_size"], config["MAX_ITEM_LIST_LENGTH"])
         # RecBole's loader draws rows one by one; this one draws whole batches, planned for each epoch
         self._targets = (self.end - self.start).clamp(min=1)
-        self.sample_size = -(-int(self._targets.sum()) // self.targets_per_batch)
+        self._replay = _Replay.of_config(config, dataset.event_times, self.end, self._targets)
+        self.sample_size = -(-self._replay.targets // self.targets_per_batch)
         known = dataset.side_information["context"].features if "context" in dataset.side_information else {}
         self._context_fields = [f"{field}{config['LIST_SUFFIX']}" for field in known]
         super().__init__(config, dataset, sampler, shuffle=shuffle)
@@ -71,14 +74,14 @@ class HistoryDataLoader(AbstractDataLoader):
     def _plan_epoch(self) -> list[Tensor]:
         """Return the windows of each batch, ``[B]``: shuffled, and sorted by length within a pool of batches."""
         length = self._targets
-        order = torch.arange(len(length))
+        order = self._replay.windows(length, self.generator)
         if self.shuffle:
-            order = torch.randperm(len(length), generator=self.generator)
+            order = order[torch.randperm(len(order), generator=self.generator)]
             pool = (length[order].cumsum(0) - 1) // (_BATCHES_PER_POOL * self.targets_per_batch)
             order = order[(pool * (length.max() + 1) + length[order]).argsort(stable=True)]
         # a window belongs to the batch in which its last target is, counting targets in this order: the number of
         # batches does not depend on the order, and no batch is empty
-        batch = (length[order].cumsum(0) - 1) // self.targets_per_batch
+        batch = ((length[order].cumsum(0) - 1) // self.targets_per_batch).clamp(max=self.sample_size - 1)
         return list(torch.split(order, batch.bincount(minlength=self.sample_size).tolist()))
 
     def collate_fn(self, index: list[int]) -> Interaction:
@@ -103,6 +106,58 @@ class HistoryDataLoader(AbstractDataLoader):
     def target_counts(self, batch: Interaction) -> Tensor:
         """Return the number of targets in each row of a batch, ``[B]``."""
         return batch[self._dataset.item_list_length_field]
+
+
+@dataclass(frozen=True)
+class _Replay:
+    """Which windows an epoch has: all, or those with events since a time and a sample of the others.
+
+    Attributes:
+        new: the windows that every epoch has.
+        former: those of which each epoch draws some.
+        drawn: number of targets that it draws.
+        targets: number of targets of an epoch; the last window that is drawn may have some more.
+    """
+
+    new: Tensor
+    former: Tensor
+    drawn: int
+    targets: int
+
+    @classmethod
+    def of_config(cls, config: Config, times: Tensor | None, ends: Tensor, targets: Tensor) -> Self:
+        """Return it by the settings: ``replay`` targets from before ``replay_since`` for each one since then.
+
+        Args:
+            config: RecBole's settings.
+            times: of all events, ``[E]``.
+            ends: last target of each window, ``[W]``.
+            targets: number of targets of each window, ``[W]``.
+
+        Raises:
+            DataError: no training event is newer.
+        """
+        every = torch.arange(len(ends))
+        share, since = read_settings(WarmStartSettings, config).replay, config["replay_since"]
+        if share is None or since is None or times is None:
+            return cls(every, every[:0], 0, int(targets.sum()))
+        is_new = times[ends] > since
+        if not is_new.any():
+            raise DataError(
+                "replay: no training event is newer than those that init_from was trained on: set replay=~ to train on "
+                "all of them"
+            )
+        new = int(targets[is_new].sum())
+        drawn = min(round(share * new), int(targets[~is_new].sum()))
+        return cls(every[is_new], every[~is_new], drawn, new + drawn)
+
+    def windows(self, targets: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the windows of an epoch, ``[W']``, of all those with ``targets``, ``[W]``."""
+        if not self.drawn:
+            return self.new
+        former = self.former[torch.randperm(len(self.former), generator=generator)]
+        before = targets[former].cumsum(0) - targets[former]
+        return torch.cat([self.new, former[before < self.drawn]])
 
 
 def cut_windows(user: Tensor, target: Tensor, max_length: int) -> tuple[Tensor, Tensor, Tensor]:

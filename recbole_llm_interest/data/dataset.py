@@ -151,6 +151,13 @@ class LLMInterestDataset(EventDataset):
                 )
 
     @property
+    def trained_until(self) -> float | None:
+        """The time of the newest event of this split, or of the training data; None without times."""
+        if self.event_times is None:
+            return None
+        return float(self.event_times[torch.from_numpy(self._is_training())].max())
+
+    @property
     def item_shown(self) -> Tensor:
         """Number of times that the model learns of each item as shown and not chosen in this split, ``[N]``."""
         if self.learned_shown is None:

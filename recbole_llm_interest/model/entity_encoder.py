@@ -16,6 +16,8 @@ from recbole_llm_interest.model.projections import PROJECTIONS
 
 #: rows that are encoded in one block without gradients: a row takes several times its final size on the way
 _BLOCK_ROWS = 2**16
+#: nearest neighbours by each modality whose IDs start that of a new item
+_NEAREST = 8
 #: the name of the learned ID embedding among the modalities
 ID = "id"
 
@@ -88,6 +90,8 @@ class EntityEncoder(nn.Module):
         if with_id is not None:
             self.id_embedding = nn.Embedding(len(with_id), embedding_size, sparse=sparse_id)
             nn.init.normal_(self.id_embedding.weight, std=id_init_std or embedding_size**-0.5)
+            with torch.no_grad():  # a warm start can then tell which IDs were trained
+                self.id_embedding.weight[~with_id] = 0.0
             present.append(with_id)
         self.register_buffer("present", torch.stack(present, dim=1), persistent=False)  # [N, M]
         self.missing = nn.Parameter(torch.empty(len(self.modalities), embedding_size).normal_(std=0.02))
@@ -133,6 +137,26 @@ class EntityEncoder(nn.Module):
         if self.training and self.modality_dropout:
             present = present & (torch.rand_like(present, dtype=torch.float) >= self.modality_dropout)
         return self._with_missing(parts, present), present
+
+    @torch.no_grad()
+    def start_ids(self, is_trained: Tensor) -> int:
+        """Start the IDs that are in use and were not trained, and return their number.
+
+        An ID starts as the mean of those of the item's nearest neighbours by content, or as zero without such.
+
+        Args:
+            is_trained: rows whose ID was trained, ``[N]``.
+        """
+        if self.id_embedding is None:
+            return 0
+        weight, with_id = self.id_embedding.weight, self.get_buffer("present")[:, -1]
+        known = is_trained.to(weight.device) & with_id
+        rows = (with_id & ~known).nonzero().squeeze(1)
+        for block in torch.split(rows, _BLOCK_ROWS):
+            near = self.neighbours_of(block)[..., :_NEAREST].flatten(1)
+            counts = known[near].to(weight.dtype)[..., None]
+            weight[block] = (weight[near] * counts).sum(dim=1) / counts.sum(dim=1).clamp(min=1.0)
+        return len(rows)
 
     def encode(self, content: Content) -> Tensor:
         """Representations of entities that are not in the table, ``[B, output_size]``."""

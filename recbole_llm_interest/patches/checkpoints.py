@@ -208,14 +208,18 @@ def without_callers_settings(config: RecordedConfig) -> RecordedConfig:
         config: with all settings of a training.
     """
     settings, given = (
-        {key: value for key, value in values.items() if key not in {*CALLERS_SETTINGS, *_DIGESTS} and is_plain(value)}
+        {
+            key: value
+            for key, value in values.items()
+            if key not in {*CALLERS_SETTINGS, *_SEPARATE_PARTS} and is_plain(value)
+        }
         for values in (config["settings"], config["given"])
     )
     return {**config, "settings": settings, "given": given}
 
 
 #: keys of a configuration that are separate parts of a checkpoint
-_DIGESTS = ("item_digest", "data_digests")
+_SEPARATE_PARTS = ("item_digest", "data_digests", "trained_on", "replay_since")
 
 
 def checkpoint_state(trainer: Any, epoch: int) -> dict[str, Any]:
@@ -238,4 +242,5 @@ def checkpoint_state(trainer: Any, epoch: int) -> dict[str, Any]:
         },
         "optimizer": trainer.optimizer.state_dict(),
         "data": trainer.config["data_digests"] or {},
+        **(trainer.config["trained_on"] or {}),
     }

@@ -37,6 +37,7 @@ from recbole_llm_interest.settings.reading import (
 from recbole_llm_interest.settings.recbole_values import check_recbole_values
 from recbole_llm_interest.settings.registry import OBJECTIVE_WEIGHT, REGISTRIES, Registry
 from recbole_llm_interest.settings.types import MODALITIES, Modality
+from recbole_llm_interest.settings.warm_start import WarmStartSettings
 
 _PACKAGE = Path(__file__).parent.parent
 #: RecBole's folder of settings files for this package: inside the package in a wheel, beside it in a checkout
@@ -61,6 +62,7 @@ __all__ = [
     "TrackingSettings",
     "TransitionTextSettings",
     "VSKNNSettings",
+    "WarmStartSettings",
     "baseline_keys",
     "check_given_keys",
     "check_keys",

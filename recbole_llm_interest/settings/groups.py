@@ -9,6 +9,7 @@ from pydantic.dataclasses import dataclass
 
 from recbole_llm_interest.settings.declaration import setting as _setting
 from recbole_llm_interest.settings.types import Modality, Moment, RegisteredName, RepeatContext
+from recbole_llm_interest.settings.warm_start import WarmStartSettings
 
 
 @dataclass(frozen=True)
@@ -322,6 +323,7 @@ ALL_SETTINGS: tuple[type[Any], ...] = (
     DataSettings,
     ContentSettings,
     ModelSettings,
+    WarmStartSettings,
     EvaluationSettings,
     AdaptationSettings,
     TrackingSettings,

@@ -16,6 +16,7 @@ CALLERS_SETTINGS = frozenset(
         *("gpu_id", "use_gpu", "device", "encoder_device", "worker"),
         *("nproc", "world_size", "local_rank", "ip", "port", "offset", "single_spec"),
         *("allow_pickle", "download_weights", "name_users"),
+        "init_from",
         *("tracking", "log_wandb", "wandb_project", "state", "show_progress"),
         # pretrained weights of RecBole's models, and parameters by which tree libraries read files
         *("pretrain_path", "pre_model_path", "mf_pretrain_path", "mlp_pretrain_path", "use_pretrain", "warm_up"),

@@ -57,7 +57,6 @@ from recbole_llm_interest.training.resume import (
 from recbole_llm_interest.training.run_log import log_to_file
 from recbole_llm_interest.training.run_metadata import (
     data_digests,
-    digest,
     effective_settings,
     explicit_settings,
     run_identity,
@@ -66,6 +65,7 @@ from recbole_llm_interest.training.tested_events import tested_events
 from recbole_llm_interest.training.tracking.description import describe_run, summary_of
 from recbole_llm_interest.training.tracking.session import Tracking
 from recbole_llm_interest.training.trainer import LLMInterestTrainer
+from recbole_llm_interest.training.warm_start import Source, begin, record_training, source_of
 
 
 def run_experiment(
@@ -260,6 +260,7 @@ def _prepare(title: str, config: Config, comparison: str | None) -> Iterator[_Ex
         logger = logging.getLogger()
         config["device"] = process_device(config["device"])
         trackers = trackers_of(config)
+        source = source_of(config)
         config["log_wandb"] = False  # RecBole's logger would write all runs of a process into one
         init_seed(config["seed"], config["reproducibility"])
         logger.info(config)
@@ -269,8 +270,8 @@ def _prepare(title: str, config: Config, comparison: str | None) -> Iterator[_Ex
         logger.info(dataset)
         if max(config["topk"]) > dataset.item_num - 1:
             raise SettingsError(f"topk={config['topk']}: {config['dataset']} has only {dataset.item_num - 1} items")
-        config["item_digest"] = digest(dataset.field2id_token[dataset.iid_field])
-        trainer = _trainer(config, train_data)
+        record_training(config, train_data._dataset)
+        trainer = _trainer(config, train_data, source)
         # after distribute_training: sees sums over all processes. A peer's process ends with the block
         with (
             Tracking(trackers) as tracking,
@@ -283,13 +284,14 @@ def _prepare(title: str, config: Config, comparison: str | None) -> Iterator[_Ex
             yield _Experiment(*data, trainer, monitor, tracking, comparison, log, environment, digests)
 
 
-def _trainer(config: Config, train_data: Any) -> Any:
-    """Build the model and return its trainer."""
+def _trainer(config: Config, train_data: Any, source: Source | None) -> Any:
+    """Build the model and return its trainer; the model has the weights of a source, if there is one."""
     init_seed(config["seed"], config["reproducibility"])
     model = get_model(config["model"])(config, train_data._dataset).to(config["device"])
     with without_tensorboard():
         trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
     logging.getLogger().info(model)
+    begin(trainer, source, train_data._dataset)
     if world_size() > 1:
         # in RecBole's own loaders, each row of a batch is one target
         targets = getattr(train_data, "target_counts", lambda batch: torch.ones(len(batch)))

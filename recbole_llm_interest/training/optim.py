@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -47,6 +47,64 @@ class DenseAndSparse(torch.optim.Optimizer):
         self.dense.load_state_dict(state_dict["dense"])
         self.sparse.load_state_dict(state_dict["sparse"])
         self.param_groups = [*self.dense.param_groups, *self.sparse.param_groups]
+
+
+def moments_of(saved: Mapping[str, Any], names: Sequence[str], sparse: str) -> dict[str, dict[str, Any]]:
+    """Return what an optimizer remembered of each parameter, by the parameter's name.
+
+    Args:
+        saved: the ``state_dict`` of an optimizer, or of ``DenseAndSparse``.
+        names: of the model's parameters in their order.
+        sparse: name of the parameter that an optimizer of its own updates, if there is one.
+    """
+    if "dense" not in saved:
+        return _by_name(saved, names)
+    dense = [name for name in names if name != sparse]
+    return _by_name(saved["dense"], dense) | _by_name(saved["sparse"], [sparse])
+
+
+def _by_name(saved: Mapping[str, Any], names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """The states of one optimizer; none if the number of its parameters is another one than that of the names."""
+    numbers = [number for group in saved["param_groups"] for number in group["params"]]
+    if len(numbers) != len(names):
+        return {}
+    return {
+        name: saved["state"][number] for name, number in zip(names, numbers, strict=True) if number in saved["state"]
+    }
+
+
+def load_moments(
+    optimizer: torch.optim.Optimizer,
+    model: torch.nn.Module,
+    moments: Mapping[str, Mapping[str, Any]],
+    given: Callable[[str, Mapping[str, Tensor]], Any],
+) -> bool:
+    """Make an optimizer go on with what another one remembered; return whether there was anything.
+
+    Args:
+        optimizer: before its first step.
+        model: whose parameters it updates.
+        moments: from ``moments_of``.
+        given: as ``RowMap.of``: what tensors ``[...]`` by name give to a parameter. What is new in them is zero.
+    """
+    parameters = dict(model.named_parameters())
+    states: dict[Tensor, dict[str, Any]] = {}
+    for name, parameter in parameters.items():
+        kinds = {kind for moment in moments.values() for kind in moment}
+        state = {}
+        for kind in kinds:
+            values = {other: moment[kind] for other, moment in moments.items() if kind in moment}
+            found = given(name, values)
+            if found is None:
+                continue
+            is_table = isinstance(found.values, Tensor) and found.values.dim() > 0
+            state[kind] = found.over(torch.zeros_like(parameter)) if is_table else found.values
+        if state:
+            states[parameter] = state
+    for part in (optimizer.dense, optimizer.sparse) if isinstance(optimizer, DenseAndSparse) else (optimizer,):
+        for group in part.param_groups:
+            part.state.update({one: states[one] for one in group["params"] if one in states})
+    return bool(states)
 
 
 def has_fast_bfloat16() -> bool:

@@ -5,6 +5,8 @@ On a GPU, it also avoids waiting for the device in each step.
 
 from __future__ import annotations
 
+import math
+import time
 from typing import Any
 
 import torch
@@ -16,7 +18,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from recbole_llm_interest.errors import SettingsError
-from recbole_llm_interest.settings import ModelSettings, read_settings
+from recbole_llm_interest.settings import ModelSettings, WarmStartSettings, read_settings
 from recbole_llm_interest.training.optim import (
     DenseAndSparse,
     clip_gradients,
@@ -26,6 +28,10 @@ from recbole_llm_interest.training.optim import (
 
 #: number of steps between checks of the loss for NaN on a GPU: each check waits for the device
 _NAN_CHECK_STEPS = 50
+
+
+class _TimeIsUpError(Exception):
+    """The setting ``minutes`` ends the training."""
 
 
 class LLMInterestTrainer(Trainer):
@@ -42,6 +48,10 @@ class LLMInterestTrainer(Trainer):
     def __init__(self, config: Config, model: torch.nn.Module) -> None:
         super().__init__(config, model)
         self.settings = read_settings(ModelSettings, config)
+        self._minutes = read_settings(WarmStartSettings, config).minutes
+        self._end = math.inf
+        if self._minutes is not None and not config["single_spec"]:
+            raise SettingsError("minutes needs a training by one process: set it to ~, or nproc=1")
         in_bfloat16 = self.enable_amp or self.settings.loss_precision == "bfloat16"
         if in_bfloat16 and self.device.type == "cpu" and not has_fast_bfloat16():
             self.logger.warning(
@@ -94,7 +104,11 @@ class LLMInterestTrainer(Trainer):
         clip_gradients(self.model.parameters(), **self.config["clip_grad_norm"])
 
     def fit(self, train_data: Any, *args: Any, **kwargs: Any) -> Any:
-        """Train as RecBole does, with the learning rate schedule; it is updated after each step."""
+        """Train as RecBole does, with the learning rate schedule, which is updated after each step.
+
+        ``minutes`` later, training ends.
+        """
+        self._end = time.monotonic() + 60 * (self._minutes or math.inf)
         steps = len(train_data)
         factor = learning_rate_schedule(
             self.settings.learning_rate_schedule, self.settings.warmup_epochs * steps, self.epochs * steps
@@ -105,6 +119,8 @@ class LLMInterestTrainer(Trainer):
         hook = self.optimizer.register_step_post_hook(lambda *_: schedule.step())
         try:
             return super().fit(train_data, *args, **kwargs)
+        except _TimeIsUpError:
+            return self.best_valid_score, self.best_valid_result
         finally:
             hook.remove()
 
@@ -119,6 +135,9 @@ class LLMInterestTrainer(Trainer):
         Raises:
             ValueError: the loss is NaN, with RecBole's message.
         """
+        if epoch_idx > self.start_epoch and time.monotonic() >= self._end:
+            self.logger.info("minutes=%s have passed: training ends", self._minutes)
+            raise _TimeIsUpError
         if not self.config["single_spec"]:
             return super()._train_epoch(train_data, epoch_idx, loss_func, show_progress)
         self.model.train()
@@ -137,8 +156,10 @@ class LLMInterestTrainer(Trainer):
             scaler.scale(parts.sum()).backward()  # type: ignore[no-untyped-call]
             scaler.step(self.optimizer)
             scaler.update()
+            if time.monotonic() >= self._end:
+                break
         self._check_nan(total)
-        return tuple(total.tolist())
+        return tuple((total * (len(train_data) / step)).tolist())  # as if all batches had the mean loss
 
     def _check_nan(self, loss: Tensor) -> None:
         super()._check_nan(loss.sum())

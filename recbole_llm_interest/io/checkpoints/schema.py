@@ -54,6 +54,8 @@ class Checkpoint(TypedDict):
         other_parameter: what RecBole's models save in addition to weights.
         optimizer: state of the optimizer.
         data: hashes of the training's data, by file and content feature.
+        items: ids of the items in RecBole's order, as lines in UTF-8, ``[bytes]``; of ``LLMInterest`` alone.
+        trained_until: the time of the newest training event; None without times.
     """
 
     config: RecordedConfig
@@ -64,6 +66,8 @@ class Checkpoint(TypedDict):
     other_parameter: NotRequired[dict[str, Any] | None]
     optimizer: NotRequired[dict[str, Any]]
     data: NotRequired[dict[str, str]]
+    items: NotRequired[Tensor]
+    trained_until: NotRequired[float | None]
 
 
 @_STRICT

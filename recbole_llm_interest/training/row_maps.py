@@ -1,0 +1,123 @@
+"""Which rows of a trained model's weights belong to which rows of another model's: items, modalities, categories."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from recbole_llm_interest.content.event_fields import EventField
+from recbole_llm_interest.model.entity_encoder import ID, EntityEncoder
+from recbole_llm_interest.model.event_encoder import SideInformationEncoder
+
+#: weights of an encoder with a row for each modality
+_BY_MODALITY = ("missing", "combine.gate", "combine.gate_bias")
+_ID_EMBEDDING = "item_encoder.id_embedding.weight"
+
+
+class GivenValues(NamedTuple):
+    """What another tensor gives to one of a model's.
+
+    Attributes:
+        values: of the other tensor, ``[R, ...]``.
+        rows: its row for each of the model's, ``[S]``; -1 for a new one. None for the same rows.
+
+    Example:
+        >>> given = GivenValues(torch.tensor([5.0, 6.0]), torch.tensor([1, -1, 0]))
+        >>> given.over(torch.zeros(3))
+        tensor([6., 0., 5.])
+    """
+
+    values: Tensor
+    rows: Tensor | None
+
+    def over(self, own: Tensor) -> Tensor:
+        """The model's tensor, ``[S, ...]``, with what is given in place of its own."""
+        if self.rows is None:
+            return self.values.to(own)
+        rows = self.rows.to(own.device)
+        is_given = (rows >= 0).view(-1, *[1] * (own.dim() - 1))
+        return torch.where(is_given, self.values.to(own)[rows.clamp(min=0)], own)
+
+
+@dataclass(frozen=True)
+class RowMap:
+    """The rows by the names of weights.
+
+    Attributes:
+        items: the other model's row of each item, ``[N]``; -1 for a new one.
+        rows: by name, the other model's name of the weight, and its row for each of this model's, ``[S]``.
+    """
+
+    items: Tensor
+    rows: Mapping[str, tuple[str, Tensor]]
+
+    def of(self, name: str, values: Mapping[str, Tensor]) -> GivenValues | None:
+        """What ``values``, tensors ``[...]`` by name, give to a weight; None for nothing."""
+        other, rows = self.rows.get(name, (name, None))
+        return GivenValues(values[other], rows) if other in values else None
+
+
+def row_maps(model: Any, weights: Mapping[str, Tensor], items: Tensor, other: Mapping[str, Any] | None) -> RowMap:
+    """Find the rows of a model's weights in those of another one.
+
+    Args:
+        model: the model that is given weights.
+        weights: the other's, ``[...]`` by name.
+        items: row of each item in the other model, ``[N]``; -1 for a new one.
+        other: what the other model's checkpoint has beside weights: the codes of its events' columns.
+    """
+    rows = {_ID_EMBEDDING: (_ID_EMBEDDING, items)}
+    encoders = {name: module for name, module in model.named_modules() if isinstance(module, EntityEncoder)}
+    modalities = {name: _modalities(f"{name}.", weights) for name in encoders}
+    for name, encoder in encoders.items():
+        if modalities[name]:
+            found = _places(encoder.modalities, modalities[name])
+            rows |= {f"{name}.{weight}": (f"{name}.{weight}", found) for weight in _BY_MODALITY}
+    of_items = [name for name in model.item_encoder.modalities if name != ID]
+    known = [name for name in modalities["item_encoder"] if name != ID]
+    for weight in ("bias", "strength_bias"):
+        name = f"history_bias.neighbour.{weight}"
+        rows[name] = (name, _places(of_items, known))
+    codes = (other or {}).get("event_codes") or {}
+    for name, module in model.named_modules():
+        if isinstance(module, SideInformationEncoder):
+            rows |= _of_columns(name, module, EventField.restored(codes.get(module.kind, [])))
+    return RowMap(items, rows)
+
+
+def _modalities(prefix: str, weights: Mapping[str, Tensor]) -> list[str]:
+    """The modalities of the other model's encoder, in its order."""
+    start = f"{prefix}projections."
+    known = sorted({name.removeprefix(start).split(".")[0] for name in weights if name.startswith(start)})
+    return [*known, *([ID] if f"{prefix}id_embedding.weight" in weights else [])]
+
+
+def _places(names: Sequence[str], others: Sequence[str]) -> Tensor:
+    return torch.tensor([others.index(name) if name in others else -1 for name in names], dtype=torch.long)
+
+
+def _of_columns(
+    name: str, module: SideInformationEncoder, others: Sequence[EventField]
+) -> dict[str, tuple[str, Tensor]]:
+    """The rows of the embeddings of columns: those of equal values; of buckets, if there are as many."""
+    places = {field.name: place for place, field in enumerate(others)}
+    rows = {}
+    for place, field in enumerate(module.fields):
+        weight = f"{name}.sum.embeddings.{{}}.weight"
+        if field.name not in places:
+            rows[weight.format(place)] = ("", torch.full((field.size,), -1))
+            continue
+        former = others[places[field.name]]
+        found = torch.full((field.size,), -1)
+        if field.edges is None and former.edges is None:
+            found[1:] = _places(field.values, former.values) + 1
+            found[found == 0] = -1
+            found[0] = 0
+        elif field.edges is not None and former.edges is not None and field.size == former.size:
+            found = torch.arange(field.size)
+        rows[weight.format(place)] = (weight.format(places[field.name]), found)
+    return rows

@@ -1,0 +1,284 @@
+"""Starts a training from the weights of a trained model, also on a data set that has other items since.
+
+Weights go from name to name. Those with a row for each item, modality or category go from row to row; new rows stay as
+the model was built, and the ID embeddings of new items start as the mean of those of their nearest neighbours by
+content. The optimizer's state goes along.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from recbole.config import Config
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from recbole_llm_interest.distributed import is_main_process
+from recbole_llm_interest.errors import CheckpointError, SettingsError
+from recbole_llm_interest.io.checkpoints.reading import load_checkpoint
+from recbole_llm_interest.io.checkpoints.schema import Checkpoint
+from recbole_llm_interest.io.escaping import one_line
+from recbole_llm_interest.model.former_names import current_name
+from recbole_llm_interest.model.llm_interest import LLMInterest
+from recbole_llm_interest.settings import MODALITIES, WarmStartSettings, read_settings
+from recbole_llm_interest.training.optim import load_moments, moments_of
+from recbole_llm_interest.training.row_maps import RowMap, row_maps
+from recbole_llm_interest.training.run_metadata import digest, json_values
+
+_logger = logging.getLogger(__name__)
+#: settings that give the weights their meaning, beside those that change their shapes
+_FIXED = (
+    *("tracker", "num_heads", "score", "fusion", "projection", "embedding_size", "hidden_size", "num_layers"),
+    *("attention_readout", "last_item_skip", "event_window", "repeat_context", "time_features"),
+)
+#: the same for a modality that both models have
+_FIXED_OF_MODALITY = {
+    "text": ("text_encoder", "text_pooling", "text_prompt", "text_truncate_dim"),
+    "image": ("image_encoder", "image_weights"),
+    "audio": ("audio_encoder", "audio_seconds"),
+}
+
+
+class Source(NamedTuple):
+    """A trained model to start from.
+
+    Attributes:
+        path: of its checkpoint.
+        checkpoint: its content.
+
+    Example:
+        >>> Source.read(checkpoint).items[:2]
+        ['[PAD]', 'i1']
+    """
+
+    path: Path
+    checkpoint: Checkpoint
+
+    @classmethod
+    def read(cls, path: Path) -> Source:
+        """Read a checkpoint.
+
+        Raises:
+            CheckpointError: it cannot be read, or is of another model.
+        """
+        checkpoint = load_checkpoint(path)
+        if (model := checkpoint["config"]["model"]) != LLMInterest.__name__:
+            raise CheckpointError(
+                f"init_from={path} is of {model}: only {LLMInterest.__name__} starts from a checkpoint"
+            )
+        return cls(path, checkpoint)
+
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        """Tensors of any shape, ``[...]``, by their current names."""
+        return {current_name(name): values for name, values in self.checkpoint["state_dict"].items()}
+
+    @property
+    def items(self) -> list[str]:
+        """Its items in the order of their rows; empty if the checkpoint does not know them."""
+        items = self.checkpoint.get("items")
+        return [] if items is None else bytes(items.tolist()).decode("utf-8", "surrogatepass").split("\n")
+
+    @property
+    def trained_until(self) -> float:
+        """The time of its newest training event.
+
+        Raises:
+            CheckpointError: it is unknown.
+        """
+        until = self.checkpoint.get("trained_until")
+        if until is None:
+            raise CheckpointError(
+                f"init_from={self.path} does not say when its newest training event was, which replay needs: train it "
+                "again on data with times, or set replay=~"
+            )
+        return until
+
+
+def source_of(config: Config) -> Source | None:
+    """Return the source that ``init_from`` names, and tell RecBole's configuration what ``replay`` is relative to.
+
+    Raises:
+        CheckpointError: it cannot be used.
+        SettingsError: another model is to be trained, or ``replay`` has no source.
+    """
+    settings = read_settings(WarmStartSettings, config)
+    if settings.init_from is None:
+        if settings.replay is not None:
+            raise SettingsError("replay needs init_from: events from before its last training event are replayed")
+        return None
+    if config["model"] != LLMInterest.__name__:
+        raise SettingsError(f"init_from is for {LLMInterest.__name__}: {config['model']} starts from random weights")
+    source = Source.read(Path(settings.init_from))
+    config["replay_since"] = source.trained_until if settings.replay is not None else None
+    return source
+
+
+def record_training(config: Config, dataset: Any) -> None:
+    """Tell RecBole's configuration what checkpoints say of the training data: the items, and the newest event.
+
+    Args:
+        config: RecBole's, of a training.
+        dataset: its training data.
+    """
+    items = [str(token) for token in dataset.field2id_token[dataset.iid_field]]
+    config["item_digest"] = digest(items)
+    if config["model"] == LLMInterest.__name__:
+        lines = "\n".join(items).encode("utf-8", "surrogatepass")
+        as_bytes = torch.frombuffer(bytearray(lines), dtype=torch.uint8)
+        config["trained_on"] = {"items": as_bytes, "trained_until": dataset.trained_until}
+
+
+def begin(trainer: Any, source: Source | None, dataset: Any) -> None:
+    """Freeze what a training does not change, and give the model the weights of a source, if there is one.
+
+    Args:
+        trainer: with a new model.
+        source: from ``source_of``.
+        dataset: the training data.
+
+    Raises:
+        CheckpointError: the source does not fit.
+        SettingsError: nothing is left to train.
+    """
+    settings = read_settings(WarmStartSettings, trainer.config)
+    if source is not None:
+        line = start_from(trainer, source, dataset.field2id_token[dataset.iid_field], settings)
+        _logger.info(line)
+        if is_main_process() and trainer.config["show_progress"]:
+            tqdm.write(one_line(line), file=sys.stderr)
+    if settings.frozen:
+        freeze(trainer.model, settings.frozen)
+
+
+def start_from(trainer: Any, source: Source, items: Sequence[Any], settings: WarmStartSettings) -> str:
+    """Give a model the weights of a source, and return one line about what they were given to.
+
+    Args:
+        trainer: with a new model.
+        source: trained before.
+        items: ids of the model's items in the order of their rows.
+        settings: of the start.
+
+    Raises:
+        CheckpointError: the source has other settings, or does not fit for another reason.
+    """
+    model, config = trainer.model, trainer.config
+    _check_fixed_settings(source, config, model)
+    maps = row_maps(model, source.weights, _rows_of(source, items, config), source.checkpoint.get("other_parameter"))
+    values, kept = model.state_dict(), []
+    for name, own in values.items():
+        is_fitted = settings.init_conditioning == "target" and ".features." in name
+        given = None if is_fitted else maps.of(name, source.weights)
+        if given is None:
+            kept.append(name)
+        elif given.values.shape[1:] != own.shape[1:] or (given.rows is None and given.values.shape != own.shape):
+            raise _mismatch(source, config, name, given.values, own)
+        else:
+            values[name] = given.over(own)
+    model.load_state_dict(values)
+    new_ids = _start_new_ids(model, source.weights, maps.items)
+    has_moments = _carry_moments(trainer, source, maps)
+    return _line(source, maps.items, [name for name in kept if "features." not in name], new_ids, has_moments)
+
+
+def freeze(model: nn.Module, parts: Sequence[str]) -> None:
+    """Exclude parts of a model from training.
+
+    Args:
+        model: to be trained.
+        parts: attributes that hold them; those that the model lacks are ignored.
+
+    Raises:
+        SettingsError: nothing is left to train.
+    """
+    for part in parts:
+        if (module := getattr(model, part, None)) is not None:
+            module.requires_grad_(False)
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise SettingsError(
+            f"frozen={','.join(parts)}: nothing is left to train; set epochs=0 to test a model as it is"
+        )
+
+
+def _check_fixed_settings(source: Source, config: Config, model: Any) -> None:
+    saved = source.checkpoint["config"]["settings"]
+    shared = [name for name in MODALITIES if f"item_encoder.projections.{name}" in _modules(source.weights)]
+    fixed = [
+        *_FIXED,
+        *(key for name in shared if name in model.item_encoder.features for key in _FIXED_OF_MODALITY[name]),
+    ]
+    for key in fixed:
+        then, now = saved.get(key), json_values({key: config[key]})[key]
+        if key in saved and json_values({key: then})[key] != now:
+            raise CheckpointError(
+                f"init_from={source.path} was trained with {key}={then!r}, now {now!r}: it cannot change; give "
+                f"--{key}={then}"
+            )
+
+
+def _modules(weights: Mapping[str, Tensor]) -> set[str]:
+    """The names of three parts with which weights begin: ``item_encoder.projections.text``."""
+    return {".".join(name.split(".")[:3]) for name in weights}
+
+
+def _rows_of(source: Source, items: Sequence[Any], config: Config) -> Tensor:
+    """The source's row of each item, ``[N]``; -1 for a new one."""
+    if not source.items:
+        if source.checkpoint["config"]["item_digest"] != config["item_digest"]:
+            raise CheckpointError(
+                f"init_from={source.path} was written by a former version, which did not record the items, and "
+                f"{config['dataset']} has others: train it again"
+            )
+        return torch.arange(len(items))
+    row_of = {item: row for row, item in enumerate(source.items)}
+    return torch.tensor([row_of.get(str(item), -1) for item in items])
+
+
+def _mismatch(source: Source, config: Config, name: str, then: Tensor, now: Tensor) -> CheckpointError:
+    saved = source.checkpoint["config"]["settings"]
+    keys = ["MAX_ITEM_LIST_LENGTH", *(key for key in saved if key in config and key.islower())]
+    changed = [
+        f"{key}={saved[key]!r}, now {config[key]!r}" for key in keys if key in saved and saved[key] != config[key]
+    ]
+    return CheckpointError(
+        f"init_from={source.path}: {name} has the shape {[*then.shape]}, now {[*now.shape]}; settings that differ: "
+        f"{'; '.join(changed[:8]) or 'none'}"
+    )
+
+
+def _start_new_ids(model: Any, weights: Mapping[str, Tensor], rows: Tensor) -> int:
+    """Start the ID embeddings that the source has not trained; return their number."""
+    encoder, former = model.item_encoder, weights.get("item_encoder.id_embedding.weight")
+    if encoder.id_embedding is None or former is None:
+        return 0
+    has_former = former.any(dim=1)  # an ID that is not in use is zero
+    return int(encoder.start_ids(has_former[rows.clamp(min=0)] & (rows > 0)))
+
+
+def _carry_moments(trainer: Any, source: Source, maps: RowMap) -> bool:
+    """Continue with the source's state of the optimizer; return whether it was possible."""
+    saved, learner = source.checkpoint.get("optimizer"), source.checkpoint["config"]["settings"].get("learner")
+    if saved is None or learner != trainer.config["learner"]:
+        return False
+    buffers = {name for name, _ in trainer.model.named_buffers()}
+    names = [name for name in source.weights if name not in buffers and ".features." not in name]
+    moments = moments_of(saved, names, "item_encoder.id_embedding.weight")
+    return load_moments(trainer.optimizer, trainer.model, moments, maps.of)
+
+
+def _line(source: Source, rows: Tensor, kept: Sequence[str], new_ids: int, has_moments: bool) -> str:
+    matched = int((rows[1:] >= 0).sum())
+    gone = max(len(source.items) - 1, matched) - matched
+    parts = [f"{matched:,} items matched", f"{len(rows) - 1 - matched:,} new", f"{gone:,} dropped"]
+    if new_ids:
+        parts.append(f"{new_ids:,} ID embeddings start from neighbours")
+    if kept:
+        parts.append(f"{len(kept):,} weights are new: {', '.join(kept[:3])}{' …' if len(kept) > 3 else ''}")
+    parts.append("the optimizer goes on" if has_moments else "the optimizer starts anew")
+    return f"starts from {source.path}: {', '.join(parts)}"
