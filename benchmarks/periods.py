@@ -87,7 +87,7 @@ def split(options: argparse.Namespace) -> None:
 
 
 def moments(begin: int, end: int) -> list[float]:
-    """When validation and test begin, as quantiles of the times of ``end`` events, of which ``begin`` precede the test."""
+    """When validation and test begin, as quantiles of the times of ``end`` events: ``begin`` precede the test."""
     return [round((1 - VALIDATION) * begin / end, 6), round(begin / end, 6)]
 
 
