@@ -65,7 +65,7 @@ from recbole_llm_interest.training.tested_events import tested_events
 from recbole_llm_interest.training.tracking.description import describe_run, summary_of
 from recbole_llm_interest.training.tracking.session import Tracking
 from recbole_llm_interest.training.trainer import LLMInterestTrainer
-from recbole_llm_interest.training.warm_start import Source, begin, record_training, source_of
+from recbole_llm_interest.training.warm_start import Source, begin, record_training, source_named_by
 
 
 def run_experiment(
@@ -260,7 +260,7 @@ def _prepare(title: str, config: Config, comparison: str | None) -> Iterator[_Ex
         logger = logging.getLogger()
         config["device"] = process_device(config["device"])
         trackers = trackers_of(config)
-        source = source_of(config)
+        source = source_named_by(config)
         config["log_wandb"] = False  # RecBole's logger would write all runs of a process into one
         init_seed(config["seed"], config["reproducibility"])
         logger.info(config)

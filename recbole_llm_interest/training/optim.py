@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -87,24 +89,28 @@ def load_moments(
         moments: from ``moments_of``.
         given: as ``RowMap.of``: what tensors ``[...]`` by name give to a parameter. What is new in them is zero.
     """
-    parameters = dict(model.named_parameters())
-    states: dict[Tensor, dict[str, Any]] = {}
-    for name, parameter in parameters.items():
-        kinds = {kind for moment in moments.values() for kind in moment}
-        state = {}
-        for kind in kinds:
-            values = {other: moment[kind] for other, moment in moments.items() if kind in moment}
-            found = given(name, values)
-            if found is None:
-                continue
-            is_table = isinstance(found.values, Tensor) and found.values.dim() > 0
-            state[kind] = found.over(torch.zeros_like(parameter)) if is_table else found.values
-        if state:
-            states[parameter] = state
+    by_kind = _by_kind(moments)
+    names = {parameter: name for name, parameter in model.named_parameters()}
     for part in (optimizer.dense, optimizer.sparse) if isinstance(optimizer, DenseAndSparse) else (optimizer,):
-        for group in part.param_groups:
-            part.state.update({one: states[one] for one in group["params"] if one in states})
-    return bool(states)
+        for parameter in itertools.chain.from_iterable(group["params"] for group in part.param_groups):
+            found = {kind: given(names[parameter], values) for kind, values in by_kind.items()}
+            part.state[parameter] = {kind: _moment(one, parameter) for kind, one in found.items() if one is not None}
+    return bool(moments)
+
+
+def _by_kind(moments: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """What is remembered by what it is, such as ``exp_avg``, and by parameter."""
+    by_kind: dict[str, dict[str, Any]] = defaultdict(dict)
+    for name, moment in moments.items():
+        for kind, value in moment.items():
+            by_kind[kind][name] = value
+    return by_kind
+
+
+def _moment(given: Any, parameter: Tensor) -> Any:
+    """What an optimizer remembers of a parameter, ``[...]``: a tensor of the same shape, or a number of steps."""
+    is_table = isinstance(given.values, Tensor) and given.values.dim() > 0
+    return given.over(torch.zeros_like(parameter)) if is_table else given.values
 
 
 def has_fast_bfloat16() -> bool:

@@ -16,6 +16,7 @@ from recbole_llm_interest.model.event_encoder import SideInformationEncoder
 #: weights of an encoder with a row for each modality
 _BY_MODALITY = ("missing", "combine.gate", "combine.gate_bias")
 _ID_EMBEDDING = "item_encoder.id_embedding.weight"
+_NEIGHBOUR_BIAS = "history_bias.neighbour.bias"
 
 
 class GivenValues(NamedTuple):
@@ -71,29 +72,32 @@ def row_maps(model: Any, weights: Mapping[str, Tensor], items: Tensor, other: Ma
         other: what the other model's checkpoint has beside weights: the codes of its events' columns.
     """
     rows = {_ID_EMBEDDING: (_ID_EMBEDDING, items)}
-    encoders = {name: module for name, module in model.named_modules() if isinstance(module, EntityEncoder)}
-    modalities = {name: _modalities(f"{name}.", weights) for name in encoders}
-    for name, encoder in encoders.items():
-        if modalities[name]:
-            found = _places(encoder.modalities, modalities[name])
-            rows |= {f"{name}.{weight}": (f"{name}.{weight}", found) for weight in _BY_MODALITY}
-    of_items = [name for name in model.item_encoder.modalities if name != ID]
-    known = [name for name in modalities["item_encoder"] if name != ID]
-    for weight in ("bias", "strength_bias"):
-        name = f"history_bias.neighbour.{weight}"
-        rows[name] = (name, _places(of_items, known))
     codes = (other or {}).get("event_codes") or {}
     for name, module in model.named_modules():
-        if isinstance(module, SideInformationEncoder):
+        if isinstance(module, EntityEncoder):
+            rows |= _of_modalities(name, module, _modalities(name, weights))
+        elif isinstance(module, SideInformationEncoder):
             rows |= _of_columns(name, module, EventField.restored(codes.get(module.kind, [])))
+    found = _places(_without_id(model.item_encoder.modalities), _without_id(_modalities("item_encoder", weights)))
+    rows[_NEIGHBOUR_BIAS] = (_NEIGHBOUR_BIAS, found)
     return RowMap(items, rows)
 
 
-def _modalities(prefix: str, weights: Mapping[str, Tensor]) -> list[str]:
-    """The modalities of the other model's encoder, in its order."""
-    start = f"{prefix}projections."
+def _modalities(encoder: str, weights: Mapping[str, Tensor]) -> list[str]:
+    """The modalities of the other model's encoder, in its order; none without such an encoder."""
+    start = f"{encoder}.projections."
     known = sorted({name.removeprefix(start).split(".")[0] for name in weights if name.startswith(start)})
-    return [*known, *([ID] if f"{prefix}id_embedding.weight" in weights else [])]
+    return [*known, *([ID] if f"{encoder}.id_embedding.weight" in weights else [])]
+
+
+def _without_id(modalities: Sequence[str]) -> list[str]:
+    return [name for name in modalities if name != ID]
+
+
+def _of_modalities(name: str, encoder: EntityEncoder, others: Sequence[str]) -> dict[str, tuple[str, Tensor]]:
+    """The rows of the weights that an encoder has for each modality."""
+    found = _places(encoder.modalities, others)
+    return {f"{name}.{weight}": (f"{name}.{weight}", found) for weight in _BY_MODALITY}
 
 
 def _places(names: Sequence[str], others: Sequence[str]) -> Tensor:

@@ -43,6 +43,9 @@ class LLMInterestTrainer(Trainer):
     Args:
         config: RecBole's configuration.
         model: the model.
+
+    Raises:
+        SettingsError: ``minutes`` is set for a training by several processes.
     """
 
     def __init__(self, config: Config, model: torch.nn.Module) -> None:

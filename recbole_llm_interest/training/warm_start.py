@@ -45,14 +45,16 @@ _FIXED_OF_MODALITY = {
 
 
 class Source(NamedTuple):
-    """A trained model to start from.
+    r"""A trained model to start from.
 
     Attributes:
         path: of its checkpoint.
         checkpoint: its content.
 
     Example:
-        >>> Source.read(checkpoint).items[:2]
+        >>> weights = {"item_encoder.missing": torch.zeros(1, 8)}
+        >>> items = torch.tensor([*b"[PAD]\ni1"], dtype=torch.uint8)
+        >>> Source(Path("a.safetensors"), {"config": {}, "state_dict": weights, "items": items}).items
         ['[PAD]', 'i1']
     """
 
@@ -71,7 +73,12 @@ class Source(NamedTuple):
             raise CheckpointError(
                 f"init_from={path} is of {model}: only {LLMInterest.__name__} starts from a checkpoint"
             )
-        return cls(path, checkpoint)
+        source = cls(path, checkpoint)
+        try:
+            _ = source.items
+        except (TypeError, ValueError) as error:
+            raise CheckpointError(f"init_from={path} is damaged: its list of items cannot be read") from error
+        return source
 
     @property
     def weights(self) -> dict[str, Tensor]:
@@ -100,7 +107,7 @@ class Source(NamedTuple):
         return until
 
 
-def source_of(config: Config) -> Source | None:
+def source_named_by(config: Config) -> Source | None:
     """Return the source that ``init_from`` names, and tell RecBole's configuration what ``replay`` is relative to.
 
     Raises:
@@ -139,7 +146,7 @@ def begin(trainer: Any, source: Source | None, dataset: Any) -> None:
 
     Args:
         trainer: with a new model.
-        source: from ``source_of``.
+        source: from ``source_named_by``.
         dataset: the training data.
 
     Raises:

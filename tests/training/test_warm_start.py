@@ -16,7 +16,7 @@ from recbole_llm_interest.io.checkpoints.writing import write_state
 from recbole_llm_interest.recommender import Recommender
 from recbole_llm_interest.recommender.loading import load_trained
 from recbole_llm_interest.training.comparison import run
-from recbole_llm_interest.training.warm_start import Source, begin, record_training, source_of
+from recbole_llm_interest.training.warm_start import Source, begin, record_training, source_named_by
 
 WEEKS = {"text_encoder": "hashing", "id_min_events": 3, "dropout_prob": 0.0, "modality_dropout": 0.0}
 
@@ -57,7 +57,7 @@ def built_from(built, weeks, checkpoint, dataset="week2", **chosen):
     config, model, _, train, *_ = built("LLMInterest", dataset, **weeks, init_from=checkpoint, **chosen)
     trainer = get_trainer(config["MODEL_TYPE"], "LLMInterest")(config, model)
     record_training(config, train._dataset)
-    begin(trainer, source_of(config), train._dataset)
+    begin(trainer, source_named_by(config), train._dataset)
     return trainer, train._dataset
 
 
@@ -192,7 +192,7 @@ def test_an_epoch_has_every_new_window_and_a_sample_of_the_others(here, settings
         from recbole.data import create_dataset, data_preparation
 
         config = Config("LLMInterest", "week2", config_dict={**weeks, "init_from": former.checkpoint, "replay": replay})
-        source_of(config)
+        source_named_by(config)
         train, *_ = data_preparation(config, create_dataset(config))
         epochs = [list(train) for _ in range(2)]
         assert all(len(batches) == len(train) for batches in epochs)
