@@ -33,7 +33,7 @@ from recbole_llm_interest.io.files import remove_unfinished, write_atomically
 from recbole_llm_interest.io.folders import finish_replacing, replace_files
 from recbole_llm_interest.io.manifest import Artifact, Kind
 from recbole_llm_interest.io.opening import FileReadError, open_file, parse_json, read_bytes
-from recbole_llm_interest.recommender.folder_format import CONFIG, TEXTS
+from recbole_llm_interest.training.model_folder.format import CONFIG, TEXTS
 
 _DATA_URL = re.compile(rb"base64,([A-Za-z0-9+/]+=*)")
 _PAGE = "report.html"

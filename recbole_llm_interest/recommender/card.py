@@ -16,8 +16,8 @@ from recbole_llm_interest.content.encoders.weights import cached_model
 from recbole_llm_interest.errors import RequestError
 from recbole_llm_interest.evaluation.results import UNKNOWN_DATA, RunResult, fingerprint
 from recbole_llm_interest.io.escaping import json_text, markdown_cell, markdown_code, markdown_line
-from recbole_llm_interest.recommender.folder_format import published
 from recbole_llm_interest.recommender.trained import Origin, Trained
+from recbole_llm_interest.training.model_folder.format import published
 
 _UNKNOWN = "unknown"
 _TASK = "sequential-recommendation"

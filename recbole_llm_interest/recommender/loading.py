@@ -107,7 +107,9 @@ def load_opened(opened: OpenedCheckpoint) -> Trained:
     source = Artifact(absolute(checkpoint), "checkpoint", config["dataset"], absolute(Path(config["data_path"])))
     trained_on = UserHistories(train_data._dataset.training_events(), users, items)
     trained = _trained(config, model, items, users, counts, unit, trained_on)
-    origin = trained.origin and replace(trained.origin, data=saved.get("data", {}))
+    origin = trained.origin and replace(
+        trained.origin, data=saved.get("data", {}), trained_until=saved.get("trained_until")
+    )
     settings = read_settings(ContentSettings, config)
     recorded = {kind: one.catalogue for kind, one in train_data._dataset.side_information.items()}
     return replace(trained, origin=origin, source=source, event_readers=event_readers(settings, model, recorded))

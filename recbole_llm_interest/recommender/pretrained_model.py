@@ -16,9 +16,9 @@ from recbole_llm_interest.model.build import SavedTables
 from recbole_llm_interest.model.former_names import current_name
 from recbole_llm_interest.model.llm_interest import LLMInterest
 from recbole_llm_interest.recommender.allowance import Allowance, check_sizes
-from recbole_llm_interest.recommender.folder_config import FolderConfig
-from recbole_llm_interest.recommender.folder_format import FEATURES, WEIGHTS
 from recbole_llm_interest.settings import MODALITIES, ModelSettings, read_settings
+from recbole_llm_interest.training.model_folder.config import FolderConfig
+from recbole_llm_interest.training.model_folder.format import FEATURES, WEIGHTS
 
 Tensors = dict[str, Tensor]
 #: the model's part that encodes content, by the kind of what has it

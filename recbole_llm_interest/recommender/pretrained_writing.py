@@ -23,7 +23,8 @@ from recbole_llm_interest.model.event_encoder import SideInformationEncoder
 from recbole_llm_interest.model.llm_interest import LLMInterest
 from recbole_llm_interest.model.shared_content import SharedContent
 from recbole_llm_interest.recommender.card import model_card
-from recbole_llm_interest.recommender.folder_format import (
+from recbole_llm_interest.recommender.trained import Origin, Trained
+from recbole_llm_interest.training.model_folder.format import (
     ADAPTERS,
     CARD,
     CONFIG,
@@ -34,7 +35,6 @@ from recbole_llm_interest.recommender.folder_format import (
     WEIGHTS,
     published,
 )
-from recbole_llm_interest.recommender.trained import Origin, Trained
 
 
 def write_pretrained(trained: Trained, folder: Path, result: RunResult | None, license: str) -> list[Path]:  # noqa: A002
@@ -106,6 +106,7 @@ def _describe(trained: Trained, origin: Origin) -> dict[str, Any]:
         "data": origin.data,
         "id_fields": origin.id_fields,
         "time_unit": origin.time_unit,
+        "trained_until": origin.trained_until,
         "max_length": trained.max_length,
         "encoders": {kind: {} if reader is None else reader.find_fingerprints() for kind, reader in readers},
         "event_fields": trained.model.event_codes,

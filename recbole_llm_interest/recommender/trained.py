@@ -30,6 +30,7 @@ class Origin:
         settings: those that determine the model, as plain values.
         time_unit: unit of its event times, if they are seconds or milliseconds since 1970; None for another scale.
         data: hashes of the data that the model was trained on, by file and content feature; empty if it is unknown.
+        trained_until: time of the newest event of training; None if it is unknown.
 
     Example:
         >>> Origin("ml-100k", {"users": 943}, {"user": "user_id"}, {}).time_unit is None
@@ -42,6 +43,7 @@ class Origin:
     settings: dict[str, Any]
     time_unit: Literal["s", "ms"] | None = None
     data: dict[str, str] = field(default_factory=dict)
+    trained_until: float | None = None
 
 
 @dataclass(frozen=True)

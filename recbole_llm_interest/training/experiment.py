@@ -65,7 +65,8 @@ from recbole_llm_interest.training.tested_events import tested_events
 from recbole_llm_interest.training.tracking.description import describe_run, summary_of
 from recbole_llm_interest.training.tracking.session import Tracking
 from recbole_llm_interest.training.trainer import LLMInterestTrainer
-from recbole_llm_interest.training.warm_start import Source, begin, record_training, source_named_by
+from recbole_llm_interest.training.warm_start.source import Source
+from recbole_llm_interest.training.warm_start.starting import begin, record_training, source_named_by
 
 
 def run_experiment(

@@ -16,7 +16,8 @@ from recbole_llm_interest.io.checkpoints.writing import write_state
 from recbole_llm_interest.recommender import Recommender
 from recbole_llm_interest.recommender.loading import load_trained
 from recbole_llm_interest.training.comparison import run
-from recbole_llm_interest.training.warm_start import Source, begin, record_training, source_named_by
+from recbole_llm_interest.training.warm_start.source import Source
+from recbole_llm_interest.training.warm_start.starting import begin, record_training, source_named_by
 
 WEEKS = {"text_encoder": "hashing", "id_min_events": 3, "dropout_prob": 0.0, "modality_dropout": 0.0}
 
@@ -75,7 +76,7 @@ def test_items_keep_their_representations_in_another_order_and_company(weeks, bu
     former = trained(weeks)
     trainer, dataset = built_from(built, weeks, former.checkpoint)
     before = load_trained(Path(former.checkpoint), {})
-    row_of = {item: row for row, item in enumerate(Source.read(Path(former.checkpoint)).items)}
+    row_of = {item: row for row, item in enumerate(Source.read(former.checkpoint).items)}
     with torch.no_grad():
         old, new = before.model.item_encoder.eval()(), trainer.model.eval().item_encoder()
     tokens = dataset.field2id_token["item_id"].tolist()
@@ -100,8 +101,8 @@ def test_the_optimizer_goes_on(weeks, built):
     former = trained(weeks)
     trainer, dataset = built_from(built, weeks, former.checkpoint)
     tokens = dataset.field2id_token["item_id"].tolist()
-    source = Source.read(Path(former.checkpoint))
-    saved = source.checkpoint["optimizer"]["state"]
+    source = Source.read(former.checkpoint)
+    saved = source.optimizer["state"]
     state = trainer.optimizer.state
     ids = state[trainer.model.item_encoder.id_embedding.weight]
     former_ids = next(one["exp_avg"] for one in saved.values() if len(one["exp_avg"]) == len(source.items))
@@ -127,7 +128,7 @@ def test_another_modality_and_a_profile_may_come_along(here, weeks, built):
     (content / "items.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     chosen = {"modalities": ["text", "image"], "image_encoder": "color_hist"}
     trainer, _ = built_from(built, weeks, former.checkpoint, **chosen)
-    encoder, weights = trainer.model.item_encoder, Source.read(Path(former.checkpoint)).weights
+    encoder, weights = trainer.model.item_encoder, Source.read(former.checkpoint).weights
     assert encoder.modalities == ["image", "text", "id"]
     torch.testing.assert_close(encoder.missing[1:], weights["item_encoder.missing"])
     torch.testing.assert_close(encoder.combine.gate[1:], weights["item_encoder.combine.gate"])
@@ -145,12 +146,9 @@ def test_categories_of_events_are_found_by_their_values(here, weeks, built):
     columns = {"event_fields": ["device"], "load_col": {"inter": ["user_id", "item_id", "timestamp", "device"]}}
     former = trained(weeks, **columns)
     trainer, _ = built_from(built, weeks, former.checkpoint, **columns)
-    source = Source.read(Path(former.checkpoint))
+    source = Source.read(former.checkpoint)
     name = "event_encoder.side_information.sum.embeddings.0.weight"
-    then = {
-        field: row
-        for row, field in enumerate(source.checkpoint["other_parameter"]["event_codes"]["event"][0]["values"], 1)
-    }
+    then = {field: row for row, field in enumerate(source.event_fields["event"][0].values, 1)}
     now = {field: row for row, field in enumerate(trainer.model.event_codes["event"][0]["values"], 1)}
     assert now["desk"] != then["desk"]
     weight = trainer.model.state_dict()[name]
@@ -163,7 +161,7 @@ def test_categories_of_events_are_found_by_their_values(here, weeks, built):
 def test_features_are_conditioned_as_chosen(weeks, built, conditioning):
     former = trained(weeks)
     trainer, _ = built_from(built, weeks, former.checkpoint, init_conditioning=conditioning)
-    mean = Source.read(Path(former.checkpoint)).weights["item_encoder.features.text.mean"]
+    mean = Source.read(former.checkpoint).weights["item_encoder.features.text.mean"]
     assert torch.equal(trainer.model.item_encoder.features["text"].mean, mean) == (conditioning == "source")
 
 
@@ -172,6 +170,41 @@ def test_a_few_steps_from_a_trained_model_are_better_than_from_random_weights(we
     few = {"epochs": 1, "learning_rate": 0.0003, "content_neighbours": 0}
     warm, cold = trained(weeks, "week2", init_from=former.checkpoint, **few), trained(weeks, "week2", **few)
     assert warm.test["ndcg@3"] > cold.test["ndcg@3"] + 0.2
+
+
+@pytest.mark.parametrize("use_item_id", [False, True])
+def test_a_folder_is_a_starting_point_too(here, weeks, use_item_id):
+    """The folder has no state of an optimizer, and knows when the newest event of training was."""
+    former = trained(weeks, use_item_id=use_item_id)
+    Recommender.load(former.checkpoint).save_pretrained("shop")
+    again = trained(weeks, init_from="shop", epochs=0, use_item_id=use_item_id)
+    assert again.ranks == former.ranks
+    assert trained(weeks, "week2", init_from="shop", replay=1.0, use_item_id=use_item_id).epochs == 3
+    with pytest.raises(CheckpointError, match="there is no folder shops"):
+        trained(weeks, init_from="shops", use_item_id=use_item_id)
+
+
+@pytest.mark.slow
+def test_what_one_shop_teaches_is_known_in_another(here, settings):
+    """Subjects follow each other alike in both; no item, user or title is in both, and the second trains nothing."""
+    kinds = {"first": "A film about {}", "second": "A book on {}"}
+    for name, kind in kinds.items():
+        events = [
+            (f"{name}{user}", f"{name}-{(user + step) % 8}", float(100 * step + user))
+            for step in range(9)
+            for user in range(40)
+        ]
+        subjects = {f"{name}-{n}": kind.format(subject) for n, subject in enumerate(SUBJECTS)}
+        write_dataset(here / "data", name, events, subjects)
+    chosen = {**settings, "use_item_id": False, "epochs": 60, "stopping_step": 60, "learning_rate": 0.01, "topk": [1]}
+    chosen |= {"valid_metric": "NDCG@1", "content_neighbours": 0}
+    (source,) = run(["LLMInterest"], "first", config_dict=chosen)
+    known = {"init_from": source.checkpoint, "init_conditioning": "source", "epochs": 0}
+    zero_shot, random_weights = (
+        run(["LLMInterest"], "second", config_dict={**chosen, **more})[0] for more in (known, {"epochs": 0})
+    )
+    assert source.test["ndcg@1"] > 0.9
+    assert zero_shot.test["ndcg@1"] > 0.6 > 0.4 > random_weights.test["ndcg@1"]
 
 
 # --- what an epoch has

@@ -62,22 +62,23 @@ class RowMap:
         return GivenValues(values[other], rows) if other in values else None
 
 
-def row_maps(model: Any, weights: Mapping[str, Tensor], items: Tensor, other: Mapping[str, Any] | None) -> RowMap:
+def row_maps(
+    model: Any, weights: Mapping[str, Tensor], items: Tensor, event_fields: Mapping[str, Sequence[EventField]]
+) -> RowMap:
     """Find the rows of a model's weights in those of another one.
 
     Args:
         model: the model that is given weights.
         weights: the other's, ``[...]`` by name.
         items: row of each item in the other model, ``[N]``; -1 for a new one.
-        other: what the other model's checkpoint has beside weights: the codes of its events' columns.
+        event_fields: codes of the other's columns of events, by kind.
     """
     rows = {_ID_EMBEDDING: (_ID_EMBEDDING, items)}
-    codes = (other or {}).get("event_codes") or {}
     for name, module in model.named_modules():
         if isinstance(module, EntityEncoder):
             rows |= _of_modalities(name, module, _modalities(name, weights))
         elif isinstance(module, SideInformationEncoder):
-            rows |= _of_columns(name, module, EventField.restored(codes.get(module.kind, [])))
+            rows |= _of_columns(name, module, event_fields.get(module.kind, ()))
     found = _places(_without_id(model.item_encoder.modalities), _without_id(_modalities("item_encoder", weights)))
     rows[_NEIGHBOUR_BIAS] = (_NEIGHBOUR_BIAS, found)
     return RowMap(items, rows)

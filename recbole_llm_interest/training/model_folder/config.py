@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeInt
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, NonNegativeInt
 
 from recbole_llm_interest.content.event_fields import EVENT_KINDS, EventField
 
@@ -20,7 +20,7 @@ class FolderConfig(BaseModel):
 
     Example:
         >>> sorted(name for name, field in FolderConfig.model_fields.items() if not field.is_required())
-        ['data', 'event_fields', 'time_unit']
+        ['data', 'event_fields', 'time_unit', 'trained_until']
     """
 
     model_config = ConfigDict(strict=True)
@@ -30,6 +30,7 @@ class FolderConfig(BaseModel):
     data: dict[str, str] = {}  # folders of version 0.1.0 do not say
     id_fields: Annotated[dict[str, str], AfterValidator(_check_kinds)]
     time_unit: Literal["s", "ms"] | None = None
+    trained_until: FiniteFloat | None = None
     max_length: int = Field(ge=1, lt=2**31)
     encoders: Annotated[dict[str, dict[str, str]], AfterValidator(_check_kinds)]
     settings: dict[str, Any]

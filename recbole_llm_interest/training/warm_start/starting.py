@@ -11,7 +11,7 @@ import logging
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from recbole.config import Config
@@ -20,15 +20,13 @@ from tqdm import tqdm
 
 from recbole_llm_interest.distributed import is_main_process
 from recbole_llm_interest.errors import CheckpointError, SettingsError
-from recbole_llm_interest.io.checkpoints.reading import load_checkpoint
-from recbole_llm_interest.io.checkpoints.schema import Checkpoint
 from recbole_llm_interest.io.escaping import one_line
-from recbole_llm_interest.model.former_names import current_name
 from recbole_llm_interest.model.llm_interest import LLMInterest
-from recbole_llm_interest.settings import MODALITIES, WarmStartSettings, read_settings
+from recbole_llm_interest.settings import MODALITIES, ContentSettings, WarmStartSettings, read_settings
 from recbole_llm_interest.training.optim import load_moments, moments_of
-from recbole_llm_interest.training.row_maps import RowMap, row_maps
 from recbole_llm_interest.training.run_metadata import digest, json_values
+from recbole_llm_interest.training.warm_start.row_maps import RowMap, row_maps
+from recbole_llm_interest.training.warm_start.source import Source
 
 _logger = logging.getLogger(__name__)
 #: settings that give the weights their meaning, beside those that change their shapes
@@ -42,69 +40,6 @@ _FIXED_OF_MODALITY = {
     "image": ("image_encoder", "image_weights"),
     "audio": ("audio_encoder", "audio_seconds"),
 }
-
-
-class Source(NamedTuple):
-    r"""A trained model to start from.
-
-    Attributes:
-        path: of its checkpoint.
-        checkpoint: its content.
-
-    Example:
-        >>> weights = {"item_encoder.missing": torch.zeros(1, 8)}
-        >>> items = torch.tensor([*b"[PAD]\ni1"], dtype=torch.uint8)
-        >>> Source(Path("a.safetensors"), {"config": {}, "state_dict": weights, "items": items}).items
-        ['[PAD]', 'i1']
-    """
-
-    path: Path
-    checkpoint: Checkpoint
-
-    @classmethod
-    def read(cls, path: Path) -> Source:
-        """Read a checkpoint.
-
-        Raises:
-            CheckpointError: it cannot be read, or is of another model.
-        """
-        checkpoint = load_checkpoint(path)
-        if (model := checkpoint["config"]["model"]) != LLMInterest.__name__:
-            raise CheckpointError(
-                f"init_from={path} is of {model}: only {LLMInterest.__name__} starts from a checkpoint"
-            )
-        source = cls(path, checkpoint)
-        try:
-            _ = source.items
-        except (TypeError, ValueError) as error:
-            raise CheckpointError(f"init_from={path} is damaged: its list of items cannot be read") from error
-        return source
-
-    @property
-    def weights(self) -> dict[str, Tensor]:
-        """Tensors of any shape, ``[...]``, by their current names."""
-        return {current_name(name): values for name, values in self.checkpoint["state_dict"].items()}
-
-    @property
-    def items(self) -> list[str]:
-        """Its items in the order of their rows; empty if the checkpoint does not know them."""
-        items = self.checkpoint.get("items")
-        return [] if items is None else bytes(items.tolist()).decode("utf-8", "surrogatepass").split("\n")
-
-    @property
-    def trained_until(self) -> float:
-        """The time of its newest training event.
-
-        Raises:
-            CheckpointError: it is unknown.
-        """
-        until = self.checkpoint.get("trained_until")
-        if until is None:
-            raise CheckpointError(
-                f"init_from={self.path} does not say when its newest training event was, which replay needs: train it "
-                "again on data with times, or set replay=~"
-            )
-        return until
 
 
 def source_named_by(config: Config) -> Source | None:
@@ -121,7 +56,12 @@ def source_named_by(config: Config) -> Source | None:
         return None
     if config["model"] != LLMInterest.__name__:
         raise SettingsError(f"init_from is for {LLMInterest.__name__}: {config['model']} starts from random weights")
-    source = Source.read(Path(settings.init_from))
+    source = Source.read(settings.init_from, download=read_settings(ContentSettings, config).download_weights)
+    if settings.replay is not None and source.trained_until is None:
+        raise CheckpointError(
+            f"init_from={source.name} does not say when its newest training event was, which replay needs: train it "
+            "again on data with times, or set replay=~"
+        )
     config["replay_since"] = source.trained_until if settings.replay is not None else None
     return source
 
@@ -177,7 +117,7 @@ def start_from(trainer: Any, source: Source, items: Sequence[Any], settings: War
     """
     model, config = trainer.model, trainer.config
     _check_fixed_settings(source, config, model)
-    maps = row_maps(model, source.weights, _rows_of(source, items, config), source.checkpoint.get("other_parameter"))
+    maps = row_maps(model, source.weights, _rows_of(source, items, config), source.event_fields)
     values, kept = model.state_dict(), []
     for name, own in values.items():
         is_fitted = settings.init_conditioning == "target" and ".features." in name
@@ -214,17 +154,17 @@ def freeze(model: nn.Module, parts: Sequence[str]) -> None:
 
 
 def _check_fixed_settings(source: Source, config: Config, model: Any) -> None:
-    saved = source.checkpoint["config"]["settings"]
     shared = [name for name in MODALITIES if f"item_encoder.projections.{name}" in _modules(source.weights)]
     fixed = [
         *_FIXED,
         *(key for name in shared if name in model.item_encoder.features for key in _FIXED_OF_MODALITY[name]),
     ]
     for key in fixed:
-        then, now = saved.get(key), json_values({key: config[key]})[key]
-        if key in saved and json_values({key: then})[key] != now:
+        then, now = (json_values({key: values})[key] for values in (source.settings.get(key), config[key]))
+        # a folder names an encoder without the path that it had
+        if key in source.settings and then != now and Path(str(now)).name != then:
             raise CheckpointError(
-                f"init_from={source.path} was trained with {key}={then!r}, now {now!r}: it cannot change; give "
+                f"init_from={source.name} was trained with {key}={then!r}, now {now!r}: it cannot change; give "
                 f"--{key}={then}"
             )
 
@@ -237,9 +177,9 @@ def _modules(weights: Mapping[str, Tensor]) -> set[str]:
 def _rows_of(source: Source, items: Sequence[Any], config: Config) -> Tensor:
     """The source's row of each item, ``[N]``; -1 for a new one."""
     if not source.items:
-        if source.checkpoint["config"]["item_digest"] != config["item_digest"]:
+        if source.item_digest != config["item_digest"]:
             raise CheckpointError(
-                f"init_from={source.path} was written by a former version, which did not record the items, and "
+                f"init_from={source.name} was written by a former version, which did not record the items, and "
                 f"{config['dataset']} has others: train it again"
             )
         return torch.arange(len(items))
@@ -248,13 +188,13 @@ def _rows_of(source: Source, items: Sequence[Any], config: Config) -> Tensor:
 
 
 def _mismatch(source: Source, config: Config, name: str, then: Tensor, now: Tensor) -> CheckpointError:
-    saved = source.checkpoint["config"]["settings"]
+    saved = source.settings
     keys = ["MAX_ITEM_LIST_LENGTH", *(key for key in saved if key in config and key.islower())]
     changed = [
         f"{key}={saved[key]!r}, now {config[key]!r}" for key in keys if key in saved and saved[key] != config[key]
     ]
     return CheckpointError(
-        f"init_from={source.path}: {name} has the shape {[*then.shape]}, now {[*now.shape]}; settings that differ: "
+        f"init_from={source.name}: {name} has the shape {[*then.shape]}, now {[*now.shape]}; settings that differ: "
         f"{'; '.join(changed[:8]) or 'none'}"
     )
 
@@ -270,12 +210,11 @@ def _start_new_ids(model: Any, weights: Mapping[str, Tensor], rows: Tensor) -> i
 
 def _carry_moments(trainer: Any, source: Source, maps: RowMap) -> bool:
     """Continue with the source's state of the optimizer; return whether it was possible."""
-    saved, learner = source.checkpoint.get("optimizer"), source.checkpoint["config"]["settings"].get("learner")
-    if saved is None or learner != trainer.config["learner"]:
+    if source.optimizer is None or source.settings.get("learner") != trainer.config["learner"]:
         return False
     buffers = {name for name, _ in trainer.model.named_buffers()}
     names = [name for name in source.weights if name not in buffers and ".features." not in name]
-    moments = moments_of(saved, names, "item_encoder.id_embedding.weight")
+    moments = moments_of(source.optimizer, names, "item_encoder.id_embedding.weight")
     return load_moments(trainer.optimizer, trainer.model, moments, maps.of)
 
 
@@ -288,4 +227,4 @@ def _line(source: Source, rows: Tensor, kept: Sequence[str], new_ids: int, has_m
     if kept:
         parts.append(f"{len(kept):,} weights are new: {', '.join(kept[:3])}{' …' if len(kept) > 3 else ''}")
     parts.append("the optimizer goes on" if has_moments else "the optimizer starts anew")
-    return f"starts from {source.path}: {', '.join(parts)}"
+    return f"starts from {source.name}: {', '.join(parts)}"

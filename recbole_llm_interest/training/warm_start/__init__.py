@@ -1,0 +1,1 @@
+"""Trainings that start from the weights of a trained model, also of another data set or of other items."""
