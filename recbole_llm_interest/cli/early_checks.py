@@ -18,7 +18,7 @@ from recbole_llm_interest.content.encoder_check import check_encoders
 from recbole_llm_interest.content.encoders.adapter_file import require_adapter_packages
 from recbole_llm_interest.content.run_settings import RunSettings, read_given_settings, read_run_settings
 from recbole_llm_interest.errors import SettingsError
-from recbole_llm_interest.io.checkpoints.first_bytes import check_first_bytes
+from recbole_llm_interest.io.checkpoints.first_bytes import check_first_bytes, names_a_checkpoint
 from recbole_llm_interest.io.config_files import SEARCH_SPACE, models_and_dataset
 from recbole_llm_interest.io.devices import check_device
 from recbole_llm_interest.io.opening import is_folder, open_regular, read_text
@@ -28,10 +28,12 @@ from recbole_llm_interest.settings import (
     ALL_SETTINGS,
     BASELINE_SETTINGS,
     PROPERTIES,
+    WarmStartSettings,
     check_given_keys,
     check_keys,
     check_model,
     check_recbole_values,
+    check_warm_start,
     read_settings,
 )
 from recbole_llm_interest.settings.listed_names import check_listed_names, check_metrics
@@ -219,7 +221,15 @@ def _configurations(
         check_metrics(given.get("metrics"))
         for group in (*ALL_SETTINGS, *BASELINE_SETTINGS.get(variant.model, ())):
             read_settings(group, given)
+        _check_source(variant.model, read_settings(WarmStartSettings, given))
         yield read_run_settings(variant.model, dataset, options.config_files, {**overrides, **variant.settings})
+
+
+def _check_source(model: str, settings: WarmStartSettings) -> None:
+    """Check what a training starts from, if it is a file."""
+    check_warm_start(model, settings)
+    if settings.init_from is not None and names_a_checkpoint(settings.init_from):
+        check_first_bytes(Path(settings.init_from))
 
 
 #: the checks by command

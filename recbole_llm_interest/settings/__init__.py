@@ -37,7 +37,7 @@ from recbole_llm_interest.settings.reading import (
 from recbole_llm_interest.settings.recbole_values import check_recbole_values
 from recbole_llm_interest.settings.registry import OBJECTIVE_WEIGHT, REGISTRIES, Registry
 from recbole_llm_interest.settings.types import MODALITIES, Modality
-from recbole_llm_interest.settings.warm_start import WarmStartSettings
+from recbole_llm_interest.settings.warm_start import WarmStartSettings, check_warm_start
 
 _PACKAGE = Path(__file__).parent.parent
 #: RecBole's folder of settings files for this package: inside the package in a wheel, beside it in a checkout
@@ -68,6 +68,7 @@ __all__ = [
     "check_keys",
     "check_model",
     "check_recbole_values",
+    "check_warm_start",
     "data_set_error",
     "list_valued_keys",
     "read_settings",

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import NonNegativeFloat, PositiveFloat
 from pydantic.dataclasses import dataclass
 
+from recbole_llm_interest.errors import SettingsError
 from recbole_llm_interest.settings.declaration import setting
 
 
@@ -33,3 +34,21 @@ class WarmStartSettings:
     minutes: PositiveFloat | None = setting(
         None, "minutes after which training ends, in the middle of an epoch if need be; ~ for no limit"
     )
+
+
+def check_warm_start(model: str, settings: WarmStartSettings) -> None:
+    """Check that what a model starts from, and what it replays, can be meant.
+
+    Raises:
+        SettingsError: another model starts from a trained one, or ``replay`` has nothing that it is relative to.
+
+    Example:
+        >>> check_warm_start("LLMInterest", WarmStartSettings(replay=1.0))
+        Traceback (most recent call last):
+        ...
+        recbole_llm_interest.errors.SettingsError: replay needs init_from: ...
+    """
+    if settings.init_from is None and settings.replay is not None:
+        raise SettingsError("replay needs init_from: events from before its last training event are replayed")
+    if settings.init_from is not None and model != "LLMInterest":
+        raise SettingsError(f"init_from is for LLMInterest: {model} starts from random weights")

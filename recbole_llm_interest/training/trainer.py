@@ -160,9 +160,10 @@ class LLMInterestTrainer(Trainer):
             scaler.step(self.optimizer)
             scaler.update()
             if time.monotonic() >= self._end:
+                total *= len(train_data) / step  # as if the batches that are left out had the mean loss
                 break
         self._check_nan(total)
-        return tuple((total * (len(train_data) / step)).tolist())  # as if all batches had the mean loss
+        return tuple(total.tolist())
 
     def _check_nan(self, loss: Tensor) -> None:
         super()._check_nan(loss.sum())

@@ -1,4 +1,4 @@
-r"""A trained model to start from: a checkpoint, or a folder in the Hub's conventions."""
+"""A trained model to start from: a checkpoint, or a folder in the Hub's conventions."""
 
 from __future__ import annotations
 
@@ -12,15 +12,13 @@ from torch import Tensor
 
 from recbole_llm_interest.content.event_fields import EventField
 from recbole_llm_interest.errors import CheckpointError
+from recbole_llm_interest.io.checkpoints.first_bytes import names_a_checkpoint
 from recbole_llm_interest.io.checkpoints.reading import load_checkpoint
 from recbole_llm_interest.io.checkpoints.schema import Checkpoint
-from recbole_llm_interest.io.opening import is_folder, is_there
 from recbole_llm_interest.model.former_names import current_name
 from recbole_llm_interest.model.llm_interest import LLMInterest
 from recbole_llm_interest.training.model_folder.format import WEIGHTS
 from recbole_llm_interest.training.model_folder.reading import ModelFolder
-
-_CHECKPOINT_SUFFIXES = (".safetensors", ".pth")
 
 
 @dataclass(frozen=True)
@@ -62,9 +60,8 @@ class Source:
         Raises:
             CheckpointError: there is none, or it cannot be read or is of another model.
         """
-        path = Path(name)
-        if not is_folder(path) and (is_there(path) or name.endswith(_CHECKPOINT_SUFFIXES)):
-            return cls._of_checkpoint(name, load_checkpoint(path))
+        if names_a_checkpoint(name):
+            return cls._of_checkpoint(name, load_checkpoint(Path(name)))
         return cls._of_folder(name, ModelFolder.find(name, revision=None, download=download))
 
     @classmethod

@@ -22,7 +22,13 @@ from recbole_llm_interest.distributed import is_main_process
 from recbole_llm_interest.errors import CheckpointError, SettingsError
 from recbole_llm_interest.io.escaping import one_line
 from recbole_llm_interest.model.llm_interest import LLMInterest
-from recbole_llm_interest.settings import MODALITIES, ContentSettings, WarmStartSettings, read_settings
+from recbole_llm_interest.settings import (
+    MODALITIES,
+    ContentSettings,
+    WarmStartSettings,
+    check_warm_start,
+    read_settings,
+)
 from recbole_llm_interest.training.optim import load_moments, moments_of
 from recbole_llm_interest.training.run_metadata import digest, json_values
 from recbole_llm_interest.training.warm_start.row_maps import RowMap, row_maps
@@ -50,12 +56,9 @@ def source_named_by(config: Config) -> Source | None:
         SettingsError: another model is to be trained, or ``replay`` has no source.
     """
     settings = read_settings(WarmStartSettings, config)
+    check_warm_start(config["model"], settings)
     if settings.init_from is None:
-        if settings.replay is not None:
-            raise SettingsError("replay needs init_from: events from before its last training event are replayed")
         return None
-    if config["model"] != LLMInterest.__name__:
-        raise SettingsError(f"init_from is for {LLMInterest.__name__}: {config['model']} starts from random weights")
     source = Source.read(settings.init_from, download=read_settings(ContentSettings, config).download_weights)
     if settings.replay is not None and source.trained_until is None:
         raise CheckpointError(
