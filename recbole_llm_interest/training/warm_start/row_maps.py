@@ -76,16 +76,21 @@ def row_maps(
     rows = {_ID_EMBEDDING: (_ID_EMBEDDING, items)}
     for name, module in model.named_modules():
         if isinstance(module, EntityEncoder):
-            rows |= _of_modalities(name, module, _modalities(name, weights))
+            rows |= _of_modalities(name, module, modalities_of(name, weights))
         elif isinstance(module, SideInformationEncoder):
             rows |= _of_columns(name, module, event_fields.get(module.kind, ()))
-    found = _places(_without_id(model.item_encoder.modalities), _without_id(_modalities("item_encoder", weights)))
+    found = _places(_without_id(model.item_encoder.modalities), _without_id(modalities_of("item_encoder", weights)))
     rows[_NEIGHBOUR_BIAS] = (_NEIGHBOUR_BIAS, found)
     return RowMap(items, rows)
 
 
-def _modalities(encoder: str, weights: Mapping[str, Tensor]) -> list[str]:
-    """The modalities of the other model's encoder, in its order; none without such an encoder."""
+def modalities_of(encoder: str, weights: Mapping[str, Tensor]) -> list[str]:
+    """Return the modalities of the encoder of this name in a model's weights, in its order; none without it.
+
+    Args:
+        encoder: such as ``item_encoder``.
+        weights: ``[...]`` by name.
+    """
     start = f"{encoder}.projections."
     known = sorted({name.removeprefix(start).split(".")[0] for name in weights if name.startswith(start)})
     return [*known, *([ID] if f"{encoder}.id_embedding.weight" in weights else [])]

@@ -7,6 +7,7 @@ content. The optimizer's state goes along.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import sys
 from collections.abc import Mapping, Sequence
@@ -23,7 +24,6 @@ from recbole_llm_interest.errors import CheckpointError, SettingsError
 from recbole_llm_interest.io.escaping import one_line
 from recbole_llm_interest.model.llm_interest import LLMInterest
 from recbole_llm_interest.settings import (
-    MODALITIES,
     ContentSettings,
     WarmStartSettings,
     check_warm_start,
@@ -31,7 +31,7 @@ from recbole_llm_interest.settings import (
 )
 from recbole_llm_interest.training.optim import load_moments, moments_of
 from recbole_llm_interest.training.run_metadata import digest, json_values
-from recbole_llm_interest.training.warm_start.row_maps import RowMap, row_maps
+from recbole_llm_interest.training.warm_start.row_maps import RowMap, modalities_of, row_maps
 from recbole_llm_interest.training.warm_start.source import Source
 
 _logger = logging.getLogger(__name__)
@@ -157,24 +157,15 @@ def freeze(model: nn.Module, parts: Sequence[str]) -> None:
 
 
 def _check_fixed_settings(source: Source, config: Config, model: Any) -> None:
-    shared = [name for name in MODALITIES if f"item_encoder.projections.{name}" in _modules(source.weights)]
-    fixed = [
-        *_FIXED,
-        *(key for name in shared if name in model.item_encoder.features for key in _FIXED_OF_MODALITY[name]),
-    ]
-    for key in fixed:
-        then, now = (json_values({key: values})[key] for values in (source.settings.get(key), config[key]))
-        # a folder names an encoder without the path that it had
-        if key in source.settings and then != now and Path(str(now)).name != then:
+    shared = {*model.item_encoder.features} & {*modalities_of("item_encoder", source.weights)}
+    of_encoders = itertools.chain.from_iterable(_FIXED_OF_MODALITY[name] for name in sorted(shared))
+    for key in (key for key in (*_FIXED, *of_encoders) if key in source.settings):
+        then, now = (json_values({key: values})[key] for values in (source.settings[key], config[key]))
+        if then not in (now, Path(str(now)).name):  # a folder names an encoder without the path that it had
             raise CheckpointError(
                 f"init_from={source.name} was trained with {key}={then!r}, now {now!r}: it cannot change; give "
                 f"--{key}={then}"
             )
-
-
-def _modules(weights: Mapping[str, Tensor]) -> set[str]:
-    """The names of three parts with which weights begin: ``item_encoder.projections.text``."""
-    return {".".join(name.split(".")[:3]) for name in weights}
 
 
 def _rows_of(source: Source, items: Sequence[Any], config: Config) -> Tensor:
