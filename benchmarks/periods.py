@@ -33,7 +33,7 @@ from tabulate import tabulate
 from tqdm import tqdm
 
 from recbole_llm_interest.cli.common import exit_code
-from recbole_llm_interest.errors import LLMInterestError
+from recbole_llm_interest.errors import LLMInterestError, SettingsError
 from recbole_llm_interest.evaluation.metrics import event_gains
 from recbole_llm_interest.io.files import write_text as write_result
 
@@ -50,13 +50,14 @@ class Run(NamedTuple):
         seed: of the training.
         period: whose events precede the tested ones.
         method: how it was trained.
-        seconds: of training, without validation and test.
+        seconds: of training, CPU time, without validation and test.
         wall_seconds: of the whole command.
         epochs: trained.
         ranks: of the tested events, seen items kept; 0 beyond the list.
         filtered_ranks: the same, seen items filtered.
         best_valid: validation NDCG@10.
         checkpoint: of the model.
+        settings: of all runs, and those of the warm start.
     """
 
     seed: int
@@ -69,6 +70,7 @@ class Run(NamedTuple):
     filtered_ranks: list[int]
     best_valid: float | None
     checkpoint: str
+    settings: list[str]
 
 
 def split(options: argparse.Namespace) -> None:
@@ -94,6 +96,9 @@ def moments(begin: int, end: int) -> list[float]:
 def run(options: argparse.Namespace, settings: list[str]) -> None:
     """Train and test every model, and keep each as soon as it is done."""
     done = [Run(**one) for one in json.loads(options.output.read_text())] if options.output.exists() else []
+    chosen = [*settings, options.warm]
+    if done and done[0].settings != chosen:
+        raise SettingsError(f"{options.output} has runs with {shlex.join(done[0].settings)}: name another --output")
     found = {(one.seed, one.period, one.method): one for one in done}
     sizes = [
         sum(1 for _ in (options.data_path / name / f"{name}.inter").open()) - 1
@@ -124,17 +129,19 @@ def run(options: argparse.Namespace, settings: list[str]) -> None:
         made = subprocess.run(command, capture_output=True, text=True, check=False)
         if made.returncode:
             raise LLMInterestError(f"{shlex.join(command)} failed: {made.stderr.strip().splitlines()[-1:]}")
-        found[options.seed, period, method] = _run_of(table, period, method, time.perf_counter() - begun)
+        found[options.seed, period, method] = _run_of(table, period, method, time.perf_counter() - begun, chosen)
         write_result(options.output, json.dumps([one._asdict() for one in found.values()]))
     print(f"runs: {options.output}")
 
 
-def _run_of(table: Path, period: int, method: str, wall_seconds: float) -> Run:
+def _run_of(table: Path, period: int, method: str, wall_seconds: float, settings: list[str]) -> Run:
     (result,) = json.loads(table.read_text())
-    seconds = (result["seconds_per_epoch"] or 0.0) * result["epochs"]
+    seconds = (result["cpu_seconds_per_epoch"] or 0.0) * result["epochs"]
     ranks = result["ranks"], result["filtered_ranks"]
     best, checkpoint = result["best_valid"], result["checkpoint"]
-    return Run(result["seed"], period, method, seconds, wall_seconds, result["epochs"], *ranks, best, checkpoint)
+    return Run(
+        result["seed"], period, method, seconds, wall_seconds, result["epochs"], *ranks, best, checkpoint, settings
+    )
 
 
 def show(options: argparse.Namespace) -> None:
@@ -147,7 +154,7 @@ def show(options: argparse.Namespace) -> None:
         seconds, wall = (np.mean([getattr(one, key) for one in of_method]) for key in ("seconds", "wall_seconds"))
         valid = [one.best_valid for one in of_method if one.best_valid is not None]
         rows.append([method, np.mean(valid) if valid else None, kept.mean(), filtered.mean(), seconds, wall])
-    head = ["", "validation NDCG@10", "NDCG@10", "filtered NDCG@10", "s of training", "s in all"]
+    head = ["", "validation NDCG@10", "NDCG@10", "filtered NDCG@10", "CPU s of training", "s in all"]
     print(tabulate(rows, head, tablefmt="github", floatfmt=("", ".4f", ".4f", ".4f", ".1f", ".1f")))
     for method in (ANEW, UNCHANGED):
         for name, ours, other in zip(("kept", "filtered"), gains[WARM], gains[method], strict=True):

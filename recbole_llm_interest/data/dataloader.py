@@ -110,7 +110,7 @@ class HistoryDataLoader(AbstractDataLoader):
 
 @dataclass(frozen=True)
 class _Replay:
-    """Which windows an epoch has: all, or those with events since a time and a sample of the others.
+    """Which windows an epoch has: all, or those with targets since a time and a sample of the others.
 
     Attributes:
         new: the windows that every epoch has.
@@ -126,7 +126,7 @@ class _Replay:
 
     @classmethod
     def of_config(cls, config: Config, times: Tensor | None, ends: Tensor, targets: Tensor) -> Self:
-        """Return it by the settings: ``replay`` targets from before ``replay_since`` for each one since then.
+        """Return it by the settings: of other windows, ``replay`` targets for each target since ``replay_since``.
 
         Args:
             config: RecBole's settings.
@@ -135,21 +135,24 @@ class _Replay:
             targets: number of targets of each window, ``[W]``.
 
         Raises:
-            DataError: no training event is newer.
+            DataError: no training event is newer, or events have no times.
         """
         every = torch.arange(len(ends))
         share, since = read_settings(WarmStartSettings, config).replay, config["replay_since"]
-        if share is None or since is None or times is None:
+        if share is None or since is None:
             return cls(every, every[:0], 0, int(targets.sum()))
-        is_new = times[ends] > since
+        if times is None:
+            raise DataError("replay needs the times of events: the data set has none")
+        until = torch.cat([times.new_zeros(1), (times > since).cumsum(dim=0)]).long()  # newer ones before each event
+        newer = until[ends + 1] - until[ends + 1 - targets]
+        is_new = newer > 0
         if not is_new.any():
             raise DataError(
                 "replay: no training event is newer than those that init_from was trained on: set replay=~ to train on "
                 "all of them"
             )
-        new = int(targets[is_new].sum())
-        drawn = min(round(share * new), int(targets[~is_new].sum()))
-        return cls(every[is_new], every[~is_new], drawn, new + drawn)
+        drawn = min(round(share * int(newer.sum())), int(targets[~is_new].sum()))
+        return cls(every[is_new], every[~is_new], drawn, int(targets[is_new].sum()) + drawn)
 
     def windows(self, targets: Tensor, generator: torch.Generator) -> Tensor:
         """Return the windows of an epoch, ``[W']``, of all those with ``targets``, ``[W]``."""

@@ -87,9 +87,10 @@ class EntityEncoder(nn.Module):
             self.projections[name] = PROJECTIONS[projection](features(known), embedding_size)
         present = [content[name].present for name in sorted(content)]
         self.id_embedding = None
+        self._id_init_std = id_init_std or embedding_size**-0.5
         if with_id is not None:
             self.id_embedding = nn.Embedding(len(with_id), embedding_size, sparse=sparse_id)
-            nn.init.normal_(self.id_embedding.weight, std=id_init_std or embedding_size**-0.5)
+            nn.init.normal_(self.id_embedding.weight, std=self._id_init_std)
             with torch.no_grad():  # a warm start can then tell which IDs were trained
                 self.id_embedding.weight[~with_id] = 0.0
             present.append(with_id)
@@ -97,8 +98,9 @@ class EntityEncoder(nn.Module):
         self.missing = nn.Parameter(torch.empty(len(self.modalities), embedding_size).normal_(std=0.02))
         self.combine = FUSIONS[fusion](len(self.modalities), embedding_size)
         self.output_size: int = self.combine.output_size
+        self._neighbour_cache = neighbour_cache
         if not isinstance(neighbours, Tensor):
-            neighbours = self._find_neighbours(neighbours, neighbour_cache)
+            neighbours = self._find_neighbours(neighbours)
         self.register_buffer("neighbours", neighbours, persistent=False)
         self.register_load_state_dict_post_hook(EntityEncoder._condition_again)  # type: ignore[no-untyped-call]
 
@@ -142,7 +144,8 @@ class EntityEncoder(nn.Module):
     def start_ids(self, is_trained: Tensor) -> int:
         """Start the IDs that are in use and were not trained, and return their number.
 
-        An ID starts as the mean of those of the item's nearest neighbours by content, or as zero without such.
+        An ID starts as the mean of those of the item's nearest neighbours by content. Without such, it is random, as in
+        any training: the direction of a zero vector would be undefined.
 
         Args:
             is_trained: rows whose ID was trained, ``[N]``.
@@ -152,10 +155,12 @@ class EntityEncoder(nn.Module):
         weight, with_id = self.id_embedding.weight, self.get_buffer("present")[:, -1]
         known = is_trained.to(weight.device) & with_id
         rows = (with_id & ~known).nonzero().squeeze(1)
-        for block in torch.split(rows, _BLOCK_ROWS):
+        for block in torch.split(rows, _BLOCK_ROWS // _NEAREST):
             near = self.neighbours_of(block)[..., :_NEAREST].flatten(1)
-            counts = known[near].to(weight.dtype)[..., None]
-            weight[block] = (weight[near] * counts).sum(dim=1) / counts.sum(dim=1).clamp(min=1.0)
+            is_known = known[near].to(weight.dtype)[..., None]
+            mean = (weight[near] * is_known).sum(dim=1) / is_known.sum(dim=1).clamp(min=1.0)
+            random = torch.empty_like(mean).normal_(std=self._id_init_std)
+            weight[block] = mean.where(is_known.any(dim=1), random)
         return len(rows)
 
     def encode(self, content: Content) -> Tensor:
@@ -226,10 +231,10 @@ class EntityEncoder(nn.Module):
     def _with_missing(self, parts: list[Tensor], present: Tensor) -> Tensor:
         return torch.where(present[..., None], torch.stack(parts, dim=1), self.missing)
 
-    def _find_neighbours(self, count: int, cache: Path | None = None) -> Tensor:
+    def _find_neighbours(self, count: int) -> Tensor:
         present = self.get_buffer("present")
         neighbours = [
-            cached_neighbours(self.features[name](slice(None)), present[:, column], count, cache)
+            cached_neighbours(self.features[name](slice(None)), present[:, column], count, self._neighbour_cache)
             for column, name in enumerate(self.modalities)
             if name != ID
         ]

@@ -31,6 +31,9 @@ class Fusion(nn.Module):
         super().__init__()
         self.output_size = embedding_size
 
+    #: whether its weights belong to one modality each, by name ``[M, ...]``, or to all: others may join then
+    may_grow = False
+
     def forward(self, parts: Tensor) -> tuple[Tensor, Tensor]:
         """Representations ``[N, output_size]`` and weights ``[N, M]`` of parts ``[N, M, D]``."""
         raise NotImplementedError
@@ -46,6 +49,8 @@ FUSIONS: Registry[type[Fusion]] = Registry("fusion", "fusion")
 
 class _WeightedSum(Fusion):
     """The base of fusions that are M times a weighted sum of the parts; the weights of an entity sum to one."""
+
+    may_grow = True
 
     def forward(self, parts: Tensor) -> tuple[Tensor, Tensor]:
         """Representations ``[N, D]`` and weights ``[N, M]`` of parts ``[N, M, D]``."""

@@ -25,8 +25,8 @@ class WarmStartSettings:
     )
     replay: NonNegativeFloat | None = setting(
         None,
-        "with init_from: targets from before its last training event in an epoch, drawn at random, for each one since "
-        "then; ~ for all",
+        "with init_from: targets in an epoch that are drawn from histories without newer events, for each target since "
+        "its last training event; ~ for all events",
     )
     frozen: tuple[
         Literal["item_encoder", "user_encoder", "event_encoder", "context", "tracker", "history_bias"], ...
@@ -37,10 +37,10 @@ class WarmStartSettings:
 
 
 def check_warm_start(model: str, settings: WarmStartSettings) -> None:
-    """Check that what a model starts from, and what it replays, can be meant.
+    """Check that what a model starts from, replays and freezes can be meant.
 
     Raises:
-        SettingsError: another model starts from a trained one, or ``replay`` has nothing that it is relative to.
+        SettingsError: the model is not ours, or ``replay`` has nothing that it is relative to.
 
     Example:
         >>> check_warm_start("LLMInterest", WarmStartSettings(replay=1.0))
@@ -52,3 +52,6 @@ def check_warm_start(model: str, settings: WarmStartSettings) -> None:
         raise SettingsError("replay needs init_from: events from before its last training event are replayed")
     if settings.init_from is not None and model != "LLMInterest":
         raise SettingsError(f"init_from is for LLMInterest: {model} starts from random weights")
+    for name in ("frozen", "minutes"):
+        if getattr(settings, name) and model != "LLMInterest":
+            raise SettingsError(f"{name} is for LLMInterest: it has no effect on {model}")

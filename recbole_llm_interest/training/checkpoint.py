@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ from recbole_llm_interest.io.checkpoints.reading import load_checkpoint
 from recbole_llm_interest.io.checkpoints.schema import Checkpoint
 from recbole_llm_interest.io.files import remove_abandoned, try_lock
 from recbole_llm_interest.patches.checkpoints import CHECKPOINT_SUFFIX
-from recbole_llm_interest.settings import baseline_keys, settings_keys
+from recbole_llm_interest.settings import WarmStartSettings, baseline_keys, settings_keys
 from recbole_llm_interest.training.run_metadata import RESULT_NEUTRAL_SETTINGS, json_values
 
 RESUME_SUFFIX = ".resume.safetensors"
@@ -82,7 +83,9 @@ def check_checkpoint_settings(path: Path, config: Config) -> None:
         CheckpointError: it was not, or it cannot be read.
     """
     saved = load_matching_checkpoint(path, config)["config"]["settings"]
+    of_training = {field.name for field in dataclasses.fields(WarmStartSettings)}
     keys = ["MAX_ITEM_LIST_LENGTH", *settings_keys(), *baseline_keys(config["model"])]
+    keys = [key for key in keys if key not in of_training]
     if any(saved.get(control, "none") != "none" for control in ("content_control", "transition_control")):
         keys.append("seed")  # the seed decides which content, or which neighbours, each item gets
     for key in keys:

@@ -91,7 +91,7 @@ def run_experiment(
     Raises:
         LLMInterestError: the settings, the data, the checkpoint or the resume state cannot be used.
     """
-    with _prepare(variant.name, config, comparison) as experiment:
+    with _prepare(variant.name, config, comparison, starts=checkpoint is None) as experiment:
         best_valid = None
         if checkpoint is None:
             best_valid = experiment.train(state_file)
@@ -249,8 +249,11 @@ class _Experiment:
 
 
 @contextlib.contextmanager
-def _prepare(title: str, config: Config, comparison: str | None) -> Iterator[_Experiment]:
-    """Read the data and build the model. Errors here and in the ``with`` block become one-line errors."""
+def _prepare(title: str, config: Config, comparison: str | None, *, starts: bool = True) -> Iterator[_Experiment]:
+    """Read the data and build the model, which starts from ``init_from`` unless it gets a checkpoint's weights later.
+
+    Errors here and in the ``with`` block become one-line errors.
+    """
     with (
         shared_data_set_lock(Path(config["data_path"])),
         as_user_error("the settings"),
@@ -261,7 +264,7 @@ def _prepare(title: str, config: Config, comparison: str | None) -> Iterator[_Ex
         logger = logging.getLogger()
         config["device"] = process_device(config["device"])
         trackers = trackers_of(config)
-        source = source_named_by(config)
+        source = source_named_by(config) if starts else None
         config["log_wandb"] = False  # RecBole's logger would write all runs of a process into one
         init_seed(config["seed"], config["reproducibility"])
         logger.info(config)
@@ -273,6 +276,7 @@ def _prepare(title: str, config: Config, comparison: str | None) -> Iterator[_Ex
             raise SettingsError(f"topk={config['topk']}: {config['dataset']} has only {dataset.item_num - 1} items")
         record_training(config, train_data._dataset)
         trainer = _trainer(config, train_data, source)
+        del source  # its weights and moments would stay in memory during the training
         # after distribute_training: sees sums over all processes. A peer's process ends with the block
         with (
             Tracking(trackers) as tracking,

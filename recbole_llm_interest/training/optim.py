@@ -89,12 +89,16 @@ def load_moments(
         moments: from ``moments_of``.
         given: as ``RowMap.of``: what tensors ``[...]`` by name give to a parameter. What is new in them is zero.
     """
+    names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
     by_kind = _by_kind(moments)
-    names = {parameter: name for name, parameter in model.named_parameters()}
     for part in (optimizer.dense, optimizer.sparse) if isinstance(optimizer, DenseAndSparse) else (optimizer,):
-        for parameter in itertools.chain.from_iterable(group["params"] for group in part.param_groups):
+        parameters = itertools.chain.from_iterable(group["params"] for group in part.param_groups)
+        states = {}
+        for number, parameter in enumerate(parameters):
             found = {kind: given(names[parameter], values) for kind, values in by_kind.items()}
-            part.state[parameter] = {kind: _moment(one, parameter) for kind, one in found.items() if one is not None}
+            if _is_complete(found, parameter):
+                states[number] = {kind: _moment(one, parameter, part) for kind, one in found.items()}
+        part.load_state_dict({"state": states, "param_groups": part.state_dict()["param_groups"]})
     return bool(moments)
 
 
@@ -107,10 +111,20 @@ def _by_kind(moments: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, An
     return by_kind
 
 
-def _moment(given: Any, parameter: Tensor) -> Any:
+def _is_complete(given: Mapping[str, Any], parameter: Tensor) -> bool:
+    """Whether everything that is remembered is given, as numbers or tensors that fit a parameter, ``[...]``."""
+    return all(
+        one is not None and (not isinstance(one.values, Tensor) or one.values.dim() == 0 or one.fits(parameter))
+        for one in given.values()
+    )
+
+
+def _moment(given: Any, parameter: Tensor, optimizer: torch.optim.Optimizer) -> Any:
     """What an optimizer remembers of a parameter, ``[...]``: a tensor of the same shape, or a number of steps."""
-    is_table = isinstance(given.values, Tensor) and given.values.dim() > 0
-    return given.over(torch.zeros_like(parameter)) if is_table else given.values
+    if isinstance(given.values, Tensor) and given.values.dim() > 0:
+        return given.over(torch.zeros_like(parameter))
+    steps = float(given.values)
+    return int(steps) if isinstance(optimizer, torch.optim.SparseAdam) else torch.tensor(steps)
 
 
 def has_fast_bfloat16() -> bool:

@@ -17,6 +17,7 @@ from recbole.utils import set_color
 from torch import Tensor
 from tqdm import tqdm
 
+from recbole_llm_interest.distributed import world_size
 from recbole_llm_interest.errors import SettingsError
 from recbole_llm_interest.settings import ModelSettings, WarmStartSettings, read_settings
 from recbole_llm_interest.training.optim import (
@@ -48,12 +49,14 @@ class LLMInterestTrainer(Trainer):
         SettingsError: ``minutes`` is set for a training by several processes.
     """
 
+    eval_step: int  # RecBole's: epochs between validations
+
     def __init__(self, config: Config, model: torch.nn.Module) -> None:
         super().__init__(config, model)
         self.settings = read_settings(ModelSettings, config)
         self._minutes = read_settings(WarmStartSettings, config).minutes
         self._end = math.inf
-        if self._minutes is not None and not config["single_spec"]:
+        if self._minutes is not None and world_size() > 1:
             raise SettingsError("minutes needs a training by one process: set it to ~, or nproc=1")
         in_bfloat16 = self.enable_amp or self.settings.loss_precision == "bfloat16"
         if in_bfloat16 and self.device.type == "cpu" and not has_fast_bfloat16():
@@ -138,9 +141,7 @@ class LLMInterestTrainer(Trainer):
         Raises:
             ValueError: the loss is NaN, with RecBole's message.
         """
-        if epoch_idx > self.start_epoch and time.monotonic() >= self._end:
-            self.logger.info("minutes=%s have passed: training ends", self._minutes)
-            raise _TimeIsUpError
+        self._check_time(epoch_idx)
         if not self.config["single_spec"]:
             return super()._train_epoch(train_data, epoch_idx, loss_func, show_progress)
         self.model.train()
@@ -161,9 +162,17 @@ class LLMInterestTrainer(Trainer):
             scaler.update()
             if time.monotonic() >= self._end:
                 total *= len(train_data) / step  # as if the batches that are left out had the mean loss
+                self.eval_step = min(self.eval_step, 1)  # what has been learned is validated, and so saved
                 break
         self._check_nan(total)
         return tuple(total.tolist())
+
+    def _check_time(self, epoch: int) -> None:
+        """End the training before an epoch if the time is up, and what was learned is validated."""
+        is_validated = self.eval_step <= 0 or epoch % self.eval_step == 0
+        if epoch > self.start_epoch and is_validated and time.monotonic() >= self._end:
+            self.logger.info("minutes=%s have passed: training ends", self._minutes)
+            raise _TimeIsUpError
 
     def _check_nan(self, loss: Tensor) -> None:
         super()._check_nan(loss.sum())

@@ -16,9 +16,12 @@ from recbole_llm_interest.io.checkpoints.writing import write_state
 from recbole_llm_interest.recommender import Recommender
 from recbole_llm_interest.recommender.loading import load_trained
 from recbole_llm_interest.training.comparison import run
+from recbole_llm_interest.training.trainer import LLMInterestTrainer
 from recbole_llm_interest.training.warm_start.source import Source
 from recbole_llm_interest.training.warm_start.starting import begin, record_training, source_named_by
 
+#: training ends before the newest events, so that what is newer in the next data set is new
+SPLIT = {"time_split": [0.8, 0.9]}
 WEEKS = {"text_encoder": "hashing", "id_min_events": 3, "dropout_prob": 0.0, "modality_dropout": 0.0}
 
 
@@ -179,7 +182,7 @@ def test_a_folder_is_a_starting_point_too(here, weeks, use_item_id):
     Recommender.load(former.checkpoint).save_pretrained("shop")
     again = trained(weeks, init_from="shop", epochs=0, use_item_id=use_item_id)
     assert again.ranks == former.ranks
-    assert trained(weeks, "week2", init_from="shop", replay=1.0, use_item_id=use_item_id).epochs == 3
+    assert trained(weeks, "week2", init_from="shop", replay=1.0, use_item_id=use_item_id, **SPLIT).epochs == 3
     with pytest.raises(CheckpointError, match="there is no folder shops"):
         trained(weeks, init_from="shops", use_item_id=use_item_id)
 
@@ -207,6 +210,31 @@ def test_what_one_shop_teaches_is_known_in_another(here, settings):
     assert zero_shot.test["ndcg@1"] > 0.6 > 0.4 > random_weights.test["ndcg@1"]
 
 
+@pytest.mark.parametrize(("then", "now"), [(None, 2), (2, None), (2, 2)])
+def test_the_optimizer_goes_on_with_sampled_negatives_too(weeks, built, then, now):
+    """Sampled negatives have an optimizer of the ID embedding alone, which counts its steps as a number."""
+    former = trained(weeks, loss_candidates=then)
+    again = trained(weeks, "week2", init_from=former.checkpoint, loss_candidates=now)
+    assert again.epochs == 3
+    trainer, dataset = built_from(built, weeks, former.checkpoint, loss_candidates=now)
+    state = trainer.optimizer if now is None else trainer.optimizer.sparse
+    moments = state.state[trainer.model.item_encoder.id_embedding.weight]["exp_avg"]
+    assert moments[dataset.token2id("item_id", "i0")].any()
+    assert not moments[dataset.token2id("item_id", "i6")].any()
+
+
+def test_new_items_without_content_start_as_in_any_training(here, settings, built):
+    """Without neighbours by content, a new ID is random: the direction of a zero vector would be undefined."""
+    write_dataset(here / "data", "week1", walk(range(12), [0, 1, 2, 3], 8))
+    write_dataset(here / "data", "week2", walk(range(12), [0, 1, 2, 3, 4], 16))
+    weeks = {**settings, "epochs": 2, "modalities": []}
+    former = trained(weeks)
+    trainer, dataset = built_from(built, weeks, former.checkpoint)
+    ids = trainer.model.item_encoder.id_embedding.weight
+    assert 0.3 < float(ids[dataset.token2id("item_id", "i4")].detach().norm()) < 3
+    assert trained(weeks, "week2", init_from=former.checkpoint).epochs == 2
+
+
 # --- what an epoch has
 
 
@@ -215,10 +243,13 @@ def test_an_epoch_has_every_new_window_and_a_sample_of_the_others(here, settings
     write_dataset(here / "data", "week1", walk(range(40), range(8), 9), titles(range(8)))
     later = walk(range(10), range(8), 6, start=9)
     write_dataset(here / "data", "week2", [*walk(range(40), range(8), 9), *later], titles(range(8)))
-    weeks = {**settings, **WEEKS, "epochs": 1}
+    weeks = {**settings, **WEEKS, "epochs": 1, "time_split": [0.95, 0.98]}
     former = trained(weeks)
     config, _, _, train, *_ = built("LLMInterest", "week2", **weeks)
     assert config["replay_since"] is None
+    until = Source.read(former.checkpoint).trained_until
+    newer = int((train._dataset.event_times[train._dataset.training_targets()[1]] > until).sum())
+    assert newer > 30
     targets = {}
     for replay in (0.0, 1.0, None):
         from recbole.config import Config
@@ -234,18 +265,20 @@ def test_an_epoch_has_every_new_window_and_a_sample_of_the_others(here, settings
         assert all(new <= of_epoch for of_epoch in users)
         targets[replay] = [sum(int((batch["next_item_id_list"] > 0).sum()) for batch in batches) for batches in epochs]
         if replay == 0.0:
-            assert users[0] == new
+            assert new <= users[0] < {*range(1, 41)}
         if replay == 1.0:
             assert users[0] != users[1]
             assert new < users[0]
     assert targets[0.0][0] < targets[1.0][0] < targets[None][0]
     for count in targets[1.0]:
-        assert 2 * targets[0.0][0] <= count < 2 * targets[0.0][0] + 6  # a window has at most six targets
+        assert 0 <= count - targets[0.0][0] - newer < 6  # a window has at most six targets
 
 
 def test_replay_without_newer_events_is_an_error(weeks):
-    former = trained(weeks)
+    former = trained(weeks, **SPLIT)
     with pytest.raises(DataError, match=r"no training event is newer .* set replay=~"):
+        trained(weeks, init_from=former.checkpoint, replay=1.0, **SPLIT)
+    with pytest.raises(SettingsError, match="replay needs a split by time"):
         trained(weeks, init_from=former.checkpoint, replay=1.0)
 
 
@@ -261,8 +294,10 @@ def test_frozen_parts_stay_and_the_others_learn(weeks):
         trained(weeks, frozen=parts)
 
 
-def test_training_ends_after_the_minutes_that_it_may_take(weeks):
-    result = trained(weeks, epochs=10_000, stopping_step=10_000, minutes=0.02)
+@pytest.mark.parametrize("eval_step", [1, 7000])
+def test_training_ends_after_the_minutes_that_it_may_take(weeks, eval_step):
+    """What has been learned is validated, and so kept, however rarely it is to be."""
+    result = trained(weeks, epochs=10_000, stopping_step=10_000, minutes=0.02, eval_step=eval_step)
     assert 1 <= result.epochs < 1000
     assert result.best_valid is not None
     assert len(result.losses["next_item"]) == result.epochs
@@ -300,6 +335,7 @@ def test_weights_of_another_shape_are_refused_with_the_settings_that_differ(week
         ("LLMInterest", {"init_from": "nowhere.safetensors"}, "nowhere.safetensors does not exist"),
         ("LLMInterest", {"frozen": ["trackers"]}, "frozen"),
         ("LLMInterest", {"minutes": 0}, "minutes"),
+        ("Pop", {"minutes": 1}, "minutes is for LLMInterest: it has no effect on Pop"),
     ],
 )
 def test_mistakes_are_told(settings, model, chosen, message):
@@ -323,10 +359,49 @@ def test_a_checkpoint_that_names_no_items_starts_only_the_same_ones(here, weeks)
     with pytest.raises(CheckpointError, match="written by a former version"):
         trained(weeks, "week2", init_from="saved/former.safetensors")
     with pytest.raises(CheckpointError, match="does not say when its newest training event was"):
-        trained(weeks, init_from="saved/former.safetensors", replay=1.0)
+        trained(weeks, init_from="saved/former.safetensors", replay=1.0, **SPLIT)
+
+
+def test_a_fusion_that_reads_modalities_by_position_takes_no_others(weeks):
+    former = trained(weeks, epochs=1, fusion="concat")
+    with pytest.raises(CheckpointError, match="had text, id, now text, which its fusion reads by their positions"):
+        trained(weeks, "week2", init_from=former.checkpoint, fusion="concat", use_item_id=False)
 
 
 # --- what remains of it
+
+
+def test_a_checkpoint_of_a_warm_start_is_tested_without_its_source(weeks):
+    former = trained(weeks, **SPLIT)
+    after = trained(weeks, "week2", init_from=former.checkpoint, replay=1.0, frozen=["tracker"], **SPLIT)
+    Path(former.checkpoint).unlink()
+    settings = {**weeks, **SPLIT}
+    (again,) = run(["LLMInterest"], "week2", config_dict=settings, checkpoint=after.checkpoint)
+    assert again.ranks == after.ranks
+
+
+def test_an_interrupted_warm_start_goes_on_as_if_it_had_not_been(weeks, monkeypatch):
+    former = trained(weeks, **SPLIT)
+    chosen = {**weeks, **SPLIT, "init_from": former.checkpoint, "replay": 1.0}
+    (whole,) = run(["LLMInterest"], "week2", config_dict=chosen)
+    epochs = []
+    train_epoch = LLMInterestTrainer._train_epoch
+
+    def interrupted(self, data, epoch, *arguments, **options):
+        epochs.append(epoch)
+        if epoch == 2:
+            raise KeyboardInterrupt
+        return train_epoch(self, data, epoch, *arguments, **options)
+
+    monkeypatch.setattr(LLMInterestTrainer, "_train_epoch", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(["LLMInterest"], "week2", config_dict=chosen)
+    monkeypatch.undo()
+    (state,) = Path("saved").glob("*.resume.safetensors")
+    (resumed,) = run(["LLMInterest"], "week2", config_dict=chosen, resume=str(state))
+    assert epochs == [0, 1, 2]
+    assert resumed.losses == whole.losses
+    assert resumed.ranks == whole.ranks
 
 
 def test_a_checkpoint_of_a_warm_start_does_not_need_its_source(weeks):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import PurePath
 from typing import Annotated, Any, NotRequired
 
-from pydantic import AfterValidator, ConfigDict, StringConstraints, TypeAdapter, with_config
+from pydantic import AfterValidator, ConfigDict, FiniteFloat, StringConstraints, TypeAdapter, with_config
 from torch import Tensor
 from typing_extensions import TypedDict
 
@@ -67,7 +67,7 @@ class Checkpoint(TypedDict):
     optimizer: NotRequired[dict[str, Any]]
     data: NotRequired[dict[str, str]]
     items: NotRequired[Tensor]
-    trained_until: NotRequired[float | None]
+    trained_until: NotRequired[FiniteFloat | None]
 
 
 @_STRICT

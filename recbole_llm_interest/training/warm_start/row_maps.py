@@ -35,6 +35,13 @@ class GivenValues(NamedTuple):
     values: Tensor
     rows: Tensor | None
 
+    def fits(self, own: Tensor) -> bool:
+        """Whether the values have the shape of the model's tensor, ``[S, ...]``, but for the number of rows."""
+        if self.rows is None:
+            return self.values.shape == own.shape
+        is_known = not len(self.rows) or int(self.rows.max()) < len(self.values)
+        return is_known and self.values.dim() == own.dim() and self.values.shape[1:] == own.shape[1:]
+
     def over(self, own: Tensor) -> Tensor:
         """The model's tensor, ``[S, ...]``, with what is given in place of its own."""
         if self.rows is None:
@@ -55,6 +62,10 @@ class RowMap:
 
     items: Tensor
     rows: Mapping[str, tuple[str, Tensor]]
+
+    def source_of(self, name: str) -> str:
+        """Return the other model's name of a weight."""
+        return self.rows.get(name, (name, None))[0]
 
     def of(self, name: str, values: Mapping[str, Tensor]) -> GivenValues | None:
         """What ``values``, tensors ``[...]`` by name, give to a weight; None for nothing."""
@@ -107,13 +118,14 @@ def _of_modalities(name: str, encoder: EntityEncoder, others: Sequence[str]) -> 
 
 
 def _places(names: Sequence[str], others: Sequence[str]) -> Tensor:
-    return torch.tensor([others.index(name) if name in others else -1 for name in names], dtype=torch.long)
+    places = {name: place for place, name in enumerate(others)}
+    return torch.tensor([places.get(name, -1) for name in names], dtype=torch.long)
 
 
 def _of_columns(
     name: str, module: SideInformationEncoder, others: Sequence[EventField]
 ) -> dict[str, tuple[str, Tensor]]:
-    """The rows of the embeddings of columns: those of equal values; of buckets, if there are as many."""
+    """The rows of the embeddings of columns: those of equal values; of buckets, if they have the same edges."""
     places = {field.name: place for place, field in enumerate(others)}
     rows = {}
     for place, field in enumerate(module.fields):
@@ -127,7 +139,7 @@ def _of_columns(
             found[1:] = _places(field.values, former.values) + 1
             found[found == 0] = -1
             found[0] = 0
-        elif field.edges is not None and former.edges is not None and field.size == former.size:
+        elif field.edges is not None and field.edges == former.edges:
             found = torch.arange(field.size)
         rows[weight.format(place)] = (weight.format(places[field.name]), found)
     return rows

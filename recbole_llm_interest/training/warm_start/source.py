@@ -71,6 +71,8 @@ class Source:
             raise CheckpointError(
                 f"init_from={name} is of {recorded['model']}: only {LLMInterest.__name__} starts from a checkpoint"
             )
+        if not all(values.isfinite().all() for values in checkpoint["state_dict"].values()):
+            raise CheckpointError(f"init_from={name} has weights that are NaN or infinite: its training diverged")
         codes = (checkpoint.get("other_parameter") or {}).get("event_codes") or {}
         try:
             items = checkpoint.get("items")

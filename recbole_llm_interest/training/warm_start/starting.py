@@ -7,7 +7,6 @@ content. The optimizer's state goes along.
 
 from __future__ import annotations
 
-import itertools
 import logging
 import sys
 from collections.abc import Mapping, Sequence
@@ -22,6 +21,7 @@ from tqdm import tqdm
 from recbole_llm_interest.distributed import is_main_process
 from recbole_llm_interest.errors import CheckpointError, SettingsError
 from recbole_llm_interest.io.escaping import one_line
+from recbole_llm_interest.model.entity_encoder import EntityEncoder
 from recbole_llm_interest.model.llm_interest import LLMInterest
 from recbole_llm_interest.settings import (
     ContentSettings,
@@ -40,11 +40,16 @@ _FIXED = (
     *("tracker", "num_heads", "score", "fusion", "projection", "embedding_size", "hidden_size", "num_layers"),
     *("attention_readout", "last_item_skip", "event_window", "repeat_context", "time_features"),
 )
+#: settings that decide what conditioned features mean
+_FIXED_OF_CONDITIONING = ("feature_conditioning", "conditioning_groups", "conditioning_size")
 #: the same for a modality that both models have
 _FIXED_OF_MODALITY = {
-    "text": ("text_encoder", "text_pooling", "text_prompt", "text_truncate_dim"),
-    "image": ("image_encoder", "image_weights"),
-    "audio": ("audio_encoder", "audio_seconds"),
+    "text": (
+        *("text_encoder", "text_pooling", "text_prompt", "text_max_length", "text_truncate_dim", "text_adapter"),
+        *("item_text_features", "user_text_features"),
+    ),
+    "image": ("image_encoder", "image_weights", "image_adapter", "item_image_features", "user_image_features"),
+    "audio": ("audio_encoder", "audio_seconds", "audio_adapter", "item_audio_features", "user_audio_features"),
 }
 
 
@@ -59,6 +64,11 @@ def source_named_by(config: Config) -> Source | None:
     check_warm_start(config["model"], settings)
     if settings.init_from is None:
         return None
+    if settings.replay is not None and config["time_split"] is None and config["benchmark_filename"] is None:
+        raise SettingsError(
+            "replay needs a split by time, time_split or benchmark_filename: with leave-one-out, what is new in the "
+            "training data is older than what was trained on"
+        )
     source = Source.read(settings.init_from, download=read_settings(ContentSettings, config).download_weights)
     if settings.replay is not None and source.trained_until is None:
         raise CheckpointError(
@@ -122,19 +132,28 @@ def start_from(trainer: Any, source: Source, items: Sequence[Any], settings: War
     _check_fixed_settings(source, config, model)
     maps = row_maps(model, source.weights, _rows_of(source, items, config), source.event_fields)
     values, kept = model.state_dict(), []
+    _leave_out_norms(values, source.weights)
     for name, own in values.items():
         is_fitted = settings.init_conditioning == "target" and ".features." in name
         given = None if is_fitted else maps.of(name, source.weights)
         if given is None:
             kept.append(name)
-        elif given.values.shape[1:] != own.shape[1:] or (given.rows is None and given.values.shape != own.shape):
+        elif not given.fits(own):
             raise _mismatch(source, config, name, given.values, own)
         else:
             values[name] = given.over(own)
     model.load_state_dict(values)
     new_ids = _start_new_ids(model, source.weights, maps.items)
     has_moments = _carry_moments(trainer, source, maps)
-    return _line(source, maps.items, [name for name in kept if "features." not in name], new_ids, has_moments)
+    unused = len({*source.weights} - {maps.source_of(name) for name in values})
+    kept = [name for name in kept if "features." not in name]
+    return _line(source, maps.items, kept, unused, new_ids, has_moments)
+
+
+def _leave_out_norms(values: dict[str, Tensor], weights: Mapping[str, Tensor]) -> None:
+    """Leave out norms of tokens ``[B, L, H]`` that former trackers lacked: the model then has none, either."""
+    for name in [name for name in values if ".input_norm." in name and name not in weights]:
+        del values[name]
 
 
 def freeze(model: nn.Module, parts: Sequence[str]) -> None:
@@ -156,16 +175,37 @@ def freeze(model: nn.Module, parts: Sequence[str]) -> None:
         )
 
 
-def _check_fixed_settings(source: Source, config: Config, model: Any) -> None:
-    shared = {*model.item_encoder.features} & {*modalities_of("item_encoder", source.weights)}
-    of_encoders = itertools.chain.from_iterable(_FIXED_OF_MODALITY[name] for name in sorted(shared))
-    for key in (key for key in (*_FIXED, *of_encoders) if key in source.settings):
-        then, now = (json_values({key: values})[key] for values in (source.settings[key], config[key]))
-        if then not in (now, Path(str(now)).name):  # a folder names an encoder without the path that it had
+def _check_fixed_settings(source: Source, config: Config, model: nn.Module) -> None:
+    of_modalities = [key for name in sorted(_shared_modalities(source, model)) for key in _FIXED_OF_MODALITY[name]]
+    of_conditioning = _FIXED_OF_CONDITIONING if config["init_conditioning"] == "source" else ()
+    for key in (*_FIXED, *of_modalities, *of_conditioning):
+        then, now = (json_values({key: values})[key] for values in (source.settings.get(key), config[key]))
+        # a folder names an encoder without the path that it had
+        if key in source.settings and then not in (now, Path(str(now)).name):
             raise CheckpointError(
                 f"init_from={source.name} was trained with {key}={then!r}, now {now!r}: it cannot change; give "
                 f"--{key}={then}"
             )
+
+
+def _shared_modalities(source: Source, model: nn.Module) -> set[str]:
+    """The modalities that an encoder has in both models.
+
+    Raises:
+        CheckpointError: an encoder has others now, and its fusion cannot tell them apart.
+    """
+    shared = set[str]()
+    for name, encoder in model.named_modules():
+        others = modalities_of(name, source.weights) if isinstance(encoder, EntityEncoder) else []
+        if not isinstance(encoder, EntityEncoder) or not others:
+            continue
+        if others != encoder.modalities and not encoder.combine.may_grow:
+            raise CheckpointError(
+                f"init_from={source.name}: {name} had {', '.join(others)}, now {', '.join(encoder.modalities)}, which "
+                "its fusion reads by their positions: give the same modalities"
+            )
+        shared |= {*encoder.features} & {*others}
+    return shared
 
 
 def _rows_of(source: Source, items: Sequence[Any], config: Config) -> Tensor:
@@ -212,7 +252,7 @@ def _carry_moments(trainer: Any, source: Source, maps: RowMap) -> bool:
     return load_moments(trainer.optimizer, trainer.model, moments, maps.of)
 
 
-def _line(source: Source, rows: Tensor, kept: Sequence[str], new_ids: int, has_moments: bool) -> str:
+def _line(source: Source, rows: Tensor, kept: Sequence[str], unused: int, new_ids: int, has_moments: bool) -> str:
     matched = int((rows[1:] >= 0).sum())
     gone = max(len(source.items) - 1, matched) - matched
     parts = [f"{matched:,} items matched", f"{len(rows) - 1 - matched:,} new", f"{gone:,} dropped"]
@@ -220,5 +260,7 @@ def _line(source: Source, rows: Tensor, kept: Sequence[str], new_ids: int, has_m
         parts.append(f"{new_ids:,} ID embeddings start from neighbours")
     if kept:
         parts.append(f"{len(kept):,} weights are new: {', '.join(kept[:3])}{' …' if len(kept) > 3 else ''}")
+    if unused:
+        parts.append(f"{unused:,} of its weights have no place")
     parts.append("the optimizer goes on" if has_moments else "the optimizer starts anew")
     return f"starts from {source.name}: {', '.join(parts)}"
