@@ -89,10 +89,7 @@ class EntityEncoder(nn.Module):
         self.id_embedding = None
         self._id_init_std = id_init_std or embedding_size**-0.5
         if with_id is not None:
-            self.id_embedding = nn.Embedding(len(with_id), embedding_size, sparse=sparse_id)
-            nn.init.normal_(self.id_embedding.weight, std=self._id_init_std)
-            with torch.no_grad():  # a warm start can then tell which IDs were trained
-                self.id_embedding.weight[~with_id] = 0.0
+            self.id_embedding = self._new_ids(with_id, embedding_size, sparse_id)
             present.append(with_id)
         self.register_buffer("present", torch.stack(present, dim=1), persistent=False)  # [N, M]
         self.missing = nn.Parameter(torch.empty(len(self.modalities), embedding_size).normal_(std=0.02))
@@ -227,6 +224,14 @@ class EntityEncoder(nn.Module):
     def encoded_sizes(self) -> dict[str, int]:
         """Width of each modality's features, as encoded."""
         return {name: int(features.encoded_size) for name, features in self.features.items()}  # type: ignore[arg-type]
+
+    def _new_ids(self, with_id: Tensor, size: int, is_sparse: bool) -> nn.Embedding:
+        """ID embeddings; of rows without, ``[N]``, they are zero, so that a warm start can tell which were trained."""
+        ids = nn.Embedding(len(with_id), size, sparse=is_sparse)
+        nn.init.normal_(ids.weight, std=self._id_init_std)
+        with torch.no_grad():
+            ids.weight[~with_id] = 0.0
+        return ids
 
     def _with_missing(self, parts: list[Tensor], present: Tensor) -> Tensor:
         return torch.where(present[..., None], torch.stack(parts, dim=1), self.missing)

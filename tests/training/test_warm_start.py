@@ -393,9 +393,10 @@ def test_an_interrupted_warm_start_goes_on_as_if_it_had_not_been(weeks, monkeypa
             raise KeyboardInterrupt
         return train_epoch(self, data, epoch, *arguments, **options)
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(LLMInterestTrainer, "_train_epoch", interrupted)
-        run(["LLMInterest"], "week2", config_dict=chosen)
+        with pytest.raises(KeyboardInterrupt):
+            run(["LLMInterest"], "week2", config_dict=chosen)
     (state,) = Path("saved").glob("*.resume.safetensors")
     (resumed,) = run(["LLMInterest"], "week2", config_dict=chosen, resume=str(state))
     assert epochs == [0, 1, 2]

@@ -87,15 +87,17 @@ def row_maps(
     rows = {_ID_EMBEDDING: (_ID_EMBEDDING, items)}
     for name, module in model.named_modules():
         if isinstance(module, EntityEncoder):
-            rows |= _of_modalities(name, module, modalities_of(name, weights))
+            rows |= _of_modalities(name, module, encoder_modalities(name, weights))
         elif isinstance(module, SideInformationEncoder):
             rows |= _of_columns(name, module, event_fields.get(module.kind, ()))
-    found = _places(_without_id(model.item_encoder.modalities), _without_id(modalities_of("item_encoder", weights)))
+    found = _places(
+        _without_id(model.item_encoder.modalities), _without_id(encoder_modalities("item_encoder", weights))
+    )
     rows[_NEIGHBOUR_BIAS] = (_NEIGHBOUR_BIAS, found)
     return RowMap(items, rows)
 
 
-def modalities_of(encoder: str, weights: Mapping[str, Tensor]) -> list[str]:
+def encoder_modalities(encoder: str, weights: Mapping[str, Tensor]) -> list[str]:
     """Return the modalities of the encoder of this name in a model's weights, in its order; none without it.
 
     Args:

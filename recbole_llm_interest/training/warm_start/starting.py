@@ -31,7 +31,7 @@ from recbole_llm_interest.settings import (
 )
 from recbole_llm_interest.training.optim import load_moments, moments_of
 from recbole_llm_interest.training.run_metadata import digest, json_values
-from recbole_llm_interest.training.warm_start.row_maps import RowMap, modalities_of, row_maps
+from recbole_llm_interest.training.warm_start.row_maps import RowMap, encoder_modalities, row_maps
 from recbole_llm_interest.training.warm_start.source import Source
 
 _logger = logging.getLogger(__name__)
@@ -196,7 +196,7 @@ def _shared_modalities(source: Source, model: nn.Module) -> set[str]:
     """
     shared = set[str]()
     for name, encoder in model.named_modules():
-        others = modalities_of(name, source.weights) if isinstance(encoder, EntityEncoder) else []
+        others = encoder_modalities(name, source.weights) if isinstance(encoder, EntityEncoder) else []
         if not isinstance(encoder, EntityEncoder) or not others:
             continue
         if others != encoder.modalities and not encoder.combine.may_grow:
