@@ -97,7 +97,7 @@ class EntityEncoder(nn.Module):
         self.output_size: int = self.combine.output_size
         self._neighbour_cache = neighbour_cache
         if not isinstance(neighbours, Tensor):
-            neighbours = self._find_neighbours(neighbours)
+            neighbours = self._find_neighbours(neighbours, neighbour_cache)
         self.register_buffer("neighbours", neighbours, persistent=False)
         self.register_load_state_dict_post_hook(EntityEncoder._condition_again)  # type: ignore[no-untyped-call]
 
@@ -236,10 +236,10 @@ class EntityEncoder(nn.Module):
     def _with_missing(self, parts: list[Tensor], present: Tensor) -> Tensor:
         return torch.where(present[..., None], torch.stack(parts, dim=1), self.missing)
 
-    def _find_neighbours(self, count: int) -> Tensor:
+    def _find_neighbours(self, count: int, cache: Path | None = None) -> Tensor:
         present = self.get_buffer("present")
         neighbours = [
-            cached_neighbours(self.features[name](slice(None)), present[:, column], count, self._neighbour_cache)
+            cached_neighbours(self.features[name](slice(None)), present[:, column], count, cache)
             for column, name in enumerate(self.modalities)
             if name != ID
         ]
@@ -247,10 +247,10 @@ class EntityEncoder(nn.Module):
             return present.new_zeros(len(present), 0, count, dtype=torch.int32)
         return torch.stack(neighbours, dim=1)
 
-    def _find_neighbours_again(self) -> None:
-        self.neighbours = self._find_neighbours(self.get_buffer("neighbours").shape[-1])
+    def _find_neighbours_again(self, cache: Path | None = None) -> None:
+        self.neighbours = self._find_neighbours(self.get_buffer("neighbours").shape[-1], cache)
 
     def _condition_again(self, *_: object) -> None:
         changed = [features.condition_again() for features in self.features.values()]  # type: ignore[operator]
         if any(changed):
-            self._find_neighbours_again()
+            self._find_neighbours_again(self._neighbour_cache)
