@@ -8,8 +8,9 @@
 `split` writes NAME-1, NAME-2, …, of which the p-th ends with period p + 1: its test are the events of that period, and
 its validation the last tenth before it. Periods have equally many events. `run` calls run_recbole.py with the settings
 that are given, for the model that is trained anew at each period, for the one that starts from the former period's
-weights (`--warm` has its settings), and for that one as it was, of which no weight changes (`--epochs=0`; neighbours of
-items and of events are looked up in the new data, and IDs of new items start from neighbours). Killed, it goes on.
+weights (`--warm` has its own settings), and for that one as it was, of which no weight changes (`--epochs=0`;
+neighbours of items and of events are looked up in the new data, and IDs of new items start from neighbours). Killed, it
+goes on.
 `show` prints means over the periods from the second on, with tests over all tested events.
 """
 
@@ -33,7 +34,7 @@ from tabulate import tabulate
 from tqdm import tqdm
 
 from recbole_llm_interest.cli.common import exit_code
-from recbole_llm_interest.errors import LLMInterestError, SettingsError
+from recbole_llm_interest.errors import DataError, LLMInterestError, SettingsError
 from recbole_llm_interest.evaluation.metrics import event_gains
 from recbole_llm_interest.io.files import write_text as write_result
 
@@ -112,6 +113,8 @@ def run(options: argparse.Namespace, settings: list[str]) -> None:
         former = found.get((options.seed, period - 1, WARM)) or found.get((options.seed, period - 1, ANEW))
         start = [] if method == ANEW or former is None else [f"--init_from={former.checkpoint}"]
         more = {ANEW: [], WARM: shlex.split(options.warm), UNCHANGED: ["--epochs=0"]}[method]
+        own = {one.partition("=")[0] for one in more}
+        common = [one for one in settings if one.partition("=")[0] not in own]
         split_at = f"--time_split={moments(begins[period - 1], sizes[period - 1])}"
         table = options.output.with_suffix(".run.json")
         table.unlink(missing_ok=True)
@@ -123,7 +126,7 @@ def run(options: argparse.Namespace, settings: list[str]) -> None:
                 f"--table={table}",
                 "--show_progress=False",
             ),
-            *(split_at, *settings, *start, *more),
+            *(split_at, *common, *start, *more),
         ]
         begun = time.perf_counter()
         made = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -147,6 +150,12 @@ def _run_of(table: Path, period: int, method: str, wall_seconds: float, settings
 def show(options: argparse.Namespace) -> None:
     """Print NDCG@10 and times of each method, means over periods and seeds."""
     runs = [Run(**one) for path in options.files for one in json.loads(path.read_text()) if one["period"] > 1]
+    found = {(one.seed, one.period, one.method) for one in runs}
+    last = max((one.period for one in runs), default=0)
+    methods = (ANEW, WARM, UNCHANGED)
+    whole = {(seed, period, method) for seed, *_ in found for period in range(2, last + 1) for method in methods}
+    if not found or found != whole:
+        raise DataError(f"{', '.join(map(str, options.files))}: {len(whole - found)} runs are missing: run them first")
     gains = {method: _gains(runs, method) for method in (ANEW, WARM, UNCHANGED)}
     rows = []
     for method, (kept, filtered) in gains.items():

@@ -17,7 +17,7 @@ class WarmStartSettings:
 
     init_from: str | None = setting(
         None,
-        "checkpoint whose weights the training starts from; the data set may have other items",
+        "checkpoint, exported folder or hub name whose weights training starts from; the data may have other items",
         section="Warm start",
     )
     init_conditioning: Literal["source", "target"] = setting(

@@ -91,15 +91,28 @@ def load_moments(
     """
     names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
     by_kind = _by_kind(moments)
-    for part in (optimizer.dense, optimizer.sparse) if isinstance(optimizer, DenseAndSparse) else (optimizer,):
+
+    def continued(part: torch.optim.Optimizer) -> dict[str, Any]:
         parameters = itertools.chain.from_iterable(group["params"] for group in part.param_groups)
-        states = {}
-        for number, parameter in enumerate(parameters):
-            found = {kind: given(names[parameter], values) for kind, values in by_kind.items()}
-            if _is_complete(found, parameter):
-                states[number] = {kind: _moment(one, parameter, part) for kind, one in found.items()}
-        part.load_state_dict({"state": states, "param_groups": part.state_dict()["param_groups"]})
+        found = [{kind: given(names[one], values) for kind, values in by_kind.items()} for one in parameters]
+        return _with_states(part, found)
+
+    if isinstance(optimizer, DenseAndSparse):
+        optimizer.load_state_dict({"dense": continued(optimizer.dense), "sparse": continued(optimizer.sparse)})
+    else:
+        optimizer.load_state_dict(continued(optimizer))
     return bool(moments)
+
+
+def _with_states(optimizer: torch.optim.Optimizer, given: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The ``state_dict`` of an optimizer with what is given of each of its parameters, in their order."""
+    parameters = itertools.chain.from_iterable(group["params"] for group in optimizer.param_groups)
+    states = {
+        number: {kind: _moment(one, parameter, optimizer) for kind, one in moments.items()}
+        for number, (parameter, moments) in enumerate(zip(parameters, given, strict=True))
+        if moments and _is_complete(moments, parameter)
+    }
+    return {**optimizer.state_dict(), "state": states}
 
 
 def _by_kind(moments: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -320,3 +320,43 @@ def test_forecasts_are_measured_on_events_that_training_never_saw(here, settings
     assert crps["the model"] < 0.6 * min(value for name, value in crps.items() if name != "the model")
     shown = script("forecast.py", "show", "forecast.json", "forecast.json", cwd=here).splitlines()
     assert [line.split("|") for line in shown if "|" in line] == rows  # the mean of two equal ones
+
+
+@pytest.mark.slow
+def test_periods_train_test_and_compare_three_methods(here, settings):
+    """Users walk round the items: each data set ends with the period that tests it; an unfinished file is refused."""
+    events = [
+        (f"u{user}", f"i{(user + step) % 6}", float(100 * step + user)) for step in range(16) for user in range(12)
+    ]
+    write_dataset(here / "data", "walks", events, {f"i{n}": f"A film about number {n}" for n in range(6)})
+    options = ["--dataset=walks", "--data_path=data", "--periods=4"]
+    written = [
+        json.loads(line) for line in script("periods.py", "split", *options, "--output=data", cwd=here).splitlines()
+    ]
+    assert [one["dataset"] for one in written] == ["walks-1", "walks-2", "walks-3"]
+    assert [one["events"] for one in written] == [96, 144, 192]
+    assert written[-1]["time_split"] == [0.675, 0.75]
+    names = ("embedding_size", "hidden_size", "MAX_ITEM_LIST_LENGTH", "train_batch_size", "feature_cache")
+    quick = [f"--{name}={settings[name]}" for name in names]
+    quick += ["--text_encoder=hashing", "--topk=[6]", "--valid_metric=NDCG@6", "--metrics=[NDCG]", "--epochs=2"]
+    script("periods.py", "run", *options, *quick, "--output=runs.json", "--warm=--epochs=1 --replay=1", cwd=here)
+    runs = json.loads((here / "runs.json").read_text())
+    assert Counter(one["method"] for one in runs) == {"trained anew": 3, "warm start": 2, "unchanged": 2}
+    assert {one["epochs"] for one in runs if one["method"] == "unchanged"} == {0}
+    shown = script("periods.py", "show", "runs.json", cwd=here)
+    assert "kept: warm start / trained anew" in shown
+    (here / "unfinished.json").write_text(json.dumps(runs[:-1]))
+    command = [sys.executable, str(REPOSITORY / "benchmarks" / "periods.py"), "show", "unfinished.json"]
+    done = subprocess.run(command, cwd=here, capture_output=True, text=True)
+    assert (done.returncode, done.stderr.strip()) == (2, "error: unfinished.json: 1 runs are missing: run them first")
+
+
+def test_a_larger_shop_is_written_without_the_users_of_the_smaller_one(here):
+    for name, users in (("large", range(6)), ("small", range(4, 9))):
+        events = [(f"u{user}", f"{name}{step}", float(step)) for user in users for step in range(3)]
+        write_dataset(here / "data", name, events)
+    options = ["--source=large", "--target=small", "--data_path=data", "--output=data"]
+    counts = {"users": 4, "events": 12, "users_left_out": 2, "shared_items": 0}
+    assert json.loads(script("transfer.py", *options, cwd=here)) == {"dataset": "large-alone", **counts}
+    written = (here / "data" / "large-alone" / "large-alone.inter").read_text()
+    assert {line.split("\t")[0] for line in written.splitlines()[1:]} == {"u0", "u1", "u2", "u3"}

@@ -10,6 +10,7 @@ import torch
 from conftest import SUBJECTS, write_dataset
 from PIL import Image
 
+from recbole_llm_interest.data.dataloader import HistoryDataLoader
 from recbole_llm_interest.errors import CheckpointError, DataError, LLMInterestError, SettingsError
 from recbole_llm_interest.io.checkpoints.reading import load_checkpoint
 from recbole_llm_interest.io.checkpoints.writing import write_state
@@ -221,6 +222,18 @@ def test_the_optimizer_goes_on_with_sampled_negatives_too(weeks, built, then, no
     moments = state.state[trainer.model.item_encoder.id_embedding.weight]["exp_avg"]
     assert moments[dataset.token2id("item_id", "i0")].any()
     assert not moments[dataset.token2id("item_id", "i6")].any()
+
+
+@pytest.mark.parametrize("candidates", [None, 2])
+def test_the_learning_rate_schedule_reaches_every_optimizer_that_goes_on(weeks, built, candidates):
+    """The learning rate falls to zero in a linear decay over all epochs."""
+    former = trained(weeks, loss_candidates=candidates)
+    chosen = {"loss_candidates": candidates, "learning_rate_schedule": "linear"}
+    trainer, dataset = built_from(built, weeks, former.checkpoint, **chosen)
+    trainer.fit(HistoryDataLoader(trainer.config, dataset, None, shuffle=True), show_progress=False, saved=False)
+    optimizer = trainer.optimizer
+    for part in (optimizer,) if candidates is None else (optimizer.dense, optimizer.sparse):
+        assert part.param_groups[0]["lr"] < 1e-9
 
 
 def test_new_items_without_content_start_as_in_any_training(here, settings, built):

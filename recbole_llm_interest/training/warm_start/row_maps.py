@@ -133,15 +133,12 @@ def _of_columns(
     for place, field in enumerate(module.fields):
         weight = f"{name}.sum.embeddings.{{}}.weight"
         if field.name not in places:
-            rows[weight.format(place)] = ("", torch.full((field.size,), -1))
+            rows[weight.format(place)] = ("", torch.full((field.size,), -1))  # no weight has this name
             continue
         former = others[places[field.name]]
-        found = torch.full((field.size,), -1)
         if field.edges is None and former.edges is None:
-            found[1:] = _places(field.values, former.values) + 1
-            found[found == 0] = -1
-            found[0] = 0
-        elif field.edges is not None and field.edges == former.edges:
-            found = torch.arange(field.size)
+            found = _places(["", *field.values], ["", *former.values])  # the first code is that of a missing value
+        else:
+            found = torch.arange(field.size) if field.edges == former.edges else torch.full((field.size,), -1)
         rows[weight.format(place)] = (weight.format(places[field.name]), found)
     return rows
