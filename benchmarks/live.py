@@ -103,7 +103,7 @@ def served(kind: str, folder: Path, options: argparse.Namespace) -> Recommender:
     tokens = [str(token) for token in dataset.field2id_token["item_id"]]
     users = {str(token): row for row, token in enumerate(dataset.field2id_token["user_id"]) if row}
     return Recommender(
-        Trained(model, tokens, users, LENGTH, {}, {}, None, None, lambda users: [([], []) for _ in users])
+        Trained(model, tokens, users, LENGTH, {}, {}, None, None, no_events, no_events)
     )
 
 

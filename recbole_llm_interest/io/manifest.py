@@ -38,6 +38,8 @@ Kind = Literal[
     "user state",
     "features",
     "saved data set",
+    "grown data set",
+    "event store",
     "recommendations",
     "embeddings",
 ]

@@ -213,6 +213,22 @@ def read_configuration(checkpoint: Path, settings: dict[str, Any]) -> tuple[Chec
         LLMInterestError: the checkpoint is missing, damaged or of another model, or a setting is invalid.
     """
     saved = load_checkpoint(checkpoint)
+    overrides = settings_of_training(checkpoint, saved, settings)
+    with empty_command_line():
+        return saved, configure(LLMInterest.__name__, saved["config"]["dataset"], overrides=overrides)
+
+
+def settings_of_training(checkpoint: Path, saved: Checkpoint, settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a training, with the places of its data if this user trained it here.
+
+    Args:
+        checkpoint: whose training it is.
+        saved: what it has.
+        settings: those that differ from training.
+
+    Raises:
+        CheckpointError: it is of another model, or was trained with files that it may not name.
+    """
     trained = saved["config"]
     if trained["model"] != LLMInterest.__name__:
         raise CheckpointError(f"checkpoint {checkpoint} is of model {trained['model']!r}, not LLMInterest")
@@ -224,9 +240,7 @@ def read_configuration(checkpoint: Path, settings: dict[str, Any]) -> tuple[Chec
                 f"checkpoint {checkpoint} was trained with {key}={recorded[key]!r}, and a checkpoint may not name "
                 f"files elsewhere: give {key}"
             )
-    overrides = {**portable_settings(recorded), **_places(checkpoint), **settings}
-    with empty_command_line():
-        return saved, configure(LLMInterest.__name__, trained["dataset"], overrides=overrides)
+    return {**portable_settings(recorded), **_places(checkpoint), **settings}
 
 
 def _places(checkpoint: Path) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 
 from recbole_llm_interest.errors import RequestError
@@ -14,32 +15,26 @@ from recbole_llm_interest.evaluation.results import RunResult
 from recbole_llm_interest.recommender import inputs
 from recbole_llm_interest.recommender.explanation import Explanation, explain
 from recbole_llm_interest.recommender.forecast import Forecast, forecast, forecast_interests
+from recbole_llm_interest.recommender.further_training import train_further
 from recbole_llm_interest.recommender.inputs import Id, Ids, Profiles, Times
 from recbole_llm_interest.recommender.interests import Interest, InterestMap
-from recbole_llm_interest.recommender.live_model import LiveModel, version
 from recbole_llm_interest.recommender.loading import load_trained
-from recbole_llm_interest.recommender.open_catalog import OpenCatalog
 from recbole_llm_interest.recommender.pretrained import read_pretrained
 from recbole_llm_interest.recommender.pretrained_writing import write_pretrained
 from recbole_llm_interest.recommender.recommendations import Recommendations, to_frame
 from recbole_llm_interest.recommender.retrieval import Request, Retrieval
-from recbole_llm_interest.recommender.state_file import load_state, save_state
-from recbole_llm_interest.recommender.state_updates import StateUpdates
+from recbole_llm_interest.recommender.state_storage import StateStorage
 from recbole_llm_interest.recommender.trained import Trained
 from recbole_llm_interest.recommender.user_inputs import Contents, Histories, read_users
 from recbole_llm_interest.recommender.user_state import PerUser, UserState
 
 
-class Recommender(OpenCatalog):
+class Recommender(StateStorage):
     """Serves a trained model: each event updates the state of a user, in constant time.
 
     Methods take the state of one user and give one result, or the state of a batch and give a list with one for each
     user: see ``UserState``. Ids may be text or numbers; lists may be arrays, Series or columns of a DataFrame. A call
     that fails changes nothing: it raises ``RequestError``, or ``StateError`` for the state of another model.
-
-    Attributes:
-        users: rows of the data set's users, by id.
-        version: hash of the model, which states carry.
 
     Args:
         trained: the model with its items and users; ``load`` and ``from_pretrained`` read it.
@@ -51,11 +46,6 @@ class Recommender(OpenCatalog):
 
     def __init__(self, trained: Trained) -> None:
         super().__init__(trained)
-        self._trained = trained
-        self.users = trained.users
-        self.version = version(trained.model, trained.tokens)
-        self._live = LiveModel(trained.model, self.items, trained.max_length)
-        self._states = StateUpdates(trained, self._live, self.version)
         self._retrieval = Retrieval(self._live, self._changes)
 
     def __repr__(self) -> str:
@@ -121,6 +111,31 @@ class Recommender(OpenCatalog):
         """
         self._changes.refuse_unless_unchanged()
         return write_pretrained(self._trained, Path(folder), result, license)
+
+    def fit_more(self, events: Any, folder: str | Path, **settings: Any) -> Recommender:
+        """Train further on new events, and return the recommender of the new model. This one stays as it is.
+
+        Args:
+            events: a DataFrame or mappings, with the columns of the data set's interaction file. Users may be new, and
+                items whose content the data set's files have by now.
+            folder: gets the grown data set, the checkpoint and a table. Interrupted, the same call goes on.
+            settings: those that differ from training, ``epochs=5`` and ``replay=1``: see ``init_from``.
+
+        Raises:
+            RequestError: the model was not loaded from a checkpoint, or an event cannot be used.
+            LLMInterestError: the data set or a setting cannot be used, or the training fails.
+
+        Example:
+            >>> events = [{"user_id": "u1", "item_id": item, "timestamp": 50 + n} for n, item in enumerate(["i2", "i3"])]
+            >>> recommender.fit_more(events, "more", epochs=1)  # doctest: +SKIP
+            Recommender(items=8, users=24, dataset='tiny')
+        """
+        source = self._trained.source
+        if source is None or source.kind != "checkpoint":
+            raise RequestError("fit_more: the model was not loaded from a checkpoint, whose data set it needs")
+        rows = events.to_dict("records") if isinstance(events, pd.DataFrame) else events
+        checkpoint, data_path = train_further(source.path, rows, Path(folder), settings)
+        return type(self).load(checkpoint, data_path=str(data_path))
 
     def start(
         self,
@@ -194,30 +209,6 @@ class Recommender(OpenCatalog):
         if events < 0:
             raise RequestError(f"replay: events={events}: give 0 or more")
         return (past[0] for past in self._states.replay(state, events))
-
-    def save(self, state: UserState, path: str | Path, users: Sequence[Id] | None = None) -> None:
-        """Write a state to a file, with these ids of its users; None for their positions, which identify nobody.
-
-        Raises:
-            StorageError: the file cannot be written; a former file of that name stays intact.
-        """
-        inputs.check_state(state, self.version, "save")
-        self._trained.record("user state", [Path(path)])
-        save_state(state, Path(path), self.items.tokens, users, self._trained.data)
-
-    def restore(self, path: str | Path) -> UserState:
-        """Read a state from a file.
-
-        Raises:
-            StateError: the file is missing, damaged or of another model, or has items that the catalog lacks.
-
-        Example:
-            >>> recommender.save(recommender.start("u1", history=["i1"]), folder / "state", users=["u1"])
-            >>> recommender.restore(folder / "state")
-            UserState(user='u1', events=1)
-        """
-        live = self._live
-        return load_state(Path(path), self.version, self.items.all_rows, live.model.tracker, live.content_size)
 
     @torch.no_grad()
     def recommend(

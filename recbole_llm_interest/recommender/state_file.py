@@ -61,25 +61,22 @@ class _Description(BaseModel):
         return value
 
 
-def save_state(
+def state_bytes(
     state: UserState,
-    path: Path,
     tokens: Sequence[str],
     users: Sequence[Id] | None = None,
     data: Mapping[str, str] | None = None,
-) -> None:
-    """Write a state to a file.
+) -> bytes:
+    """The bytes of a state's file.
 
     Args:
         state: of one user or a batch.
-        path: of the file.
         tokens: ids of the items by row of the catalog.
         users: ids of the users that are written; None for their positions, ``0`` to ``B - 1``.
         data: hashes of the data that the model was trained on.
 
     Raises:
         RequestError: there is not one id for each user, or no list of them.
-        StorageError: the file cannot be written; a former file of that name is intact.
     """
     names = read_ids(range(len(state)) if users is None else users, "users")
     if len(names) != len(state):
@@ -93,7 +90,17 @@ def save_state(
         "is_single": state.is_single,
         "data": dict(data or {}),
     }
-    packed = pack_state(described, _tensors_of(state, items))
+    return pack_state(described, _tensors_of(state, items))
+
+
+def save_state(state: UserState, path: Path, *described: Any) -> None:
+    """Write what ``state_bytes`` returns to a file; ``described`` are its other arguments.
+
+    Raises:
+        RequestError: as ``state_bytes``.
+        StorageError: the file cannot be written; a former file of that name is intact.
+    """
+    packed = state_bytes(state, *described)
     write_atomically(path, lambda file: file.write(packed), "name another file for the state")
 
 
@@ -125,22 +132,31 @@ def pack_state(described: Mapping[str, Any], tensors: dict[str, Tensor]) -> byte
     return save(tensors, {"state": description, "sha256": _digest(description, tensors)})
 
 
-def load_state(
-    path: Path, model: str, rows: Mapping[str, int], tracker: InterestTracker, content_size: int = 0
+def load_state(path: Path, *fits: Any) -> UserState:
+    """Read a state that ``save_state`` wrote; ``fits`` are the arguments of ``read_state`` from ``model`` on.
+
+    Raises:
+        StateError: the file is missing, damaged or of another model, or it has items that the catalog lacks.
+    """
+    return read_state(read_bytes(path, _FILE), path, *fits)
+
+
+def read_state(
+    data: bytes, path: Path, model: str, rows: Mapping[str, int], tracker: InterestTracker, content_size: int = 0
 ) -> UserState:
-    """Read a state that ``save_state`` wrote.
+    """Read what ``state_bytes`` returned.
 
     Args:
-        path: of the file.
+        data: the bytes.
+        path: of the file that has them, for messages.
         model: hash of the model that is to use the state.
         rows: rows of the items in the catalog, by id.
         tracker: of the model.
         content_size: width of what the content of events adds; 0 if the model reads none.
 
     Raises:
-        StateError: the file is missing, damaged or of another model, or it has items that the catalog lacks.
+        StateError: they are damaged or of another model, or have items that the catalog lacks.
     """
-    data = read_bytes(path, _FILE)
     try:
         described, tensors = _parse(data, model)
         _check_tensors(tensors, described, tracker, content_size)

@@ -1,0 +1,306 @@
+"""The events of a stream, the states of its users and how far it has been read, in one SQLite file.
+
+A batch of events is one transaction: after a kill, the file has all of it or nothing, so that reading goes on where the
+file says it ended. Lines that could not be read go to a text file beside it, whose length is part of the transaction.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+from recbole_llm_interest.errors import DataError, StorageError
+from recbole_llm_interest.io.files import make_folder, storage_error
+from recbole_llm_interest.io.opening import parse_json, shown_path
+
+#: names of the files in a stream's folder
+EVENTS, DEAD_LETTERS = "events.sqlite", "dead_letters.jsonl"
+_FORMAT = 1
+_SCHEMA = """
+create table facts(name text primary key, value text not null) without rowid;
+create table events(
+    number integer primary key autoincrement, user text not null, item text not null, time real, columns text, rank integer,
+    key text unique
+);
+create index events_of_user on events(user);
+create index evaluated on events(number) where rank is not null;
+create table states(user text primary key, model text not null, data blob not null);
+"""
+#: SQLite takes a bounded number of parameters in one statement
+_MOST_PARAMETERS = 500
+
+
+class StoredEvent(NamedTuple):
+    """One event.
+
+    Attributes:
+        user: id.
+        item: id.
+        time: in the data set's unit; None if it is unknown.
+        columns: all else that is given of it, by column.
+        rank: of the item among all before the event, from 1 on; 0 beyond the list, None if it was not evaluated.
+        key: names the event, so that it is read once however often it is sent; None without such a name.
+    """
+
+    user: str
+    item: str
+    time: float | None = None
+    columns: Mapping[str, Any] | None = None
+    rank: int | None = None
+    key: str | None = None
+
+
+@dataclass
+class EventBatch:
+    """What one transaction writes.
+
+    Attributes:
+        position: how far the stream has been read.
+        events: in their order.
+        states: of users after them.
+        model: version of the model that made the states.
+        dead_letters: lines of JSON about lines that cannot be read.
+    """
+
+    position: str
+    model: str
+    events: list[StoredEvent] = field(default_factory=list)
+    states: dict[str, bytes] = field(default_factory=dict)
+    dead_letters: list[str] = field(default_factory=list)
+
+
+class EventStore:
+    """Events, states, and facts such as the position of reading. One process writes; others may read.
+
+    Args:
+        folder: of the files; it is made.
+
+    Raises:
+        StorageError: it cannot be written to.
+        DataError: its file is damaged, or of another version.
+
+    Example:
+        >>> store = EventStore(folder / "stream")
+        >>> state = {"u1": b"state"}
+        >>> store.write(EventBatch("line 1", "model", [StoredEvent("u1", "i1", 5.0)], state))
+        >>> store.position, store.event_count, store.states(["u1", "u2"], "model")
+        ('line 1', 1, {'u1': b'state'})
+        >>> store.states(["u1"], "another model")
+        {}
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / EVENTS
+        self.dead_letters = folder / DEAD_LETTERS
+        make_folder(folder)
+        with self._explained():
+            self._database = sqlite3.connect(self.path, isolation_level=None)
+            self._database.execute("pragma journal_mode = wal")
+            self._database.execute("pragma synchronous = full")
+            self._database.execute("pragma secure_delete = on")
+            with self._transaction():
+                self._prepare()
+        self._cut_dead_letters()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._database.close()
+
+    # --- facts
+
+    def fact(self, name: str) -> Any:
+        """A named value that is no event, as JSON has it; None without one."""
+        found = self._rows("select value from facts where name = ?", (name,))
+        return parse_json(found[0][0]) if found else None
+
+    def write_fact(self, name: str, value: Any) -> None:
+        """Write a named value.
+
+        Raises:
+            StorageError: the file cannot be written.
+        """
+        with self._transaction():
+            self._put(name, value)
+
+    @property
+    def position(self) -> str | None:
+        """How far the stream has been read; None before the first batch."""
+        position: str | None = self.fact("position")
+        return position
+
+    # --- events and states
+
+    def write(self, batch: EventBatch) -> None:
+        """Write a batch, or nothing of it.
+
+        Raises:
+            StorageError: a file cannot be written.
+        """
+        written = self._append_dead_letters(batch.dead_letters)
+        with self._transaction():
+            self._database.executemany(
+                "insert into events(user, item, time, columns, rank, key) values (?, ?, ?, ?, ?, ?)",
+                [
+                    (*one[:3], None if one.columns is None else json.dumps(one.columns), one.rank, one.key)
+                    for one in batch.events
+                ],
+            )
+            self._database.executemany(
+                "insert or replace into states values (?, ?, ?)",
+                [(user, batch.model, data) for user, data in batch.states.items()],
+            )
+            self._put("position", batch.position)
+            self._put("dead letter bytes", written)
+
+    @property
+    def event_count(self) -> int:
+        """Number of the last event; events are numbered from 1 on."""
+        ((last,),) = self._rows("select coalesce(max(number), 0) from events")
+        return int(last)
+
+    @property
+    def ranks(self) -> list[int]:
+        """Ranks of the evaluated events, in their order."""
+        return [rank for (rank,) in self._rows("select rank from events where rank is not null order by number")]
+
+    def events(self, after: int = 0, until: int | None = None) -> Iterator[StoredEvent]:
+        """Events by their numbers: those after one, up to another; None for the last."""
+        last = self.event_count if until is None else until
+        query = "select user, item, time, columns, rank, key from events where number > ? and number <= ?"
+        return map(_event, self._database.execute(f"{query} order by number", (after, last)))
+
+    def events_of(self, users: Sequence[str], after: int) -> dict[str, list[StoredEvent]]:
+        """Events of some users after that of a number, by user; users without any are left out."""
+        found: dict[str, list[StoredEvent]] = {}
+        query = "select user, item, time, columns, rank, key from events where user in ({}) and number > ?"
+        for row in self._rows_of(users, f"{query} order by number", (after,)):
+            found.setdefault(row[0], []).append(_event(row))
+        return found
+
+    def states(self, users: Sequence[str], model: str) -> dict[str, bytes]:
+        """States of some users, as far as there are any of this version of the model."""
+        query = "select user, data from states where user in ({}) and model = ?"
+        return dict(self._rows_of(users, query, (model,)))
+
+    def known_keys(self, keys: Sequence[str]) -> set[str]:
+        """Those of some names of events that an event has."""
+        return {key for (key,) in self._rows_of(keys, "select key from events where key in ({})", ())}
+
+    def forget(self, users: Collection[str] = (), items: Collection[str] = ()) -> int:
+        """Delete events and states of users, and events of items with the states that have them.
+
+        Returns:
+            The number of deleted events and states.
+
+        Raises:
+            StorageError: the file cannot be written.
+        """
+        before = self._database.total_changes
+        with self._transaction():
+            for user in users:
+                self._database.execute("delete from states where user = ?", (user,))
+                self._database.execute("delete from events where user = ?", (user,))
+            for item in items:
+                of_item = "select user from events where item = ?"
+                self._database.execute(f"delete from states where user in ({of_item})", (item,))
+                self._database.execute("delete from events where item = ?", (item,))
+        deleted = self._database.total_changes - before
+        with self._explained():
+            self._database.execute("pragma wal_checkpoint(truncate)")  # the log has the former pages
+        return deleted
+
+    # --- SQLite
+
+    def _prepare(self) -> None:
+        """Make the tables of a new file; check those of another.
+
+        Raises:
+            DataError: it is of another version.
+        """
+        ((version,),) = self._database.execute("pragma user_version")
+        ((tables,),) = self._database.execute("select count(*) from sqlite_master")
+        if version == _FORMAT:
+            return
+        if version or tables:
+            raise DataError(f"{shown_path(self.path)} is of another version, or no stream of events: name another folder")
+        for statement in filter(str.strip, _SCHEMA.split(";")):
+            self._database.execute(statement)
+        self._database.execute(f"pragma user_version = {_FORMAT}")
+
+    def _put(self, name: str, value: Any) -> None:
+        self._database.execute("insert or replace into facts values (?, ?)", (name, json.dumps(value)))
+
+    def _rows(self, query: str, values: tuple[Any, ...] = ()) -> list[Any]:
+        with self._explained():
+            return self._database.execute(query, values).fetchall()
+
+    def _rows_of(self, keys: Sequence[str], query: str, values: tuple[Any, ...]) -> Iterator[Any]:
+        """The rows of a query for some keys, for which it has ``{}``, in parts that SQLite takes."""
+        for start in range(0, len(keys), _MOST_PARAMETERS):
+            part = keys[start : start + _MOST_PARAMETERS]
+            yield from self._rows(query.format(", ".join("?" * len(part))), (*part, *values))
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """Write all of the ``with`` block, or nothing."""
+        with self._explained():
+            self._database.execute("begin immediate")
+            try:
+                yield
+            except BaseException:
+                self._database.execute("rollback")
+                raise
+            self._database.execute("commit")
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Say in one line what SQLite could not do.
+
+        Raises:
+            StorageError: it cannot write.
+            DataError: the file is damaged.
+        """
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            raise StorageError(f"{shown_path(self.path)}: {error}: free some space, or name another folder") from error
+        except sqlite3.DatabaseError as error:
+            raise DataError(f"{shown_path(self.path)} cannot be read: {error}: name another folder") from error
+
+    # --- lines that cannot be read
+
+    def _append_dead_letters(self, lines: Iterable[str]) -> int:
+        """Append lines, and return how long the file is then."""
+        data = "".join(f"{line}\n" for line in lines).encode()
+        try:
+            with self.dead_letters.open("ab") as file:
+                file.write(data)
+                file.flush()
+                if data:
+                    os.fsync(file.fileno())
+                return file.tell()
+        except OSError as error:
+            raise storage_error(self.dead_letters, error) from error
+
+    def _cut_dead_letters(self) -> None:
+        """Remove lines of a batch that was not written to its end."""
+        written = self.fact("dead letter bytes") or 0
+        if self.dead_letters.exists() and self.dead_letters.stat().st_size > written:
+            os.truncate(self.dead_letters, written)
+
+
+def _event(row: Sequence[Any]) -> StoredEvent:
+    user, item, time, columns, rank, key = row
+    return StoredEvent(user, item, time, None if columns is None else parse_json(columns), rank, key)
