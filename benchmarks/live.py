@@ -16,7 +16,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,9 +102,11 @@ def served(kind: str, folder: Path, options: argparse.Namespace) -> Recommender:
         tracker.output.bias.zero_()
     tokens = [str(token) for token in dataset.field2id_token["item_id"]]
     users = {str(token): row for row, token in enumerate(dataset.field2id_token["user_id"]) if row}
-    return Recommender(
-        Trained(model, tokens, users, LENGTH, {}, {}, None, None, no_events, no_events)
-    )
+    return Recommender(Trained(model, tokens, users, LENGTH, {}, {}, None, None, _no_events, _no_events))
+
+
+def _no_events(users: Sequence[str]) -> list[tuple[list[str], list[float]]]:
+    return [([], []) for _ in users]
 
 
 @dataclass

@@ -21,6 +21,7 @@ from recbole_llm_interest.errors import SettingsError
 from recbole_llm_interest.io.checkpoints.first_bytes import check_first_bytes, names_a_checkpoint
 from recbole_llm_interest.io.config_files import SEARCH_SPACE, models_and_dataset
 from recbole_llm_interest.io.devices import check_device
+from recbole_llm_interest.io.event_store import EVENT_LINES
 from recbole_llm_interest.io.opening import is_folder, open_regular, read_text
 from recbole_llm_interest.io.results_file import RESULTS_FILE
 from recbole_llm_interest.io.variants import Variant, read_variants
@@ -181,6 +182,26 @@ def check_embedding(options: argparse.Namespace, overrides: Mapping[str, Any]) -
     check_export(options, overrides)
 
 
+def check_following(options: argparse.Namespace, overrides: Mapping[str, Any]) -> None:
+    """Check options, settings, events and checkpoint of ``llm-interest follow``.
+
+    Raises:
+        LLMInterestError: one of them is missing or wrong.
+    """
+    check_export(options, overrides)
+    for name, least in (("batch", 1), ("window", 1), ("refresh_every", 0)):
+        if (value := getattr(options, name)) < least:
+            raise SettingsError(f"command line: --{name}={value}: give {least} or more")
+    if not 0 <= options.evaluate <= 1:
+        raise SettingsError(f"command line: --evaluate={options.evaluate}: give a share of the events, from 0 to 1")
+    if options.key == "":
+        raise SettingsError("command line: --key is empty: give a column")
+    if options.events != "-":
+        open_regular(Path(options.events), EVENT_LINES).close()
+    elif options.until_end:
+        raise SettingsError("command line: --until_end is for a file: standard input ends by itself")
+
+
 def _check_runs(given: Sequence[str | Variant], options: argparse.Namespace, overrides: Mapping[str, Any]) -> list[str]:
     """Check the models, settings, data, encoders and trackers of runs; returns the names of the models."""
     variants = [Variant(one, one) if isinstance(one, str) else one for one in given]
@@ -243,4 +264,5 @@ CHECKS = {
     "report": check_report,
     "export": check_export,
     "embed": check_embedding,
+    "follow": check_following,
 }

@@ -46,6 +46,14 @@ compare such models, give --history=training: events that training did not see a
 from those of training, such as data_path, are given as --key=value.
 """
 
+_FOLLOW = """
+Read events, one JSON object a line with the data set's columns, from a file that grows or from standard input. Each
+event moves its user's state on at once, and is written with it: after a kill, the same command goes on behind the last
+event. Before it is read, an event is looked for among the best ten items. With --refresh_every, new weights are trained
+meanwhile. Settings of that training, such as epochs, replay and minutes, and those that differ from training, such as
+data_path, are given as --key=value.
+"""
+
 _FORGET = """
 Delete users or items from the data set's files, including images and audio, and from everything that was made from it:
 encoded features, saved data sets, user states, reports, texts of exported models and logs. Each file that is left is
@@ -152,6 +160,21 @@ def recommend_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def follow_parser() -> argparse.ArgumentParser:
+    """Options of ``llm-interest follow``."""
+    parser = command_parser("python -m recbole_llm_interest.cli.follow", _FOLLOW)
+    parser.add_argument("--checkpoint", required=True, help="of LLMInterest, as run_recbole.py writes them")
+    parser.add_argument("--events", required=True, help="file of JSON lines; - for standard input")
+    parser.add_argument("--output", required=True, help="folder of events, states and new weights")
+    parser.add_argument("--until_end", action="store_true", help="end where the file does, rather than wait for more")
+    parser.add_argument("--batch", type=int, default=256, help="events that are written together, at most [256]")
+    parser.add_argument("--key", metavar="COLUMN", help="names an event, which is read once however often it is sent")
+    parser.add_argument("--evaluate", type=float, default=1.0, help="share of events that are evaluated [1]")
+    parser.add_argument("--window", type=int, default=1000, help="evaluated events in a line that is printed [1000]")
+    parser.add_argument("--refresh_every", type=int, default=0, help="events after which weights are trained [never]")
+    return parser
+
+
 def report_parser() -> argparse.ArgumentParser:
     """Options of ``llm-interest report``."""
     parser = command_parser("python -m recbole_llm_interest.report", _REPORT)
@@ -239,6 +262,7 @@ PARSERS: dict[str, Callable[[], argparse.ArgumentParser]] = {
     "adapt": adapt_parser,
     "doctor": doctor_parser,
     "recommend": recommend_parser,
+    "follow": follow_parser,
     "report": report_parser,
     "export": export_parser,
     "embed": embed_parser,

@@ -7,6 +7,8 @@
 | saved data set | deleted: it has every event |
 | recommendations | deleted: they have items for each user |
 | user state | deleted, or rewritten without the user |
+| event store | events and states of the user, or with the item, are removed |
+| grown data set | rows of the user or item are removed |
 | report | deleted if it names one of them; otherwise left, or deleted on request |
 | table, tuning | left, or deleted on request: its metrics are of events that are removed |
 | export | texts of the items are removed; the rest is left, or deleted on request |
@@ -28,7 +30,8 @@ from typing import Any
 
 from recbole_llm_interest.erasure.request import ANY_FILE, Erasure, ErasureRequest
 from recbole_llm_interest.erasure.states import erase_from_state
-from recbole_llm_interest.errors import StorageError
+from recbole_llm_interest.errors import DataError, StorageError
+from recbole_llm_interest.io.event_store import EventStore
 from recbole_llm_interest.io.files import remove_unfinished, write_atomically
 from recbole_llm_interest.io.folders import finish_replacing, replace_files
 from recbole_llm_interest.io.manifest import Artifact, Kind
@@ -78,6 +81,8 @@ def erase_artifacts(
         erasure.delete(path)
     for path in filter(Path.is_file, by_kind["user state"]):
         erase_from_state(path, request, erasure)
+    for path in filter(Path.is_file, by_kind["event store"]):
+        _erase_from_stream(path, request, erasure)
     _erase_reports(by_kind["report"], request, options, erasure)
     _erase_exports(by_kind["export"], request, options, erasure)
     for kind, is_requested, why in (
@@ -87,6 +92,17 @@ def erase_artifacts(
         ("resume state", options.checkpoints, f"may have been trained on them: {_MODELS}"),
     ):
         _delete_or_leave(by_kind[kind], is_requested, why, erasure)  # type: ignore[index]
+
+
+def _erase_from_stream(path: Path, request: ErasureRequest, erasure: Erasure) -> None:
+    try:
+        with EventStore(path.parent) as store:
+            deleted = store.forget(**{f"{request.kind}s": request.tokens})
+    except DataError as error:
+        erasure.leave(path, f"cannot be read ({error}): delete it")
+        return
+    if deleted:
+        erasure.rewritten.append(path)
 
 
 def _delete_or_leave(paths: Iterable[Path], is_requested: bool, why: str, erasure: Erasure) -> None:

@@ -164,15 +164,21 @@ def erase_rows(files: DataFiles, request: ErasureRequest, erasure: Erasure) -> N
         if lines.is_file():
             erasure.rewrite_lines(lines, is_theirs)
     for path in files.atomic_files(request.id_field):
-        try:
-            in_file = find_tokens(path, files.layout, request.id_field, request.tokens)
-            if in_file:
-                erasure.rewrite(path, drop_rows(path, files.layout, request.id_field, sorted(request.tokens)))
-            found |= in_file
-        except DataError as error:
-            erasure.leave(path, f"cannot be read as an atomic file ({error}): remove their rows by hand")
+        found |= erase_from_table(files.layout, path, request, erasure)
     for token in sorted(request.tokens - found):
         erasure.unknown.append(f"{request.kind} {token!r} is in no file of the data set {files.dataset!r}")
+
+
+def erase_from_table(layout: AtomicFormat, path: Path, request: ErasureRequest, erasure: Erasure) -> set[str]:
+    """Remove rows of the erased ids from an atomic file, and return those ids that it had."""
+    try:
+        in_file = find_tokens(path, layout, request.id_field, request.tokens)
+        if in_file:
+            erasure.rewrite(path, drop_rows(path, layout, request.id_field, sorted(request.tokens)))
+    except DataError as error:
+        erasure.leave(path, f"cannot be read as an atomic file ({error}): remove their rows by hand")
+        return set()
+    return in_file
 
 
 def leave_precomputed_features(

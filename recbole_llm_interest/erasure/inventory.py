@@ -57,6 +57,7 @@ class Inventory:
                     by_path.setdefault(artifact.path, []).append(artifact)
         inventory = cls(folder, [], [], [], set(), manifests)
         is_own = {path: Artifact(path, "log", "", path).is_of(folder) for path in _data_paths(by_path.values())}
+        _own_grown_ones(is_own, [record for records in by_path.values() for record in records])
         for path, records in by_path.items():
             inventory._sort(path, records, dataset, is_own)
         return inventory
@@ -116,6 +117,15 @@ class Inventory:
 
 def _data_paths(records: Iterable[Sequence[Artifact]]) -> set[Path]:
     return {record.data_path for several in records for record in several if record.data_path is not None}
+
+
+def _own_grown_ones(is_own: dict[Path, bool], records: Sequence[Artifact]) -> None:
+    """Count data sets that grew from this one, or from one that did, as this one."""
+    grown = [one for one in records if one.kind == "grown data set" and one.data_path is not None]
+    for _ in grown:  # each may have grown from any other
+        for one in grown:
+            if one.data_path is not None and is_own[one.data_path]:
+                is_own[one.path.parent] = True
 
 
 def _is_lock(path: Path) -> bool:

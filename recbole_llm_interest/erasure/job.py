@@ -10,7 +10,13 @@ from recbole.config import Config
 
 from recbole_llm_interest.content.dataset_files import feature_cache
 from recbole_llm_interest.erasure.artifacts import DeletionOptions, erase_artifacts
-from recbole_llm_interest.erasure.data_files import DataFiles, erase_media, erase_rows, leave_precomputed_features
+from recbole_llm_interest.erasure.data_files import (
+    DataFiles,
+    erase_from_table,
+    erase_media,
+    erase_rows,
+    leave_precomputed_features,
+)
 from recbole_llm_interest.erasure.features import erase_features
 from recbole_llm_interest.erasure.id_search import report_remaining_ids
 from recbole_llm_interest.erasure.inventory import Inventory
@@ -69,6 +75,9 @@ def _erase(config: Config, requests: Sequence[ErasureRequest], options: Deletion
     erase_media(files, requests, erasure)  # before rows are removed, which name the files
     for request in requests:
         erase_rows(files, request, erasure)
+        for grown in inventory.own:
+            if grown.kind == "grown data set" and grown.path.is_file():
+                erase_from_table(files.layout, grown.path, request, erasure)
         erase_artifacts(inventory.own, request, options, erasure)
         leave_precomputed_features(files, settings, request, erasure)
     erase_features(config, settings, _feature_folders(config, settings, inventory, erasure), erasure)

@@ -17,16 +17,18 @@ from typing import Any, NamedTuple, Self
 
 from recbole_llm_interest.errors import DataError, StorageError
 from recbole_llm_interest.io.files import make_folder, storage_error
-from recbole_llm_interest.io.opening import parse_json, shown_path
+from recbole_llm_interest.io.opening import FileKind, parse_json, shown_path
 
 #: names of the files in a stream's folder
 EVENTS, DEAD_LETTERS = "events.sqlite", "dead_letters.jsonl"
+#: what a stream is read from
+EVENT_LINES = FileKind("events", DataError, None, "name a file of JSON lines, or - for standard input")
 _FORMAT = 1
 _SCHEMA = """
 create table facts(name text primary key, value text not null) without rowid;
 create table events(
-    number integer primary key autoincrement, user text not null, item text not null, time real, columns text, rank integer,
-    key text unique
+    number integer primary key autoincrement, user text not null, item text not null, time real, columns text,
+    rank integer, key text unique
 );
 create index events_of_user on events(user);
 create index evaluated on events(number) where rank is not null;
@@ -80,6 +82,7 @@ class EventStore:
 
     Args:
         folder: of the files; it is made.
+        writes: whether it may be written to.
 
     Raises:
         StorageError: it cannot be written to.
@@ -95,15 +98,17 @@ class EventStore:
         {}
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, writes: bool = True) -> None:
         self.path = folder / EVENTS
         self.dead_letters = folder / DEAD_LETTERS
-        make_folder(folder)
         with self._explained():
+            if not writes:
+                self._database = sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True)
+                return
+            make_folder(folder)
             self._database = sqlite3.connect(self.path, isolation_level=None)
-            self._database.execute("pragma journal_mode = wal")
-            self._database.execute("pragma synchronous = full")
-            self._database.execute("pragma secure_delete = on")
+            for setting in ("journal_mode = wal", "synchronous = full", "secure_delete = on"):
+                self._database.execute(f"pragma {setting}")
             with self._transaction():
                 self._prepare()
         self._cut_dead_letters()
@@ -125,14 +130,15 @@ class EventStore:
         found = self._rows("select value from facts where name = ?", (name,))
         return parse_json(found[0][0]) if found else None
 
-    def write_fact(self, name: str, value: Any) -> None:
-        """Write a named value.
+    def write_facts(self, facts: Mapping[str, Any]) -> None:
+        """Write named values together.
 
         Raises:
             StorageError: the file cannot be written.
         """
         with self._transaction():
-            self._put(name, value)
+            for name, value in facts.items():
+                self._put(name, value)
 
     @property
     def position(self) -> str | None:
@@ -234,7 +240,7 @@ class EventStore:
         if version == _FORMAT:
             return
         if version or tables:
-            raise DataError(f"{shown_path(self.path)} is of another version, or no stream of events: name another folder")
+            raise DataError(f"{shown_path(self.path)} is of another version, or no stream: name another folder")
         for statement in filter(str.strip, _SCHEMA.split(";")):
             self._database.execute(statement)
         self._database.execute(f"pragma user_version = {_FORMAT}")

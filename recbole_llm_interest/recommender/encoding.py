@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -98,6 +98,11 @@ class ContentReader:
             raise RequestError(f"the {self._kind}'s content is empty: give text, image or audio")
         text = given["text"] if isinstance(given.get("text"), str) else ""
         return Encoded(encoded, text, next(map(str, columns.values()), text))
+
+    def known(self, columns: Iterable[str]) -> list[str]:
+        """Those of some columns that are read: parts of texts of training, and names of the model's modalities."""
+        modalities = {*self._widths, *(MEDIA_COLUMNS[name] for name in self._widths if name in MEDIA_COLUMNS)}
+        return [name for name in columns if name in modalities or self._columns.has(name)]
 
     def _split(self, content: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         """What is given of each modality, and the columns of a text."""

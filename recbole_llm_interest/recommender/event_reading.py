@@ -52,6 +52,12 @@ class EventReader:
         """Fingerprints of the encoders, by modality; see ``ContentReader``."""
         return {} if self._content is None else self._content.find_fingerprints()
 
+    def known(self, columns: Mapping[str, Any]) -> dict[str, Any]:
+        """Those of some columns that the model reads, with their values."""
+        names = {field.name for field in self._encoder.fields}
+        names.update(() if self._content is None else self._content.known(columns))
+        return {name: value for name, value in columns.items() if name in names}
+
     def read(self, columns: Mapping[str, Any] | None) -> Tensor:
         """What is read of one event, ``[W]``; zeros where nothing is known. Empty values are no content.
 

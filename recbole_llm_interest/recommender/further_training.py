@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from recbole_llm_interest.content.dataset_files import feature_cache
 from recbole_llm_interest.io.manifest import absolute
@@ -19,9 +19,21 @@ DEFAULTS = {"epochs": 5, "replay": 1.0}
 _VALIDATION = _TEST = 0.1
 
 
+class FurtherTraining(NamedTuple):
+    """What a further training made.
+
+    Attributes:
+        checkpoint: of the new model.
+        places: settings that say where its data are: ``data_path`` and ``feature_cache``.
+    """
+
+    checkpoint: str
+    places: dict[str, str]
+
+
 def train_further(
     checkpoint: Path, events: Iterable[Mapping[str, Any]], folder: Path, settings: Mapping[str, Any]
-) -> tuple[Path, Path]:
+) -> FurtherTraining:
     """Start a training from a checkpoint, on its data set with more events. Interrupted, the same call goes on.
 
     Training ends where the last fifth of the new events begins, whose first half chooses the epoch and whose second
@@ -33,24 +45,19 @@ def train_further(
         folder: gets the grown data set, the checkpoint and a table.
         settings: those that differ from the checkpoint's training, ``epochs=5`` and ``replay=1``.
 
-    Returns:
-        The new checkpoint, and ``data_path`` of the grown data set.
-
     Raises:
         LLMInterestError: an event or a setting cannot be used, or the training fails.
     """
-    given = dict(settings)
+    given, folder = dict(settings), absolute(folder)
     saved, config = read_configuration(checkpoint, given)
-    data_path = absolute(folder) / "data"
-    count, added = write_grown_data(config, events, data_path)
+    count, added = write_grown_data(config, events, folder / "data")
     moments = [round(1 - share * added / count, 9) for share in (_VALIDATION + _TEST, _TEST)]
-    content = read_settings(ContentSettings, config)
+    features = feature_cache(config, read_settings(ContentSettings, config)).parent
+    places = {"data_path": str(folder / "data"), "feature_cache": str(absolute(features))}
     learned = {
         **settings_of_training(checkpoint, saved, {}),
-        **{"checkpoint_dir": str(folder / "saved"), "feature_cache": str(absolute(feature_cache(config, content)))},
-        **{**DEFAULTS, "time_split": moments, "seed": saved["config"]["settings"]["seed"]},
-        **given,
-        **{"data_path": str(data_path), "init_from": str(checkpoint)},
+        **{**DEFAULTS, "time_split": moments, "checkpoint_dir": str(folder / "saved")},
+        **{**given, **places, "init_from": str(checkpoint)},
     }
     made = compare(config["dataset"], "LLMInterest", table=folder / "runs", **learned)
-    return Path(made.checkpoint("LLMInterest")), data_path
+    return FurtherTraining(str(absolute(Path(made.checkpoint("LLMInterest")))), places)

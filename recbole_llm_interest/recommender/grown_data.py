@@ -75,7 +75,7 @@ def _link_others(source: Path, target: Path) -> None:
         link = target.parent / path.name
         if path.name != source.name and not path.name.startswith(".") and not link.is_symlink():
             try:
-                link.symlink_to(path)
+                link.symlink_to(path.resolve())  # of a grown data set, they are links themselves
             except OSError as error:
                 raise storage_error(link, error) from error
 

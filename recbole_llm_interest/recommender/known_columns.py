@@ -52,7 +52,7 @@ class KnownColumns:
             RequestError: one is not. The message suggests the nearest one.
         """
         for column in columns:
-            if not self._has(column):
+            if not self.has(column):
                 known = dict.fromkeys([*self._names(), *MODALITIES])
                 raise RequestError(f"texts of {kind}s have no column {column!r}: {known_names(column, known)}")
 
@@ -79,7 +79,8 @@ class KnownColumns:
                 places.setdefault(name, []).append(place)
         return {name: sum(found) / len(found) for name, found in places.items()}
 
-    def _has(self, column: str) -> bool:
+    def has(self, column: str) -> bool:
+        """Whether a text of training has a column, as far as that is known."""
         if self.named:
             return column in self.named
         start, inside = f"{column}: ", f", {column}: "

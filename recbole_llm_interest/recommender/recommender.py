@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -126,7 +126,7 @@ class Recommender(StateStorage):
             LLMInterestError: the data set or a setting cannot be used, or the training fails.
 
         Example:
-            >>> events = [{"user_id": "u1", "item_id": item, "timestamp": 50 + n} for n, item in enumerate(["i2", "i3"])]
+            >>> events = pd.DataFrame({"user_id": ["u1", "u2"], "item_id": ["i2", "i3"], "timestamp": [50.0, 51.0]})
             >>> recommender.fit_more(events, "more", epochs=1)  # doctest: +SKIP
             Recommender(items=8, users=24, dataset='tiny')
         """
@@ -134,8 +134,8 @@ class Recommender(StateStorage):
         if source is None or source.kind != "checkpoint":
             raise RequestError("fit_more: the model was not loaded from a checkpoint, whose data set it needs")
         rows = events.to_dict("records") if isinstance(events, pd.DataFrame) else events
-        checkpoint, data_path = train_further(source.path, rows, Path(folder), settings)
-        return type(self).load(checkpoint, data_path=str(data_path))
+        made = train_further(source.path, rows, Path(folder), settings)
+        return type(self).load(made.checkpoint, **made.places)
 
     def start(
         self,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from recbole_llm_interest.content.event_fields import EventKind
 from recbole_llm_interest.recommender import inputs
-from recbole_llm_interest.recommender.inputs import Id, Ids
+from recbole_llm_interest.recommender.inputs import Id, Ids, TimeUnit
 from recbole_llm_interest.recommender.live_model import LiveModel, version
 from recbole_llm_interest.recommender.open_catalog import OpenCatalog
 from recbole_llm_interest.recommender.state_file import load_state, read_state, save_state, state_bytes
@@ -42,6 +44,11 @@ class StateStorage(OpenCatalog):
         self.version = version(trained.model, trained.tokens)
         self._live = LiveModel(trained.model, self.items, trained.max_length)
         self._states = StateUpdates(trained, self._live, self.version)
+
+    @property
+    def time_unit(self) -> TimeUnit:
+        """Unit of the data set's times since 1970; None if they are on another scale, or unknown."""
+        return self._trained.time_unit
 
     def save(self, state: UserState, path: str | Path, users: Sequence[Id] | None = None) -> None:
         """Write a state to a file, with these ids of its users; None for their positions, which identify nobody.
@@ -79,9 +86,19 @@ class StateStorage(OpenCatalog):
         """
         return read_state(data, _NO_FILE, self.version, *self._fits())
 
-    def _fits(self) -> tuple[object, ...]:
+    def _fits(self) -> tuple[Any, ...]:
         """What a state has to fit: rows of items, the tracker, and the width of what is known of an event."""
         return self.items.all_rows, self._live.model.tracker, self._live.content_size
+
+    def known_columns(self, columns: Mapping[str, Any], kind: EventKind = "event") -> dict[str, Any]:
+        """Those columns of an event that the model reads; of the kind ``context``, what it reads before a choice.
+
+        Example:
+            >>> recommender.known_columns({"price": 5})
+            {}
+        """
+        reader = self._trained.event_readers.get(kind)
+        return {} if reader is None else reader.known(columns)
 
     def start_each(self, users: Ids) -> list[UserState]:
         """The state of each of several users, who may have histories of any length.

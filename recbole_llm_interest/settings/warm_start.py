@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from pydantic import NonNegativeFloat, PositiveFloat
 from pydantic.dataclasses import dataclass
 
 from recbole_llm_interest.errors import SettingsError
 from recbole_llm_interest.settings.declaration import setting
+
+#: attributes of LLMInterest that hold its parts
+ModelPart: TypeAlias = Literal["item_encoder", "user_encoder", "event_encoder", "context", "tracker", "history_bias"]
 
 
 @dataclass(frozen=True)
@@ -28,9 +31,10 @@ class WarmStartSettings:
         "with init_from: targets in an epoch that are drawn from histories without newer events, for each target since "
         "its last training event; ~ for all events",
     )
-    frozen: tuple[
-        Literal["item_encoder", "user_encoder", "event_encoder", "context", "tracker", "history_bias"], ...
-    ] = setting((), "parts of the model whose weights stay as they are")
+    init_anew: tuple[ModelPart, ...] = setting(
+        (), "parts of the model that do not start from init_from, such as history_bias in a shop with other habits"
+    )
+    frozen: tuple[ModelPart, ...] = setting((), "parts of the model whose weights stay as they are")
     minutes: PositiveFloat | None = setting(
         None, "minutes after which training ends, in the middle of an epoch if need be; ~ for no limit"
     )
@@ -50,6 +54,8 @@ def check_warm_start(model: str, settings: WarmStartSettings) -> None:
     """
     if settings.init_from is None and settings.replay is not None:
         raise SettingsError("replay needs init_from: events from before its last training event are replayed")
+    if settings.init_from is None and settings.init_anew:
+        raise SettingsError("init_anew needs init_from: without it, all parts of a model start anew")
     if settings.init_from is not None and model != "LLMInterest":
         raise SettingsError(f"init_from is for LLMInterest: {model} starts from random weights")
     for name in ("frozen", "minutes"):

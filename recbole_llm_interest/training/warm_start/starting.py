@@ -135,7 +135,8 @@ def start_from(trainer: Any, source: Source, items: Sequence[Any], settings: War
     _leave_out_norms(values, source.weights)
     for name, own in values.items():
         is_fitted = settings.init_conditioning == "target" and ".features." in name
-        given = None if is_fitted else maps.of(name, source.weights)
+        starts_anew = is_fitted or name.partition(".")[0] in settings.init_anew
+        given = None if starts_anew else maps.of(name, source.weights)
         if given is None:
             kept.append(name)
         elif not given.fits(own):
@@ -144,7 +145,7 @@ def start_from(trainer: Any, source: Source, items: Sequence[Any], settings: War
             values[name] = given.over(own)
     model.load_state_dict(values)
     new_ids = _start_new_ids(model, source.weights, maps.items)
-    has_moments = _carry_moments(trainer, source, maps)
+    has_moments = _carry_moments(trainer, source, maps, settings.init_anew)
     unused = len({*source.weights} - {maps.source_of(name) for name in values})
     kept = [name for name in kept if "features." not in name]
     return _line(source, maps.items, kept, unused, new_ids, has_moments)
@@ -242,13 +243,14 @@ def _start_new_ids(model: Any, weights: Mapping[str, Tensor], rows: Tensor) -> i
     return int(encoder.start_ids(has_former[rows.clamp(min=0)] & (rows > 0)))
 
 
-def _carry_moments(trainer: Any, source: Source, maps: RowMap) -> bool:
-    """Continue with the source's state of the optimizer; return whether it was possible."""
+def _carry_moments(trainer: Any, source: Source, maps: RowMap, anew: Sequence[str]) -> bool:
+    """Continue with the source's state of the optimizer, but for parts that start anew; return whether it could."""
     if source.optimizer is None or source.settings.get("learner") != trainer.config["learner"]:
         return False
     buffers = {name for name, _ in trainer.model.named_buffers()}
     names = [name for name in source.weights if name not in buffers and ".features." not in name]
     moments = moments_of(source.optimizer, names, "item_encoder.id_embedding.weight")
+    moments = {name: values for name, values in moments.items() if name.partition(".")[0] not in anew}
     return load_moments(trainer.optimizer, trainer.model, moments, maps.of)
 
 

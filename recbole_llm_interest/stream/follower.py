@@ -1,0 +1,286 @@
+"""Follows a stream: each batch of events moves states on, is evaluated, and is written as a whole."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from tqdm import tqdm
+
+from recbole_llm_interest.errors import RequestError, SettingsError, TrainingError
+from recbole_llm_interest.io.event_store import EVENTS, EventBatch, EventStore, StoredEvent
+from recbole_llm_interest.io.files import exclusive_lock, make_folder, write_text
+from recbole_llm_interest.io.manifest import absolute, record_run
+from recbole_llm_interest.recommender import Recommender
+from recbole_llm_interest.recommender.grown_data import check_can_grow
+from recbole_llm_interest.recommender.loading import OpenedCheckpoint, checkpoint_in_use, load_opened
+from recbole_llm_interest.stream.events import EventReading, StreamEvent, dead_letter
+from recbole_llm_interest.stream.live_states import LiveStates
+from recbole_llm_interest.stream.refresh import EventColumns, Refresh, ServedModel
+from recbole_llm_interest.stream.rolling_evaluation import EvaluationWindow, RollingEvaluation
+from recbole_llm_interest.stream.sources import Chunk, EventSource
+
+_logger = logging.getLogger(__name__)
+_EVALUATION = "evaluation.json"
+
+
+@dataclass(frozen=True)
+class FollowOptions:
+    """How a stream is followed.
+
+    Attributes:
+        batch: events that are read at most before they are written.
+        evaluate: share of the events whose item is looked for among the best ten before.
+        window: evaluated events of which means are given together.
+        key: column that names an event, so that it is read once however often it is sent; None without one.
+        refresh_every: events after which new weights are trained; 0 for never.
+    """
+
+    batch: int = 256
+    evaluate: float = 1.0
+    window: int = 1000
+    key: str | None = None
+    refresh_every: int = 0
+
+
+@dataclass
+class FollowCounts:
+    """What became of the lines that were read.
+
+    Attributes:
+        events: that were stored.
+        refused: lines that are in the file of dead letters.
+        repeated: events that were stored before.
+        unknown_items: stored events whose item the model did not know, so that no state has them before a refresh.
+    """
+
+    events: int = 0
+    refused: int = 0
+    repeated: int = 0
+    unknown_items: int = 0
+
+
+@dataclass
+class Follower:
+    """Follows a stream of events into a folder.
+
+    Attributes:
+        recommender: of the newest weights.
+        store: in the folder.
+        model: the recommender's.
+        columns: of the data set.
+        options: how to follow.
+        settings: of serving and of further training.
+        on_window: is called with each evaluated window.
+        counts: of this run.
+    """
+
+    recommender: Recommender
+    store: EventStore
+    model: ServedModel
+    columns: EventColumns
+    options: FollowOptions
+    settings: Mapping[str, Any]
+    on_window: Callable[[EvaluationWindow], object] = lambda _: None
+    counts: FollowCounts = field(default_factory=FollowCounts)
+
+    def __post_init__(self) -> None:
+        unit, columns = self.recommender.time_unit, self.columns
+        self._reading = EventReading(columns.user, columns.item, columns.time, self.options.key, unit)
+        self._states = LiveStates(self.recommender, self.store, self.model.until)
+        self._evaluation = RollingEvaluation(self.store.ranks, self.options.window)
+        self._stored = self.store.event_count  # numbers of events never fall
+        self._refresh: Refresh | None = None
+
+    @classmethod
+    @contextmanager
+    def opened(
+        cls, checkpoint: Path, folder: Path, options: FollowOptions, settings: Mapping[str, Any], **more: Any
+    ) -> Iterator[Self]:
+        """Load the model and the folder, and lock both.
+
+        Args:
+            checkpoint: of the first model.
+            folder: of the stream. Following goes on where it ended, with the newest weights in it.
+            options: how to follow.
+            settings: of serving and of further training, those that differ from training.
+            more: other attributes.
+
+        Raises:
+            LLMInterestError: the checkpoint or its data set cannot be used, the folder has another model's stream, or
+                another process follows into it.
+        """
+        make_folder(folder)
+        with (
+            exclusive_lock(folder / EVENTS, "name another folder"),
+            checkpoint_in_use(checkpoint, {**settings}) as opened,
+        ):
+            if options.refresh_every:
+                check_can_grow(opened.config)
+            names = (opened.config[f"{name}_FIELD"] for name in ("USER_ID", "ITEM_ID", "TIME"))
+            columns = EventColumns(*names)
+            for kind, name in (("event store", EVENTS), ("log", "dead_letters.jsonl"), ("table", _EVALUATION)):
+                record_run(opened.config, kind, [folder / name])  # type: ignore[arg-type]
+            with EventStore(folder) as store:
+                model = _served(store, checkpoint)
+                recommender = _loaded(opened, model, settings)
+                yield cls(recommender, store, model, columns, options, settings, **more)
+
+    def run(self, source: EventSource) -> dict[str, Any]:
+        """Follow a source to its end, and return what was found.
+
+        Raises:
+            DataError: the source cannot be read.
+            StorageError: the folder cannot be written to. What was written before is complete.
+        """
+        with tqdm(desc="Following", unit="event") as bar:
+            try:
+                for chunk in source.chunks(self.store.position, self.options.batch):
+                    if chunk.position is not None:
+                        self._take(chunk)
+                        bar.update(len(chunk.lines))
+                    self._refresh_if_due()
+                if self._refresh is not None:
+                    bar.set_postfix_str("training")
+                    self._switch(self._refresh)
+            finally:
+                if self._refresh is not None:
+                    self._refresh.stop()
+        return self._report()
+
+    # --- events
+
+    def _take(self, chunk: Chunk) -> None:
+        """Read the lines of a chunk, and write what they change."""
+        batch = EventBatch(str(chunk.position), self.recommender.version)
+        events = self._without_repeated(self._read(chunk.lines, batch))
+        moved = self._states.advance(events, [*map(self._is_evaluated, range(len(events)))])
+        for event, (rank, fault) in zip(events, moved, strict=True):
+            if fault is None:
+                columns = dict(event.columns) or None
+                batch.events.append(StoredEvent(event.user, event.item, event.time, columns, rank, event.key))
+            else:
+                batch.dead_letters.append(dead_letter(event.line, fault))
+        known = {event.user for event in batch.events if event.item in self.recommender.items.all_rows}
+        batch.states = self._states.packed(known)
+        self.store.write(batch)
+        self._states.trim()
+        self._count(batch)
+
+    def _read(self, lines: Sequence[bytes], batch: EventBatch) -> Iterator[StreamEvent]:
+        """The events of lines; those that are none become dead letters."""
+        for line in lines:
+            if line.strip():
+                try:
+                    yield self._reading.read(line)
+                except RequestError as error:
+                    batch.dead_letters.append(dead_letter(line, error))
+
+    def _without_repeated(self, events: Iterator[StreamEvent]) -> list[StreamEvent]:
+        listed = list(events)
+        if self.options.key is None:
+            return listed
+        seen = self.store.known_keys([event.key for event in listed if event.key is not None])
+        new = []
+        for event in listed:
+            if event.key in seen:
+                self.counts.repeated += 1
+            else:
+                new.append(event)
+                seen.add(str(event.key))
+        return new
+
+    def _is_evaluated(self, place: int) -> bool:
+        """Whether the event at a place of a batch is evaluated: the same ones however often it is read."""
+        number, share = self._stored + place, self.options.evaluate
+        return int((number + 1) * share) > int(number * share)
+
+    def _count(self, batch: EventBatch) -> None:
+        items = self.recommender.items.all_rows
+        self._stored += len(batch.events)
+        self.counts.events += len(batch.events)
+        self.counts.refused += len(batch.dead_letters)
+        self.counts.unknown_items += sum(event.item not in items for event in batch.events)
+        windows = self._evaluation.add([event.rank for event in batch.events if event.rank is not None])
+        for window in windows:
+            self.on_window(window)
+        if windows:
+            self._write_evaluation()
+
+    # --- new weights
+
+    def _refresh_if_due(self) -> None:
+        """Take up new weights that are trained, or begin to train them."""
+        every = self.options.refresh_every
+        if self._refresh is not None:
+            if self._refresh.is_done:
+                self._switch(self._refresh)
+        elif (begun := self.store.fact("refresh")) is not None:
+            self._begin(begun)
+        elif every and self._stored - max(self.model.until, self.store.fact("refreshed until") or 0) >= every:
+            self.store.write_facts({"refresh": self._stored})
+            self._begin(self._stored)
+
+    def _begin(self, until: int) -> None:
+        folder = self.store.path.parent
+        self._refresh = Refresh(self.model, until, folder, self.columns, self.settings)
+
+    def _switch(self, refresh: Refresh) -> None:
+        """Serve the new weights. If there are none, the former ones stay, and the next refresh learns their events."""
+        self._refresh = None
+        try:
+            model = refresh.result()
+        except TrainingError as error:
+            _logger.warning("%s", error)
+            self.store.write_facts({"refresh": None, "refreshed until": refresh.model.until})
+            return
+        self.recommender = Recommender.load(model.checkpoint, **{**self.settings, **model.places})
+        self.model = model
+        self._states = LiveStates(self.recommender, self.store, model.until)
+        self.store.write_facts({"model": asdict(model), "refresh": None})
+
+    # --- results
+
+    def _write_evaluation(self) -> None:
+        found = {**self._evaluation.summary, "refreshes": self.model.number}
+        write_text(self.store.path.with_name(_EVALUATION), json.dumps(found, indent=1) + "\n")
+
+    def _report(self) -> dict[str, Any]:
+        self._write_evaluation()
+        evaluated = self._evaluation.summary
+        evaluated["evaluated"] = evaluated.pop("events")
+        del evaluated["windows"]
+        folder = self.store.path.parent
+        files = [path for name in (EVENTS, "dead_letters.jsonl", _EVALUATION) if (path := folder / name).exists()]
+        return {
+            **asdict(self.counts),
+            **evaluated,
+            **{"refreshes": self.model.number, "checkpoint": self.model.checkpoint, "files": files},
+        }
+
+
+def _served(store: EventStore, checkpoint: Path) -> ServedModel:
+    """The newest model of a stream.
+
+    Raises:
+        SettingsError: it began with another checkpoint.
+    """
+    first = str(absolute(checkpoint))
+    begun = store.fact("checkpoint")
+    if begun is None:
+        store.write_facts({"checkpoint": first})
+    elif begun != first:
+        raise SettingsError(f"{store.path.parent} follows with {begun}: give that one, or name another folder")
+    found = store.fact("model")
+    return ServedModel(first) if found is None else ServedModel(**found)
+
+
+def _loaded(opened: OpenedCheckpoint, model: ServedModel, settings: Mapping[str, Any]) -> Recommender:
+    if model.number == 0:
+        return Recommender(load_opened(opened))
+    return Recommender.load(model.checkpoint, **{**settings, **model.places})

@@ -1,0 +1,192 @@
+"""The states of a stream's users: moved on by batches of events, kept in memory, and read from the store."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from recbole_llm_interest.errors import RequestError, StateError
+from recbole_llm_interest.io.event_store import EventStore
+from recbole_llm_interest.recommender import Recommender, UserState, join
+
+#: users whose states stay in memory
+_MOST_USERS = 50_000
+
+
+class Event(Protocol):
+    """What states read of an event."""
+
+    @property
+    def user(self) -> str:
+        """Id."""
+
+    @property
+    def item(self) -> str:
+        """Id."""
+
+    @property
+    def time(self) -> float | None:
+        """In the data set's unit."""
+
+    @property
+    def columns(self) -> Mapping[str, Any] | None:
+        """All else that is given of it."""
+
+
+class Moved(NamedTuple):
+    """What became of one event.
+
+    Attributes:
+        rank: of its item among the best ones before it, from 1 on; 0 if it was none of them, None if it was not
+            evaluated.
+        fault: why the event was refused; None if it was not.
+    """
+
+    rank: int | None = None
+    fault: str | None = None
+
+
+class LiveStates:
+    """States of users after the events that the store has.
+
+    Args:
+        recommender: makes the states.
+        store: has events and former states.
+        until: number of the last stored event that is in the recommender's data set.
+        k: how many best items are compared with that of an event.
+    """
+
+    def __init__(self, recommender: Recommender, store: EventStore, until: int, k: int = 10) -> None:
+        self._recommender = recommender
+        self._store = store
+        self._until = until
+        self._k = min(k, len(recommender.items))
+        self._states: OrderedDict[str, UserState] = OrderedDict()
+
+    def advance(self, events: Sequence[Event], evaluated: Sequence[bool]) -> list[Moved]:
+        """Move states on, in the order of the events.
+
+        Args:
+            events: of any users. Those of items that the model does not know change no state.
+            evaluated: whether each event is looked for among the best items before it. Only events of known items, of
+                users with an event before, are.
+        """
+        self._load(dict.fromkeys(event.user for event in events))
+        return self._move(events, evaluated)
+
+    def packed(self, users: Iterable[str]) -> dict[str, bytes]:
+        """The states of users as the store keeps them."""
+        return {user: self._recommender.to_bytes(self._states[user], [user]) for user in users}
+
+    def trim(self) -> None:
+        """Drop the states of the users who were not heard of for the longest time. The store has them."""
+        while len(self._states) > _MOST_USERS:
+            self._states.popitem(last=False)
+
+    # --- states of users who are not in memory
+
+    def _load(self, users: Iterable[str]) -> None:
+        """Read the states of users, or make them."""
+        missing = []
+        for user in users:
+            if user in self._states:
+                self._states.move_to_end(user)
+            else:
+                missing.append(user)
+        for user, data in self._store.states(missing, self._recommender.version).items():
+            try:
+                self._states[user] = self._recommender.from_bytes(data)
+            except StateError:
+                continue  # of a catalog that has changed since: it is made anew
+        new = [user for user in missing if user not in self._states]
+        if new:
+            self._states.update(zip(new, self._recommender.start_each(new), strict=True))
+            self._replay(new)
+
+    def _replay(self, users: Sequence[str]) -> None:
+        """Move states on by the stored events that the recommender's data set does not have."""
+        stored = self._store.events_of(users, self._until).values()
+        events: list[Event] = [event for of_user in stored for event in of_user]
+        self._move(events, [False] * len(events))
+
+    # --- batches
+
+    def _move(self, events: Sequence[Event], evaluated: Sequence[bool]) -> list[Moved]:
+        moved: dict[int, Moved] = {}
+        for places in _rounds(events):
+            known = [place for place in places if events[place].item in self._recommender.items.all_rows]
+            for group in self._groups([(place, events[place]) for place in known]):
+                moved.update(self._advance(group, evaluated))
+        return [moved.get(place, Moved()) for place in range(len(events))]
+
+    def _groups(self, events: Sequence[tuple[int, Event]]) -> Iterator[list[tuple[int, Event]]]:
+        """Events of different users, in groups whose states can be joined."""
+        groups: dict[tuple[int, int], list[tuple[int, Event]]] = {}
+        for place, event in events:
+            groups.setdefault(self._states[event.user].tracker_size, []).append((place, event))
+        yield from groups.values()
+
+    def _advance(self, group: Sequence[tuple[int, Event]], evaluated: Sequence[bool]) -> Iterator[tuple[int, Moved]]:
+        """Move the states of different users on by one event each."""
+        late = {place for place, event in group if self._is_late(event)}
+        yield from ((place, Moved(fault="it is older than the user's last event")) for place in late)
+        group = [(place, event) for place, event in group if place not in late]
+        ranks = self._ranks([event for place, event in group if evaluated[place]])
+        faults = self._update([event for _, event in group])
+        for (place, event), fault in zip(group, faults, strict=True):
+            yield place, Moved(None if fault else ranks.get(event.user), fault)
+
+    def _is_late(self, event: Event) -> bool:
+        return event.time is not None and event.time < float(self._states[event.user].latest[0])
+
+    def _update(self, events: Sequence[Event]) -> list[str | None]:
+        """Move states on; says why those events were refused that were. One that is does not hold up the others."""
+        if not events:
+            return []
+        columns = [self._recommender.known_columns(event.columns or {}) for event in events]
+        names = dict.fromkeys(name for given in columns for name in given)
+        batch = join([self._states[event.user] for event in events])
+        try:
+            after = self._recommender.update(
+                batch,
+                [event.item for event in events],
+                [event.time for event in events],
+                **{name: [given.get(name) for given in columns] for name in names},
+            )
+        except RequestError as error:
+            if len(events) == 1:
+                return [str(error)]
+            return [fault for event in events for fault in self._update([event])]
+        self._states.update((event.user, state) for event, state in zip(events, after, strict=True))
+        return [None] * len(events)
+
+    def _ranks(self, events: Sequence[Event]) -> dict[str, int]:
+        """Ranks of the items among the best ones before the events, by user; only of users with an event before."""
+        events = [event for event in events if self._is_evaluable(event)]
+        if not events:
+            return {}
+        batch = join([self._states[event.user] for event in events])
+        contexts = [self._recommender.known_columns(event.columns or {}, "context") or None for event in events]
+        context = contexts if any(contexts) else None
+        best = self._recommender.recommend(batch, self._k, exact=True, context=context)
+        return {event.user: _rank(event.item, found) for event, found in zip(events, best, strict=True)}
+
+    def _is_evaluable(self, event: Event) -> bool:
+        return event.item in self._recommender.items and int(self._states[event.user].length[0]) > 0
+
+
+def _rounds(events: Sequence[Event]) -> list[list[int]]:
+    """Places of events: in each round, of every user who has events left the next one."""
+    rounds: list[list[int]] = []
+    counts: dict[str, int] = {}
+    for place, event in enumerate(events):
+        number = counts[event.user] = counts.get(event.user, -1) + 1
+        if number == len(rounds):
+            rounds.append([])
+        rounds[number].append(place)
+    return rounds
+
+
+def _rank(item: str, best: Iterable[tuple[str, float]]) -> int:
+    return next((place for place, (found, _) in enumerate(best, start=1) if found == item), 0)
