@@ -161,6 +161,47 @@ def docstring_globals(tmp_path_factory: pytest.TempPathFactory, feature_cache: P
     }
 
 
+@pytest.fixture(scope="session")
+def shop(tmp_path_factory: pytest.TempPathFactory, feature_cache: Path) -> Callable[..., tuple[Path, dict[str, Any]]]:
+    """Gives a checkpoint that was trained on ``cycle``, and the settings of its places; once for each tracker."""
+    from recbole_llm_interest.training.comparison import compare
+
+    made: dict[tuple[Any, ...], tuple[Path, dict[str, Any]]] = {}
+
+    def train(**chosen: Any) -> tuple[Path, dict[str, Any]]:
+        key = tuple(sorted(chosen.items()))
+        if key not in made:
+            folder = tmp_path_factory.mktemp("shop")
+            titles = {f"i{n}": f"A film about {subject}" for n, subject in enumerate(SUBJECTS)}
+            write_dataset(folder / "data", "cycle", cycle_events(), titles)
+            places = {"data_path": str(folder / "data"), "feature_cache": str(feature_cache)}
+            quick = {"text_encoder": "hashing", "time_split": [0.8, 0.9], "epochs": 6, "dropout_prob": 0.0}
+            saved = {"checkpoint_dir": str(folder / "saved")}
+            result = compare("cycle", "LLMInterest", **{**QUICK, **quick, **chosen, **places, **saved})
+            made[key] = Path(result.checkpoint("LLMInterest")), places
+        return made[key]
+
+    return train
+
+
+@pytest.fixture
+def follow(shop, here) -> Callable[..., Any]:
+    """Follows a file of events to its end, in a folder, and gives what ``use`` makes of the follower then."""
+
+    from recbole_llm_interest.stream.follower import Follower, FollowOptions
+    from recbole_llm_interest.stream.sources import GrowingFile
+
+    def run(
+        events: Path, use: Callable[[Any], Any] = lambda _: None, folder: str = "stream", **options: Any
+    ) -> tuple[dict[str, Any], Any]:
+        checkpoint, places = shop(**options.pop("shop", {}))
+        settings = {**places, **options.pop("settings", {})}
+        with Follower.opened(checkpoint, here / folder, FollowOptions(**options), settings) as follower:
+            return follower.run(GrowingFile(events, ends=True)), use(follower)
+
+    return run
+
+
 @pytest.fixture
 def network(monkeypatch):
     """What is asked for over the network, which gives nothing."""
