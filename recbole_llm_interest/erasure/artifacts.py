@@ -23,7 +23,7 @@ import hashlib
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,10 +79,7 @@ def erase_artifacts(
         erasure.rewrite_lines(path, lambda line: request.quoted.search(line) is not None)
     for path in [path for kind in _OF_ALL_USERS for path in by_kind[kind]]:
         erasure.delete(path)
-    for path in filter(Path.is_file, by_kind["user state"]):
-        erase_from_state(path, request, erasure)
-    for path in filter(Path.is_file, by_kind["event store"]):
-        _erase_from_stream(path, request, erasure)
+    _erase_from_files_of_users(by_kind, request, erasure)
     _erase_reports(by_kind["report"], request, options, erasure)
     _erase_exports(by_kind["export"], request, options, erasure)
     for kind, is_requested, why in (
@@ -103,6 +100,21 @@ def _erase_from_stream(path: Path, request: ErasureRequest, erasure: Erasure) ->
         return
     if deleted:
         erasure.rewritten.append(path)
+
+
+#: files of several users, from which some are removed
+_REWRITTEN: tuple[tuple[Kind, Callable[[Path, ErasureRequest, Erasure], None]], ...] = (
+    ("user state", erase_from_state),
+    ("event store", _erase_from_stream),
+)
+
+
+def _erase_from_files_of_users(
+    by_kind: Mapping[Kind, Sequence[Path]], request: ErasureRequest, erasure: Erasure
+) -> None:
+    for kind, erase_from in _REWRITTEN:
+        for path in filter(Path.is_file, by_kind[kind]):
+            erase_from(path, request, erasure)
 
 
 def _delete_or_leave(paths: Iterable[Path], is_requested: bool, why: str, erasure: Erasure) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,8 +56,7 @@ class Inventory:
                 if manifest in known or artifact.path.is_relative_to(manifest.parent):
                     by_path.setdefault(artifact.path, []).append(artifact)
         inventory = cls(folder, [], [], [], set(), manifests)
-        is_own = {path: Artifact(path, "log", "", path).is_of(folder) for path in _data_paths(by_path.values())}
-        _own_grown_ones(is_own, [record for records in by_path.values() for record in records])
+        is_own = _own_data_paths(folder, [record for records in by_path.values() for record in records])
         for path, records in by_path.items():
             inventory._sort(path, records, dataset, is_own)
         return inventory
@@ -115,17 +114,16 @@ class Inventory:
                 drop(manifest, gone)
 
 
-def _data_paths(records: Iterable[Sequence[Artifact]]) -> set[Path]:
-    return {record.data_path for several in records for record in several if record.data_path is not None}
-
-
-def _own_grown_ones(is_own: dict[Path, bool], records: Sequence[Artifact]) -> None:
-    """Count data sets that grew from this one, or from one that did, as this one."""
-    grown = [one for one in records if one.kind == "grown data set" and one.data_path is not None]
+def _own_data_paths(folder: Path, records: Sequence[Artifact]) -> dict[Path, bool]:
+    """Whether each recorded data set is this one, or grew from it, or from one that did."""
+    paths = {record.data_path for record in records if record.data_path is not None}
+    is_own = {path: Artifact(path, "log", "", path).is_of(folder) for path in paths}
+    grown = [record for record in records if record.kind == "grown data set"]
     for _ in grown:  # each may have grown from any other
-        for one in grown:
-            if one.data_path is not None and is_own[one.data_path]:
-                is_own[one.path.parent] = True
+        for record in grown:
+            if record.data_path is not None and is_own[record.data_path]:
+                is_own[record.path.parent] = True
+    return is_own
 
 
 def _is_lock(path: Path) -> bool:

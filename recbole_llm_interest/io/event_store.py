@@ -89,7 +89,8 @@ class EventStore:
         DataError: its file is damaged, or of another version.
 
     Example:
-        >>> store = EventStore(folder / "stream")
+        >>> from tempfile import mkdtemp
+        >>> store = EventStore(Path(mkdtemp()))
         >>> state = {"u1": b"state"}
         >>> store.write(EventBatch("line 1", "model", [StoredEvent("u1", "i1", 5.0)], state))
         >>> store.position, store.event_count, store.states(["u1", "u2"], "model")

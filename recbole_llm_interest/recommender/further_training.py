@@ -25,6 +25,10 @@ class FurtherTraining(NamedTuple):
     Attributes:
         checkpoint: of the new model.
         places: settings that say where its data are: ``data_path`` and ``feature_cache``.
+
+    Example:
+        >>> made = FurtherTraining("more/saved/LLMInterest.safetensors", {"data_path": "more/data"})
+        >>> Recommender.load(made.checkpoint, **made.places)  # doctest: +SKIP
     """
 
     checkpoint: str

@@ -140,6 +140,7 @@ class Follower:
         """
         with tqdm(desc="Following", unit="event") as bar:
             try:
+                self._refresh_if_due()  # one that was interrupted goes on, also without new events
                 for chunk in source.chunks(self.store.position, self.options.batch):
                     if chunk.position is not None:
                         self._take(chunk)

@@ -39,7 +39,7 @@ class Moved(NamedTuple):
 
     Attributes:
         rank: of its item among the best ones before it, from 1 on; 0 if it was none of them, None if it was not
-            evaluated.
+            looked for.
         fault: why the event was refused; None if it was not.
     """
 
@@ -131,11 +131,12 @@ class LiveStates:
         """Move the states of different users on by one event each."""
         late = {place for place, event in group if self._is_late(event)}
         yield from ((place, Moved(fault="it is older than the user's last event")) for place in late)
-        group = [(place, event) for place, event in group if place not in late]
-        ranks = self._ranks([event for place, event in group if evaluated[place]])
-        faults = self._update([event for _, event in group])
-        for (place, event), fault in zip(group, faults, strict=True):
-            yield place, Moved(None if fault else ranks.get(event.user), fault)
+        places = [place for place, _ in group if place not in late]
+        events = dict(group)
+        ranks = self._ranks([events[place] for place in places if evaluated[place]])
+        faults = self._update([events[place] for place in places])
+        for place, fault in zip(places, faults, strict=True):
+            yield place, Moved(ranks.get(events[place].user), fault)
 
     def _is_late(self, event: Event) -> bool:
         return event.time is not None and event.time < float(self._states[event.user].latest[0])
@@ -144,22 +145,30 @@ class LiveStates:
         """Move states on; says why those events were refused that were. One that is does not hold up the others."""
         if not events:
             return []
-        columns = [self._recommender.known_columns(event.columns or {}) for event in events]
-        names = dict.fromkeys(name for given in columns for name in given)
-        batch = join([self._states[event.user] for event in events])
         try:
-            after = self._recommender.update(
-                batch,
-                [event.item for event in events],
-                [event.time for event in events],
-                **{name: [given.get(name) for given in columns] for name in names},
-            )
+            self._states.update(self._updated(events))
         except RequestError as error:
             if len(events) == 1:
                 return [str(error)]
             return [fault for event in events for fault in self._update([event])]
-        self._states.update((event.user, state) for event, state in zip(events, after, strict=True))
         return [None] * len(events)
+
+    def _updated(self, events: Sequence[Event]) -> dict[str, UserState]:
+        """The states of different users after one event each, by user.
+
+        Raises:
+            RequestError: one of the events cannot be used.
+        """
+        batch = join([self._states[event.user] for event in events])
+        items, times = [event.item for event in events], [event.time for event in events]
+        after = self._recommender.update(batch, items, times, **self._content(events))
+        return {event.user: state for event, state in zip(events, after, strict=True)}
+
+    def _content(self, events: Sequence[Event]) -> dict[str, list[Any]]:
+        """Values of the columns that the model reads, by column."""
+        given = [self._recommender.known_columns(event.columns or {}) for event in events]
+        names = dict.fromkeys(name for columns in given for name in columns)
+        return {name: [columns.get(name) for columns in given] for name in names}
 
     def _ranks(self, events: Sequence[Event]) -> dict[str, int]:
         """Ranks of the items among the best ones before the events, by user; only of users with an event before."""

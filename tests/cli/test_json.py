@@ -25,6 +25,10 @@ COMMANDS = {
     "report": (["--checkpoint={checkpoint}", "--map=pca", "--output=page"], {"report", "pictures", "notes"}),
     "export": (["--checkpoint={checkpoint}", "--output=model", "--k=3"], {"model", "files", "programs"}),
     "embed": (["--checkpoint={checkpoint}", "--output=made", "--steps=2"], {"files"}),
+    "follow": (
+        ["--checkpoint={checkpoint}", "--events=e.jsonl", "--output=made", "--until_end"],
+        {"events", "files"},
+    ),
     "forget": (["--user=u1", "{quick}"], {"rewritten", "deleted", "left", "unknown"}),
     "migrate": (["{former}"], {"converted"}),
     "settings": ([], {"settings"}),
@@ -36,6 +40,8 @@ def words(here, settings, tiny_checkpoint):
     """Makes the words of a command, and the files that they name."""
     rows = [f"u{user},i{user % 3},2024-05-0{day}" for user in range(4) for day in range(1, 5)]
     (here / "events.csv").write_text("\n".join(["user,item,time", *rows]) + "\n")
+    event = {"user_id": "u1", "item_id": "i1", "timestamp": 1e6}
+    (here / "e.jsonl").write_text(json.dumps(event) + "\n")
     (here / "s.hyper").write_text("learning_rate choice [0.01]\n")
     former = REPOSITORY / "tests" / "fixtures" / "former_version" / "checkpoint.pth"
     quick = [f"--{key}={value}" for key, value in {**settings, "epochs": 1}.items()]

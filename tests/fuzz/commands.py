@@ -72,6 +72,7 @@ WEIGHTS = {
     "encode": 3,
     "export": 1,
     "embed": 1,
+    "follow": 1,
     "adapt": 0.5,
 }
 #: RecBole's settings that a command line may have, beside those of the package
@@ -133,6 +134,7 @@ def _valid_words(name: str, random: Random) -> list[str]:
         "report": ["--checkpoint=checkpoint", "--table=table.json", "--output=report"],
         "export": ["--checkpoint=checkpoint", "--output=exported-again"],
         "embed": ["--checkpoint=checkpoint", "--output=embedded", "--history=training"],
+        "follow": ["--checkpoint=checkpoint", "--events=events.jsonl", "--output=stream", "--until_end"],
         "forget": ["--dataset=cycle", "--user=u1"],
         "migrate": ["checkpoint"],
         "convert": ["events.csv", "--items=items.csv", "--output=converted"],
@@ -192,6 +194,9 @@ def make_sandbox(folder: Path, files: dict[str, Path]) -> Path:
         "model.yaml": "model: Pop\ndataset: cycle\n", "rows.yaml": "a\nb: {}\n", "table.json": "[]",
         "items.csv": "item,title\n" + "".join(f"{item},{title}\n" for item, title in titles.items()),
         "events.csv": "user,item,time\n" + "".join(f"{user},{item},{time}\n" for user, item, time in events),
+        "events.jsonl": "".join(
+            f'{{"user_id": "{user}", "item_id": "{item}", "timestamp": {time + 1000}}}\n' for user, item, time in events
+        ),
     }  # fmt: skip
     for name, text in texts.items():
         (inside / name).write_text(text)
