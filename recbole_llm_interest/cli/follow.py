@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from tqdm import tqdm
 
 from recbole_llm_interest.cli.arguments import parse_arguments
@@ -27,6 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def job() -> None:
         options, settings = parse_arguments(parser, arguments)
         check_following(options, settings)
+        torch.set_num_threads(1)  # batches are small, and new weights are trained beside
         chosen = FollowOptions(options.batch, options.evaluate, options.window, options.key, options.refresh_every)
         on_window = (lambda _: None) if options.json else _show_window
         following = Follower.opened(

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
-from safetensors.torch import save
+from safetensors.numpy import save
 from torch import Tensor
 
 from recbole_llm_interest.errors import RequestError, StateError
@@ -81,7 +81,8 @@ def state_bytes(
     names = read_ids(range(len(state)) if users is None else users, "users")
     if len(names) != len(state):
         raise RequestError(f"the state is of {len(state)} users, and users has {len(names)} ids: give one for each")
-    rows, items = torch.unique(state.items, return_inverse=True)
+    events = state.events
+    rows, items = torch.unique(events.items, return_inverse=True)
     described = {
         "format": _FORMAT,
         "model": state.model,
@@ -90,7 +91,7 @@ def state_bytes(
         "is_single": state.is_single,
         "data": dict(data or {}),
     }
-    return pack_state(described, _tensors_of(state, items))
+    return pack_state(described, _tensors_of(state, events, items))
 
 
 def save_state(state: UserState, path: Path, *described: Any) -> None:
@@ -104,7 +105,7 @@ def save_state(state: UserState, path: Path, *described: Any) -> None:
     write_atomically(path, lambda file: file.write(packed), "name another file for the state")
 
 
-def _tensors_of(state: UserState, items: Tensor) -> dict[str, Tensor]:
+def _tensors_of(state: UserState, events: LoggedEvents, items: Tensor) -> dict[str, Tensor]:
     """Return the tensors of a state of ``B`` users; ``items``, ``[B * L]``, index the described items."""
     tensors = {
         "carried": state.tracker.carried,
@@ -113,10 +114,10 @@ def _tensors_of(state: UserState, items: Tensor) -> dict[str, Tensor]:
         "length": state.length,
         "latest": state.latest,
         "items": items.view(len(state), -1).int(),
-        "times": state.times,
+        "times": events.times,
     }
-    if state.events.content.shape[2]:
-        tensors["content"] = state.events.content
+    if events.content.shape[2]:
+        tensors["content"] = events.content
     tensors |= {name: values for name in ("user", "recent") if (values := getattr(state.tracker, name)) is not None}
     return {name: values.cpu().contiguous() for name, values in tensors.items()}
 
@@ -129,7 +130,8 @@ def pack_state(described: Mapping[str, Any], tensors: dict[str, Tensor]) -> byte
         tensors: of any shape, ``[...]``, by name.
     """
     description = json.dumps(described)
-    return save(tensors, {"state": description, "sha256": _digest(description, tensors)})
+    arrays = {name: values.numpy() for name, values in tensors.items()}
+    return save(arrays, {"state": description, "sha256": _digest(description, tensors)})
 
 
 def load_state(path: Path, *fits: Any) -> UserState:
