@@ -51,6 +51,8 @@ class LoggedEvents:
     def first(self, length: Tensor) -> Self:
         """The first ``length`` events of each user, ``[B]``; padding behind."""
         longest = int(length.max())
+        if int(length.min()) == longest:
+            return self.part(0, longest)
         is_padding = torch.arange(longest) >= length[:, None]
         return type(self)(
             self.items[:, :longest].masked_fill(is_padding, 0),
