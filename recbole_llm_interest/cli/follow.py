@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             _print(found)
 
-    return exit_code(job, kept="all events that were read are stored; the same command goes on behind them")
+    return exit_code(job, kept="what was counted is stored, and the same command goes on behind it")
 
 
 def _source(options: argparse.Namespace) -> EventSource:

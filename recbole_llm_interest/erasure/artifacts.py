@@ -8,6 +8,7 @@
 | recommendations | deleted: they have items for each user |
 | user state | deleted, or rewritten without the user |
 | event store | events and states of the user, or with the item, are removed |
+| dead letters | lines with the id are removed |
 | grown data set | rows of the user or item are removed |
 | report | deleted if it names one of them; otherwise left, or deleted on request |
 | table, tuning | left, or deleted on request: its metrics are of events that are removed |
@@ -28,6 +29,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from recbole_llm_interest.erasure.data_files import tokens_of_line
 from recbole_llm_interest.erasure.request import ANY_FILE, Erasure, ErasureRequest
 from recbole_llm_interest.erasure.states import erase_from_state
 from recbole_llm_interest.errors import DataError, StorageError
@@ -77,6 +79,8 @@ def erase_artifacts(
             remove_unfinished(path)
     for path in filter(Path.is_file, by_kind["log"]):
         erasure.rewrite_lines(path, lambda line: request.quoted.search(line) is not None)
+    for path in filter(Path.is_file, by_kind["dead letters"]):
+        erasure.rewrite_lines(path, lambda line: _is_letter_of(request, line))
     for path in [path for kind in _OF_ALL_USERS for path in by_kind[kind]]:
         erasure.delete(path)
     _erase_from_files_of_users(by_kind, request, erasure)
@@ -89,6 +93,15 @@ def erase_artifacts(
         ("resume state", options.checkpoints, f"may have been trained on them: {_MODELS}"),
     ):
         _delete_or_leave(by_kind[kind], is_requested, why, erasure)  # type: ignore[index]
+
+
+def _is_letter_of(request: ErasureRequest, line: bytes) -> bool:
+    """Whether a line that could not be read has one of the ids."""
+    try:
+        text = parse_json(line.decode())["line"].encode()
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return request.quoted.search(line) is not None
+    return bool(tokens_of_line(request, text)) or request.quoted.search(text) is not None
 
 
 def _erase_from_stream(path: Path, request: ErasureRequest, erasure: Erasure) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import recbole
@@ -73,11 +74,15 @@ def _erase(config: Config, requests: Sequence[ErasureRequest], options: Deletion
     checkpoint_dir = Path(config["checkpoint_dir"])
     inventory = Inventory.from_manifests(files.folder, files.dataset, checkpoint_dir)
     erase_media(files, requests, erasure)  # before rows are removed, which name the files
+    grown = [one.path for one in inventory.own if one.kind == "grown data set" and one.path.is_file()]
+    with ExitStack() as locked:
+        for path in grown:
+            locked.enter_context(exclusive_data_set_lock(path.parent))
+        for request in requests:
+            for path in grown:
+                erase_from_table(files.layout, path, request, erasure)
     for request in requests:
         erase_rows(files, request, erasure)
-        for grown in inventory.own:
-            if grown.kind == "grown data set" and grown.path.is_file():
-                erase_from_table(files.layout, grown.path, request, erasure)
         erase_artifacts(inventory.own, request, options, erasure)
         leave_precomputed_features(files, settings, request, erasure)
     erase_features(config, settings, _feature_folders(config, settings, inventory, erasure), erasure)

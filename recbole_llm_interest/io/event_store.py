@@ -63,13 +63,15 @@ class EventBatch:
     """What one transaction writes.
 
     Attributes:
-        position: how far the stream has been read.
+        source: names what is read; each has a position of its own.
+        position: how far it has been read.
         events: in their order.
         states: of users after them.
         model: version of the model that made the states.
         dead_letters: lines of JSON about lines that cannot be read.
     """
 
+    source: str
     position: str
     model: str
     events: list[StoredEvent] = field(default_factory=list)
@@ -92,8 +94,8 @@ class EventStore:
         >>> from tempfile import mkdtemp
         >>> store = EventStore(Path(mkdtemp()))
         >>> state = {"u1": b"state"}
-        >>> store.write(EventBatch("line 1", "model", [StoredEvent("u1", "i1", 5.0)], state))
-        >>> store.position, store.event_count, store.states(["u1", "u2"], "model")
+        >>> store.write(EventBatch("a file", "line 1", "model", [StoredEvent("u1", "i1", 5.0)], state))
+        >>> store.position("a file"), store.event_count, store.states(["u1", "u2"], "model")
         ('line 1', 1, {'u1': b'state'})
         >>> store.states(["u1"], "another model")
         {}
@@ -141,10 +143,9 @@ class EventStore:
             for name, value in facts.items():
                 self._put(name, value)
 
-    @property
-    def position(self) -> str | None:
-        """How far the stream has been read; None before the first batch."""
-        position: str | None = self.fact("position")
+    def position(self, source: str) -> str | None:
+        """How far a source has been read; None before its first batch."""
+        position: str | None = self.fact(f"position in {source}")
         return position
 
     # --- events and states
@@ -154,6 +155,7 @@ class EventStore:
 
         Raises:
             StorageError: a file cannot be written.
+            DataError: the file is damaged.
         """
         written = self._append_dead_letters(batch.dead_letters)
         with self._transaction():
@@ -168,14 +170,14 @@ class EventStore:
                 "insert or replace into states values (?, ?, ?)",
                 [(user, batch.model, data) for user, data in batch.states.items()],
             )
-            self._put("position", batch.position)
+            self._put(f"position in {batch.source}", batch.position)
             self._put("dead letter bytes", written)
 
     @property
     def event_count(self) -> int:
-        """Number of the last event; events are numbered from 1 on."""
-        ((last,),) = self._rows("select coalesce(max(number), 0) from events")
-        return int(last)
+        """Number of the last event; events are numbered from 1 on, and a number is not used again."""
+        found = self._rows("select seq from sqlite_sequence where name = 'events'")
+        return int(found[0][0]) if found else 0
 
     @property
     def ranks(self) -> list[int]:
@@ -206,13 +208,13 @@ class EventStore:
         return {key for (key,) in self._rows_of(keys, "select key from events where key in ({})", ())}
 
     def forget(self, users: Collection[str] = (), items: Collection[str] = ()) -> int:
-        """Delete events and states of users, and events of items with the states that have them.
+        """Delete events and states of users, and events of items with all states, which are made again.
 
         Returns:
             The number of deleted events and states.
 
         Raises:
-            StorageError: the file cannot be written.
+            StorageError: the file cannot be written, or another process reads it, so that former pages stay.
         """
         before = self._database.total_changes
         with self._transaction():
@@ -220,12 +222,14 @@ class EventStore:
                 self._database.execute("delete from states where user = ?", (user,))
                 self._database.execute("delete from events where user = ?", (user,))
             for item in items:
-                of_item = "select user from events where item = ?"
-                self._database.execute(f"delete from states where user in ({of_item})", (item,))
                 self._database.execute("delete from events where item = ?", (item,))
+            if items:  # any of them may have it among recorded events; they are made again from what is left
+                self._database.execute("delete from states")
         deleted = self._database.total_changes - before
         with self._explained():
-            self._database.execute("pragma wal_checkpoint(truncate)")  # the log has the former pages
+            (is_busy, *_), *_ = self._database.execute("pragma wal_checkpoint(truncate)").fetchall()
+        if is_busy:
+            raise StorageError(f"{shown_path(self.path)} is read by another process: end it, and repeat the command")
         return deleted
 
     # --- SQLite
@@ -266,10 +270,11 @@ class EventStore:
             self._database.execute("begin immediate")
             try:
                 yield
+                self._database.execute("commit")
             except BaseException:
-                self._database.execute("rollback")
+                if self._database.in_transaction:  # a full disk ends it by itself
+                    self._database.execute("rollback")
                 raise
-            self._database.execute("commit")
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -304,8 +309,11 @@ class EventStore:
     def _cut_dead_letters(self) -> None:
         """Remove lines of a batch that was not written to its end."""
         written = self.fact("dead letter bytes") or 0
-        if self.dead_letters.exists() and self.dead_letters.stat().st_size > written:
+        size = self.dead_letters.stat().st_size if self.dead_letters.exists() else 0
+        if size > written:
             os.truncate(self.dead_letters, written)
+        elif size < written:  # ``forget`` has removed some
+            self.write_facts({"dead letter bytes": size})
 
 
 def _event(row: Sequence[Any]) -> StoredEvent:

@@ -40,6 +40,7 @@ Kind = Literal[
     "saved data set",
     "grown data set",
     "event store",
+    "dead letters",
     "recommendations",
     "embeddings",
 ]

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from recbole_llm_interest.content.blobs import Blob, MediaFile, Text
 from recbole_llm_interest.content.catalogue import MEDIA_COLUMNS
@@ -100,9 +101,9 @@ class ContentReader:
         return Encoded(encoded, text, next(map(str, columns.values()), text))
 
     def known(self, columns: Iterable[str]) -> list[str]:
-        """Those of some columns that are read: parts of texts of training, and names of the model's modalities."""
-        modalities = {*self._widths, *(MEDIA_COLUMNS[name] for name in self._widths if name in MEDIA_COLUMNS)}
-        return [name for name in columns if name in modalities or self._columns.has(name)]
+        """Those of some columns that are parts of texts of training. Files and whole texts are not among them."""
+        reserved = {*MODALITIES, *MEDIA_COLUMNS.values()} - ({"text"} if self._columns.has_text else set())
+        return [name for name in columns if name not in reserved and self._columns.has(name)]
 
     def _split(self, content: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         """What is given of each modality, and the columns of a text."""
@@ -140,13 +141,19 @@ class ContentReader:
             raise RequestError(
                 f"the model has no {modality} of {self._kind}s (it has {known}): leave it out, or train with it"
             )
-        row = self._encode(modality, value) if isinstance(value, (str, Path)) else np.asarray(value, dtype=np.float32)
+        row = self._encode(modality, value) if isinstance(value, (str, Path)) else self._numbers(modality, value)
         if row.shape != (self._widths[modality],) or not np.isfinite(row).all():
             raise RequestError(
                 f"the {self._kind}'s {modality} features must be {self._widths[modality]} finite numbers, and have "
                 f"shape {row.shape}"
             )
         return Features(torch.from_numpy(row)[None], torch.ones(1, dtype=torch.bool))
+
+    def _numbers(self, modality: Modality, value: Any) -> NDArray[np.float32]:
+        try:
+            return np.asarray(value, dtype=np.float32)
+        except (TypeError, ValueError) as error:
+            raise RequestError(f"the {self._kind}'s {modality} {value!r:.80} is neither text nor numbers") from error
 
     def _encode(self, modality: Modality, value: str | Path) -> np.ndarray[Any, Any]:
         if (file := self._precomputed(modality)) is not None:

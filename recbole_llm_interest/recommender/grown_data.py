@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -11,10 +12,11 @@ import numpy as np
 import recbole
 from recbole.config import Config
 
+from recbole_llm_interest.content.event_catalogue import event_lines
 from recbole_llm_interest.content.interaction_files import check_interaction_file, interaction_files
 from recbole_llm_interest.content.text_template import as_text
 from recbole_llm_interest.errors import DataError, RequestError
-from recbole_llm_interest.io.atomic_files import AtomicFormat, read_header
+from recbole_llm_interest.io.atomic_files import MAX_TOKEN_CHARACTERS, AtomicFormat, read_header
 from recbole_llm_interest.io.atomic_files.file_format import read_line_blocks
 from recbole_llm_interest.io.files import make_folder, storage_error, write_atomically
 from recbole_llm_interest.io.manifest import record_run
@@ -24,7 +26,8 @@ def check_can_grow(config: Config) -> None:
     """Check that events can be added to a copy of a data set.
 
     Raises:
-        DataError: it is split already, comes with RecBole, or has no interaction file.
+        DataError: it is split already, comes with RecBole, has contents of events in a file of their own, or has no
+            interaction file.
     """
     if config["benchmark_filename"] is not None:
         raise DataError(
@@ -36,10 +39,15 @@ def check_can_grow(config: Config) -> None:
             f"{config['dataset']} is part of the RecBole installation, which reads it from there alone: copy it under "
             "another name, and train on that"
         )
+    if event_lines(Path(config["data_path"])).exists():
+        raise DataError(
+            f"data set {config['dataset']!r} has contents of events in a file of their own, which does not grow: have "
+            f"them as columns of {config['dataset']}.inter"
+        )
     check_interaction_file(config)
 
 
-def write_grown_data(config: Config, events: Iterable[Mapping[str, Any]], data_path: Path) -> tuple[int, int]:
+def write_grown_data(config: Config, events: Iterable[Mapping[str, Any]], data_path: Path) -> int:
     """Write a data set of the same name with more events.
 
     Args:
@@ -48,7 +56,7 @@ def write_grown_data(config: Config, events: Iterable[Mapping[str, Any]], data_p
         data_path: gets the folder of the data set.
 
     Returns:
-        Numbers of all events, and of those that were added.
+        The number of all events.
 
     Raises:
         DataError: as ``check_can_grow``.
@@ -65,7 +73,7 @@ def write_grown_data(config: Config, events: Iterable[Mapping[str, Any]], data_p
     record_run(config, "grown data set", [target])
     counts: list[int] = []
     write_atomically(target, lambda file: counts.append(_write(file, source, layout, rows)))
-    return counts[0] - 1, len(rows)
+    return counts[0] - 1  # without the header
 
 
 def _link_others(source: Path, target: Path) -> None:
@@ -82,7 +90,7 @@ def _link_others(source: Path, target: Path) -> None:
 
 def _write(file: BinaryIO, source: Path, layout: AtomicFormat, rows: Sequence[str]) -> int:
     """Write the lines of a file, and then rows; returns how many lines there are."""
-    text, lines = io.TextIOWrapper(file, encoding=layout.encoding, newline=""), len(rows)
+    text, lines = io.TextIOWrapper(file, encoding=layout.encoding, newline="", errors="replace"), len(rows)
     for block in read_line_blocks(source, layout):
         lines += block.count(b"\n")
         text.write(block.decode())
@@ -100,14 +108,26 @@ def _row(event: Mapping[str, Any], header: Mapping[str, str], layout: AtomicForm
     cells = []
     for name, kind in header.items():
         value = _cell(event.get(name), kind, layout)
-        if name in required and not value:
-            raise RequestError(f"an event has no {name!r}: {dict(event)!r:.200}")
+        if kind == "token" and name not in required:
+            value = value[:MAX_TOKEN_CHARACTERS]
+        if name in required and (not value or len(value) > MAX_TOKEN_CHARACTERS):
+            raise RequestError(f"an event has no {name!r} that a file can hold: {dict(event)!r:.200}")
         cells.append(value)
     return layout.separator.join(cells)
 
 
 def _cell(value: Any, kind: str, layout: AtomicFormat) -> str:
-    """A value as the text of a column. What separates columns and lines becomes a space."""
+    """A value as the text of a column, empty where it is none. What separates columns and lines becomes a space."""
     if kind.endswith("_seq") and isinstance(value, list | tuple | np.ndarray):
         return layout.sequence_separator.join(_cell(one, "token", layout) for one in value)
-    return " ".join(as_text(value).replace(layout.separator, " ").split())
+    text = " ".join(as_text(value).replace(layout.separator, " ").split())
+    if kind == "float":
+        return text if _is_finite(text) else ""
+    return text
+
+
+def _is_finite(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False

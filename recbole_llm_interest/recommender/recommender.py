@@ -134,8 +134,9 @@ class Recommender(StateStorage):
         if source is None or source.kind != "checkpoint":
             raise RequestError("fit_more: the model was not loaded from a checkpoint, whose data set it needs")
         rows = events.to_dict("records") if isinstance(events, pd.DataFrame) else events
-        made = train_further(source.path, rows, Path(folder), settings)
-        return type(self).load(made.checkpoint, **made.places)
+        data = {} if source.data_path is None else {"data_path": str(source.data_path.parent)}
+        made = train_further(source.path, rows, Path(folder), {**data, **settings})
+        return type(self).load(made.checkpoint, **{**settings, **made.places})
 
     def start(
         self,

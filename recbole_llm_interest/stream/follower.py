@@ -13,8 +13,8 @@ from typing import Any, Self
 
 from tqdm import tqdm
 
-from recbole_llm_interest.errors import RequestError, SettingsError, TrainingError
-from recbole_llm_interest.io.event_store import EVENTS, EventBatch, EventStore, StoredEvent
+from recbole_llm_interest.errors import RequestError, TrainingError
+from recbole_llm_interest.io.event_store import DEAD_LETTERS, EVENTS, EventBatch, EventStore, StoredEvent
 from recbole_llm_interest.io.files import exclusive_lock, make_folder, write_text
 from recbole_llm_interest.io.manifest import absolute, record_run
 from recbole_llm_interest.recommender import Recommender
@@ -22,7 +22,7 @@ from recbole_llm_interest.recommender.grown_data import check_can_grow
 from recbole_llm_interest.recommender.loading import OpenedCheckpoint, checkpoint_in_use, load_opened
 from recbole_llm_interest.stream.events import EventReading, StreamEvent, dead_letter
 from recbole_llm_interest.stream.live_states import LiveStates
-from recbole_llm_interest.stream.refresh import EventColumns, Refresh, ServedModel
+from recbole_llm_interest.stream.refresh import EventColumns, Refresh, ServedModel, training_log
 from recbole_llm_interest.stream.rolling_evaluation import EvaluationWindow, RollingEvaluation
 from recbole_llm_interest.stream.sources import Chunk, EventSource
 
@@ -77,6 +77,7 @@ class Follower:
         store: in the folder.
         model: the recommender's.
         columns: of the data set.
+        config: RecBole's, of the first model's data set.
         options: how to follow.
         settings: of serving and of further training.
         on_window: is called with each evaluated window.
@@ -87,6 +88,7 @@ class Follower:
     store: EventStore
     model: ServedModel
     columns: EventColumns
+    config: Any
     options: FollowOptions
     settings: Mapping[str, Any]
     on_window: Callable[[EvaluationWindow], object] = lambda _: None
@@ -115,8 +117,7 @@ class Follower:
             more: other attributes.
 
         Raises:
-            LLMInterestError: the checkpoint or its data set cannot be used, the folder has another model's stream, or
-                another process follows into it.
+            LLMInterestError: the checkpoint or its data set cannot be used, or another process follows into the folder.
         """
         make_folder(folder)
         with (
@@ -127,12 +128,13 @@ class Follower:
                 check_can_grow(opened.config)
             names = (opened.config[f"{name}_FIELD"] for name in ("USER_ID", "ITEM_ID", "TIME"))
             columns = EventColumns(*names)
-            for kind, name in (("event store", EVENTS), ("log", "dead_letters.jsonl"), ("table", _EVALUATION)):
+            for kind, name in (("event store", EVENTS), ("dead letters", DEAD_LETTERS), ("table", _EVALUATION)):
                 record_run(opened.config, kind, [folder / name])  # type: ignore[arg-type]
             with EventStore(folder) as store:
                 model = _served(store, checkpoint)
                 recommender = _loaded(opened, model, settings)
-                yield cls(recommender, store, model, columns, options, settings, **more)
+                store.write_facts({"checkpoint": str(absolute(checkpoint)), "model": asdict(model)})
+                yield cls(recommender, store, model, columns, opened.config, options, settings, **more)
 
     def run(self, source: EventSource) -> dict[str, Any]:
         """Follow a source to its end, and return what was found.
@@ -144,9 +146,9 @@ class Follower:
         with tqdm(desc="Following", unit="event") as bar:
             try:
                 self._refresh_if_due()  # one that was interrupted goes on, also without new events
-                for chunk in source.chunks(self.store.position, self.options.batch):
+                for chunk in source.chunks(self.store.position(source.name), self.options.batch):
                     if chunk.position is not None:
-                        self._take(chunk)
+                        self._take(chunk, source.name)
                         bar.update(len(chunk.lines))
                     self._refresh_if_due()
                 if self._refresh is not None:
@@ -159,10 +161,10 @@ class Follower:
 
     # --- events
 
-    def _take(self, chunk: Chunk) -> None:
+    def _take(self, chunk: Chunk, source: str) -> None:
         """Read the lines of a chunk, and write what they change."""
         begun = time.perf_counter()
-        batch = EventBatch(str(chunk.position), self.recommender.version)
+        batch = EventBatch(source, str(chunk.position), self.recommender.version)
         events = self._without_repeated(self._read(chunk.lines, batch))
         moved = self._states.advance(events, [*map(self._is_evaluated, range(len(events)))])
         for event, (rank, fault) in zip(events, moved, strict=True):
@@ -202,7 +204,7 @@ class Follower:
         return new
 
     def _is_evaluated(self, place: int) -> bool:
-        """Whether the event at a place of a batch is evaluated: the same ones however often it is read."""
+        """Whether the event at a place of a batch is evaluated."""
         number, share = self._stored + place, self.options.evaluate
         return int((number + 1) * share) > int(number * share)
 
@@ -234,17 +236,19 @@ class Follower:
 
     def _begin(self, until: int) -> None:
         folder = self.store.path.parent
+        record_run(self.config, "log", [training_log(folder, self.model.number + 1)])
         self._refresh = Refresh(self.model, until, folder, self.columns, self.settings)
 
     def _switch(self, refresh: Refresh) -> None:
         """Serve the new weights. If there are none, the former ones stay, and the next refresh learns their events."""
-        self._refresh = None
         try:
             model = refresh.result()
         except TrainingError as error:
+            self._refresh = None
             _logger.warning("%s", error)
             self.store.write_facts({"refresh": None, "refreshed until": refresh.model.until})
             return
+        self._refresh = None
         self.recommender = Recommender.load(model.checkpoint, **{**self.settings, **model.places})
         self.model = model
         self._states = LiveStates(self.recommender, self.store, model.until)
@@ -262,7 +266,7 @@ class Follower:
         evaluated["evaluated"] = evaluated.pop("events")
         del evaluated["windows"]
         folder = self.store.path.parent
-        files = [path for name in (EVENTS, "dead_letters.jsonl", _EVALUATION) if (path := folder / name).exists()]
+        files = [path for name in (EVENTS, DEAD_LETTERS, _EVALUATION) if (path := folder / name).exists()]
         return {
             **asdict(self.counts),
             **evaluated,
@@ -271,22 +275,21 @@ class Follower:
 
 
 def _served(store: EventStore, checkpoint: Path) -> ServedModel:
-    """The newest model of a stream.
-
-    Raises:
-        SettingsError: it began with another checkpoint.
-    """
-    first = str(absolute(checkpoint))
-    begun = store.fact("checkpoint")
+    """The newest model of a stream; the given one, if the stream began with another."""
+    first, begun, found = str(absolute(checkpoint)), store.fact("checkpoint"), store.fact("model")
+    if begun == first and found is not None:
+        return ServedModel(**found)
     if begun is None:
-        store.write_facts({"checkpoint": first})
-    elif begun != first:
-        raise SettingsError(f"{store.path.parent} follows with {begun}: give that one, or name another folder")
-    found = store.fact("model")
-    return ServedModel(first) if found is None else ServedModel(**found)
+        return ServedModel(first)
+    _logger.warning(
+        "%s followed with %s until now: states start from the data set of %s, and the stream's events come on top",
+        *(store.path.parent, begun, first),
+    )
+    store.write_facts({"refresh": None})
+    return ServedModel(first, number=0 if found is None else found["number"], is_first=True)
 
 
 def _loaded(opened: OpenedCheckpoint, model: ServedModel, settings: Mapping[str, Any]) -> Recommender:
-    if model.number == 0:
+    if model.is_first:
         return Recommender(load_opened(opened))
     return Recommender.load(model.checkpoint, **{**settings, **model.places})

@@ -106,8 +106,10 @@ class LiveStates:
 
     def _replay(self, users: Sequence[str]) -> None:
         """Move states on by the stored events that the recommender's data set does not have."""
-        stored = self._store.events_of(users, self._until).values()
-        events: list[Event] = [event for of_user in stored for event in of_user]
+        known = [user for user in users if user in self._recommender.users]
+        new = [user for user in users if user not in self._recommender.users]  # or left out by the data set's filters
+        stored = self._store.events_of(known, self._until) | self._store.events_of(new, after=0)
+        events: list[Event] = [event for of_user in stored.values() for event in of_user]
         self._move(events, [False] * len(events))
 
     # --- batches
@@ -133,7 +135,7 @@ class LiveStates:
         yield from ((place, Moved(fault="it is older than the user's last event")) for place in late)
         places = [place for place, _ in group if place not in late]
         events = dict(group)
-        ranks = self._ranks([events[place] for place in places if evaluated[place]])
+        ranks = self._found_ranks([events[place] for place in places if evaluated[place]])
         faults = self._update([events[place] for place in places])
         for place, fault in zip(places, faults, strict=True):
             yield place, Moved(ranks.get(events[place].user), fault)
@@ -169,6 +171,15 @@ class LiveStates:
         given = [self._recommender.known_columns(event.columns or {}) for event in events]
         names = dict.fromkeys(name for columns in given for name in columns)
         return {name: [columns.get(name) for columns in given] for name in names}
+
+    def _found_ranks(self, events: Sequence[Event]) -> dict[str, int]:
+        """Ranks as ``_ranks`` gives them. An event whose context cannot be used has none."""
+        try:
+            return self._ranks(events)
+        except RequestError:
+            if len(events) == 1:
+                return {}
+            return {user: rank for event in events for user, rank in self._found_ranks([event]).items()}
 
     def _ranks(self, events: Sequence[Event]) -> dict[str, int]:
         """Ranks of the items among the best ones before the events, by user; only of users with an event before."""

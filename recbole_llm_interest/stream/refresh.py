@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -27,6 +28,7 @@ class ServedModel:
         places: settings that say where its data are; empty for those of its training.
         until: number of the last event of the stream that is in its data set.
         number: of refreshes before.
+        is_first: whether it is the one that the command names, and not one that was trained on the stream.
 
     Example:
         >>> ServedModel("saved/model.safetensors").number
@@ -37,6 +39,7 @@ class ServedModel:
     places: Mapping[str, str] = field(default_factory=dict)
     until: int = 0
     number: int = 0
+    is_first: bool = True
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,11 @@ class EventColumns:
         return {**(event.columns or {}), self.user: event.user, self.item: event.item, self.time: event.time}
 
 
+def training_log(folder: Path, number: int) -> Path:
+    """What the training of a refresh prints."""
+    return folder / f"refresh-{number}" / _LOG
+
+
 class Refresh:
     """One training of new weights, on the events that the store has at its beginning.
 
@@ -76,13 +84,13 @@ class Refresh:
     def __init__(
         self, model: ServedModel, until: int, folder: Path, columns: EventColumns, settings: Mapping[str, Any]
     ) -> None:
-        self.model = replace(model, until=until, number=model.number + 1)
-        self.folder = folder / f"refresh-{self.model.number}"
+        self.model = replace(model, until=until, number=model.number + 1, is_first=False)
+        self.folder = training_log(folder, self.model.number).parent
         make_folder(self.folder)
         processes = multiprocessing.get_context("spawn")
         self._receiver, sender = processes.Pipe(duplex=False)
         given = sender, model, until, self.folder, columns, dict(settings)
-        self._process = processes.Process(target=_train, args=given, daemon=True)
+        self._process = processes.Process(target=_train, args=given)
         self._process.start()
         sender.close()
 
@@ -104,9 +112,16 @@ class Refresh:
         self._process.join()
         if isinstance(found, str):
             log = self.folder / _LOG
+            self._clear()
             raise TrainingError(f"refresh {self.model.number} failed, and the former weights stay: {found} ({log})")
         checkpoint, places = found
         return replace(self.model, checkpoint=checkpoint, places=places)
+
+    def _clear(self) -> None:
+        """Remove what a failed training has left: the next one of this number has more events."""
+        shutil.rmtree(self.folder / "saved", ignore_errors=True)
+        for path in self.folder.glob("runs.*"):
+            path.unlink()
 
     def stop(self) -> None:
         """End the training. The same refresh goes on from its last epoch."""

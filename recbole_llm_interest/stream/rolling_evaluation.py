@@ -52,10 +52,9 @@ class RollingEvaluation:
     def add(self, ranks: Iterable[int]) -> list[EvaluationWindow]:
         """Add ranks; returns the windows that they complete."""
         self._open += ranks
-        completed = []
-        while len(self._open) >= self._size:
-            part, self._open = self._open[: self._size], self._open[self._size :]
-            completed.append(self._close(part))
+        starts = range(0, len(self._open) - self._size + 1, self._size)
+        completed = [self._close(self._open[start : start + self._size]) for start in starts]
+        self._open = self._open[len(completed) * self._size :]
         self.windows += completed
         return completed
 

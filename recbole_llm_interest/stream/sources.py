@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import select
 import time
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from recbole_llm_interest.io.event_store import EVENT_LINES
-from recbole_llm_interest.io.opening import open_regular
+from recbole_llm_interest.io.opening import is_there, open_regular, parse_json
 from recbole_llm_interest.stream.events import MAX_LINE_BYTES
 
 #: stands for standard input in place of a file's name
@@ -34,7 +35,15 @@ class Chunk(NamedTuple):
 
 
 class EventSource(Protocol):
-    """Where lines come from."""
+    """Where lines come from.
+
+    Attributes:
+        name: tells it from other sources, also after it was replaced under its name.
+    """
+
+    @property
+    def name(self) -> str:
+        """See above."""
 
     def chunks(self, position: str | None, most: int) -> Iterator[Chunk]:
         """Read from a position on: chunks of up to ``most`` lines, and empty ones while there is nothing new.
@@ -114,11 +123,22 @@ class GrowingFile:
     path: Path
     ends: bool = False
 
-    def chunks(self, position: str | None, most: int) -> Iterator[Chunk]:
-        """See ``EventSource``. A last line without an end is waited for.
+    @property
+    def name(self) -> str:
+        """The path, and a hash of the first line: a file that was replaced is another source.
 
         Raises:
-            DataError: the file cannot be read, or it has become shorter.
+            DataError: the file cannot be read.
+        """
+        with open_regular(self.path, EVENT_LINES) as file:
+            first = file.readline(MAX_LINE_BYTES)
+        return f"{self.path.absolute()} {hashlib.sha256(first).hexdigest()[:16]}"
+
+    def chunks(self, position: str | None, most: int) -> Iterator[Chunk]:
+        """See ``EventSource``. A last line without an end is waited for, or left if reading ends and it is no JSON.
+
+        Raises:
+            DataError: the file cannot be read, or was cut or replaced.
         """
         splitter = LineSplitter(int(position or 0))
         with open_regular(self.path, EVENT_LINES) as file:
@@ -126,14 +146,32 @@ class GrowingFile:
             while True:
                 while block := file.read(_BLOCK_BYTES):
                     yield from _chunks_of(splitter.feed(block), most)
-                if (size := os.fstat(file.fileno()).st_size) < splitter.position:
-                    reason = f"has {size:,} bytes, and {splitter.position:,} were read before: it is another file"
-                    raise EVENT_LINES.refusal(self.path, reason)
+                self._check_same(os.fstat(file.fileno()), splitter.position)
                 if self.ends:
-                    yield from _chunks_of(splitter.end(), most)
+                    yield from _chunks_of([line for line in splitter.end() if _is_json(line.text)], most)
                     return
                 yield Chunk([], None)
                 time.sleep(_PAUSE)
+
+    def _check_same(self, status: os.stat_result, position: int) -> None:
+        """Check that the file is the one that was opened.
+
+        Raises:
+            DataError: it was cut, or another one has its name.
+        """
+        if status.st_size < position:
+            reason = f"has {status.st_size:,} bytes, and {position:,} were read before: it is another file"
+            raise EVENT_LINES.refusal(self.path, reason)
+        if not is_there(self.path) or not os.path.samestat(status, self.path.stat()):
+            raise EVENT_LINES.refusal(self.path, "was replaced, and is read to its end: give the command again")
+
+
+def _is_json(text: bytes) -> bool:
+    try:
+        parse_json(text.decode())
+    except ValueError:
+        return False
+    return True
 
 
 @dataclass(frozen=True)
@@ -145,6 +183,11 @@ class StandardInput:
     """
 
     descriptor: int = 0
+
+    @property
+    def name(self) -> str:
+        """The same for all that comes this way."""
+        return STANDARD_INPUT
 
     def chunks(self, position: str | None, most: int) -> Iterator[Chunk]:
         """See ``EventSource``. What another process writes waits in its pipe while a chunk is worked on."""

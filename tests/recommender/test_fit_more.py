@@ -61,8 +61,8 @@ def test_other_files_of_the_data_set_are_links(settings, here):
 @pytest.mark.parametrize(
     ("events", "message"),
     [
-        ([{"user_id": "u1", "timestamp": 5.0}], "no 'item_id'"),
-        ([{"user_id": "u1", "item_id": "i1"}], "no 'timestamp'"),
+        ([{"user_id": "u1", "timestamp": 5.0}], "no 'item_id' that"),
+        ([{"user_id": "u1", "item_id": "i1"}], "no 'timestamp' that"),
     ],
 )
 def test_an_event_without_an_id_or_time_is_named(settings, here, events, message):
@@ -98,3 +98,21 @@ def test_data_that_is_split_already_is_refused(settings, here):
     )  # fmt: skip
     with pytest.raises(DataError, match="split already"):
         Recommender.load(made.checkpoint("LLMInterest")).fit_more(LATER, here / "more")
+
+
+def test_values_that_no_column_can_hold_do_not_break_a_training(settings, here):
+    inter = here / "data" / "cycle" / "cycle.inter"
+    lines = inter.read_text().splitlines()
+    rated = [lines[0] + "\trating:float\twords:token", *(f"{line}\t3\tgood" for line in lines[1:])]
+    inter.write_text("\n".join(rated))  # the last line has no end
+    events = [{**event, "rating": "abc", "words": "a\tb\n\ud800" + "x" * 300} for event in LATER]
+    load = {"load_col": {"inter": ["user_id", "item_id", "timestamp", "rating", "words"]}}
+    recommender = Recommender.load(trained(settings, epochs=1, **load))
+    found = recommender.fit_more(events, here / "more", epochs=1, strict_data=True)
+    assert len(found.start("u0").items[0]) == 9 + 8
+
+
+def test_events_of_one_day_are_said(settings, here):
+    recommender = Recommender.load(trained(settings, epochs=1))
+    with pytest.raises(DataError, match="1 different times"):
+        recommender.fit_more([{**event, "timestamp": 1e6} for event in LATER], here / "more")

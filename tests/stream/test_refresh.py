@@ -93,6 +93,12 @@ def test_a_training_that_fails_is_said_and_the_former_weights_stay(follow, here,
     assert len(warnings) == 1  # the next one waits for more events
     assert "replay needs a split by time" in warnings[0]
     assert "training.log" in warnings[0]
+    found, _ = follow(path, refresh_every=100, settings=TRAINING)  # nothing new, so nothing to learn
+    assert found["refreshes"] == 0
+    more = [{**event, "timestamp": event["timestamp"] + 1e5} for event in later(users=24, steps=10)]
+    found, model = follow(write_events(path, more), lambda f: f.model, refresh_every=100, settings=TRAINING)
+    assert found["refreshes"] >= 1
+    assert model.until > len(more)
 
 
 def test_data_that_cannot_grow_is_said_before_anything_is_read(follow, here, shop, monkeypatch):
@@ -167,7 +173,7 @@ def test_a_stopped_process_says_so_and_goes_on(here, shop):
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 143
-    assert "the same command goes on" in errors.splitlines()[-1]
+    assert "the same command goes on behind it" in errors.splitlines()[-1]
 
     again = started(here, *words)
     output, errors = again.communicate("".join(json.dumps(event) + "\n" for event in events[20:]), timeout=60)
@@ -178,7 +184,8 @@ def test_a_stopped_process_says_so_and_goes_on(here, shop):
 
 def test_forget_finds_a_stream_and_what_it_trained(follow, here, shop, capsys):
     checkpoint, places = shop(seed=5)  # a data set of its own, which loses users
-    path = write_events(here / "events.jsonl", later(users=24, steps=10))
+    refused = [{"user_id": "u3", "item_id": "i1", "timestamp": 1.0}, {"user_id": "u3"}, "other"]
+    path = write_events(here / "events.jsonl", [*later(users=24, steps=10), *refused])
     follow(path, refresh_every=240, settings=TRAINING, shop={"seed": 5})
     words = ["--dataset=cycle", *(f"--{name}={value}" for name, value in places.items()), "--user=u3"]
     forget.main([*words, f"--checkpoint_dir={checkpoint.parent}", "--checkpoints", "--results", "--json"])
@@ -190,6 +197,7 @@ def test_forget_finds_a_stream_and_what_it_trained(follow, here, shop, capsys):
         ((states,),) = store._rows("select count(*) from states where user = 'u3'")
         assert states == 0
     assert b"u3" not in (here / "stream" / "events.sqlite").read_bytes().replace(b"u3\x00", b"")
+    assert [json.loads(line)["line"] for line in (here / "stream" / "dead_letters.jsonl").open()] == ["other"]
     (grown,) = (here / "stream").rglob("cycle.inter")
     assert not any(line.startswith("u3\t") for line in grown.read_text().splitlines())
     assert list((here / "stream").rglob("LLMInterest-*.safetensors")) == []
