@@ -295,6 +295,22 @@ def test_replay_without_newer_events_is_an_error(weeks):
         trained(weeks, init_from=former.checkpoint, replay=1.0)
 
 
+def test_parts_that_start_anew_are_those_of_a_new_model(weeks, built):
+    former = trained(weeks)
+    trainer, _ = built_from(built, weeks, former.checkpoint, init_anew=["history_bias", "tracker"])
+    new = built("LLMInterest", "week2", **weeks)[1].state_dict()
+    source = load_checkpoint(Path(former.checkpoint))["state_dict"]
+    for name, values in trainer.model.state_dict().items():
+        if name.split(".")[0] in ("history_bias", "tracker"):
+            assert torch.equal(values, new[name]), name
+    kept = [name for name, _ in trainer.model.named_parameters() if "item_encoder.proj" in name]
+    assert kept
+    assert all(torch.equal(trainer.model.state_dict()[name], source[name]) for name in kept)
+    state = trainer.optimizer.state
+    assert not state[trainer.model.tracker.output.weight].get("exp_avg", torch.zeros(1)).any()
+    assert state[trainer.model.item_encoder.id_embedding.weight]["exp_avg"].any()
+
+
 def test_frozen_parts_stay_and_the_others_learn(weeks):
     former = trained(weeks)
     after = trained(weeks, init_from=former.checkpoint, frozen=["item_encoder", "user_encoder"])
