@@ -59,7 +59,8 @@ def _print(found: dict[str, Any]) -> None:
     counted = ", ".join(f"{found[name]:,} {name.replace('_', ' ')}" for name in ("events", "refused", "repeated"))
     unknown = f", {found['unknown_items']:,} of items that the model does not know" if found["unknown_items"] else ""
     rate = f", {found['events'] / found['seconds']:,.0f} a second" if found["events"] else ""
-    show(f"{counted}{unknown}{rate}; {found['refreshes']} refreshes")
+    refreshes = f"{found['refreshes']} refresh{'' if found['refreshes'] == 1 else 'es'}"
+    show(f"{counted}{unknown}{rate}; {refreshes}")
     if found["evaluated"]:
         evaluated = f"{found['evaluated']:,} evaluated before they were read"
         show(f"{evaluated}: NDCG@10 {found['ndcg@10']:.4f}, recall@10 {found['recall@10']:.4f}")

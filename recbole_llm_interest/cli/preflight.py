@@ -37,7 +37,7 @@ def _check(name: str, words: Sequence[str]) -> None:
         parser.parse_args(words)
         return
     options, overrides = parse_arguments(parser, words)
-    (check_given_keys if "config_files" in options else check_keys)(overrides)
+    (check_given_keys if "config_files" in options else check_keys)(overrides, vars(options))
     # imported here because reading data needs pandas, which a misspelt option should not wait for
     from recbole_llm_interest.cli.early_checks import CHECKS
 

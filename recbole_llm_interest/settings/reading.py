@@ -128,8 +128,12 @@ def _cut(text: str) -> str:
     return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…"
 
 
-def check_keys(keys: Iterable[str]) -> None:
+def check_keys(keys: Iterable[str], options: Iterable[str] = ()) -> None:
     """Check that RecBole or the plug-in knows every key. RecBole alone ignores an unknown key silently.
+
+    Args:
+        keys: of settings.
+        options: of the command line, which may have been meant.
 
     Raises:
         SettingsError: a key is unknown. The message suggests the nearest known key.
@@ -137,13 +141,13 @@ def check_keys(keys: Iterable[str]) -> None:
     known = {*settings_keys(), *baseline_keys(), *recbole_keys()}
     for key in keys:
         if key not in known and not key.startswith(PEER_SETTING):
-            nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
+            nearest = difflib.get_close_matches(key, {*known, *options}, n=1, cutoff=0.6)
             hint = f": did you mean {nearest[0]!r}?" if nearest else "; docs/settings.md lists the settings"
             raise SettingsError(f"unknown setting {key!r}{hint}")
 
 
-def check_given_keys(keys: Iterable[str]) -> None:
-    """Check the keys of files and of the command line.
+def check_given_keys(keys: Iterable[str], options: Iterable[str] = ()) -> None:
+    """Check the keys of files and of the command line; arguments as for ``check_keys``.
 
     Raises:
         SettingsError: a key is unknown, or is an option of the command line.
@@ -151,7 +155,7 @@ def check_given_keys(keys: Iterable[str]) -> None:
     keys = list(keys)
     for key in _OPTIONS.intersection(keys):
         raise SettingsError(f"{key} is an option of the command line, not a setting: give --{key}")
-    check_keys(keys)
+    check_keys(keys, options)
     for key in _DISTRIBUTED_KEYS.intersection(keys):
         raise SettingsError(f"{key} cannot be set here: run_recbole.py --nproc=2 trains with two processes")
 
