@@ -146,9 +146,9 @@ class Follower:
         with tqdm(desc="Following", unit="event") as bar:
             try:
                 self._refresh_if_due()  # one that was interrupted goes on, also without new events
-                for chunk in source.chunks(self.store.position(source.name), self.options.batch):
-                    if chunk.position is not None:
-                        self._take(chunk, source.name)
+                for chunk in source.chunks(self.store.position, self.options.batch):
+                    if chunk.lines:
+                        self._take(chunk)
                         bar.update(len(chunk.lines))
                     self._refresh_if_due()
                 if self._refresh is not None:
@@ -161,10 +161,10 @@ class Follower:
 
     # --- events
 
-    def _take(self, chunk: Chunk, source: str) -> None:
+    def _take(self, chunk: Chunk) -> None:
         """Read the lines of a chunk, and write what they change."""
         begun = time.perf_counter()
-        batch = EventBatch(source, str(chunk.position), self.recommender.version)
+        batch = EventBatch(chunk.source, str(chunk.position), self.recommender.version)
         events = self._without_repeated(self._read(chunk.lines, batch))
         moved = self._states.advance(events, [*map(self._is_evaluated, range(len(events)))])
         for event, (rank, fault) in zip(events, moved, strict=True):

@@ -6,8 +6,9 @@ import hashlib
 import os
 import select
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from io import BufferedReader
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -27,29 +28,23 @@ class Chunk(NamedTuple):
 
     Attributes:
         lines: without their ends; none if there was nothing new.
-        position: behind them; None if it is that of the chunk before.
+        source: tells what is read from all else, also from a file that takes its name.
+        position: behind the lines; None if there are none.
     """
 
     lines: list[bytes]
-    position: str | None
+    source: str = ""
+    position: str | None = None
 
 
 class EventSource(Protocol):
-    """Where lines come from.
+    """Where lines come from."""
 
-    Attributes:
-        name: tells it from other sources, also after it was replaced under its name.
-    """
-
-    @property
-    def name(self) -> str:
-        """See above."""
-
-    def chunks(self, position: str | None, most: int) -> Iterator[Chunk]:
-        """Read from a position on: chunks of up to ``most`` lines, and empty ones while there is nothing new.
+    def chunks(self, position_of: Callable[[str], str | None], most: int) -> Iterator[Chunk]:
+        """Read on: chunks of up to ``most`` lines, and empty ones while there is nothing new.
 
         Args:
-            position: of the last chunk; None for the beginning.
+            position_of: gives the position of a source's last chunk by the source's name; None for the beginning.
             most: lines in a chunk.
         """
 
@@ -105,10 +100,10 @@ class LineSplitter:
         return line
 
 
-def _chunks_of(lines: Sequence[Line], most: int) -> Iterator[Chunk]:
+def _chunks_of(lines: Sequence[Line], source: str, most: int) -> Iterator[Chunk]:
     for start in range(0, len(lines), most):
         part = lines[start : start + most]
-        yield Chunk([line.text for line in part], str(part[-1].end))
+        yield Chunk([line.text for line in part], source, str(part[-1].end))
 
 
 @dataclass(frozen=True)
@@ -123,35 +118,36 @@ class GrowingFile:
     path: Path
     ends: bool = False
 
-    @property
-    def name(self) -> str:
-        """The path, and a hash of the first line: a file that was replaced is another source.
-
-        Raises:
-            DataError: the file cannot be read.
-        """
-        with open_regular(self.path, EVENT_LINES) as file:
-            first = file.readline(MAX_LINE_BYTES)
-        return f"{self.path.absolute()} {hashlib.sha256(first).hexdigest()[:16]}"
-
-    def chunks(self, position: str | None, most: int) -> Iterator[Chunk]:
+    def chunks(self, position_of: Callable[[str], str | None], most: int) -> Iterator[Chunk]:
         """See ``EventSource``. A last line without an end is waited for, or left if reading ends and it is no JSON.
 
         Raises:
             DataError: the file cannot be read, or was cut or replaced.
         """
-        splitter = LineSplitter(int(position or 0))
         with open_regular(self.path, EVENT_LINES) as file:
+            while not (first := file.readline(MAX_LINE_BYTES)).endswith(b"\n") and not self.ends:
+                yield self._pause(file, 0)
+                file.seek(0)
+            source = f"{self.path.absolute()} {hashlib.sha256(first.strip()).hexdigest()[:16]}"
+            splitter = LineSplitter(int(position_of(source) or 0))
             file.seek(splitter.position)
             while True:
                 while block := file.read(_BLOCK_BYTES):
-                    yield from _chunks_of(splitter.feed(block), most)
-                self._check_same(os.fstat(file.fileno()), splitter.position)
+                    yield from _chunks_of(splitter.feed(block), source, most)
                 if self.ends:
-                    yield from _chunks_of([line for line in splitter.end() if _is_json(line.text)], most)
+                    yield from _chunks_of([line for line in splitter.end() if _is_json(line.text)], source, most)
                     return
-                yield Chunk([], None)
-                time.sleep(_PAUSE)
+                yield self._pause(file, splitter.position)
+
+    def _pause(self, file: BufferedReader, position: int) -> Chunk:
+        """Wait for more lines.
+
+        Raises:
+            DataError: the file was cut or replaced.
+        """
+        self._check_same(os.fstat(file.fileno()), position)
+        time.sleep(_PAUSE)
+        return Chunk([])
 
     def _check_same(self, status: os.stat_result, position: int) -> None:
         """Check that the file is the one that was opened.
@@ -184,20 +180,15 @@ class StandardInput:
 
     descriptor: int = 0
 
-    @property
-    def name(self) -> str:
-        """The same for all that comes this way."""
-        return STANDARD_INPUT
-
-    def chunks(self, position: str | None, most: int) -> Iterator[Chunk]:
+    def chunks(self, position_of: Callable[[str], str | None], most: int) -> Iterator[Chunk]:
         """See ``EventSource``. What another process writes waits in its pipe while a chunk is worked on."""
-        splitter = LineSplitter(int(position or 0))
+        splitter = LineSplitter(int(position_of(STANDARD_INPUT) or 0))
         while True:
             ready, _, _ = select.select([self.descriptor], [], [], _PAUSE)
             if not ready:
-                yield Chunk([], None)
+                yield Chunk([])
                 continue
             block = os.read(self.descriptor, _BLOCK_BYTES)
-            yield from _chunks_of(splitter.feed(block) if block else splitter.end(), most)
+            yield from _chunks_of(splitter.feed(block) if block else splitter.end(), STANDARD_INPUT, most)
             if not block:
                 return

@@ -187,26 +187,43 @@ def test_other_columns_are_kept_for_training(follow, here):
     assert stored[0].columns == {"rating": 4, "words": ["a", "b"]}
 
 
+def unread(_):
+    """The position of a source that was not read before."""
+    return
+
+
 def test_a_file_that_grows_is_read_as_it_grows(here):
     path = write_events(here / "events.jsonl", ["1", "2"])
-    chunks = GrowingFile(path).chunks(None, most=10)
-    assert next(chunks) == ([b"1", b"2"], "4")
-    assert next(chunks) == ([], None)
+    chunks = GrowingFile(path).chunks(unread, most=10)
+    first = next(chunks)
+    assert (first.lines, first.position) == ([b"1", b"2"], "4")
+    assert next(chunks).lines == []
     with path.open("a") as file:
         file.write("3\n4")
         file.flush()
-        assert next(chunks) == ([b"3"], "6")
-        assert next(chunks) == ([], None)  # the line has no end yet
+        assert next(chunks) == ([b"3"], first.source, "6")
+        assert next(chunks).lines == []  # the line has no end yet
         file.write("5\n")
         file.flush()
-        assert next(chunks) == ([b"45"], "9")
-    assert next(GrowingFile(path).chunks("6", most=10)) == ([b"45"], "9")
+        assert next(chunks) == ([b"45"], first.source, "9")
+    assert next(GrowingFile(path).chunks({first.source: "6"}.get, most=10)).lines == [b"45"]
 
 
-def test_a_file_that_was_replaced_is_refused(here):
+def test_a_file_without_a_first_line_is_waited_for(here):
+    path = here / "events.jsonl"
+    path.write_text("")
+    chunks = GrowingFile(path).chunks(unread, most=10)
+    assert next(chunks).lines == []
+    path.write_text("1")
+    assert next(chunks).lines == []
+    path.write_text("12\n")
+    assert next(chunks).lines == [b"12"]
+
+
+def test_a_file_that_was_cut_is_refused(here):
     path = write_events(here / "events.jsonl", ["1"])
     with pytest.raises(DataError, match="another file"):
-        list(GrowingFile(path, ends=True).chunks("100", most=10))
+        next(GrowingFile(path).chunks(lambda _: "100", most=10))
 
 
 def test_standard_input_waits_for_its_reader():
@@ -222,7 +239,7 @@ def test_standard_input_waits_for_its_reader():
 
     writer = threading.Thread(target=write, daemon=True)
     writer.start()
-    chunks = StandardInput(reading).chunks(None, most=1000)
+    chunks = StandardInput(reading).chunks(unread, most=1000)
     first = next(chunk for chunk in chunks if chunk.lines)
     writer.join(0.5)
     assert writer.is_alive()  # the pipe is full: what is not read is not in memory
@@ -270,14 +287,19 @@ def test_an_unfinished_last_line_is_left(follow, here):
     assert (found["events"], found["refused"]) == (1, 0)
 
 
-def test_a_file_that_is_rotated_is_said(here):
+def test_a_file_that_is_rotated_is_read_to_its_end_and_said(here):
     path = write_events(here / "events.jsonl", ["1"])
-    chunks = GrowingFile(path).chunks(None, most=10)
-    assert next(chunks).lines == [b"1"]
-    path.rename(here / "events.jsonl.1")
+    chunks = GrowingFile(path).chunks(unread, most=10)
+    first = next(chunks)
     write_events(path, ["2"])
+    path.rename(here / "events.jsonl.1")
+    write_events(path, ["3"])
+    assert next(chunks) == ([b"2"], first.source, "4")  # not a position in the file that has the name now
     with pytest.raises(DataError, match="was replaced"):
         next(chunks)
+    new = next(GrowingFile(path).chunks({first.source: "4"}.get, most=10))
+    assert new.lines == [b"3"]
+    assert new.source != first.source
 
 
 def test_a_stream_has_one_process(follow, here, shop):
