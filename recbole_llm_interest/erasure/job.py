@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-import recbole
 from recbole.config import Config
 
 from recbole_llm_interest.content.dataset_files import feature_cache
@@ -26,6 +25,7 @@ from recbole_llm_interest.errors import RequestError, StorageError
 from recbole_llm_interest.io.files import exclusive_data_set_lock
 from recbole_llm_interest.io.manifest import absolute
 from recbole_llm_interest.settings import ContentSettings, read_settings
+from recbole_llm_interest.training.config import comes_with_recbole
 
 
 def erase(
@@ -56,7 +56,7 @@ def erase(
     requests = [ErasureRequest(kind, fields[kind], tokens) for kind, tokens in named.items() if tokens]
     if any("" in request.tokens for request in requests):
         raise RequestError("an id is empty: give the id of a user or an item")
-    if Path(config["data_path"]).resolve().is_relative_to(Path(recbole.__file__).resolve().parent):
+    if comes_with_recbole(config):
         raise RequestError(
             f"{config['dataset']} is part of the RecBole installation, which is not changed: copy it under another name"
         )

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-import recbole
 from recbole.config import Config
 
 from recbole_llm_interest.content.event_catalogue import event_lines
@@ -20,6 +19,7 @@ from recbole_llm_interest.io.atomic_files import MAX_TOKEN_CHARACTERS, AtomicFor
 from recbole_llm_interest.io.atomic_files.file_format import read_line_blocks
 from recbole_llm_interest.io.files import make_folder, storage_error, write_atomically
 from recbole_llm_interest.io.manifest import record_run
+from recbole_llm_interest.training.config import comes_with_recbole
 
 
 def check_can_grow(config: Config) -> None:
@@ -34,7 +34,7 @@ def check_can_grow(config: Config) -> None:
             f"data set {config['dataset']!r} is split already, by benchmark_filename: more events need one "
             f"{config['dataset']}.inter"
         )
-    if Path(config["data_path"]).resolve().is_relative_to(Path(recbole.__file__).resolve().parent):
+    if comes_with_recbole(config):
         raise DataError(
             f"{config['dataset']} is part of the RecBole installation, which reads it from there alone: copy it under "
             "another name, and train on that"

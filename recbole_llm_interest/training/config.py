@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import recbole
 from recbole.config import Config
 from recbole.evaluator import register
 
@@ -79,6 +80,11 @@ def configure(
     for settings in (*ALL_SETTINGS, *BASELINE_SETTINGS.get(config["model"], ())):
         read_settings(settings, config)
     return config
+
+
+def comes_with_recbole(config: Config) -> bool:
+    """Whether a data set is part of RecBole's installation, which reads it from there alone."""
+    return Path(config["data_path"]).resolve().is_relative_to(Path(recbole.__file__).resolve().parent)
 
 
 @contextmanager

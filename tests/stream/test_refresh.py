@@ -22,6 +22,7 @@ from recbole_llm_interest.cli import forget
 from recbole_llm_interest.errors import DataError, StorageError
 from recbole_llm_interest.io.event_store import EventStore
 from recbole_llm_interest.recommender import Recommender
+from recbole_llm_interest.training import config
 
 TRAINING = {"epochs": 8, "learning_rate": 0.02, "train_batch_size": 32}
 pytestmark = pytest.mark.slow
@@ -102,9 +103,7 @@ def test_a_training_that_fails_is_said_and_the_former_weights_stay(follow, here,
 
 
 def test_data_that_cannot_grow_is_said_before_anything_is_read(follow, here, shop, monkeypatch):
-    from recbole_llm_interest.recommender import grown_data
-
-    monkeypatch.setattr(grown_data.recbole, "__file__", str(shop()[1]["data_path"]) + "/recbole.py")
+    monkeypatch.setattr(config.recbole, "__file__", str(shop()[1]["data_path"]) + "/recbole.py")
     path = write_events(here / "events.jsonl", later(users=2, steps=2))
     with pytest.raises(DataError, match="part of the RecBole installation"):
         follow(path, refresh_every=1)
