@@ -1,7 +1,8 @@
 """Write the data of a larger shop without the users of a smaller one, whose model starts from the larger shop's.
 
     python benchmarks/transfer.py --source=amazon-instruments --target=amazon-scientific --data_path=… --output=data
-    python run_recbole.py --model=LLMInterest --dataset=amazon-instruments-alone --data_path=data --use_item_id=False
+    python run_recbole.py --model=LLMInterest --dataset=amazon-instruments-alone --data_path=data --use_item_id=False \
+        --repeat_bias=False --dropout_prob=0.5
     python benchmarks/few_users.py --dataset=amazon-scientific --data_path=… --output=data --share=0.05 --seed=1
     python run_recbole.py --rows=benchmarks/rows/transfer.yaml --dataset=amazon-scientific-few-users-1 \
         --data_path=data "--benchmark_filename=['train','valid','test']" --init_from=saved/LLMInterest-….safetensors

@@ -43,7 +43,7 @@ def test_hostile_files_and_command_lines_are_read_or_refused(kind):
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
     figures = json.loads(done.stdout.splitlines()[-1])
-    assert figures["refused"] + figures["loaded"] == LENGTHS[kind]
+    assert figures["refused"] + figures.get("loaded", 0) == LENGTHS[kind]
     assert figures["refused"] > 0
 
 
