@@ -16,9 +16,10 @@ from recbole_llm_interest.cli.common import exit_code, show, show_json
 from recbole_llm_interest.cli.early_checks import check_following
 from recbole_llm_interest.cli.parsers import follow_parser
 from recbole_llm_interest.io.escaping import one_line
+from recbole_llm_interest.io.event_store import STANDARD_INPUT
 from recbole_llm_interest.stream.follower import Follower, FollowOptions
 from recbole_llm_interest.stream.rolling_evaluation import EvaluationWindow
-from recbole_llm_interest.stream.sources import STANDARD_INPUT, EventSource, GrowingFile, StandardInput
+from recbole_llm_interest.stream.sources import EventSource, GrowingFile, StandardInput
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -21,6 +21,8 @@ from recbole_llm_interest.io.opening import FileKind, parse_json, shown_path
 
 #: names of the files in a stream's folder
 EVENTS, DEAD_LETTERS = "events.sqlite", "dead_letters.jsonl"
+#: stands for standard input in place of a file's name
+STANDARD_INPUT = "-"
 #: what a stream is read from
 EVENT_LINES = FileKind("events", DataError, None, "name a file of JSON lines, or - for standard input")
 _FORMAT = 1

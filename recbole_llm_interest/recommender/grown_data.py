@@ -66,7 +66,8 @@ def write_grown_data(config: Config, events: Iterable[Mapping[str, Any]], data_p
     check_can_grow(config)
     (source,) = interaction_files(config)
     target = data_path / config["dataset"] / source.name
-    layout, header = AtomicFormat.from_config(config), read_header(source, AtomicFormat.from_config(config))
+    layout = AtomicFormat.from_config(config)
+    header = read_header(source, layout)
     required = {config[f"{name}_FIELD"] for name in ("USER_ID", "ITEM_ID", "TIME")}
     rows = [_row(event, header, layout, required) for event in events]
     _link_others(source, target)

@@ -1,4 +1,4 @@
-"""Reads events from lines of JSON, with the column names of the data set."""
+"""Reads events from lines of JSON, and gives them back, with the column names of the data set."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 from recbole_llm_interest.errors import RequestError
 from recbole_llm_interest.io.atomic_files import MAX_TOKEN_CHARACTERS
+from recbole_llm_interest.io.event_store import StoredEvent
 from recbole_llm_interest.io.opening import parse_json
 from recbole_llm_interest.recommender.inputs import TimeUnit, read_id, read_time
 
@@ -81,6 +82,10 @@ class EventReading:
             raise RequestError(f"it has no {self.time!r}: give the time of the event")
         key = None if self.key is None else _token(columns, self.key)
         return StreamEvent(user, item, time, columns, key, line)
+
+    def row(self, event: StoredEvent) -> dict[str, Any]:
+        """A stored event by the columns of the data set's interaction file."""
+        return {**(event.columns or {}), self.user: event.user, self.item: event.item, self.time: event.time}
 
 
 def _read_object(line: bytes) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from recbole_llm_interest.recommender.grown_data import check_can_grow
 from recbole_llm_interest.recommender.loading import OpenedCheckpoint, checkpoint_in_use, load_opened
 from recbole_llm_interest.stream.events import EventReading, StreamEvent, dead_letter
 from recbole_llm_interest.stream.live_states import LiveStates
-from recbole_llm_interest.stream.refresh import EventColumns, Refresh, ServedModel, training_log
+from recbole_llm_interest.stream.refresh import Refresh, ServedModel, training_log
 from recbole_llm_interest.stream.rolling_evaluation import EvaluationWindow, RollingEvaluation
 from recbole_llm_interest.stream.sources import Chunk, EventSource
 
@@ -76,7 +76,7 @@ class Follower:
         recommender: of the newest weights.
         store: in the folder.
         model: the recommender's.
-        columns: of the data set.
+        reading: of lines, by the columns of the data set.
         config: RecBole's, of the first model's data set.
         options: how to follow.
         settings: of serving and of further training.
@@ -87,7 +87,7 @@ class Follower:
     recommender: Recommender
     store: EventStore
     model: ServedModel
-    columns: EventColumns
+    reading: EventReading
     config: Any
     options: FollowOptions
     settings: Mapping[str, Any]
@@ -95,12 +95,11 @@ class Follower:
     counts: FollowCounts = field(default_factory=FollowCounts)
 
     def __post_init__(self) -> None:
-        unit, columns = self.recommender.time_unit, self.columns
-        self._reading = EventReading(columns.user, columns.item, columns.time, self.options.key, unit)
         self._states = LiveStates(self.recommender, self.store, self.model.until)
         self._evaluation = RollingEvaluation(self.store.ranks, self.options.window)
         self._stored = self.store.event_count  # numbers of events never fall
         self._refresh: Refresh | None = None
+        self._tried = self.store.fact("refreshed until") or 0  # by a training that failed
 
     @classmethod
     @contextmanager
@@ -126,15 +125,15 @@ class Follower:
         ):
             if options.refresh_every:
                 check_can_grow(opened.config)
-            names = (opened.config[f"{name}_FIELD"] for name in ("USER_ID", "ITEM_ID", "TIME"))
-            columns = EventColumns(*names)
             for kind, name in (("event store", EVENTS), ("dead letters", DEAD_LETTERS), ("table", _EVALUATION)):
                 record_run(opened.config, kind, [folder / name])  # type: ignore[arg-type]
             with EventStore(folder) as store:
                 model = _served(store, checkpoint)
                 recommender = _loaded(opened, model, settings)
                 store.write_facts({"checkpoint": str(absolute(checkpoint)), "model": asdict(model)})
-                yield cls(recommender, store, model, columns, opened.config, options, settings, **more)
+                user, item, time_field = (opened.config[f"{name}_FIELD"] for name in ("USER_ID", "ITEM_ID", "TIME"))
+                reading = EventReading(user, item, time_field, options.key, recommender.time_unit)
+                yield cls(recommender, store, model, reading, opened.config, options, settings, **more)
 
     def run(self, source: EventSource) -> dict[str, Any]:
         """Follow a source to its end, and return what was found.
@@ -145,7 +144,8 @@ class Follower:
         """
         with tqdm(desc="Following", unit="event") as bar:
             try:
-                self._refresh_if_due()  # one that was interrupted goes on, also without new events
+                if (begun := self.store.fact("refresh")) is not None:  # one that was interrupted goes on
+                    self._begin(begun)
                 for chunk in source.chunks(self.store.position, self.options.batch):
                     if chunk.lines:
                         self._take(chunk)
@@ -185,7 +185,7 @@ class Follower:
         for line in lines:
             if line.strip():
                 try:
-                    yield self._reading.read(line)
+                    yield self.reading.read(line)
                 except RequestError as error:
                     batch.dead_letters.append(dead_letter(line, error))
 
@@ -228,16 +228,14 @@ class Follower:
         if self._refresh is not None:
             if self._refresh.is_done:
                 self._switch(self._refresh)
-        elif (begun := self.store.fact("refresh")) is not None:
-            self._begin(begun)
-        elif every and self._stored - max(self.model.until, self.store.fact("refreshed until") or 0) >= every:
+        elif every and self._stored - max(self.model.until, self._tried) >= every:
             self.store.write_facts({"refresh": self._stored})
             self._begin(self._stored)
 
     def _begin(self, until: int) -> None:
         folder = self.store.path.parent
         record_run(self.config, "log", [training_log(folder, self.model.number + 1)])
-        self._refresh = Refresh(self.model, until, folder, self.columns, self.settings)
+        self._refresh = Refresh(self.model, until, folder, self.reading, self.settings)
 
     def _switch(self, refresh: Refresh) -> None:
         """Serve the new weights. If there are none, the former ones stay, and the next refresh learns their events."""
@@ -246,7 +244,8 @@ class Follower:
         except TrainingError as error:
             self._refresh = None
             _logger.warning("%s", error)
-            self.store.write_facts({"refresh": None, "refreshed until": refresh.model.until})
+            self._tried = refresh.model.until
+            self.store.write_facts({"refresh": None, "refreshed until": self._tried})
             return
         self._refresh = None
         self.recommender = Recommender.load(model.checkpoint, **{**self.settings, **model.places})
@@ -263,13 +262,11 @@ class Follower:
     def _report(self) -> dict[str, Any]:
         self._write_evaluation()
         evaluated = self._evaluation.summary
-        evaluated["evaluated"] = evaluated.pop("events")
-        del evaluated["windows"]
         folder = self.store.path.parent
         files = [path for name in (EVENTS, DEAD_LETTERS, _EVALUATION) if (path := folder / name).exists()]
         return {
             **asdict(self.counts),
-            **evaluated,
+            **{"evaluated": evaluated["events"], **{name: evaluated[name] for name in ("ndcg@10", "recall@10")}},
             **{"refreshes": self.model.number, "checkpoint": self.model.checkpoint, "files": files},
         }
 

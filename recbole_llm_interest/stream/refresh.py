@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from recbole_llm_interest.errors import LLMInterestError, TrainingError
-from recbole_llm_interest.io.event_store import EventStore, StoredEvent
+from recbole_llm_interest.io.event_store import EventStore
 from recbole_llm_interest.io.files import make_folder
+from recbole_llm_interest.stream.events import EventReading
 
 _LOG = "training.log"
 
@@ -42,25 +43,6 @@ class ServedModel:
     is_first: bool = True
 
 
-@dataclass(frozen=True)
-class EventColumns:
-    """Names of the columns of a data set's interaction file.
-
-    Attributes:
-        user: of users' ids.
-        item: of items' ids.
-        time: of times.
-    """
-
-    user: str
-    item: str
-    time: str
-
-    def row(self, event: StoredEvent) -> dict[str, Any]:
-        """An event by these columns."""
-        return {**(event.columns or {}), self.user: event.user, self.item: event.item, self.time: event.time}
-
-
 def training_log(folder: Path, number: int) -> Path:
     """What the training of a refresh prints."""
     return folder / f"refresh-{number}" / _LOG
@@ -77,19 +59,19 @@ class Refresh:
         model: to start from.
         until: number of the last event to train on.
         folder: of the stream; the training has one of its own in it.
-        columns: of the data set.
+        reading: names the columns of the data set.
         settings: of the training.
     """
 
     def __init__(
-        self, model: ServedModel, until: int, folder: Path, columns: EventColumns, settings: Mapping[str, Any]
+        self, model: ServedModel, until: int, folder: Path, reading: EventReading, settings: Mapping[str, Any]
     ) -> None:
         self.model = replace(model, until=until, number=model.number + 1, is_first=False)
         self.folder = training_log(folder, self.model.number).parent
         make_folder(self.folder)
         processes = multiprocessing.get_context("spawn")
         self._receiver, sender = processes.Pipe(duplex=False)
-        given = sender, model, until, self.folder, columns, dict(settings)
+        given = sender, model, until, self.folder, reading, dict(settings)
         self._process = processes.Process(target=_train, args=given)
         self._process.start()
         sender.close()
@@ -130,7 +112,7 @@ class Refresh:
 
 
 def _train(
-    sender: Connection, model: ServedModel, until: int, folder: Path, columns: EventColumns, settings: dict[str, Any]
+    sender: Connection, model: ServedModel, until: int, folder: Path, reading: EventReading, settings: dict[str, Any]
 ) -> None:
     """What the process of a refresh does: sends the checkpoint and the places of its data, or why there is none."""
     from recbole_llm_interest.recommender.further_training import train_further
@@ -141,7 +123,7 @@ def _train(
             os.dup2(log.fileno(), descriptor)
     try:
         with EventStore(folder.parent, writes=False) as store:
-            events = [columns.row(event) for event in store.events(model.until, until)]
+            events = [reading.row(event) for event in store.events(model.until, until)]
         sender.send(tuple(train_further(Path(model.checkpoint), events, folder, {**settings, **model.places})))
     except LLMInterestError as error:
         sender.send(str(error))

@@ -12,12 +12,10 @@ from io import BufferedReader
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from recbole_llm_interest.io.event_store import EVENT_LINES
+from recbole_llm_interest.io.event_store import EVENT_LINES, STANDARD_INPUT
 from recbole_llm_interest.io.opening import is_there, open_regular, parse_json
 from recbole_llm_interest.stream.events import MAX_LINE_BYTES
 
-#: stands for standard input in place of a file's name
-STANDARD_INPUT = "-"
 #: how long a source without new lines is left alone, s
 _PAUSE = 0.2
 _BLOCK_BYTES = 2**16
