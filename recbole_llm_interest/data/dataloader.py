@@ -7,8 +7,7 @@ encodes each event once: the same targets at 1/L of the cost.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import torch
 from recbole.config import Config
@@ -18,8 +17,8 @@ from torch import Tensor
 
 from recbole_llm_interest.content.event_fields import NEXT_SHOWN
 from recbole_llm_interest.data.dataset import LLMInterestDataset
-from recbole_llm_interest.errors import DataError, SettingsError
-from recbole_llm_interest.settings import WarmStartSettings, read_settings
+from recbole_llm_interest.data.replay import Replay
+from recbole_llm_interest.errors import SettingsError
 
 #: windows are sorted by length within so many batches: enough to save padding, few enough to keep batches random
 _BATCHES_PER_POOL = 16
@@ -57,7 +56,7 @@ class HistoryDataLoader(AbstractDataLoader):
         self.targets_per_batch = max(config["train_batch_size"], config["MAX_ITEM_LIST_LENGTH"])
         # RecBole's loader draws rows one by one; this one draws whole batches, planned for each epoch
         self._targets = (self.end - self.start).clamp(min=1)
-        self._replay = _Replay.of_config(config, dataset.event_times, self.end, self._targets)
+        self._replay = Replay.of_config(config, dataset, self.end, self._targets)
         self.sample_size = -(-self._replay.targets // self.targets_per_batch)
         known = dataset.side_information["context"].features if "context" in dataset.side_information else {}
         self._context_fields = [f"{field}{config['LIST_SUFFIX']}" for field in known]
@@ -106,61 +105,6 @@ class HistoryDataLoader(AbstractDataLoader):
     def target_counts(self, batch: Interaction) -> Tensor:
         """Return the number of targets in each row of a batch, ``[B]``."""
         return batch[self._dataset.item_list_length_field]
-
-
-@dataclass(frozen=True)
-class _Replay:
-    """Which windows an epoch has: all, or those with targets since a time and a sample of the others.
-
-    Attributes:
-        new: the windows that every epoch has.
-        former: those of which each epoch draws some.
-        drawn: number of targets that it draws.
-        targets: number of targets of an epoch; the last window that is drawn may have some more.
-    """
-
-    new: Tensor
-    former: Tensor
-    drawn: int
-    targets: int
-
-    @classmethod
-    def of_config(cls, config: Config, times: Tensor | None, ends: Tensor, targets: Tensor) -> Self:
-        """Return it by the settings: of other windows, ``replay`` targets for each target since ``replay_since``.
-
-        Args:
-            config: RecBole's settings.
-            times: of all events, ``[E]``.
-            ends: last target of each window, ``[W]``.
-            targets: number of targets of each window, ``[W]``.
-
-        Raises:
-            DataError: no training event is newer, or events have no times.
-        """
-        every = torch.arange(len(ends))
-        share, since = read_settings(WarmStartSettings, config).replay, config["replay_since"]
-        if share is None or since is None:
-            return cls(every, every[:0], 0, int(targets.sum()))
-        if times is None:
-            raise DataError("replay needs the times of events: the data set has none")
-        until = torch.cat([times.new_zeros(1), (times > since).cumsum(dim=0)]).long()  # newer ones before each event
-        newer = until[ends + 1] - until[ends + 1 - targets]
-        is_new = newer > 0
-        if not is_new.any():
-            raise DataError(
-                "replay: no training event is newer than those that init_from was trained on: set replay=~ to train on "
-                "all of them"
-            )
-        drawn = min(round(share * int(newer.sum())), int(targets[~is_new].sum()))
-        return cls(every[is_new], every[~is_new], drawn, int(targets[is_new].sum()) + drawn)
-
-    def windows(self, targets: Tensor, generator: torch.Generator) -> Tensor:
-        """Return the windows of an epoch, ``[W']``, of all those with ``targets``, ``[W]``."""
-        if not self.drawn:
-            return self.new
-        former = self.former[torch.randperm(len(self.former), generator=generator)]
-        before = targets[former].cumsum(0) - targets[former]
-        return torch.cat([self.new, former[before < self.drawn]])
 
 
 def cut_windows(user: Tensor, target: Tensor, max_length: int) -> tuple[Tensor, Tensor, Tensor]:

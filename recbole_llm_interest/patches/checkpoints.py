@@ -219,7 +219,7 @@ def without_callers_settings(config: RecordedConfig) -> RecordedConfig:
 
 
 #: keys of a configuration that are separate parts of a checkpoint
-_SEPARATE_PARTS = ("item_digest", "data_digests", "trained_on", "replay_since")
+_SEPARATE_PARTS = ("item_digest", "data_digests", "trained_on", "learned_before")
 
 
 def checkpoint_state(trainer: Any, epoch: int) -> dict[str, Any]:

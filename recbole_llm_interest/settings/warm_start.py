@@ -28,8 +28,12 @@ class WarmStartSettings:
     )
     replay: NonNegativeFloat | None = setting(
         None,
-        "with init_from: targets in an epoch that are drawn from histories without newer events, for each target since "
-        "its last training event; ~ for all events",
+        "with init_from: targets in an epoch that are drawn from histories without new events, for each new target; ~ "
+        "for all events",
+    )
+    replay_by: Literal["time", "items"] = setting(
+        "time",
+        "new targets for replay: those since the last training event of init_from, or of items that it does not have",
     )
     init_anew: tuple[ModelPart, ...] = setting(
         (), "parts of the model that do not start from init_from, such as history_bias in a shop with other habits"
@@ -54,6 +58,8 @@ def check_warm_start(model: str, settings: WarmStartSettings) -> None:
     """
     if settings.init_from is None and settings.replay is not None:
         raise SettingsError("replay needs init_from: events from before its last training event are replayed")
+    if settings.replay is None and settings.replay_by != "time":
+        raise SettingsError(f"replay_by={settings.replay_by} needs replay: without it, an epoch has all events")
     if settings.init_from is None and settings.init_anew:
         raise SettingsError("init_anew needs init_from: without it, all parts of a model start anew")
     if settings.init_from is not None and model != "LLMInterest":

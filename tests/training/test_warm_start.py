@@ -259,7 +259,7 @@ def test_an_epoch_has_every_new_window_and_a_sample_of_the_others(here, settings
     weeks = {**settings, **WEEKS, "epochs": 1, "time_split": [0.95, 0.98]}
     former = trained(weeks)
     config, _, _, train, *_ = built("LLMInterest", "week2", **weeks)
-    assert config["replay_since"] is None
+    assert config["learned_before"] is None
     until = Source.read(former.checkpoint).trained_until
     newer = int((train._dataset.event_times[train._dataset.training_targets()[1]] > until).sum())
     assert newer > 30

@@ -18,6 +18,7 @@ from recbole.config import Config
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from recbole_llm_interest.data.replay import LearnedBefore
 from recbole_llm_interest.distributed import is_main_process
 from recbole_llm_interest.errors import CheckpointError, SettingsError
 from recbole_llm_interest.io.escaping import one_line
@@ -64,18 +65,24 @@ def source_named_by(config: Config) -> Source | None:
     check_warm_start(config["model"], settings)
     if settings.init_from is None:
         return None
-    if settings.replay is not None and config["time_split"] is None and config["benchmark_filename"] is None:
+    is_by_time = settings.replay is not None and settings.replay_by == "time"
+    if is_by_time and config["time_split"] is None and config["benchmark_filename"] is None:
         raise SettingsError(
-            "replay needs a split by time, time_split or benchmark_filename: with leave-one-out, what is new in the "
-            "training data is older than what was trained on"
+            "replay needs a split by time, time_split or benchmark_filename, or replay_by=items: with leave-one-out, "
+            "what is new in the training data is older than what was trained on"
         )
     source = Source.read(settings.init_from, download=read_settings(ContentSettings, config).download_weights)
-    if settings.replay is not None and source.trained_until is None:
+    if is_by_time and source.trained_until is None:
         raise CheckpointError(
             f"init_from={source.name} does not say when its newest training event was, which replay needs: train it "
             "again on data with times, or set replay=~"
         )
-    config["replay_since"] = source.trained_until if settings.replay is not None else None
+    if settings.replay is not None and settings.replay_by == "items" and not source.items:
+        raise CheckpointError(
+            f"init_from={source.name} was written by a former version, which did not record the items that "
+            "replay_by=items needs: train it again, or set replay=~"
+        )
+    config["learned_before"] = LearnedBefore(source.trained_until, source.items)
     return source
 
 
