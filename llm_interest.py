@@ -31,6 +31,7 @@ class Subcommand:
 #: every subcommand by its name
 SUBCOMMANDS = {
     "convert": Subcommand("recbole_llm_interest.cli.convert", "make a data set of tables: CSV, JSON lines, Parquet"),
+    "join": Subcommand("recbole_llm_interest.cli.join", "make one data set of several"),
     "compare": Subcommand("recbole_llm_interest.cli.compare", "train RecBole models and compare them in one table"),
     "tune": Subcommand("recbole_llm_interest.cli.tune", "search a model's hyperparameters on the validation split"),
     "encode": Subcommand("recbole_llm_interest.cli.encode", "encode the content of a data set into the feature cache"),

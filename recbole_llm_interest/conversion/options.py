@@ -12,6 +12,8 @@ from recbole_llm_interest.settings.registry import known_names
 DEDUPLICATIONS = ("exact", "consecutive")
 #: whether quotes in CSV and TSV enclose cells, or are characters as any others
 QUOTING = ("minimal", "none")
+#: ids of joined data sets are of one of them each; mean the same in all; or get the data set's name in front of them
+ID_MODES = ("unique", "shared", "prefixed")
 
 
 class Options(TypedDict, total=False):

@@ -27,7 +27,7 @@ from recbole_llm_interest.io.folders import replace_files
 from recbole_llm_interest.io.opening import FileKind, is_there, name_fault, open_regular
 
 #: no reader opens a larger image or audio file
-_MEDIA = FileKind("media file", DataError, 2 * 1024**3, "leave its column out by drop='column'")
+MEDIA = FileKind("media file", DataError, 2 * 1024**3, "leave its column out by drop='column'")
 _BLOCK_ROWS = 200_000
 
 
@@ -48,18 +48,31 @@ def dataset_folder(data_path: Path, name: str, *, overwrite: bool) -> Path:
     """Return the folder of a data set that is to be written.
 
     Raises:
-        SettingsError: the name is none of a folder, or is RecBole's; or the data set exists and stays as it is.
+        SettingsError: as ``data_set_name``; or the data set exists and stays as it is.
+    """
+    folder = data_path / data_set_name(name)
+    there = [path for path in written_files(folder, name) if is_there(path)]
+    if there and not overwrite:
+        raise SettingsError(f"{there[0]} exists: give another name, or overwrite=True to replace the data set")
+    return folder
+
+
+def data_set_name(name: str) -> str:
+    """Return the name of a data set.
+
+    Raises:
+        SettingsError: it is none of a folder, or is RecBole's.
+
+    Example:
+        >>> data_set_name("mine")
+        'mine'
     """
     fault = name_fault(f"{name}.inter") or ("is no name of a folder" if name in ("", ".", "..") or "/" in name else "")
     if fault:
         raise SettingsError(f"name={name!r} {fault}: give a name such as mine")
     if name == DEFAULT_DATASET:  # it comes with RecBole, which ignores data_path for it
         raise SettingsError(f"name={name!r}: RecBole reads its own data of this name: give another name")
-    folder = data_path / name
-    there = [path for path in written_files(folder, name) if is_there(path)]
-    if there and not overwrite:
-        raise SettingsError(f"{there[0]} exists: give another name, or overwrite=True to replace the data set")
-    return folder
+    return name
 
 
 def written_files(folder: Path, name: str) -> list[Path]:
@@ -105,17 +118,21 @@ def _replace(folder: Path, written: Sequence[Path], events: EventRows, contents:
     """Replace the data set's files, and return what was copied and is not needed any more."""
     with replace_files(folder) as new:
         copies = plan_copies(folder / "content", contents)
-        _write(new / written[0], partial(_write_events, events))
+        write_new_file(new / written[0], partial(_write_events, events))
         for path, content in zip(written[1:], contents, strict=True):
-            _write(new / path, partial(_write_rows, content.rows()))
+            write_new_file(new / path, partial(_write_rows, content.rows()))
         sources = tqdm(copies.sources.items(), desc="files", unit="file", leave=False, delay=2)
         for target, source in sources:
-            _write(new / "content" / target, partial(_copy, source))
+            write_new_file(new / "content" / target, partial(_copy, source))
     return copies
 
 
-def _write(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Write a file of a folder that is replaced as a whole."""
+def write_new_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Write a file of a folder that is replaced as a whole.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
     try:
         make_folder(path.parent)
         with path.open("xb") as file:
@@ -167,5 +184,5 @@ def _copy(source: Path | bytes, file: BinaryIO) -> None:
     if isinstance(source, bytes):
         file.write(source)
         return
-    with open_regular(source, _MEDIA) as opened:
+    with open_regular(source, MEDIA) as opened:
         shutil.copyfileobj(opened, file)

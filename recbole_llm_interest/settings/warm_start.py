@@ -56,14 +56,19 @@ def check_warm_start(model: str, settings: WarmStartSettings) -> None:
         ...
         recbole_llm_interest.errors.SettingsError: replay needs init_from: ...
     """
-    if settings.init_from is None and settings.replay is not None:
-        raise SettingsError("replay needs init_from: events from before its last training event are replayed")
     if settings.replay is None and settings.replay_by != "time":
         raise SettingsError(f"replay_by={settings.replay_by} needs replay: without it, an epoch has all events")
-    if settings.init_from is None and settings.init_anew:
-        raise SettingsError("init_anew needs init_from: without it, all parts of a model start anew")
+    if settings.init_from is None:
+        _check_without_source(settings)
     if settings.init_from is not None and model != "LLMInterest":
         raise SettingsError(f"init_from is for LLMInterest: {model} starts from random weights")
     for name in ("frozen", "minutes"):
         if getattr(settings, name) and model != "LLMInterest":
             raise SettingsError(f"{name} is for LLMInterest: it has no effect on {model}")
+
+
+def _check_without_source(settings: WarmStartSettings) -> None:
+    if settings.replay is not None:
+        raise SettingsError("replay needs init_from: events from before its last training event are replayed")
+    if settings.init_anew:
+        raise SettingsError("init_anew needs init_from: without it, all parts of a model start anew")

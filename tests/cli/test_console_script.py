@@ -44,9 +44,9 @@ def test_every_subcommand_goes_by_its_name_in_help(name, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "a subcommand is missing: give one of convert, compare, tune, "),
-        (["docter"], "unknown subcommand 'docter': did you mean 'doctor'? known are convert, compare, tune, "),
-        (["--dataset=ml-100k"], "unknown subcommand '--dataset=ml-100k': known are convert, compare, tune, "),
+        ([], "a subcommand is missing: give one of convert, join, compare, tune, "),
+        (["docter"], "unknown subcommand 'docter': did you mean 'doctor'? known are convert, join, compare, tune, "),
+        (["--dataset=ml-100k"], "unknown subcommand '--dataset=ml-100k': known are convert, join, compare, tune, "),
     ],
 )
 def test_unknown_subcommand_is_one_line(words, message, capsys):

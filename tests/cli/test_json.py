@@ -9,13 +9,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY
+from conftest import REPOSITORY, write_dataset
 
 from llm_interest import SUBCOMMANDS
 
 #: of each command: its words, and keys of the object. NAME in braces is a path of ``places``
 COMMANDS = {
     "convert": (["events.csv", "--name=mine", "--output=made"], {"command", "items"}),
+    "join": (["cycle", "round", "--name=both", "--ids=prefixed"], {"events", "shared", "files"}),
     "compare": (["--model=Pop", "--table=films", "{quick}"], {"runs", "files"}),
     "tune": (["--model=GRU4Rec", "--space=s.hyper", "--trials=1", "{quick}"], {"model", "settings", "row", "trials"}),
     "encode": (["--text_encoder=hashing", "{quick}"], {"dataset", "features", "summaries"}),
@@ -42,6 +43,7 @@ def words(here, settings, tiny_checkpoint):
     (here / "events.csv").write_text("\n".join(["user,item,time", *rows]) + "\n")
     event = {"user_id": "u1", "item_id": "i1", "timestamp": 1e6}
     (here / "e.jsonl").write_text(json.dumps(event) + "\n")
+    write_dataset(here / "data", "round", [("v1", "i1", 1.0)])
     (here / "s.hyper").write_text("learning_rate choice [0.01]\n")
     former = REPOSITORY / "tests" / "fixtures" / "former_version" / "checkpoint.pth"
     quick = [f"--{key}={value}" for key, value in {**settings, "epochs": 1}.items()]

@@ -23,7 +23,7 @@ import torch
 from conftest import QUICK, write_dataset
 from mutations import WORDS
 
-from recbole_llm_interest.cli import convert
+from recbole_llm_interest.cli import convert, join
 from recbole_llm_interest.cli.parsers import PARSERS
 from recbole_llm_interest.settings import settings_keys
 
@@ -59,7 +59,7 @@ VALUES = [
 #: options of each subcommand, by the parsers that read them
 OPTIONS = {
     name: [option.removeprefix("--") for option in make()._option_string_actions if option.startswith("--")]
-    for name, make in {**PARSERS, "convert": convert._parser}.items()
+    for name, make in {**PARSERS, "convert": convert._parser, "join": join._parser}.items()
 }
 #: options and settings that name output paths, where a command may write
 OUTPUTS = {"table", "output", "save_state", "checkpoint_dir", "feature_cache"}
@@ -138,18 +138,19 @@ def _valid_words(name: str, random: Random) -> list[str]:
         "forget": ["--dataset=cycle", "--user=u1"],
         "migrate": ["checkpoint"],
         "convert": ["events.csv", "--items=items.csv", "--output=converted"],
+        "join": ["cycle", "cycle", "--name=both", "--data_path=data", "--output=joined"],
     }.get(name, [])
     if name in ("compare", "tune", "encode", "adapt", "forget"):
         valid += [f"--{key}={value}" for key, value in QUICK.items() if key != "epochs"]
         valid += ["--data_path=data", "--feature_cache=features", "--text_encoder=hashing"]
-    elif name not in ("migrate", "convert") and valid:
+    elif name not in ("migrate", "convert", "join") and valid:
         valid += ["--data_path=data", "--feature_cache=features"]
     return [word for word in valid if random.random() > 0.02]
 
 
 def _hostile_word(name: str, random: Random) -> str:
     key = random.choice(OPTIONS[name])
-    if name not in ("doctor", "settings", "convert") and random.random() < 0.4:
+    if name not in ("doctor", "settings", "convert", "join") and random.random() < 0.4:
         key = random.choice([*SETTINGS, *sorted(settings_keys())])
     value = random.choice(VALUES)
     if key in ("epochs", "trials", "seeds", "nproc", "worker") and value[:1].isdigit():

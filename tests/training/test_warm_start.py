@@ -9,6 +9,8 @@ import pytest
 import torch
 from conftest import SUBJECTS, write_dataset
 from PIL import Image
+from recbole.config import Config
+from recbole.data import create_dataset, data_preparation
 
 from recbole_llm_interest.data.dataloader import HistoryDataLoader
 from recbole_llm_interest.errors import CheckpointError, DataError, LLMInterestError, SettingsError
@@ -265,9 +267,6 @@ def test_an_epoch_has_every_new_window_and_a_sample_of_the_others(here, settings
     assert newer > 30
     targets = {}
     for replay in (0.0, 1.0, None):
-        from recbole.config import Config
-        from recbole.data import create_dataset, data_preparation
-
         config = Config("LLMInterest", "week2", config_dict={**weeks, "init_from": former.checkpoint, "replay": replay})
         source_named_by(config)
         train, *_ = data_preparation(config, create_dataset(config))
@@ -293,6 +292,32 @@ def test_replay_without_newer_events_is_an_error(weeks):
         trained(weeks, init_from=former.checkpoint, replay=1.0, **SPLIT)
     with pytest.raises(SettingsError, match="replay needs a split by time"):
         trained(weeks, init_from=former.checkpoint, replay=1.0)
+
+
+def test_another_shops_events_are_learned_and_ones_own_replayed(here, settings, built):
+    """Of two shops' data, split by leave-one-out, the new shop's histories are in each epoch, and as many others."""
+    own, other = walk(range(40), range(6), 9), [(f"v{u}", f"j{i}", time) for u, i, time in walk(range(10), range(4), 9)]
+    write_dataset(here / "data", "week1", own, titles(range(6)))
+    write_dataset(
+        here / "data", "both", [*own, *other], {**titles(range(6)), **{f"j{i}": f"other {i}" for i in range(4)}}
+    )
+    shop = {**settings, **WEEKS, "epochs": 1}
+    former = trained(shop)
+    _, _, _, train, *_ = built("LLMInterest", "both", **shop)
+    chosen = {**shop, "init_from": former.checkpoint, "replay": 1.0, "replay_by": "items"}
+    config = Config("LLMInterest", "both", config_dict=chosen)
+    source_named_by(config)
+    everything = len({int(user) for batch in train for user in batch["user_id"]})
+    train, *_ = data_preparation(config, create_dataset(config))
+    new = {train._dataset.token2id("user_id", user) for user, *_ in other}
+    for _ in range(2):
+        users = {int(user) for batch in train for user in batch["user_id"]}
+        assert new < users
+        assert len(users) <= 2 * len(new) + 1 < everything
+    with pytest.raises(DataError, match=r"no training event is of an item that init_from does not have"):
+        trained(chosen, "week1")
+    with pytest.raises(SettingsError, match="replay_by=items needs replay"):
+        trained({**chosen, "replay": None}, "both")
 
 
 def test_parts_that_start_anew_are_those_of_a_new_model(weeks, built):

@@ -65,25 +65,33 @@ def source_named_by(config: Config) -> Source | None:
     check_warm_start(config["model"], settings)
     if settings.init_from is None:
         return None
-    is_by_time = settings.replay is not None and settings.replay_by == "time"
-    if is_by_time and config["time_split"] is None and config["benchmark_filename"] is None:
+    if settings.replay is not None and settings.replay_by == "time" and _is_leave_one_out(config):
         raise SettingsError(
             "replay needs a split by time, time_split or benchmark_filename, or replay_by=items: with leave-one-out, "
             "what is new in the training data is older than what was trained on"
         )
     source = Source.read(settings.init_from, download=read_settings(ContentSettings, config).download_weights)
-    if is_by_time and source.trained_until is None:
+    if settings.replay is not None:
+        _check_can_be_replayed(source, settings.replay_by)
+    config["learned_before"] = LearnedBefore(source.trained_until, source.items)
+    return source
+
+
+def _is_leave_one_out(config: Config) -> bool:
+    return config["time_split"] is None and config["benchmark_filename"] is None
+
+
+def _check_can_be_replayed(source: Source, by: str) -> None:
+    if by == "time" and source.trained_until is None:
         raise CheckpointError(
             f"init_from={source.name} does not say when its newest training event was, which replay needs: train it "
             "again on data with times, or set replay=~"
         )
-    if settings.replay is not None and settings.replay_by == "items" and not source.items:
+    if by == "items" and not source.items:
         raise CheckpointError(
             f"init_from={source.name} was written by a former version, which did not record the items that "
             "replay_by=items needs: train it again, or set replay=~"
         )
-    config["learned_before"] = LearnedBefore(source.trained_until, source.items)
-    return source
 
 
 def record_training(config: Config, dataset: Any) -> None:
