@@ -47,6 +47,7 @@ EXTRAS = {
     "bm25": ["bm25s>=0.2"],  # the baseline BM25
     "index": ["faiss-cpu>=1.8"],  # approximate search and content_neighbours in large catalogues
     "tune": ["hyperopt==0.2.5"],
+    "redis": ["redis>=5"],  # llm-interest follow --events=redis://…
     "umap": ["umap-learn>=0.5.7"],  # llm-interest report --map=umap
     # model card and Hub; ONNX programs. Programs of any kind require torch 2.13.
     "export": ["huggingface_hub>=0.30", "onnx>=1.18", "onnxruntime>=1.20", "onnxscript>=0.5"],
@@ -57,6 +58,7 @@ EXTRAS = {
     "test": [
         "axe-playwright-python>=0.1.7",
         "build",
+        "fakeredis>=2.26",
         "hypothesis",
         "ipykernel",
         "markdown-it-py",

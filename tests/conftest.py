@@ -186,18 +186,19 @@ def shop(tmp_path_factory: pytest.TempPathFactory, feature_cache: Path) -> Calla
 
 @pytest.fixture
 def follow(shop, here) -> Callable[..., Any]:
-    """Follows a file of events to its end, in a folder, and gives what ``use`` makes of the follower then."""
+    """Follows a file of events, or another source, to its end, and gives what ``use`` makes of the follower then."""
 
     from recbole_llm_interest.stream.follower import Follower, FollowOptions
     from recbole_llm_interest.stream.sources import GrowingFile
 
     def run(
-        events: Path, use: Callable[[Any], Any] = lambda _: None, folder: str = "stream", **options: Any
+        events: Any, use: Callable[[Any], Any] = lambda _: None, folder: str = "stream", **options: Any
     ) -> tuple[dict[str, Any], Any]:
         checkpoint, places = shop(**options.pop("shop", {}))
         settings = {**places, **options.pop("settings", {})}
         with Follower.opened(checkpoint, here / folder, FollowOptions(**options), settings) as follower:
-            return follower.run(GrowingFile(events, ends=True)), use(follower)
+            source = GrowingFile(events, ends=True) if isinstance(events, Path) else events
+            return follower.run(source), use(follower)
 
     return run
 

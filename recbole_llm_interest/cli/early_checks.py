@@ -23,6 +23,7 @@ from recbole_llm_interest.io.config_files import SEARCH_SPACE, models_and_datase
 from recbole_llm_interest.io.devices import check_device
 from recbole_llm_interest.io.event_store import EVENT_LINES, STANDARD_INPUT
 from recbole_llm_interest.io.opening import is_folder, open_regular, read_text
+from recbole_llm_interest.io.redis_streams import RedisAddress
 from recbole_llm_interest.io.results_file import RESULTS_FILE
 from recbole_llm_interest.io.variants import Variant, read_variants
 from recbole_llm_interest.settings import (
@@ -196,10 +197,12 @@ def check_following(options: argparse.Namespace, overrides: Mapping[str, Any]) -
         raise SettingsError(f"command line: --evaluate={options.evaluate}: give a share of the events, from 0 to 1")
     if options.key == "":
         raise SettingsError("command line: --key is empty: give a column")
-    if options.events != STANDARD_INPUT:
+    if RedisAddress.is_one(options.events):
+        RedisAddress.parse(options.events)
+    elif options.events != STANDARD_INPUT:
         open_regular(Path(options.events), EVENT_LINES).close()
     elif options.until_end:
-        raise SettingsError("command line: --until_end is for a file: standard input ends by itself")
+        raise SettingsError("command line: --until_end is for a file or Redis: standard input ends by itself")
 
 
 def _check_runs(given: Sequence[str | Variant], options: argparse.Namespace, overrides: Mapping[str, Any]) -> list[str]:

@@ -17,6 +17,7 @@ from recbole_llm_interest.cli.early_checks import check_following
 from recbole_llm_interest.cli.parsers import follow_parser
 from recbole_llm_interest.io.escaping import one_line
 from recbole_llm_interest.io.event_store import STANDARD_INPUT
+from recbole_llm_interest.io.redis_streams import RedisAddress
 from recbole_llm_interest.stream.follower import Follower, FollowOptions
 from recbole_llm_interest.stream.rolling_evaluation import EvaluationWindow
 from recbole_llm_interest.stream.sources import EventSource, GrowingFile, StandardInput
@@ -48,6 +49,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _source(options: argparse.Namespace) -> EventSource:
     if options.events == STANDARD_INPUT:
         return StandardInput(sys.stdin.fileno())
+    if RedisAddress.is_one(options.events):
+        from recbole_llm_interest.stream.redis_source import RedisStream  # its package is an extra
+
+        return RedisStream(RedisAddress.parse(options.events), options.until_end)
     return GrowingFile(Path(options.events), options.until_end)
 
 

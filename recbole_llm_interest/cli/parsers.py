@@ -164,7 +164,9 @@ def follow_parser() -> argparse.ArgumentParser:
     """Options of ``llm-interest follow``."""
     parser = command_parser("python -m recbole_llm_interest.cli.follow", _FOLLOW)
     parser.add_argument("--checkpoint", required=True, help="of LLMInterest, as run_recbole.py writes them")
-    parser.add_argument("--events", required=True, help="file of JSON lines; - for standard input")
+    parser.add_argument(
+        "--events", required=True, help="JSON lines: a file, - for standard input, or redis://HOST:PORT/0?stream=NAME"
+    )
     parser.add_argument("--output", required=True, help="folder of events, states and new weights")
     parser.add_argument("--until_end", action="store_true", help="end where the file does, rather than wait for more")
     parser.add_argument("--batch", type=int, default=256, help="events that are written together, at most [256]")

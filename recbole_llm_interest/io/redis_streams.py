@@ -1,0 +1,68 @@
+"""The address of a stream in Redis: a URL with the stream's name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Self
+from urllib.parse import parse_qs, urlencode, urlsplit, urlunsplit
+
+from recbole_llm_interest.errors import SettingsError
+
+#: beginnings of URLs of Redis: plain, encrypted, by a socket
+_SCHEMES = ("redis", "rediss", "unix")
+
+
+@dataclass(frozen=True)
+class RedisAddress:
+    """A server and the name of one of its streams.
+
+    Attributes:
+        url: of the server, with a password if it has one, as redis-py reads it.
+        stream: key of the stream.
+
+    Example:
+        >>> RedisAddress.parse("redis://:secret@localhost:6379/0?stream=events").name
+        'redis://localhost:6379/0?stream=events'
+    """
+
+    url: str
+    stream: str
+
+    @classmethod
+    def is_one(cls, text: str) -> bool:
+        """Return whether a text names a stream in Redis rather than a file.
+
+        Example:
+            >>> RedisAddress.is_one("redis://localhost?stream=events"), RedisAddress.is_one("events.jsonl")
+            (True, False)
+        """
+        return text.partition("://")[0] in _SCHEMES and "://" in text
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Return the address.
+
+        Raises:
+            SettingsError: it names no stream, or the package is missing.
+        """
+        if find_spec("redis") is None:
+            raise SettingsError("a stream in Redis needs the package redis: pip install 'recbole_llm_interest[redis]'")
+        parts = urlsplit(text)
+        options = parse_qs(parts.query)
+        named = options.pop("stream", [])
+        if len(named) != 1:
+            raise SettingsError(
+                f"{_without_password(text)!r} names no stream: write it as redis://HOST:PORT/0?stream=NAME"
+            )
+        return cls(urlunsplit(parts._replace(query=urlencode(options, doseq=True))), named[0])
+
+    @property
+    def name(self) -> str:
+        """The address without user and password."""
+        return f"{_without_password(self.url)}?{urlencode({'stream': self.stream})}"
+
+
+def _without_password(url: str) -> str:
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query=""))
