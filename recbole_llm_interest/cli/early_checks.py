@@ -21,7 +21,7 @@ from recbole_llm_interest.errors import SettingsError
 from recbole_llm_interest.io.checkpoints.first_bytes import check_first_bytes, names_a_checkpoint
 from recbole_llm_interest.io.config_files import SEARCH_SPACE, models_and_dataset
 from recbole_llm_interest.io.devices import check_device
-from recbole_llm_interest.io.event_store import EVENT_LINES, STANDARD_INPUT
+from recbole_llm_interest.io.event_store import EVALUATION, EVALUATION_FILE, EVENT_LINES, STANDARD_INPUT
 from recbole_llm_interest.io.opening import is_folder, open_regular, read_text
 from recbole_llm_interest.io.redis_streams import RedisAddress
 from recbole_llm_interest.io.results_file import RESULTS_FILE
@@ -152,6 +152,8 @@ def check_report(options: argparse.Namespace, overrides: Mapping[str, Any]) -> N
         raise SettingsError(f"command line: --events={options.events}: give 2 or more, for a change to be visible")
     if options.table:
         open_regular(Path(options.table), RESULTS_FILE).close()
+    if options.stream:
+        open_regular(Path(options.stream) / EVALUATION, EVALUATION_FILE).close()
     if options.checkpoint:
         check_first_bytes(Path(options.checkpoint))
     elif of_model := [*filter(vars(options).get, ("user", "titles", "category")), *overrides]:

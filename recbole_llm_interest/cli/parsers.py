@@ -182,6 +182,7 @@ def report_parser() -> argparse.ArgumentParser:
     parser = command_parser("python -m recbole_llm_interest.report", _REPORT)
     parser.add_argument("--checkpoint", help="of LLMInterest, as run_recbole.py writes them")
     parser.add_argument("--table", help="JSON file of a comparison on the same data set, as run_recbole.py writes them")
+    parser.add_argument("--stream", metavar="FOLDER", help="of llm-interest follow, whose rolling evaluation is drawn")
     parser.add_argument("--user", help="id of the user whose interest is drawn; the report then names this user")
     parser.add_argument("--titles", metavar="COLUMN", help="column of the items' file with their titles [ids]")
     parser.add_argument(

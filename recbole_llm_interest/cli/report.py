@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _write(options: argparse.Namespace, opened: OpenedCheckpoint | None) -> tuple[list[Path], list[str]]:
     """Write the report; returns its files, and lines on letters that figures cannot show."""
     shown = ModelOptions(options.user, options.titles, options.category, options.events, options.map)
-    report = assemble(opened, _path(options.table), shown)
+    report = assemble(opened, _path(options.table), shown, _path(options.stream))
     source = Path(options.checkpoint or options.table)
     folder = _path(options.output) or source.with_name(f"report-{source.stem}")
     dataset = report.facts["data set"]

@@ -20,11 +20,13 @@ from recbole_llm_interest.io.files import make_folder, storage_error
 from recbole_llm_interest.io.opening import FileKind, parse_json, shown_path
 
 #: names of the files in a stream's folder
-EVENTS, DEAD_LETTERS = "events.sqlite", "dead_letters.jsonl"
+EVENTS, DEAD_LETTERS, EVALUATION = "events.sqlite", "dead_letters.jsonl", "evaluation.json"
 #: stands for standard input in place of a file's name
 STANDARD_INPUT = "-"
 #: what a stream is read from
 EVENT_LINES = FileKind("events", DataError, None, "name a file of JSON lines, or - for standard input")
+#: means over evaluated events, all of them and those of each window
+EVALUATION_FILE = FileKind("evaluation", DataError, 500_000_000, "give the folder that llm-interest follow wrote")
 _FORMAT = 1
 _SCHEMA = """
 create table facts(name text primary key, value text not null) without rowid;

@@ -13,7 +13,7 @@ from recbole_llm_interest.io.manifest import Artifact
 from recbole_llm_interest.recommender import Recommender
 from recbole_llm_interest.recommender.loading import OpenedCheckpoint, load_opened
 from recbole_llm_interest.recommender.trained import Trained
-from recbole_llm_interest.report import model_sections, sections
+from recbole_llm_interest.report import model_sections, sections, stream_section
 from recbole_llm_interest.report.findings import Finding, finding_notes, findings
 from recbole_llm_interest.report.sections import Section
 from recbole_llm_interest.report.statistics import (
@@ -25,7 +25,7 @@ from recbole_llm_interest.report.statistics import (
 )
 
 #: the sections by name, those for everybody first
-_ORDER = ("metrics", "popularity", "recommendations", "interest", "map", "modalities", "costs", "training")
+_ORDER = ("metrics", "popularity", "recommendations", "interest", "map", "modalities", "stream", "costs", "training")
 #: recommended items of each kind, seen items kept and filtered
 _MAX_SUGGESTIONS = 5
 #: name of the fact that identifies the data
@@ -79,17 +79,20 @@ class ModelOptions:
     layout: MapMethod = "tsne"
 
 
-def assemble(checkpoint: OpenedCheckpoint | None, table: Path | None, options: ModelOptions) -> Report:
+def assemble(
+    checkpoint: OpenedCheckpoint | None, table: Path | None, options: ModelOptions, stream: Path | None = None
+) -> Report:
     """Collect the sections of a report.
 
     Args:
         checkpoint: of a trained ``LLMInterest``; None for a report without a model.
         table: JSON file of a comparison on the same data set; None for a report without one.
         options: what is shown of the model.
+        stream: folder of a stream that the model follows; None for a report without one.
 
     Raises:
-        LLMInterestError: the table or the checkpoint cannot be read, they are of different data sets, or the user or a
-            column is unknown.
+        LLMInterestError: the table, the checkpoint or the stream's evaluation cannot be read, they are of different
+            data sets, or the user or a column is unknown.
     """
     report = Report()
     if table is None:
@@ -104,6 +107,8 @@ def assemble(checkpoint: OpenedCheckpoint | None, table: Path | None, options: M
         )
     else:
         _add_model(report, checkpoint, options)
+    if stream is not None:
+        report.sections.append(stream_section.stream(stream))
     report.sections.sort(key=lambda section: _ORDER.index(section.name))
     return report
 

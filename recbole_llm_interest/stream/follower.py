@@ -14,7 +14,7 @@ from typing import Any, Self
 from tqdm import tqdm
 
 from recbole_llm_interest.errors import RequestError, TrainingError
-from recbole_llm_interest.io.event_store import DEAD_LETTERS, EVENTS, EventBatch, EventStore, StoredEvent
+from recbole_llm_interest.io.event_store import DEAD_LETTERS, EVALUATION, EVENTS, EventBatch, EventStore, StoredEvent
 from recbole_llm_interest.io.files import exclusive_lock, make_folder, write_text
 from recbole_llm_interest.io.manifest import absolute, record_run
 from recbole_llm_interest.recommender import Recommender
@@ -27,7 +27,6 @@ from recbole_llm_interest.stream.rolling_evaluation import EvaluationWindow, Rol
 from recbole_llm_interest.stream.sources import Chunk, EventSource
 
 _logger = logging.getLogger(__name__)
-_EVALUATION = "evaluation.json"
 
 
 @dataclass(frozen=True)
@@ -125,7 +124,7 @@ class Follower:
         ):
             if options.refresh_every:
                 check_can_grow(opened.config)
-            for kind, name in (("event store", EVENTS), ("dead letters", DEAD_LETTERS), ("table", _EVALUATION)):
+            for kind, name in (("event store", EVENTS), ("dead letters", DEAD_LETTERS), ("table", EVALUATION)):
                 record_run(opened.config, kind, [folder / name])  # type: ignore[arg-type]
             with EventStore(folder) as store:
                 model = _served(store, checkpoint)
@@ -257,13 +256,13 @@ class Follower:
 
     def _write_evaluation(self) -> None:
         found = {**self._evaluation.summary, "refreshes": self.model.number}
-        write_text(self.store.path.with_name(_EVALUATION), json.dumps(found, indent=1) + "\n")
+        write_text(self.store.path.with_name(EVALUATION), json.dumps(found, indent=1) + "\n")
 
     def _report(self) -> dict[str, Any]:
         self._write_evaluation()
         evaluated = self._evaluation.summary
         folder = self.store.path.parent
-        files = [path for name in (EVENTS, DEAD_LETTERS, _EVALUATION) if (path := folder / name).exists()]
+        files = [path for name in (EVENTS, DEAD_LETTERS, EVALUATION) if (path := folder / name).exists()]
         return {
             **asdict(self.counts),
             **{"evaluated": evaluated["events"], **{name: evaluated[name] for name in ("ndcg@10", "recall@10")}},

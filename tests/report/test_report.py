@@ -23,9 +23,11 @@ from matplotlib import font_manager
 from matplotlib.colors import to_rgb
 from PIL import Image
 from sklearn.decomposition import PCA
+from streams import later, write_events
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from recbole_llm_interest.cli import compare as runner
+from recbole_llm_interest.cli import follow
 from recbole_llm_interest.cli.report import main
 from recbole_llm_interest.content.catalogue import read_column
 from recbole_llm_interest.erasure.request import ErasureRequest
@@ -50,8 +52,9 @@ from recbole_llm_interest.report.statistics import (
     project,
     suggestions,
 )
+from recbole_llm_interest.report.stream_section import stream
 
-SECTIONS = ["metrics", "popularity", "recommendations", "interest", "map", "modalities", "costs", "training"]
+SECTIONS = ["metrics", "popularity", "recommendations", "interest", "map", "modalities", "stream", "costs", "training"]
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +76,11 @@ def full(home):
     """The page of a report with every section."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(home)
-        return write(read_results(home / "table.json"), "--user=u3", "--titles=title", output="full")
+        results = read_results(home / "table.json")
+        write_events(home / "events.jsonl", later(users=20, steps=4))
+        words = ["--events=events.jsonl", "--output=followed", "--until_end", "--window=15", "--data_path=data"]
+        assert follow.main([f"--checkpoint={results[0].checkpoint}", *words]) == 0
+        return write(results, "--user=u3", "--titles=title", "--stream=followed", output="full")
 
 
 @pytest.fixture
@@ -122,6 +129,43 @@ class Page(HTMLParser):
 
 
 # --- the page
+
+
+def test_a_streams_evaluation_is_drawn_and_told(full, home):
+    """The page has the means that following has printed; what they are computed from is tested in tests/stream."""
+    found = json.loads((home / "followed" / "evaluation.json").read_text())
+    assert len(found["windows"]) == 5
+    section = full[full.index('<section id="stream"') : full.index('<section id="costs"')]
+    assert "Line charts over 5 windows of events" in section
+    for window in found["windows"]:
+        assert f"{window['ndcg']:.4f}" in section
+        assert f"{window['recall']:.4f}" in section
+    assert "New weights were taken up 0 times." in section
+
+
+def test_successive_windows_share_a_row_where_there_are_many(tmp_path):
+    windows = [{"events": 10 * (n + 1), "ndcg": n / 100, "recall": n / 50} for n in range(30)]
+    (tmp_path / "evaluation.json").write_text(json.dumps({"windows": windows, "refreshes": 1}))
+    section = stream(tmp_path)
+    assert [row[0] for row in section.table[1:]] == [str(30 * n) for n in range(1, 11)]
+    assert section.table[1] == ["30", "0.0100", "0.0200"]  # means of three
+    assert section.notes == ["New weights were taken up 1 time."]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "does not exist"),
+        ('{"windows": [], "refreshes": 0}', "no whole window yet"),
+        ('{"windows": [{"events": 5, "ndcg": 2.0, "recall": 0.0}], "refreshes": 0}', "is no evaluation of a stream"),
+        ("[]", "is no evaluation of a stream"),
+    ],
+)
+def test_what_is_no_evaluation_of_a_stream_is_an_error(tmp_path, text, message):
+    if text is not None:
+        (tmp_path / "evaluation.json").write_text(text)
+    with pytest.raises(DataError, match=message):
+        stream(tmp_path)
 
 
 def test_page_is_complete_and_self_contained(full, at_home):
@@ -368,7 +412,7 @@ def test_page_has_landmarks_headings_in_order_and_named_tables(full):
     assert {address.removeprefix("#") for address in page.addresses if address[0] == "#"} <= set(outline.ids)
     for section in page.all("section"):
         assert section["aria-labelledby"] in outline.ids
-    assert len(outline.tables) == 6
+    assert len(outline.tables) == 7
     for parts in outline.tables:
         assert parts[0] == ("caption", None)
         assert set(parts[1:]) == {("th", "col"), ("th", "row")}
@@ -638,6 +682,7 @@ def test_figures_are_drawn_without_warnings_for_extreme_numbers_and_names(width,
     figures = [
         plots.draw_training({"loss": [1.0]}, [], "NDCG@10", width),
         plots.draw_training({f"part {n}": [1.0] * 40 for n in range(7)}, [[1, 0.1], [2, 0.1]], "NDCG@10", width),
+        plots.draw_stream([5], {"NDCG@10": [0.0], "recall@10": [1.0]}, width),
         plots.draw_estimates({long: {long: one, "b": None}}, width),
         plots.draw_estimates({f"metric {n}": {f"row {n}": one for n in range(12)} for n in range(5)}, width),
         plots.draw_modalities({"items": [ModalityWeight("id", 1.0, 1.0, 1.0, 3, 3)]}, width),

@@ -11,6 +11,7 @@ from recbole_llm_interest.report.plots.item_map import draw_map
 from recbole_llm_interest.report.plots.live_interests import draw_live_interests
 from recbole_llm_interest.report.plots.modalities import draw_modalities
 from recbole_llm_interest.report.plots.recommendations import draw_recommendations
+from recbole_llm_interest.report.plots.stream import draw_stream
 from recbole_llm_interest.report.plots.style import NARROW, ON_DARK, WIDE, style
 from recbole_llm_interest.report.plots.training import draw_training
 
@@ -24,6 +25,7 @@ __all__ = [
     "draw_map",
     "draw_modalities",
     "draw_recommendations",
+    "draw_stream",
     "draw_training",
     "largest_interests",
     "number_text",
