@@ -163,17 +163,22 @@ def docstring_globals(tmp_path_factory: pytest.TempPathFactory, feature_cache: P
 
 @pytest.fixture(scope="session")
 def shop(tmp_path_factory: pytest.TempPathFactory, feature_cache: Path) -> Callable[..., tuple[Path, dict[str, Any]]]:
-    """Gives a checkpoint that was trained on ``cycle``, and the settings of its places; once for each tracker."""
+    """Gives a checkpoint that was trained on ``cycle``, and the settings of its places; once for equal settings.
+
+    ``lines`` are those of another interaction file.
+    """
     from recbole_llm_interest.training.comparison import compare
 
     made: dict[tuple[Any, ...], tuple[Path, dict[str, Any]]] = {}
 
     def train(**chosen: Any) -> tuple[Path, dict[str, Any]]:
-        key = tuple(sorted(chosen.items()))
+        key, lines = tuple(sorted(chosen.items())), chosen.pop("lines", ())
         if key not in made:
             folder = tmp_path_factory.mktemp("shop")
             titles = {f"i{n}": f"A film about {subject}" for n, subject in enumerate(SUBJECTS)}
             write_dataset(folder / "data", "cycle", cycle_events(), titles)
+            if lines:
+                (folder / "data" / "cycle" / "cycle.inter").write_text("\n".join(lines) + "\n")
             places = {"data_path": str(folder / "data"), "feature_cache": str(feature_cache)}
             quick = {"text_encoder": "hashing", "time_split": [0.8, 0.9], "epochs": 6, "dropout_prob": 0.0}
             saved = {"checkpoint_dir": str(folder / "saved")}

@@ -19,6 +19,8 @@ from recbole_llm_interest.settings.registry import known_names
 _COLUMN = re.compile(r"(?:^|, )([^\s,:][^,:]*): ")
 #: texts whose columns a message lists
 _EXAMPLES = 1000
+#: columns that are remembered
+_MOST_FOUND = 1000
 
 
 @dataclass(frozen=True)
@@ -83,8 +85,18 @@ class KnownColumns:
         """Whether a text of training has a column, as far as that is known."""
         if self.named:
             return column in self.named
-        start, inside = f"{column}: ", f", {column}: "
-        return not self.texts or any(text.startswith(start) or inside in text for text in self.texts)
+        if column not in self._found:
+            start, inside = f"{column}: ", f", {column}: "
+            has = not self.texts or any(text.startswith(start) or inside in text for text in self.texts)
+            if len(self._found) == _MOST_FOUND:  # who sends events chooses their columns
+                self._found.clear()
+            self._found[column] = has
+        return self._found[column]
+
+    @cached_property
+    def _found(self) -> dict[str, bool]:
+        """Columns that were searched for in the texts, which may be many."""
+        return {}
 
     def _names(self) -> list[str]:
         """The known names, the most frequent first."""

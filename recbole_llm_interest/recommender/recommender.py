@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -171,15 +171,24 @@ class Recommender(StateStorage):
         batch = self._states.start(users)
         return batch[0] if is_single else batch
 
-    def update(self, state: UserState, item: Id | Ids, at: Times = None, **content: Any) -> UserState:
+    def update(
+        self,
+        state: UserState,
+        item: Id | Ids,
+        at: Times = None,
+        *,
+        columns: Mapping[str, Any] | None = None,
+        **content: Any,
+    ) -> UserState:
         """The state after one more event of each user. ``state`` does not change.
 
         Args:
             state: before the event.
             item: of the event; for a batch, a list with one for each user.
             at: time of the event, as in ``start``; for a batch, a list. None for an unknown time.
-            content: of the event, if the model reads it: ``text``, paths of ``image`` and ``audio`` files, or columns
-                that become the text; for a batch, lists.
+            columns: content of the event by column, of any names.
+            content: the same by keyword, if the model reads it: ``text``, paths of ``image`` and ``audio`` files, or
+                columns that become the text; for a batch, lists.
 
         Raises:
             RequestError: the item is unknown, content cannot be used, or the event is older than the last one.
@@ -190,7 +199,7 @@ class Recommender(StateStorage):
         """
         inputs.check_state(state, self.version, "update")
         items, times = inputs.read_events(state, item, at, self._trained.time_unit)
-        return self._states.update(state, items, times, inputs.read_columns(state, content))
+        return self._states.update(state, items, times, inputs.read_columns(state, content | {**(columns or {})}))
 
     def replay(self, state: UserState, events: int) -> Iterator[UserState]:
         """The states of one user before the last ``events`` events, and after each of them.

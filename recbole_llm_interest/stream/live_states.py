@@ -163,7 +163,7 @@ class LiveStates:
         """
         batch = join([self._states[event.user] for event in events])
         items, times = [event.item for event in events], [event.time for event in events]
-        after = self._recommender.update(batch, items, times, **self._content(events))
+        after = self._recommender.update(batch, items, times, columns=self._content(events))
         return {event.user: state for event, state in zip(events, after, strict=True)}
 
     def _content(self, events: Sequence[Event]) -> dict[str, list[Any]]:

@@ -9,6 +9,7 @@ import threading
 
 import pytest
 import torch
+from conftest import cycle_events
 from streams import later, write_events
 
 from recbole_llm_interest.errors import DataError, RequestError, StorageError
@@ -41,6 +42,28 @@ def full_pass(recommender, events, user):
     recorded = [recommender.items.tokens[row] for row in state.items[0]]
     times = [*state.times[0].tolist(), *(event["timestamp"] for event in own)]
     return recommender.start(history=[*recorded, *(event["item_id"] for event in own)], at=times)
+
+
+def test_columns_may_have_the_names_of_parameters(follow, here):
+    """A column ``state``, which the model reads, is no state."""
+    codes = [f"{u}\t{i}\t{t!r}\t{'NV' if n % 2 else 'TX'}\t{n % 3}" for n, (u, i, t) in enumerate(cycle_events())]
+    header = "user_id:token\titem_id:token\ttimestamp:float\tstate:token\tat:token"
+    chosen = {"event_fields": ("state", "at"), "load_col": None}
+    events = [{**event, "state": "NV", "at": 1} for event in later(users=4, steps=2)]
+
+    def compared(follower):
+        for user, state in stored_states(follower, ["u0", "u1"]).items():
+            expected = follower.recommender.start(user)
+            for event in events:
+                if event["user_id"] == user:
+                    content = {"state": "NV", "at": 1}
+                    expected = follower.recommender.update(
+                        expected, event["item_id"], event["timestamp"], columns=content
+                    )
+            torch.testing.assert_close(state.interest, expected.interest, rtol=0, atol=1e-5)
+
+    found, _ = follow(write_events(here / "e.jsonl", events), compared, shop={**chosen, "lines": (header, *codes)})
+    assert (found["events"], found["refused"]) == (8, 0)
 
 
 def stored_states(follower, users):
