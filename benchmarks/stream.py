@@ -2,12 +2,14 @@
 
     python benchmarks/stream.py --what=rate --items=100000 --events=40000
     python benchmarks/stream.py --what=kills --items=2000 --events=20000 --kills=20
+    python benchmarks/stream.py --what=kills --items=2000 --events=20000 --kills=20 --redis=redis://localhost:6379/0
 
 The data set is made here: users with a few recorded events, and a stream of more events of these users and of new ones.
 The model is trained for one epoch: time and safety do not depend on what it has learned. `rate` is the command's own,
 with and without an evaluation of each event. `kills` ends the process
 by SIGKILL at random moments, starts it again, and compares the stored events with those of the file, one by one, and
-the states with those of a process that was never killed.
+the states with those of a process that was never killed. With --redis, the events are read from a stream that is made
+in that server.
 """
 
 from __future__ import annotations
@@ -21,10 +23,12 @@ import subprocess
 import sys
 import tempfile
 import time
+import uuid
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import redis
 import torch
 from tqdm import tqdm
 
@@ -70,13 +74,23 @@ def trained(folder: Path) -> str:
     return made.checkpoint("LLMInterest")
 
 
-def command(checkpoint: str, events: Path, output: Path, *more: str) -> list[str]:
+def sent_to_redis(server: str, events: Path) -> str:
+    """Write the events into a new stream of a server; returns its address."""
+    name = f"events-{uuid.uuid4().hex[:8]}"
+    with redis.Redis.from_url(server) as connection, connection.pipeline(transaction=False) as pipeline:
+        for line in events.open():
+            pipeline.xadd(name, {"event": line})
+        pipeline.execute()
+    return f"{server}?stream={name}"
+
+
+def command(checkpoint: str, events: str | Path, output: Path, *more: str) -> list[str]:
     """The command that follows the stream."""
     words = [f"--checkpoint={checkpoint}", f"--events={events}", f"--output={output}", "--until_end", "--json", *more]
     return [sys.executable, "-m", "recbole_llm_interest.cli.follow", *words]
 
 
-def rate(folder: Path, checkpoint: str, events: Path) -> dict[str, Any]:
+def rate(folder: Path, checkpoint: str, events: str | Path) -> dict[str, Any]:
     """Events a second, as the command counts them: reading, updating and storing, without the start of the process."""
     found: dict[str, Any] = {}
     for name, share in (("updated and stored", 0), ("evaluated, too", 1)):
@@ -96,13 +110,13 @@ def _stored(output: Path) -> int:
         return 0
 
 
-def kills(folder: Path, checkpoint: str, events: Path, count: int, seed: int) -> dict[str, Any]:
+def kills(folder: Path, checkpoint: str, events: Path, source: str | Path, count: int, seed: int) -> dict[str, Any]:
     """Kill the process at random moments, and compare what is stored with the file and with a process left alone."""
     draw, output = random.Random(seed), folder / "killed"
     total = sum(1 for _ in events.open())
     for kill in tqdm(range(count), unit="kill"):
         process = subprocess.Popen(
-            command(checkpoint, events, output, "--batch=16"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            command(checkpoint, source, output, "--batch=16"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         goal = (kill + draw.random()) / count * total  # in the middle of the work, at different places of the file
         while process.poll() is None and _stored(output) < goal:
@@ -112,7 +126,7 @@ def kills(folder: Path, checkpoint: str, events: Path, count: int, seed: int) ->
         process.wait()
     alone = folder / "alone"
     for place in (output, alone):
-        subprocess.run(command(checkpoint, events, place, "--batch=16"), check=True, capture_output=True)
+        subprocess.run(command(checkpoint, source, place, "--batch=16"), check=True, capture_output=True)
     sent = [tuple(json.loads(line).values()) for line in events.open()]
     with EventStore(output, writes=False) as store, EventStore(alone, writes=False) as other:
         stored = [(one.user, one.item, one.time) for one in store.events()]
@@ -141,17 +155,19 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=40_000)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--redis", help="address of a server, to read from a stream there rather than from a file")
     options = parser.parse_args()
     sys.argv = sys.argv[:1]  # RecBole would read it once more
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         os.chdir(folder)
         events = make_data(folder, options.items, options.events)
+        source = sent_to_redis(options.redis, events) if options.redis else events
         checkpoint = trained(folder)
         found = (
-            rate(folder, checkpoint, events)
+            rate(folder, checkpoint, source)
             if options.what == "rate"
-            else kills(folder, checkpoint, events, options.kills, options.seed)
+            else kills(folder, checkpoint, events, source, options.kills, options.seed)
         )
     print(json.dumps({"what": options.what, "items": options.items, "torch": torch.__version__, **found}))
 
