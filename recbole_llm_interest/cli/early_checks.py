@@ -247,13 +247,13 @@ def _configurations(
         check_metrics(given.get("metrics"))
         for group in (*ALL_SETTINGS, *BASELINE_SETTINGS.get(variant.model, ())):
             read_settings(group, given)
-        _check_source(variant.model, read_settings(WarmStartSettings, given))
+        _check_source(variant.model, read_settings(WarmStartSettings, given), getattr(options, "nproc", 1))
         yield read_run_settings(variant.model, dataset, options.config_files, {**overrides, **variant.settings})
 
 
-def _check_source(model: str, settings: WarmStartSettings) -> None:
-    """Check what a training starts from, if it is a file."""
-    check_warm_start(model, settings)
+def _check_source(model: str, settings: WarmStartSettings, processes: int) -> None:
+    """Check what a training by so many processes starts from, if it is a file."""
+    check_warm_start(model, settings, processes)
     if settings.init_from is not None and names_a_checkpoint(settings.init_from):
         check_first_bytes(Path(settings.init_from))
 

@@ -44,11 +44,17 @@ class WarmStartSettings:
     )
 
 
-def check_warm_start(model: str, settings: WarmStartSettings) -> None:
-    """Check that what a model starts from, replays and freezes can be meant.
+def check_warm_start(model: str, settings: WarmStartSettings, processes: int = 1) -> None:
+    """Check that what a model starts from, replays and freezes, and how long it may take, can be meant.
+
+    Args:
+        model: name of the model.
+        settings: of its training.
+        processes: that train it.
 
     Raises:
-        SettingsError: the model is not ours, or ``replay`` has nothing that it is relative to.
+        SettingsError: the model is not ours, ``replay`` has nothing that it is relative to, or ``minutes`` is set for
+            several processes.
 
     Example:
         >>> check_warm_start("LLMInterest", WarmStartSettings(replay=1.0))
@@ -60,11 +66,10 @@ def check_warm_start(model: str, settings: WarmStartSettings) -> None:
         raise SettingsError(f"replay_by={settings.replay_by} needs replay: without it, an epoch has all events")
     if settings.init_from is None:
         _check_without_source(settings)
-    if settings.init_from is not None and model != "LLMInterest":
-        raise SettingsError(f"init_from is for LLMInterest: {model} starts from random weights")
-    for name in ("frozen", "minutes"):
-        if getattr(settings, name) and model != "LLMInterest":
-            raise SettingsError(f"{name} is for LLMInterest: it has no effect on {model}")
+    if model != "LLMInterest":
+        _check_other_model(model, settings)
+    if settings.minutes is not None and processes > 1:
+        raise SettingsError("minutes needs a training by one process: set it to ~, or nproc=1")
 
 
 def _check_without_source(settings: WarmStartSettings) -> None:
@@ -72,3 +77,11 @@ def _check_without_source(settings: WarmStartSettings) -> None:
         raise SettingsError("replay needs init_from: events from before its last training event are replayed")
     if settings.init_anew:
         raise SettingsError("init_anew needs init_from: without it, all parts of a model start anew")
+
+
+def _check_other_model(model: str, settings: WarmStartSettings) -> None:
+    if settings.init_from is not None:
+        raise SettingsError(f"init_from is for LLMInterest: {model} starts from random weights")
+    for name in ("frozen", "minutes"):
+        if getattr(settings, name):
+            raise SettingsError(f"{name} is for LLMInterest: it has no effect on {model}")

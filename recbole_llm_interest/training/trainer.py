@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from recbole_llm_interest.distributed import world_size
 from recbole_llm_interest.errors import SettingsError
-from recbole_llm_interest.settings import ModelSettings, WarmStartSettings, read_settings
+from recbole_llm_interest.settings import ModelSettings, WarmStartSettings, check_warm_start, read_settings
 from recbole_llm_interest.training.optim import (
     DenseAndSparse,
     clip_gradients,
@@ -54,10 +54,9 @@ class LLMInterestTrainer(Trainer):
     def __init__(self, config: Config, model: torch.nn.Module) -> None:
         super().__init__(config, model)
         self.settings = read_settings(ModelSettings, config)
-        self._minutes = read_settings(WarmStartSettings, config).minutes
-        self._end = math.inf
-        if self._minutes is not None and world_size() > 1:
-            raise SettingsError("minutes needs a training by one process: set it to ~, or nproc=1")
+        warm_start = read_settings(WarmStartSettings, config)
+        check_warm_start(config["model"], warm_start, world_size())
+        self._minutes, self._end = warm_start.minutes, math.inf
         in_bfloat16 = self.enable_amp or self.settings.loss_precision == "bfloat16"
         if in_bfloat16 and self.device.type == "cpu" and not has_fast_bfloat16():
             self.logger.warning(
