@@ -35,7 +35,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = command_parser("python -m recbole_llm_interest.cli.join", _DESCRIPTION)
-    parser.add_argument("datasets", nargs="+", metavar="dataset", help="names of two data sets or more")
+    parser.add_argument(
+        "datasets",
+        nargs="+",
+        metavar="dataset",
+        help="names of two data sets or more; of those elsewhere, their folders",
+    )
     parser.add_argument("--name", required=True, help="of the new data set")
     parser.add_argument(
         "--data_path", default="data", metavar="FOLDER", help="holds the folders of the data sets [data]"

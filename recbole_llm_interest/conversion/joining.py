@@ -84,7 +84,7 @@ def join_data_sets(
     Columns are those of all of them, empty where one has no such column. Files of images and audio are copied.
 
     Args:
-        names: of the data sets, each with a ``NAME.inter`` that is not split yet.
+        names: of the data sets, each with a ``NAME.inter`` that is not split yet; for those elsewhere, their folders.
         name: of the new data set.
         data_path: holds their folders.
         output: gets the folder of the new one.
@@ -106,25 +106,25 @@ def join_data_sets(
         >>> join_data_sets(["a", "b"], "both", data_path=folder, output=folder).events
         {'a': 2, 'b': 2}
     """
-    parts = _parts(names, Path(data_path))
+    parts = _parts([Path(data_path, one) for one in names])
     if ids not in ID_MODES:
         raise SettingsError(f"ids={ids!r}: give one of {', '.join(ID_MODES)}")
     folder = dataset_folder(Path(output), name, overwrite=False)
-    joined = JoinedData(name, Path(output), dict.fromkeys(names, 0), dict.fromkeys(names, 0))
+    joined = JoinedData(name, Path(output), dict.fromkeys(parts, 0), dict.fromkeys(parts, 0))
     with exclusive_data_set_lock(folder), replace_files(folder) as new:
         _Join(parts, JoinedIds(ids), new, joined).write()
     joined.files = [folder / path for path in joined.files]
     return joined
 
 
-def _parts(names: Sequence[str], data_path: Path) -> dict[str, Path]:
+def _parts(folders: Sequence[Path]) -> dict[str, Path]:
     """The folder of each data set by its name."""
-    if len(names) < 2 or len({*names}) < len(names):
-        raise SettingsError(f"joins two data sets or more, each once: not {', '.join(names) or 'none'}")
-    parts = {one: data_path / data_set_name(one) for one in names}
-    for one, folder in parts.items():
-        if not is_there(folder / f"{one}.inter"):
-            raise DataError(f"{folder / f'{one}.inter'} does not exist: --data_path is the folder that holds {one}")
+    parts = {data_set_name(folder.name): folder for folder in folders}
+    if len(parts) < 2 or len(parts) < len(folders):
+        raise SettingsError(f"joins two data sets or more, of different names: not {', '.join(map(str, folders))}")
+    for name, folder in parts.items():
+        if not is_there(folder / f"{name}.inter"):
+            raise DataError(f"{folder / f'{name}.inter'} does not exist: --data_path is the folder that holds {name}")
     return parts
 
 

@@ -55,6 +55,15 @@ def test_a_joined_data_set_has_the_histories_and_texts_of_each_shop(here, settin
     assert len(texts) == 9
 
 
+def test_a_data_set_may_be_elsewhere(here):
+    write_shop(here, "books", 2, 3)
+    (here / "other" / "data").mkdir(parents=True)
+    films = write_shop(here / "other", "films", 2, 3)
+    for folder in (films, "../other/data/films"):
+        made = join_data_sets(["books", str(folder)], f"both{len(str(folder))}", ids="prefixed")
+        assert made.events == {"books": 6, "films": 6}
+
+
 def test_columns_are_those_of_all_and_empty_where_one_has_none(here):
     books, films = (write_shop(here, name, users, 3) for name, users in (("books", 2), ("films", 1)))
     for folder, column in ((books, "price:float"), (films, "device:token")):
@@ -116,9 +125,10 @@ def test_an_id_in_two_shops_is_an_error_until_it_is_said_what_it_means(here):
     ("arguments", "options", "message"),
     [
         ((["books"], "both"), {}, "joins two data sets or more"),
-        ((["books", "books"], "both"), {}, "joins two data sets or more, each once"),
+        ((["books", "books"], "both"), {}, "joins two data sets or more, of different names"),
         ((["books", "none"], "both"), {}, "none.inter does not exist: --data_path"),
-        ((["books", "../films"], "both"), {}, "is no name of a folder"),
+        ((["books", "elsewhere/films"], "both"), {}, "elsewhere/films/films.inter does not exist"),
+        ((["books", "films"], "../both"), {}, "is no name of a folder"),
         ((["books", "films"], "ml-100k"), {}, "give another name"),
         ((["books", "films"], "films"), {"ids": "shared"}, "films.inter exists: give another name, or overwrite"),
         ((["books", "films"], "both"), {"ids": "same"}, "give one of unique, shared, prefixed"),
