@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import torch
@@ -31,7 +31,7 @@ class LearnedBefore:
     """
 
     until: float | None
-    items: Sequence[str]
+    items: Sequence[str] = field(repr=False)  # logs print the settings, which this becomes one of
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,14 @@ class RedisAddress:
         """
         if find_spec("redis") is None:
             raise SettingsError("a stream in Redis needs the package redis: pip install 'recbole_llm_interest[redis]'")
-        parts = urlsplit(text)
+        try:
+            parts = urlsplit(text)
+            parts.port  # noqa: B018  (it is read from the text now)
+        except ValueError as error:  # its message may have a part of the password
+            raise SettingsError(
+                "the address of Redis is no URL: write it as redis://HOST:PORT/0?stream=NAME, and the password as %2F "
+                "for / and so on"
+            ) from error
         options = parse_qs(parts.query)
         named = options.pop("stream", [])
         if len(named) != 1:
@@ -60,7 +67,9 @@ class RedisAddress:
     @property
     def name(self) -> str:
         """The address without user and password."""
-        return f"{_without_password(self.url)}?{urlencode({'stream': self.stream})}"
+        database = parse_qs(urlsplit(self.url).query).get("db", [])
+        options = [*(("db", number) for number in database), ("stream", self.stream)]
+        return f"{_without_password(self.url)}?{urlencode(options)}"
 
 
 def _without_password(url: str) -> str:

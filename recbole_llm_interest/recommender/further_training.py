@@ -18,7 +18,7 @@ from recbole_llm_interest.settings import ContentSettings, read_settings
 from recbole_llm_interest.training.comparison import compare
 
 #: of further training, where nothing else is given
-DEFAULTS = {"epochs": 5, "replay": 1.0, "init_anew": (), "init_conditioning": "source"}
+DEFAULTS = {"epochs": 5, "replay": 1.0, "replay_by": "time", "init_anew": (), "init_conditioning": "source"}
 #: of the new events, those before validation, and those before the test
 _TRAINED, _BEFORE_TEST = 0.8, 0.9
 

@@ -42,7 +42,7 @@ class RedisStream:
             DataError: the server cannot be reached, or the stream is another one than before.
         """
         position = position_of(self.address.name) or _BEGINNING
-        with self._explained(), redis.Redis.from_url(self.address.url, protocol=2) as server:
+        with self._explained(), self._server() as server:
             self._check_same(server, position)
             while True:
                 block = None if self.ends else _PAUSE
@@ -71,11 +71,22 @@ class RedisStream:
                 "another --output"
             )
 
+    def _server(self) -> redis.Redis:
+        """The server, which is asked later.
+
+        Raises:
+            DataError: redis-py cannot read the address.
+        """
+        try:
+            return redis.Redis.from_url(self.address.url, protocol=2)
+        except ValueError as error:  # its message may have a part of the password
+            raise DataError(f"{self.address.name} is no address of Redis: give a number as the port") from error
+
     @contextmanager
     def _explained(self) -> Iterator[None]:
         try:
             yield
-        except (redis.RedisError, ValueError) as error:  # ValueError: of a URL
+        except redis.RedisError as error:
             raise DataError(f"{self.address.name} cannot be read: {error}: nothing is lost, give it again") from error
 
 

@@ -97,6 +97,18 @@ def test_a_server_that_is_not_there_is_said_in_one_line(here, tiny_checkpoint, c
     assert "secret" not in line
 
 
+@pytest.mark.parametrize("address", [":secret@[::1", ":secret/more@localhost:6379/0", ":secret@localhost:port"])
+def test_what_is_no_url_is_said_without_its_password(address):
+    with pytest.raises(SettingsError, match=r"is no URL: write it as redis://HOST:PORT/0\?stream=NAME") as error:
+        RedisAddress.parse(f"redis://{address}?stream=shop")
+    assert "secret" not in str(error.value)
+
+
+def test_databases_of_one_socket_have_positions_of_their_own():
+    names = {RedisAddress.parse(f"unix:///run/redis.sock?db={number}&stream=shop").name for number in (0, 1)}
+    assert len(names) == 2
+
+
 @pytest.mark.parametrize("text", ["redis://localhost", "redis://localhost/0?stream=a&stream=b", "unix:///socket"])
 def test_an_address_names_one_stream(text):
     with pytest.raises(SettingsError, match="names no stream"):
