@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
-from recbole_llm_interest.errors import DataError
+from recbole_llm_interest.conversion.options import ID_MODES
+from recbole_llm_interest.errors import DataError, SettingsError
 from recbole_llm_interest.io.atomic_files import MAX_TOKEN_CHARACTERS
 
 
@@ -14,12 +15,17 @@ class JoinedIds:
     Args:
         mode: one of ``options.ID_MODES``.
 
+    Raises:
+        SettingsError: it is another one.
+
     Example:
         >>> JoinedIds("prefixed").of("shop", "item", "i1")
         'shop:i1'
     """
 
     def __init__(self, mode: str) -> None:
+        if mode not in ID_MODES:
+            raise SettingsError(f"ids={mode!r}: give one of {', '.join(ID_MODES)}")
         self._mode = mode
         self._data_sets: dict[tuple[str, str], set[str]] = {}
         self._described: dict[str, set[str]] = {}

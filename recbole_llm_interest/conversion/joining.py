@@ -16,9 +16,8 @@ from tqdm import tqdm
 
 from recbole_llm_interest.conversion.joined_ids import JoinedIds
 from recbole_llm_interest.conversion.media import FILE_NAMES
-from recbole_llm_interest.conversion.options import ID_MODES
 from recbole_llm_interest.conversion.wording import counted
-from recbole_llm_interest.conversion.writing import MEDIA, data_set_name, dataset_folder, write_new_file
+from recbole_llm_interest.conversion.writing import MEDIA, data_set_name, write_new_file
 from recbole_llm_interest.errors import DataError, SettingsError
 from recbole_llm_interest.io.atomic_files import AtomicFormat, read_header, read_rows
 from recbole_llm_interest.io.escaping import one_line
@@ -107,12 +106,13 @@ def join_data_sets(
         {'a': 2, 'b': 2}
     """
     parts = _parts([Path(data_path, one) for one in names])
-    if ids not in ID_MODES:
-        raise SettingsError(f"ids={ids!r}: give one of {', '.join(ID_MODES)}")
-    folder = dataset_folder(Path(output), name, overwrite=False)
+    new_ids = JoinedIds(ids)
+    folder = Path(output) / data_set_name(name)
+    if is_there(folder / f"{name}.inter"):
+        raise SettingsError(f"{folder / f'{name}.inter'} exists: give another name")
     joined = JoinedData(name, Path(output), dict.fromkeys(parts, 0), dict.fromkeys(parts, 0))
     with exclusive_data_set_lock(folder), replace_files(folder) as new:
-        _Join(parts, JoinedIds(ids), new, joined).write()
+        _Join(parts, new_ids, new, joined).write()
     joined.files = [folder / path for path in joined.files]
     return joined
 

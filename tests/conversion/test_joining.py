@@ -130,7 +130,7 @@ def test_an_id_in_two_shops_is_an_error_until_it_is_said_what_it_means(here):
         ((["books", "elsewhere/films"], "both"), {}, "elsewhere/films/films.inter does not exist"),
         ((["books", "films"], "../both"), {}, "is no name of a folder"),
         ((["books", "films"], "ml-100k"), {}, "give another name"),
-        ((["books", "films"], "films"), {"ids": "shared"}, "films.inter exists: give another name, or overwrite"),
+        ((["books", "films"], "films"), {"ids": "shared"}, "films.inter exists: give another name$"),
         ((["books", "films"], "both"), {"ids": "same"}, "give one of unique, shared, prefixed"),
         ((["books", "typed"], "both"), {"ids": "shared"}, "timestamp:token, and another one timestamp:float"),
         ((["books", "nameless"], "both"), {}, "has no column 'user_id'"),
