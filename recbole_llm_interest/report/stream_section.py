@@ -50,10 +50,7 @@ def stream(folder: Path) -> Section:
     if not found.windows:
         raise DataError(f"{path} has no whole window yet: give follow a smaller --window, or wait for more events")
     events = [window.events for window in found.windows]
-    metrics = {
-        "NDCG@10": [window.ndcg for window in found.windows],
-        "recall@10": [window.recall for window in found.windows],
-    }
+    metrics = _metrics(found.windows)
     extremes = [f"{name} from {values[0]:.4f} to {values[-1]:.4f}" for name, values in metrics.items()]
     return Section(
         name="stream",
@@ -73,11 +70,11 @@ def _table(windows: list[_Window]) -> list[list[str]]:
     size = -(-len(windows) // _MOST_ROWS)
     groups = [windows[start : start + size] for start in range(0, len(windows), size)]
     lines = [
-        [f"{group[-1].events:,}", *(f"{sum(values) / len(group):.4f}" for values in _columns(group))]
+        [f"{group[-1].events:,}", *(f"{sum(values) / len(group):.4f}" for values in _metrics(group).values())]
         for group in groups
     ]
-    return [["events until", "NDCG@10", "recall@10"], *lines]
+    return [["events until", *_metrics(windows)], *lines]
 
 
-def _columns(group: list[_Window]) -> tuple[list[float], list[float]]:
-    return [window.ndcg for window in group], [window.recall for window in group]
+def _metrics(windows: list[_Window]) -> dict[str, list[float]]:
+    return {"NDCG@10": [window.ndcg for window in windows], "recall@10": [window.recall for window in windows]}
