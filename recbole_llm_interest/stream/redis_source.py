@@ -72,15 +72,20 @@ class RedisStream:
             )
 
     def _server(self) -> redis.Redis:
-        """The server, which is asked later.
+        """The server, which has answered.
 
         Raises:
-            DataError: redis-py cannot read the address.
+            DataError: the address has options that redis-py does not know, or cannot read.
         """
         try:
-            return redis.Redis.from_url(self.address.url, protocol=2)
-        except ValueError as error:  # its message may have a part of the password
-            raise DataError(f"{self.address.name} is no address of Redis: give a number as the port") from error
+            server = redis.Redis.from_url(self.address.url, protocol=2)
+            server.ping()  # options are read when the first connection is made
+        except (ValueError, TypeError) as error:
+            raise DataError(
+                f"{self.address.name} has an option beside stream that redis-py cannot use: leave it out, or write it "
+                "as redis.Redis.from_url reads it"
+            ) from error
+        return server
 
     @contextmanager
     def _explained(self) -> Iterator[None]:

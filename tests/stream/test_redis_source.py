@@ -104,6 +104,13 @@ def test_what_is_no_url_is_said_without_its_password(address):
     assert "secret" not in str(error.value)
 
 
+@pytest.mark.parametrize("option", ["maxlen=5", "socket_timeout=soon"])
+def test_options_that_redis_does_not_know_are_said(address, option):
+    source = RedisStream(RedisAddress.parse(f"{address}&{option}"), ends=True)
+    with pytest.raises(DataError, match=r"shop has an option beside stream that redis-py cannot use"):
+        list(source.chunks(lambda _: None, 10))
+
+
 def test_databases_of_one_socket_have_positions_of_their_own():
     names = {RedisAddress.parse(f"unix:///run/redis.sock?db={number}&stream=shop").name for number in (0, 1)}
     assert len(names) == 2
