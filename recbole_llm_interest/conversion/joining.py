@@ -159,10 +159,10 @@ class _Join:
             return
         headers = {name: read_header(path, _LAYOUT) for name, path in sources.items()}
         columns = _columns(sources, headers, _IDS[kind])
-        rows = (row for name in sources for row in self._atomic_rows(name, kind, kind))
+        rows = (row for name, header in headers.items() for row in self._atomic_rows(name, kind, kind, [*header]))
         lines = ("\t".join(row.get(column, "") for column in columns) for row in rows)
-        header = "\t".join(f"{column}:{type_}" for column, type_ in columns.items())
-        self._write(Path(f"{self.joined.dataset}.{kind}"), itertools.chain([header], lines))
+        first = "\t".join(f"{column}:{type_}" for column, type_ in columns.items())
+        self._write(Path(f"{self.joined.dataset}.{kind}"), itertools.chain([first], lines))
 
     def json_lines(self, kind: str) -> None:
         """Join ``content/*.jsonl`` of one kind; data sets that have none have their content in RecBole's file."""
@@ -182,14 +182,13 @@ class _Join:
         write_new_file(self.target / path, lambda file: file.writelines(encoded))
         self.joined.files.append(path)
 
-    def _atomic_rows(self, name: str, kind: str, written_as: str) -> Iterator[dict[str, str]]:
-        """The rows of one data set's file by columns, with the new ids."""
+    def _atomic_rows(self, name: str, kind: str, written_as: str, columns: Sequence[str]) -> Iterator[dict[str, str]]:
+        """The rows of one data set's file by columns, with the new ids. A row that is left out is counted once."""
         path = self._atomic(name, kind)
-        columns = [*read_header(path, _LAYOUT)]
         for cells in tqdm(read_rows(path, _LAYOUT), desc=path.name, unit="row", leave=False, delay=2):
             row = dict(zip(columns, cells, strict=False))
             if len(cells) != len(columns) or not all(row[column] for column in _IDS[kind]):
-                self.joined.skipped[name] += 1
+                self.joined.skipped[name] += kind == written_as
             elif self._renames(name, written_as, row):
                 self.joined.events[name] += kind == "inter"
                 yield row
@@ -200,8 +199,9 @@ class _Join:
         if is_there(self._content(name, kind)):
             yield from self._json_rows(name, kind)
         elif is_there(atomic):
-            lists = {column for column, type_ in read_header(atomic, _LAYOUT).items() if type_ == "token_seq"}
-            for row in self._atomic_rows(name, kind.removesuffix("s"), kind):
+            header = read_header(atomic, _LAYOUT)
+            lists = {column for column, type_ in header.items() if type_ == "token_seq"}
+            for row in self._atomic_rows(name, kind.removesuffix("s"), kind, [*header]):
                 yield {column: value.split(" ") if column in lists else value for column, value in row.items()}
 
     def _json_rows(self, name: str, kind: str) -> Iterator[dict[str, Any]]:

@@ -107,6 +107,17 @@ def test_content_lines_and_files_go_along_under_new_names(here):
     assert "books: 6 events; 2 rows left out" in str(made)
 
 
+def test_a_row_that_is_left_out_of_two_files_counts_once(here):
+    """The content of one data set is in RecBole's file, and is written as JSON lines, too."""
+    books, films = write_shop(here, "books", 2, 3), write_shop(here, "films", 2, 3, titles={"i0": "film"})
+    (books / "content").mkdir()
+    (books / "content" / "items.jsonl").write_text('{"item_id": "i0", "title": "book"}\n')
+    with (films / "films.item").open("a") as file:
+        file.write("\tno id\n")
+    made = join_data_sets(["books", "films"], "both", ids="prefixed")
+    assert made.skipped == {"books": 0, "films": 1}
+
+
 def test_an_id_in_two_shops_is_an_error_until_it_is_said_what_it_means(here):
     write_shop(here, "books", 3, 3, titles={"i0": "book"})
     write_shop(here, "films", 2, 3, titles={"i0": "film", "i2": "reel"})
