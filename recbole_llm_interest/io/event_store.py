@@ -1,4 +1,4 @@
-"""The events of a stream, the states of its users and how far it has been read, in one SQLite file.
+"""The events of users, their states, and how far a stream of events has been read, in one SQLite file.
 
 A batch of events is one transaction: after a kill, the file has all of it or nothing, so that reading goes on where the
 file says it ended. Lines that could not be read go to a text file beside it, whose length is part of the transaction.
@@ -6,18 +6,18 @@ file says it ended. Lines that could not be read go to a text file beside it, wh
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
-from recbole_llm_interest.errors import DataError, StorageError
-from recbole_llm_interest.io.files import make_folder, storage_error
-from recbole_llm_interest.io.opening import FileKind, parse_json, shown_path
+from recbole_llm_interest.errors import DataError
+from recbole_llm_interest.io.files import storage_error
+from recbole_llm_interest.io.opening import FileKind, parse_json
+from recbole_llm_interest.io.sqlite_file import SqliteFile
 
 #: names of the files in a stream's folder
 EVENTS, DEAD_LETTERS, EVALUATION = "events.sqlite", "dead_letters.jsonl", "evaluation.json"
@@ -27,8 +27,9 @@ STANDARD_INPUT = "-"
 EVENT_LINES = FileKind("events", DataError, None, "name a file of JSON lines, or - for standard input")
 #: means over evaluated events, all of them and those of each window
 EVALUATION_FILE = FileKind("evaluation", DataError, 500_000_000, "give the folder that llm-interest follow wrote")
-_FORMAT = 1
-_SCHEMA = """
+#: tables of the first version, and what the second one adds
+_VERSIONS = (
+    """
 create table facts(name text primary key, value text not null) without rowid;
 create table events(
     number integer primary key autoincrement, user text not null, item text not null, time real, columns text,
@@ -37,9 +38,12 @@ create table events(
 create index events_of_user on events(user);
 create index evaluated on events(number) where rank is not null;
 create table states(user text primary key, model text not null, data blob not null);
-"""
-#: SQLite takes a bounded number of parameters in one statement
-_MOST_PARAMETERS = 500
+""",
+    """
+create table forgotten(user text primary key) without rowid;
+create table catalog_changes(number integer primary key autoincrement, item text not null, content text);
+""",
+)
 
 
 class StoredEvent(NamedTuple):
@@ -83,8 +87,10 @@ class EventBatch:
     dead_letters: list[str] = field(default_factory=list)
 
 
-class EventStore:
+class EventStore(SqliteFile):
     """Events, states, and facts such as the position of reading. One process writes; others may read.
+
+    Where several processes write, see ``SharedEventStore``.
 
     Args:
         folder: of the files; it is made.
@@ -106,29 +112,10 @@ class EventStore:
     """
 
     def __init__(self, folder: Path, *, writes: bool = True) -> None:
-        self.path = folder / EVENTS
+        super().__init__(folder / EVENTS, _VERSIONS, writes=writes)
         self.dead_letters = folder / DEAD_LETTERS
-        with self._explained():
-            if not writes:
-                self._database = sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True)
-                return
-            make_folder(folder)
-            self._database = sqlite3.connect(self.path, isolation_level=None)
-            for setting in ("journal_mode = wal", "synchronous = full", "secure_delete = on"):
-                self._database.execute(f"pragma {setting}")
-            with self._transaction():
-                self._prepare()
-        self._cut_dead_letters()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the file."""
-        self._database.close()
+        if writes:
+            self._cut_dead_letters()
 
     # --- facts
 
@@ -163,19 +150,22 @@ class EventStore:
         """
         written = self._append_dead_letters(batch.dead_letters)
         with self._transaction():
-            self._database.executemany(
-                "insert into events(user, item, time, columns, rank, key) values (?, ?, ?, ?, ?, ?)",
-                [
-                    (*one[:3], None if one.columns is None else json.dumps(one.columns), one.rank, one.key)
-                    for one in batch.events
-                ],
-            )
-            self._database.executemany(
-                "insert or replace into states values (?, ?, ?)",
-                [(user, batch.model, data) for user, data in batch.states.items()],
-            )
+            for event in batch.events:
+                self._insert(event)
+            self._insert_states(batch.states, batch.model)
             self._put(f"position in {batch.source}", batch.position)
             self._put("dead letter bytes", written)
+
+    def _insert(self, event: StoredEvent) -> int:
+        """Insert an event, and return its number."""
+        columns = None if event.columns is None else json.dumps(event.columns)
+        statement = "insert into events(user, item, time, columns, rank, key) values (?, ?, ?, ?, ?, ?)"
+        inserted = self._database.execute(statement, (*event[:3], columns, event.rank, event.key))
+        return int(inserted.lastrowid or 0)
+
+    def _insert_states(self, states: Mapping[str, bytes], model: str) -> None:
+        rows = [(user, model, data) for user, data in states.items()]
+        self._database.executemany("insert or replace into states values (?, ?, ?)", rows)
 
     @property
     def event_count(self) -> int:
@@ -207,9 +197,15 @@ class EventStore:
         query = "select user, data from states where user in ({}) and model = ?"
         return dict(self._rows_of(users, query, (model,)))
 
+    def forgotten(self, users: Sequence[str]) -> set[str]:
+        """Those of some users who were deleted here, so that recorded events of theirs are not used again."""
+        digests = {_digest(user): user for user in users}
+        found = self._rows_of([*digests], "select user from forgotten where user in ({})")
+        return {digests[digest] for (digest,) in found}
+
     def known_keys(self, keys: Sequence[str]) -> set[str]:
         """Those of some names of events that an event has."""
-        return {key for (key,) in self._rows_of(keys, "select key from events where key in ({})", ())}
+        return {key for (key,) in self._rows_of(keys, "select key from events where key in ({})")}
 
     def forget(self, users: Collection[str] = (), items: Collection[str] = ()) -> int:
         """Delete events and states of users, and events of items with all states, which are made again.
@@ -227,73 +223,15 @@ class EventStore:
                 self._database.execute("delete from events where user = ?", (user,))
             for item in items:
                 self._database.execute("delete from events where item = ?", (item,))
+                self._database.execute("delete from catalog_changes where item = ?", (item,))
             if items:  # any of them may have it among recorded events; they are made again from what is left
                 self._database.execute("delete from states")
         deleted = self._database.total_changes - before
-        with self._explained():
-            (is_busy, *_), *_ = self._database.execute("pragma wal_checkpoint(truncate)").fetchall()
-        if is_busy:
-            raise StorageError(f"{shown_path(self.path)} is read by another process: end it, and repeat the command")
+        self._empty_journal()
         return deleted
-
-    # --- SQLite
-
-    def _prepare(self) -> None:
-        """Make the tables of a new file; check those of another.
-
-        Raises:
-            DataError: it is of another version.
-        """
-        ((version,),) = self._database.execute("pragma user_version")
-        ((tables,),) = self._database.execute("select count(*) from sqlite_master")
-        if version == _FORMAT:
-            return
-        if version or tables:
-            raise DataError(f"{shown_path(self.path)} is of another version, or no stream: name another folder")
-        for statement in filter(str.strip, _SCHEMA.split(";")):
-            self._database.execute(statement)
-        self._database.execute(f"pragma user_version = {_FORMAT}")
 
     def _put(self, name: str, value: Any) -> None:
         self._database.execute("insert or replace into facts values (?, ?)", (name, json.dumps(value)))
-
-    def _rows(self, query: str, values: tuple[Any, ...] = ()) -> list[Any]:
-        with self._explained():
-            return self._database.execute(query, values).fetchall()
-
-    def _rows_of(self, keys: Sequence[str], query: str, values: tuple[Any, ...]) -> Iterator[Any]:
-        """The rows of a query for some keys, for which it has ``{}``, in parts that SQLite takes."""
-        for start in range(0, len(keys), _MOST_PARAMETERS):
-            part = keys[start : start + _MOST_PARAMETERS]
-            yield from self._rows(query.format(", ".join("?" * len(part))), (*part, *values))
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        """Write all of the ``with`` block, or nothing."""
-        with self._explained():
-            self._database.execute("begin immediate")
-            try:
-                yield
-                self._database.execute("commit")
-            except BaseException:
-                if self._database.in_transaction:  # a full disk ends it by itself
-                    self._database.execute("rollback")
-                raise
-
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        """Say in one line what SQLite could not do.
-
-        Raises:
-            StorageError: it cannot write.
-            DataError: the file is damaged.
-        """
-        try:
-            yield
-        except sqlite3.OperationalError as error:
-            raise StorageError(f"{shown_path(self.path)}: {error}: free some space, or name another folder") from error
-        except sqlite3.DatabaseError as error:
-            raise DataError(f"{shown_path(self.path)} cannot be read: {error}: name another folder") from error
 
     # --- lines that cannot be read
 
@@ -318,6 +256,11 @@ class EventStore:
             os.truncate(self.dead_letters, written)
         elif size < written:  # ``forget`` has removed some
             self.write_facts({"dead letter bytes": size})
+
+
+def _digest(user: str) -> str:
+    """Stands for a deleted user, whose id is not kept."""
+    return hashlib.sha256(user.encode()).hexdigest()
 
 
 def _event(row: Sequence[Any]) -> StoredEvent:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -100,11 +100,12 @@ class StateStorage(OpenCatalog):
         reader = self._trained.event_readers.get(kind)
         return {} if reader is None else reader.known(columns)
 
-    def start_each(self, users: Ids) -> list[UserState]:
+    def start_each(self, users: Ids, new: Collection[str] = ()) -> list[UserState]:
         """The state of each of several users, who may have histories of any length.
 
         Args:
             users: ids. Those in the data set start with their recorded events, others without any.
+            new: those of them who start without any, and without a profile, even if they are in the data set.
 
         Example:
             >>> recommender.start_each(["u1", "somebody new"])
@@ -112,7 +113,10 @@ class StateStorage(OpenCatalog):
         """
         ids = inputs.read_ids(users, "users")
         given = [
-            UserInput(user, None, None, None) if user in self.users else UserInput(None, None, [], None) for user in ids
+            UserInput(user, None, None, None)
+            if user in self.users and user not in new
+            else UserInput(None, None, [], None)
+            for user in ids
         ]
         found: dict[int, UserState] = {}
         for positions, batch in self._states.start_batches(given):

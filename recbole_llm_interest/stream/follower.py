@@ -19,9 +19,9 @@ from recbole_llm_interest.io.files import exclusive_lock, make_folder, write_tex
 from recbole_llm_interest.io.manifest import absolute, record_run
 from recbole_llm_interest.recommender import Recommender
 from recbole_llm_interest.recommender.grown_data import check_can_grow
+from recbole_llm_interest.recommender.live_states import LiveStates
 from recbole_llm_interest.recommender.loading import OpenedCheckpoint, checkpoint_in_use, load_opened
 from recbole_llm_interest.stream.events import EventReading, StreamEvent, dead_letter
-from recbole_llm_interest.stream.live_states import LiveStates
 from recbole_llm_interest.stream.refresh import Refresh, ServedModel, training_log
 from recbole_llm_interest.stream.rolling_evaluation import EvaluationWindow, RollingEvaluation
 from recbole_llm_interest.stream.sources import Chunk, EventSource

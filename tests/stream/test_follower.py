@@ -15,9 +15,9 @@ from streams import later, write_events
 from recbole_llm_interest.errors import DataError, RequestError, StorageError
 from recbole_llm_interest.io.event_store import EventBatch, EventStore, StoredEvent
 from recbole_llm_interest.recommender import Recommender
+from recbole_llm_interest.recommender.live_states import LiveStates
 from recbole_llm_interest.stream.events import MAX_LINE_BYTES, EventReading
 from recbole_llm_interest.stream.follower import Follower, FollowOptions
-from recbole_llm_interest.stream.live_states import LiveStates
 from recbole_llm_interest.stream.sources import GrowingFile, StandardInput
 
 
@@ -366,22 +366,19 @@ def test_a_full_disk_is_said_and_nothing_is_lost(here):
         assert store.dead_letters.read_text() == ""
 
 
-def test_states_that_leave_memory_come_back(here, shop, monkeypatch):
-    from recbole_llm_interest.stream import live_states
-
-    monkeypatch.setattr(live_states, "_MOST_USERS", 2)
+def test_states_that_leave_memory_come_back(here, shop):
     checkpoint, places = shop()
     recommender = Recommender.load(checkpoint, **places)
     reading = EventReading("user_id", "item_id", "timestamp", None, None)
     events = [reading.read(json.dumps(event).encode()) for event in later(users=6, steps=3)]
     with EventStore(here / "stream") as store:
-        states = LiveStates(recommender, store, until=0)
+        states = LiveStates(recommender, store, most_users=2)
         for number, event in enumerate(events):
             states.advance([event], [False])
             stored = [StoredEvent(event.user, event.item, event.time)]
             store.write(EventBatch("file", str(number), recommender.version, stored, states.packed([event.user])))
             states.trim()
-        assert len(states._states) == 2
+        assert len(states) == 2
         data = store.states([f"u{n}" for n in range(6)], recommender.version)
     plain = later(users=6, steps=3)
     for user, packed in data.items():

@@ -1,4 +1,4 @@
-"""The states of a stream's users: moved on by batches of events, kept in memory, and read from the store."""
+"""The states of many users: moved on by batches of events, kept in memory, and read from a store."""
 
 from __future__ import annotations
 
@@ -7,11 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from recbole_llm_interest.errors import RequestError, StateError
-from recbole_llm_interest.io.event_store import EventStore
-from recbole_llm_interest.recommender import Recommender, UserState, join
-
-#: users whose states stay in memory
-_MOST_USERS = 50_000
+from recbole_llm_interest.io.event_store import StoredEvent
+from recbole_llm_interest.recommender.recommender import Recommender
+from recbole_llm_interest.recommender.user_state import UserState, join
 
 
 class Event(Protocol):
@@ -32,6 +30,19 @@ class Event(Protocol):
     @property
     def columns(self) -> Mapping[str, Any] | None:
         """All else that is given of it."""
+
+
+class StateStore(Protocol):
+    """What states read of the store of a stream or a service."""
+
+    def states(self, users: Sequence[str], model: str) -> dict[str, bytes]:
+        """States of some users, as far as there are any of this version of the model."""
+
+    def events_of(self, users: Sequence[str], after: int) -> dict[str, list[StoredEvent]]:
+        """Events of some users after that of a number, by user."""
+
+    def forgotten(self, users: Sequence[str]) -> set[str]:
+        """Those of some users who were deleted."""
 
 
 class Moved(NamedTuple):
@@ -55,14 +66,22 @@ class LiveStates:
         store: has events and former states.
         until: number of the last stored event that is in the recommender's data set.
         k: how many best items are compared with that of an event.
+        most_users: whose states stay in memory after ``trim``.
     """
 
-    def __init__(self, recommender: Recommender, store: EventStore, until: int, k: int = 10) -> None:
+    def __init__(
+        self, recommender: Recommender, store: StateStore, until: int = 0, k: int = 10, most_users: int = 50_000
+    ) -> None:
         self._recommender = recommender
         self._store = store
         self._until = until
         self._k = min(k, len(recommender.items))
+        self._most_users = most_users
         self._states: OrderedDict[str, UserState] = OrderedDict()
+
+    def __len__(self) -> int:
+        """Number of users whose states are in memory."""
+        return len(self._states)
 
     def advance(self, events: Sequence[Event], evaluated: Sequence[bool]) -> list[Moved]:
         """Move states on, in the order of the events.
@@ -72,24 +91,32 @@ class LiveStates:
             evaluated: whether each event is looked for among the best items before it. Only events of known items, of
                 users with an event before, are.
         """
-        self._load(dict.fromkeys(event.user for event in events))
+        self.load(event.user for event in events)
         return self._move(events, evaluated)
+
+    def of(self, users: Iterable[str]) -> list[UserState]:
+        """The states of users who have been loaded."""
+        return [self._states[user] for user in users]
 
     def packed(self, users: Iterable[str]) -> dict[str, bytes]:
         """The states of users as the store keeps them."""
         return {user: self._recommender.to_bytes(self._states[user], [user]) for user in users}
 
-    def trim(self) -> None:
-        """Drop the states of the users who were not heard of for the longest time. The store has them."""
-        while len(self._states) > _MOST_USERS:
-            self._states.popitem(last=False)
+    def drop(self, users: Iterable[str]) -> None:
+        """Drop the states of users, so that they are read anew."""
+        for user in users:
+            self._states.pop(user, None)
+
+    def trim(self) -> list[str]:
+        """Drop the states of the users who were not heard of for the longest time, and return these."""
+        return [self._states.popitem(last=False)[0] for _ in range(len(self._states) - self._most_users)]
 
     # --- states of users who are not in memory
 
-    def _load(self, users: Iterable[str]) -> None:
-        """Read the states of users, or make them."""
+    def load(self, users: Iterable[str]) -> None:
+        """Read the states of users from the store, or make them."""
         missing = []
-        for user in users:
+        for user in dict.fromkeys(users):
             if user in self._states:
                 self._states.move_to_end(user)
             else:
@@ -101,16 +128,25 @@ class LiveStates:
                 continue  # of a catalog that has changed since: it is made anew
         new = [user for user in missing if user not in self._states]
         if new:
-            self._states.update(zip(new, self._recommender.start_each(new), strict=True))
+            forgotten = self._store.forgotten(new)
+            self._states.update(zip(new, self._recommender.start_each(new, forgotten), strict=True))
             self._replay(new)
 
     def _replay(self, users: Sequence[str]) -> None:
         """Move states on by the stored events that the recommender's data set does not have."""
-        known = [user for user in users if user in self._recommender.users]
-        new = [user for user in users if user not in self._recommender.users]  # or left out by the data set's filters
-        stored = self._store.events_of(known, self._until) | self._store.events_of(new, after=0)
-        events: list[Event] = [event for of_user in stored.values() for event in of_user]
+        recorded = [user for user in users if int(self._states[user].length[0])]
+        new = [user for user in users if not int(self._states[user].length[0])]  # or left out by the data set's filters
+        stored = self._store.events_of(recorded, self._until) | self._store.events_of(new, after=0)
+        events: list[Event] = [
+            event for of_user in stored.values() for event in of_user if not self._is_recorded(event)
+        ]
         self._move(events, [False] * len(events))
+
+    def _is_recorded(self, event: Event) -> bool:
+        """Whether a state has an event already: of a model whose data set has grown by stored events."""
+        state = self._states[event.user]
+        row = self._recommender.items.all_rows.get(event.item)
+        return bool(((state.items[0] == row) & (state.times[0] == event.time)).any()) if row is not None else False
 
     # --- batches
 
