@@ -36,7 +36,7 @@ PACKAGE = REPOSITORY / "recbole_llm_interest"
 #: from top to bottom: a module imports from its own room or from a level below
 LEVELS = [
     {"__init__", "cli"},
-    {"report", "erasure", "stream"},
+    {"report", "erasure", "serving", "stream"},
     {"registration", "recommender", "export", "adaptation"},
     {"training", "peers"},
     {"model", "baselines", "data", "evaluation"},

@@ -26,6 +26,9 @@ from recbole_llm_interest.io.opening import is_folder, open_regular, read_text
 from recbole_llm_interest.io.redis_streams import RedisAddress
 from recbole_llm_interest.io.results_file import RESULTS_FILE
 from recbole_llm_interest.io.variants import Variant, read_variants
+from recbole_llm_interest.serving.api_keys import ApiKeys
+from recbole_llm_interest.serving.options import is_loopback
+from recbole_llm_interest.serving.stores import check_store
 from recbole_llm_interest.settings import (
     ALL_SETTINGS,
     BASELINE_SETTINGS,
@@ -207,6 +210,35 @@ def check_following(options: argparse.Namespace, overrides: Mapping[str, Any]) -
         raise SettingsError("command line: --until_end is for a file or Redis: standard input ends by itself")
 
 
+def check_serving(options: argparse.Namespace, overrides: Mapping[str, Any]) -> None:
+    """Check options, settings, packages, keys and checkpoint of ``llm-interest serve``.
+
+    Raises:
+        LLMInterestError: one of them is missing or wrong.
+    """
+    check_keys(overrides)
+    missing = [
+        name for name in ("fastapi", "uvicorn", "prometheus_client", "fastapi_offline") if find_spec(name) is None
+    ]
+    if missing:
+        raise SettingsError(f"a service needs the package {missing[0]}: pip install 'recbole_llm_interest[serve]'")
+    for name, least in (("workers", 1), ("max_body", 1), ("queue", 1), ("cached_users", 1), ("port", 1)):
+        if (value := getattr(options, name)) < least:
+            raise SettingsError(f"command line: --{name}={value}: give {least} or more")
+    for name in ("rate", "timeout"):
+        if not 0 < (value := getattr(options, name)) < float("inf"):
+            raise SettingsError(f"command line: --{name}={value}: give more than 0")
+    check_store(options.store, options.workers)
+    if options.api_keys is not None:
+        ApiKeys.read(Path(options.api_keys))
+    elif not is_loopback(options.host):
+        raise SettingsError(
+            f"command line: --host={options.host} can be reached by others: give --api_keys, or leave --host out"
+        )
+    if not is_folder(Path(options.checkpoint)):
+        check_first_bytes(Path(options.checkpoint))
+
+
 def _check_runs(given: Sequence[str | Variant], options: argparse.Namespace, overrides: Mapping[str, Any]) -> list[str]:
     """Check the models, settings, data, encoders and trackers of runs; returns the names of the models."""
     variants = [Variant(one, one) if isinstance(one, str) else one for one in given]
@@ -270,4 +302,5 @@ CHECKS = {
     "export": check_export,
     "embed": check_embedding,
     "follow": check_following,
+    "serve": check_serving,
 }

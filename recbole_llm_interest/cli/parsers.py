@@ -54,6 +54,12 @@ meanwhile. Settings of that training, such as epochs, replay and minutes, and th
 data_path, are given as --key=value.
 """
 
+_SERVE = """
+Serve a trained model by HTTP: events as they happen, recommendations, explanations and interests, new items, and users
+who want to be deleted. Each event counts at once, and is on the disk before it is acknowledged. Settings that differ
+from those of training, such as data_path, are given as --key=value.
+"""
+
 _FORGET = """
 Delete users or items from the data set's files, including images and audio, and from everything that was made from it:
 encoded features, saved data sets, user states, reports, texts of exported models and logs. Each file that is left is
@@ -177,6 +183,26 @@ def follow_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def serve_parser() -> argparse.ArgumentParser:
+    """Options of ``llm-interest serve``."""
+    parser = command_parser("python -m recbole_llm_interest.cli.serve", _SERVE)
+    parser.add_argument("--checkpoint", required=True, help="of LLMInterest, or an exported folder")
+    parser.add_argument(
+        "--store", default="served", help="a folder, redis://HOST:PORT/0?stream=NAME, or memory [served]"
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen at [127.0.0.1, this machine alone]")
+    parser.add_argument("--port", type=int, default=8000, help="port to listen at [8000]")
+    parser.add_argument("--workers", type=int, default=1, help="number of processes, each with the model [1]")
+    parser.add_argument("--api_keys", metavar="FILE", help="keys that are accepted: NAME KEY ROLE, one a line [none]")
+    parser.add_argument("--rate", type=float, default=2000.0, help="requests a second of a client and process [2000]")
+    parser.add_argument("--max_body", type=int, default=2**20, help="bytes of a request's body, at most [1048576]")
+    parser.add_argument("--timeout", type=float, default=10.0, help="seconds that a request may wait [10]")
+    parser.add_argument("--queue", type=int, default=1000, help="requests that may wait in a process [1000]")
+    parser.add_argument("--cached_users", type=int, default=20_000, help="users in memory of a process [20000]")
+    parser.add_argument("--quiet", action="store_true", help="write no line for each request")
+    return parser
+
+
 def report_parser() -> argparse.ArgumentParser:
     """Options of ``llm-interest report``."""
     parser = command_parser("python -m recbole_llm_interest.report", _REPORT)
@@ -266,6 +292,7 @@ PARSERS: dict[str, Callable[[], argparse.ArgumentParser]] = {
     "doctor": doctor_parser,
     "recommend": recommend_parser,
     "follow": follow_parser,
+    "serve": serve_parser,
     "report": report_parser,
     "export": export_parser,
     "embed": embed_parser,

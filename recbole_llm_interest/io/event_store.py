@@ -170,7 +170,10 @@ class EventStore(SqliteFile):
     @property
     def event_count(self) -> int:
         """Number of the last event; events are numbered from 1 on, and a number is not used again."""
-        found = self._rows("select seq from sqlite_sequence where name = 'events'")
+        return self._last_number("events")
+
+    def _last_number(self, table: str) -> int:
+        found = self._rows("select seq from sqlite_sequence where name = ?", (table,))
         return int(found[0][0]) if found else 0
 
     @property
@@ -199,7 +202,7 @@ class EventStore(SqliteFile):
 
     def forgotten(self, users: Sequence[str]) -> set[str]:
         """Those of some users who were deleted here, so that recorded events of theirs are not used again."""
-        digests = {_digest(user): user for user in users}
+        digests = {digest_of(user): user for user in users}
         found = self._rows_of([*digests], "select user from forgotten where user in ({})")
         return {digests[digest] for (digest,) in found}
 
@@ -258,7 +261,7 @@ class EventStore(SqliteFile):
             self.write_facts({"dead letter bytes": size})
 
 
-def _digest(user: str) -> str:
+def digest_of(user: str) -> str:
     """Stands for a deleted user, whose id is not kept."""
     return hashlib.sha256(user.encode()).hexdigest()
 

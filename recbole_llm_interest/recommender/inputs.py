@@ -12,6 +12,7 @@ import pandas as pd
 
 from recbole_llm_interest.content.text_template import without_point
 from recbole_llm_interest.errors import RequestError, StateError
+from recbole_llm_interest.io.atomic_files import MAX_TOKEN_CHARACTERS
 from recbole_llm_interest.recommender.user_state import UserState
 
 #: an id as callers may write it; data sets hold it as text
@@ -42,6 +43,36 @@ def read_id(value: Id) -> str:
         ('17862', '17862.0')
     """
     return str(without_point(value))
+
+
+def read_new_id(value: Id, name: str) -> str:
+    """An id as text, of a user or an item that may be new.
+
+    Args:
+        value: the id.
+        name: of the column or argument, for messages.
+
+    Raises:
+        RequestError: a data set's files cannot hold it.
+
+    Example:
+        >>> from recbole_llm_interest.recommender.inputs import read_new_id
+        >>> read_new_id(5, "user")
+        '5'
+    """
+    token = read_id(value)
+    if not token or len(token) > MAX_TOKEN_CHARACTERS or token != " ".join(token.split()) or not _is_text(token):
+        raise RequestError(f"{name!r} is {token[:40]!r}, which is no id: up to {MAX_TOKEN_CHARACTERS} characters")
+    return token
+
+
+def _is_text(token: str) -> bool:
+    """Whether a text has no half of a surrogate pair, and no NUL."""
+    try:
+        token.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in token
 
 
 def read_ids(values: Any, name: str) -> list[str]:

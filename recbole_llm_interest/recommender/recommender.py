@@ -49,8 +49,7 @@ class Recommender(StateStorage):
         self._retrieval = Retrieval(self._live, self._changes)
 
     def __repr__(self) -> str:
-        dataset = self._trained.origin.dataset if self._trained.origin else None
-        return f"Recommender(items={len(self.items)}, users={len(self.users)}, dataset={dataset!r})"
+        return f"Recommender(items={len(self.items)}, users={len(self.users)}, dataset={self.dataset!r})"
 
     @classmethod
     def load(cls, checkpoint: str | Path, **settings: Any) -> Recommender:
@@ -233,6 +232,7 @@ class Recommender(StateStorage):
         exact: bool = False,
         as_frame: bool = False,
         context: Profiles = None,
+        allow_fewer: bool = False,
     ) -> PerUser[Recommendations]:
         """The best items, the best first.
 
@@ -246,6 +246,7 @@ class Recommender(StateStorage):
             exact: whether all items are scored even if there is an index.
             as_frame: whether to give a DataFrame with the columns user, rank, item, title and score.
             context: what is known before the choice, by the columns that ``context_fields`` names; for a batch, a list.
+            allow_fewer: whether a user of whom exclusions leave fewer than ``k`` items gets these.
 
         Raises:
             RequestError: an item or pool is unknown, or there are fewer than ``k`` candidates.
@@ -256,7 +257,8 @@ class Recommender(StateStorage):
             0   u1     1   i3  A film about bread
         """
         state = self._given(state, context, "recommend")
-        best = self._retrieval.recommend(state, Request(k, candidates, exclude, exclude_seen, min_diversity, exact))
+        request = Request(k, candidates, exclude, exclude_seen, min_diversity, exact, allow_fewer)
+        best = self._retrieval.recommend(state, request)
         return to_frame(state.users, best) if as_frame else state.per_user(best)
 
     @torch.no_grad()

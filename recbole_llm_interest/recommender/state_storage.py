@@ -50,6 +50,15 @@ class StateStorage(OpenCatalog):
         """Unit of the data set's times since 1970; None if they are on another scale, or unknown."""
         return self._trained.time_unit
 
+    @property
+    def dataset(self) -> str | None:
+        """Name of the data set that the model was trained on; None if it is unknown."""
+        return None if self._trained.origin is None else self._trained.origin.dataset
+
+    def record_store(self, path: Path) -> None:
+        """Record a file of events and states beside the checkpoint, so that ``forget`` finds it."""
+        self._trained.record("event store", [path])
+
     def save(self, state: UserState, path: str | Path, users: Sequence[Id] | None = None) -> None:
         """Write a state to a file, with these ids of its users; None for their positions, which identify nobody.
 

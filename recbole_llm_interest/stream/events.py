@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from recbole_llm_interest.errors import RequestError
-from recbole_llm_interest.io.atomic_files import MAX_TOKEN_CHARACTERS
 from recbole_llm_interest.io.event_store import StoredEvent
 from recbole_llm_interest.io.opening import parse_json
-from recbole_llm_interest.recommender.inputs import TimeUnit, read_id, read_time
+from recbole_llm_interest.recommender.inputs import TimeUnit, read_new_id, read_time
 
 #: longer lines are no events
 MAX_LINE_BYTES = 2**20
@@ -109,19 +108,7 @@ def _token(columns: dict[str, Any], name: str) -> str:
     value = columns.pop(name, None)
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise RequestError(f"it has no {name!r}: give an id, as text or a number")
-    token = read_id(value)
-    if not token or len(token) > MAX_TOKEN_CHARACTERS or token != " ".join(token.split()) or not _is_text(token):
-        raise RequestError(f"{name!r} is {token[:40]!r}, which is no id: up to {MAX_TOKEN_CHARACTERS} characters")
-    return token
-
-
-def _is_text(token: str) -> bool:
-    """Whether a text has no half of a surrogate pair."""
-    try:
-        token.encode()
-    except UnicodeEncodeError:
-        return False
-    return "\0" not in token
+    return read_new_id(value, name)
 
 
 def dead_letter(line: bytes, reason: object) -> str:

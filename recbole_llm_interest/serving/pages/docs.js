@@ -1,0 +1,3 @@
+"use strict";
+
+window.SwaggerUIBundle({ url: "/openapi.json", dom_id: "#interface", deepLinking: true });
