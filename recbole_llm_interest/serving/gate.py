@@ -135,7 +135,9 @@ class Gate:
         return Refused(413, f"the body has more than {self._options.max_body:,} bytes, or no valid length")
 
     def _record(self, scope: Scope, status: int, seconds: float) -> None:
-        route = getattr(scope.get("route"), "path", "-")  # not the path itself, which has ids of users
+        route = getattr(scope.get("route"), "path", "-").replace(
+            ":path", ""
+        )  # not the path itself, which has ids of users
         method = scope["method"] if scope["method"] in ("GET", "POST", "DELETE", "HEAD") else "-"
         metrics.REQUESTS.labels(method, route, status).inc()
         metrics.SECONDS.labels(method, route).observe(seconds)

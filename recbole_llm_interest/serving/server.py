@@ -104,7 +104,7 @@ def application() -> ASGIApp:
         keys = None if options.api_keys is None else ApiKeys.read(Path(options.api_keys))
         return create_app(load_service(options), options, keys)
     except LLMInterestError as error:
-        _logger.error("%s", one_line(error))
+        _logger.error("%s", one_line(error))  # noqa: TRY400  (a mistake of the user's: no traceback)
         sys.exit(STARTUP_FAILURE)
     except Exception:  # a fault of this package: started again, the process would only fail again
         traceback.print_exc()
