@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from fakeredis import TcpFakeServer
 
 
 def later(users: int, steps: int, skip: int = 2) -> list[dict[str, Any]]:
@@ -22,3 +26,14 @@ def write_events(path: Path, events: Iterable[Mapping[str, Any] | str]) -> Path:
     with path.open("a") as file:
         file.writelines((one if isinstance(one, str) else json.dumps(one)) + "\n" for one in events)
     return path
+
+
+@contextmanager
+def redis_server() -> Iterator[str]:
+    """A server that speaks Redis' protocol; yields its address."""
+    with TcpFakeServer(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield f"redis://127.0.0.1:{server.server_address[1]}/0"
+        server.shutdown()
+        thread.join()

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Self
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import parse_qs, urlencode, urlsplit, urlunsplit
 
-from recbole_llm_interest.errors import SettingsError
+from recbole_llm_interest.errors import DataError, SettingsError
+
+if TYPE_CHECKING:
+    import redis
 
 #: beginnings of URLs of Redis: plain, encrypted, by a socket
 _SCHEMES = ("redis", "rediss", "unix")
@@ -70,6 +73,27 @@ class RedisAddress:
         database = parse_qs(urlsplit(self.url).query).get("db", [])
         options = [*(("db", number) for number in database), ("stream", self.stream)]
         return f"{_without_password(self.url)}?{urlencode(options)}"
+
+    def connect(self, **options: Any) -> redis.Redis:
+        """A connection to the server, which has answered.
+
+        Args:
+            options: of redis-py beside those of the URL.
+
+        Raises:
+            DataError: the URL has options that redis-py does not know, or cannot read.
+        """
+        import redis  # an extra, which is loaded only where there is such an address
+
+        try:
+            server = redis.Redis.from_url(self.url, protocol=2, **options)
+            server.ping()  # options are read when the first connection is made
+        except (ValueError, TypeError) as error:
+            raise DataError(
+                f"{self.name} has an option beside stream that redis-py cannot use: leave it out, or write it as "
+                "redis.Redis.from_url reads it"
+            ) from error
+        return server
 
 
 def _without_password(url: str) -> str:

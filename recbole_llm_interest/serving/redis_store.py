@@ -27,14 +27,14 @@ class RedisStore:
 
     Raises:
         StorageError: the server cannot be reached.
+        DataError: the address has options that redis-py does not know.
     """
 
     def __init__(self, address: RedisAddress) -> None:
         self._address = address
         self._prefix = address.stream
         with self._explained():
-            self._server: Any = redis.Redis.from_url(address.url, socket_connect_timeout=5, socket_timeout=20)
-            self._server.ping()
+            self._server: Any = address.connect(socket_connect_timeout=5, socket_timeout=20)
 
     def close(self) -> None:
         """Close the connections."""

@@ -42,7 +42,7 @@ class RedisStream:
             DataError: the server cannot be reached, or the stream is another one than before.
         """
         position = position_of(self.address.name) or _BEGINNING
-        with self._explained(), self._server() as server:
+        with self._explained(), self.address.connect() as server:
             self._check_same(server, position)
             while True:
                 block = None if self.ends else _PAUSE
@@ -70,22 +70,6 @@ class RedisStream:
                 f"{self.address.name} ends at {newest}, and was read to {position} before: it is another stream; name "
                 "another --output"
             )
-
-    def _server(self) -> redis.Redis:
-        """The server, which has answered.
-
-        Raises:
-            DataError: the address has options that redis-py does not know, or cannot read.
-        """
-        try:
-            server = redis.Redis.from_url(self.address.url, protocol=2)
-            server.ping()  # options are read when the first connection is made
-        except (ValueError, TypeError) as error:
-            raise DataError(
-                f"{self.address.name} has an option beside stream that redis-py cannot use: leave it out, or write it "
-                "as redis.Redis.from_url reads it"
-            ) from error
-        return server
 
     @contextmanager
     def _explained(self) -> Iterator[None]:

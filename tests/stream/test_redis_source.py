@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import threading
 from itertools import islice
 
 import pytest
 import redis
-from fakeredis import TcpFakeServer
-from streams import later
+from streams import later, redis_server
 
 from recbole_llm_interest.cli.follow import main
 from recbole_llm_interest.errors import DataError, SettingsError
@@ -19,13 +17,9 @@ from recbole_llm_interest.stream.redis_source import RedisStream
 
 @pytest.fixture
 def address():
-    """Of a stream of a server that speaks Redis' protocol."""
-    with TcpFakeServer(("127.0.0.1", 0)) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        yield f"redis://127.0.0.1:{server.server_address[1]}/0?stream=shop"
-        server.shutdown()
-        thread.join()
+    """Of a stream of a server."""
+    with redis_server() as server:
+        yield f"{server}?stream=shop"
 
 
 def add(address, entries):
