@@ -212,9 +212,7 @@ def test_the_log_has_nothing_of_users(client, caplog):
         ("POST", "/users/{user}/events", 422, "shop"),
         ("GET", "/items", 200, "web"),
     ]
-    assert "secret" not in json.dumps(
-        [f"{vars(record)}" for record in caplog.records if record.name.startswith("recbole")]
-    )
+    assert not [one for one in caplog.records if one.name.startswith("recbole") and "secret" in str(vars(one))]
 
 
 def test_metrics_count_requests_and_events(client):

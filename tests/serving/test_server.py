@@ -36,8 +36,9 @@ class Running:
         given = {"checkpoint": checkpoint, "store": folder, "port": port, **places}
         words = [*(f"--{name}={value}" for name, value in given.items()), *words]
         command = [sys.executable, "-m", "recbole_llm_interest.cli.serve", *words]
-        self.log = Path(f"{folder}.log").open("a")
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self.log, text=True)
+        self.log = Path(f"{folder}.log")
+        with self.log.open("a") as log:
+            self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
 
     def wait(self):
         """Wait until it answers."""
@@ -47,7 +48,7 @@ class Running:
                 return httpx.get(f"{self.url}/ready", timeout=_PATIENCE).raise_for_status()
             except httpx.HTTPError:
                 time.sleep(0.1)
-        raise AssertionError(Path(self.log.name).read_text())
+        raise AssertionError(self.log.read_text())
 
     def workers(self):
         """Processes that have the model."""
@@ -78,7 +79,6 @@ def serve(shop, here):
             os.kill(worker, signal.SIGKILL)
         one.process.kill()
         one.process.communicate()
-        one.log.close()
 
 
 class Senders:
@@ -167,13 +167,13 @@ def test_sigterm_ends_it_after_what_was_begun(serve):
     assert running.process.returncode == 0
     assert printed.splitlines()[-1] == "stopped: every event that was acknowledged is stored"
     assert senders.failures.keys() <= {"connection", 200, 503}
-    entries = [json.loads(line) for line in Path(running.log.name).read_text().splitlines()]
+    entries = [json.loads(line) for line in running.log.read_text().splitlines()]
     assert {"ready", "request"} <= {one["message"] for one in entries}
 
 
 def test_sighup_takes_new_weights_without_a_pause(serve, shop, here):
     """The checkpoint is replaced by another under its name; requests are answered all the time."""
-    trained, places = shop()
+    trained, _ = shop()
     other, _ = shop(epochs=2)
     served = Path(shutil.copy(trained, here / "served.safetensors"))
     running = serve("--quiet", checkpoint=served)
@@ -198,9 +198,9 @@ def test_what_cannot_be_served_is_said(serve, shop, here):
     damaged = here / "damaged.safetensors"
     damaged.write_bytes(trained.read_bytes()[:-100])
     running = Running(damaged, places, here / "store")
-    printed, _ = running.process.communicate(timeout=_PATIENCE)
+    running.process.communicate(timeout=_PATIENCE)
     assert running.process.returncode == 2
-    (said,) = Path(running.log.name).read_text().splitlines()
+    (said,) = running.log.read_text().splitlines()
     assert "damaged" in said
     first = serve(folder="another")
     port = first.url.rpartition(":")[2]
