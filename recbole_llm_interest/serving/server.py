@@ -8,6 +8,7 @@ import os
 import socket
 import sys
 import tempfile
+import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -73,9 +74,20 @@ def serve(options: ServeOptions) -> bool:
             timeout_graceful_shutdown=int(options.timeout) + 5,
             timeout_worker_healthcheck=_LOADING,
         )
-        supervisor = Multiprocess(config, [listening])
+        supervisor = _Supervisor(config, [listening])
         supervisor.run()
         return all(process.exitcode != STARTUP_FAILURE for process in supervisor.processes)
+
+
+class _Supervisor(Multiprocess):
+    """Starts processes, and replaces those that end."""
+
+    def keep_subprocess_alive(self) -> None:
+        """Look for processes that have ended or hang."""
+        for process in self.processes:
+            # this process's copy of the other end: while it is open, an answer is waited for that an ended one owes
+            process.child_conn.close()
+        super().keep_subprocess_alive()
 
 
 @contextmanager
@@ -99,6 +111,7 @@ def application() -> ASGIApp:
     """The application of a process that ``serve`` has started."""
     options = ServeOptions.handed_over()
     _log_as_json(options.quiet)
+    threading.excepthook = _log_fault_of_thread
     torch.set_num_threads(1)  # several would wait for each other: processes are what more cores are used by
     try:
         keys = None if options.api_keys is None else ApiKeys.read(Path(options.api_keys))
@@ -144,6 +157,11 @@ class _JsonFormatter(logging.Formatter):
         if record.exc_info and record.exc_info[0] is not None:
             fields["error"] = record.exc_info[0].__name__
         return json.dumps(fields)
+
+
+def _log_fault_of_thread(fault: threading.ExceptHookArgs) -> None:
+    if fault.exc_type is not EOFError:  # of the thread that answers the process which has just ended this one
+        _logger.error("%s in a thread", fault.exc_type.__name__)
 
 
 def _log_as_json(quiet: bool) -> None:
