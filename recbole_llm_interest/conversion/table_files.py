@@ -25,12 +25,11 @@ from recbole_llm_interest.conversion.wording import counted
 from recbole_llm_interest.errors import DataError
 from recbole_llm_interest.io.atomic_files import AtomicFormat
 from recbole_llm_interest.io.opening import FileKind, open_regular, parse_json
+from recbole_llm_interest.io.table_parts import PARQUET_REMEDY
 
 if TYPE_CHECKING:
     import pandas as pd
 
-#: how to install what reads and writes Parquet and tables of Arrow
-PARQUET_REMEDY = "pip install 'recbole_llm_interest[parquet]'"
 _TABLE = FileKind("table", DataError, None, "give a CSV, TSV, JSON lines or Parquet file with named columns")
 _SEPARATORS = ",\t;|"
 _QUOTING: dict[str, Any] = {"minimal": csv.QUOTE_MINIMAL, "none": csv.QUOTE_NONE}

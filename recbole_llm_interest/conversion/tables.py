@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from recbole_llm_interest.conversion.options import Options
-from recbole_llm_interest.conversion.table_files import PARQUET_REMEDY, Skipped, frame_of_arrow, read_table_file
+from recbole_llm_interest.conversion.table_files import Skipped, frame_of_arrow, read_table_file
 from recbole_llm_interest.conversion.values import as_numbers, has_containers
 from recbole_llm_interest.errors import DataError
 from recbole_llm_interest.io.atomic_files import format_columns
+from recbole_llm_interest.io.table_parts import PARQUET_REMEDY
 
 if TYPE_CHECKING:
     import pandas as pd
