@@ -146,7 +146,7 @@ def _check_all_users(options: argparse.Namespace) -> None:
     """Check what ``--all`` needs and excludes.
 
     Raises:
-        LLMInterestError: an option is missing or excluded, the output cannot be a table, or the users' file is missing.
+        LLMInterestError: an option is missing or excluded, or a file cannot be used.
     """
     if not options.all:
         if option := next((name for name in ("output", "users") if getattr(options, name) is not None), None):
@@ -154,6 +154,16 @@ def _check_all_users(options: argparse.Namespace) -> None:
         return
     if option := next((name for name in _OF_ONE_USER if getattr(options, name) not in (None, [], 0)), None):
         raise SettingsError(f"command line: --all and --{option} exclude each other: give one of them")
+    _check_files_of_all_users(options)
+
+
+def _check_files_of_all_users(options: argparse.Namespace) -> None:
+    """Check the files that ``--all`` writes and reads.
+
+    Raises:
+        LLMInterestError: there is no output or it cannot be a table, the users' file is missing, or the model is in a
+            folder, which has no users.
+    """
     if options.output is None:
         raise SettingsError("command line: --all needs a file: give --output=FILE")
     table_parts(file_option("output", options.output))

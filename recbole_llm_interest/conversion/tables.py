@@ -91,6 +91,8 @@ def _as_frame(source: Any, what: str) -> pd.DataFrame:
         return source.reset_index(drop=source.index.names == [None])
     if hasattr(source, "__arrow_c_stream__"):
         return _from_arrow(source, what)
+    if _is_hugging_face(source):  # its own to_pandas makes floats of integers beside missing ones
+        return frame_of_arrow(source.with_format("arrow")[:])
     if hasattr(source, "to_pandas"):
         return source.to_pandas()
     if isinstance(source, Mapping):
@@ -101,6 +103,11 @@ def _as_frame(source: Any, what: str) -> pd.DataFrame:
         f"{what} is a {type(source).__name__}: give a path, a table of pandas, Polars, Arrow or Hugging Face, "
         "or a list of dictionaries"
     )
+
+
+def _is_hugging_face(source: Any) -> bool:
+    """Whether it is a ``Dataset``, rather than a dictionary of such or a stream."""
+    return hasattr(source, "with_format") and isinstance(getattr(source, "num_rows", None), int)
 
 
 def _from_columns(source: Mapping[Any, Any], what: str) -> pd.DataFrame:

@@ -82,12 +82,7 @@ def erase_artifacts(
         erasure.rewrite_lines(path, lambda line: request.quoted.search(line) is not None)
     for path in filter(Path.is_file, by_kind["dead letters"]):
         erasure.rewrite_lines(path, lambda line: _is_letter_of(request, line))
-    for path in [path for kind in _OF_ALL_USERS for path in by_kind[kind]]:
-        erasure.delete(path)
-    for folder in by_kind["recommendation parts"]:
-        for path in find_parts(folder):
-            erasure.delete(path)
-        remove_parts(folder)
+    _delete_files_of_all_users(by_kind, erasure)
     _erase_from_files_of_users(by_kind, request, erasure)
     _erase_reports(by_kind["report"], request, options, erasure)
     _erase_exports(by_kind["export"], request, options, erasure)
@@ -98,6 +93,16 @@ def erase_artifacts(
         ("resume state", options.checkpoints, f"may have been trained on them: {_MODELS}"),
     ):
         _delete_or_leave(by_kind[kind], is_requested, why, erasure)  # type: ignore[index]
+
+
+def _delete_files_of_all_users(by_kind: Mapping[Kind, Sequence[Path]], erasure: Erasure) -> None:
+    """Delete the files of ``_OF_ALL_USERS``, and parts of unfinished ones."""
+    for path in [path for kind in _OF_ALL_USERS for path in by_kind[kind]]:
+        erasure.delete(path)
+    for folder in by_kind["recommendation parts"]:
+        for path in find_parts(folder):
+            erasure.delete(path)
+        remove_parts(folder)
 
 
 def _is_letter_of(request: ErasureRequest, line: bytes) -> bool:

@@ -48,7 +48,7 @@ class Block:
             >>> [part.rows.tolist() for part in Block(torch.tensor([2, 5, 6]), torch.eye(3)).in_parts(2)]
             [[2, 5], [6]]
         """
-        for rows, matrix in zip(self.rows.split(size), self.matrix.split(size, dim=1), strict=True):
+        for rows, matrix in zip(torch.split(self.rows, size), torch.split(self.matrix, size, dim=1), strict=True):
             yield Block(rows, matrix)
 
 

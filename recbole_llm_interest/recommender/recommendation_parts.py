@@ -144,7 +144,7 @@ def _best_items(
     """The table of these users, in their order."""
     scores, rows = torch.full((len(given), job.k), -torch.inf), torch.zeros(len(given), job.k, dtype=torch.long)
     for chunk in _chunks([len(history.items) for history in histories]):
-        batches = recommender._states.start_batches([given[at] for at in chunk], [histories[at] for at in chunk])
+        batches = recommender._states.batches_after([given[at] for at in chunk], [histories[at] for at in chunk])
         for positions, state in batches:
             users = torch.tensor(chunk)[positions]
             best = recommender._retrieval.best(state, job.k, job.exclude_seen)

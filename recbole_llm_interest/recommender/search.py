@@ -106,7 +106,8 @@ def _top(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """
     users, count = scores.shape
     if count % _GROUP or count < 2 * k * _GROUP:
-        return tuple(scores.topk(k, dim=1))
+        best = scores.topk(k, dim=1)
+        return best.values, best.indices
     groups = scores.view(users, -1, _GROUP)
     chosen = groups.amax(dim=2).topk(k, dim=1).indices
     best = groups.gather(1, chosen[..., None].expand(-1, -1, _GROUP)).flatten(1).topk(k, dim=1)

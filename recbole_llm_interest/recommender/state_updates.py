@@ -76,23 +76,31 @@ class StateUpdates:
         return batch.select(torch.tensor(positions).argsort())
 
     @torch.no_grad()
-    def start_batches(
-        self, inputs: Sequence[UserInput], histories: Sequence[History] | None = None
-    ) -> list[tuple[list[int], UserState]]:
+    def start_batches(self, inputs: Sequence[UserInput]) -> list[tuple[list[int], UserState]]:
         """As few batches of these users as the tracker allows, each with the positions of its users in ``inputs``.
 
         There is one batch, except with attention: then there is one for each number of events that attention sees.
 
-        Args:
-            inputs: of the users.
-            histories: of ``histories``, if they are known already.
-
         Raises:
             RequestError: a user or an item is unknown, a profile or content cannot be used, or times are out of order.
         """
+        return self.batches_after(inputs, self.histories(inputs))
+
+    @torch.no_grad()
+    def batches_after(
+        self, inputs: Sequence[UserInput], histories: Sequence[History]
+    ) -> list[tuple[list[int], UserState]]:
+        """Do the same where the histories are known already.
+
+        Args:
+            inputs: of the users.
+            histories: of them, as ``histories`` gives them.
+
+        Raises:
+            RequestError: a user or an item is unknown, a profile cannot be used, or times are out of order.
+        """
         users = tuple(one.user for one in inputs)
         profiles = self._profiles(inputs)
-        histories = self.histories(inputs) if histories is None else histories
         by_length: dict[int, list[int]] = {}
         for position, history in enumerate(histories):
             by_length.setdefault(len(history.items), []).append(position)
@@ -209,13 +217,18 @@ class StateUpdates:
         return [
             self._recorded_events(str(one.user), *next(recorded[one.split]))
             if one.history is None
-            else History(
-                one.history,
-                one.times or [None] * len(one.history),
-                self._content(one.contents or [None] * len(one.history)),
-            )
+            else self._given_events(one.history, one.times, one.contents)
             for one in inputs
         ]
+
+    def _given_events(
+        self,
+        items: Sequence[str],
+        times: Sequence[float | None] | None,
+        contents: Sequence[Mapping[str, Any] | None] | None,
+    ) -> History:
+        unknown = [None] * len(items)
+        return History(items, times or unknown, self._content(contents or unknown))
 
     def _recorded_events(self, user: str, items: Sequence[str], times: Sequence[float]) -> History:
         is_known = [item in self._live.items.all_rows for item in items]
