@@ -135,7 +135,7 @@ def test_links_lead_somewhere(document):
 
 
 def test_pandas_lines_write_a_data_set(here, capsys):
-    program = program_with("from_pandas", "docs/your_data.md")
+    program = program_with("k_core=5", "docs/your_data.md")
     events = pd.DataFrame({"user": [i // 5 for i in range(25)], "item": ["abcde"[i % 5] for i in range(25)]})
     tables = {
         "events": events.assign(time=pd.date_range("2024-01-01", periods=25)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from recbole_llm_interest.io.manifest import find_record
 from recbole_llm_interest.recommender import Recommender, recommendation_parts
 from recbole_llm_interest.recommender import recommend_all as module
 from recbole_llm_interest.recommender.recommend_all import write_all
+from recbole_llm_interest.recommender.recommendation_parts import PartsJob, write_part
 from recbole_llm_interest.recommender.trained import Trained
 
 COLUMNS = ["user", "rank", "item", "title", "score"]
@@ -294,3 +296,12 @@ def test_parts_are_recorded_as_the_file(tiny_model, here):
     source = replace(tiny_model.source, path=here / "saved" / "model.safetensors")
     recommend_all(Recommender(replace(tiny_model, source=source)), here / "best.csv", k=3)
     assert find_record(here / ".best.csv.parts").kind == "recommendation parts"
+
+
+def test_parts_that_other_processes_have_written_are_used(recommender, here, small_parts):
+    job = pickle.loads(pickle.dumps(PartsJob.of(recommender, here / "best.csv", k=3, exclude_seen=False)))
+    users = list(recommender.users)
+    assert not write_part(recommender, job, 3, users[15:20]).was_there
+    assert write_part(recommender, job, 3, users[15:20]).was_there
+    assert write_all(recommender, here / "best.csv", k=3).users_done_before == 5
+    assert pd.read_csv(here / "best.csv")["user"].drop_duplicates().tolist() == users
