@@ -154,6 +154,7 @@ def _figure(folder: Path, checkpoint: str, options: argparse.Namespace) -> dict[
     result["megabytes"] = round(output.stat().st_size / 1e6, 1)
     if options.kill:
         other = folder / f"killed.{options.format}"
+        other.unlink(missing_ok=True)
         words = command(checkpoint, folder, other, options)
         result["parts_at_the_kill"] = killed(words, other, max(options.users // 2**14, 1))
         result["file_at_the_kill"] = other.exists()
