@@ -58,6 +58,7 @@ EXTRAS = {
     "test": [
         "axe-playwright-python>=0.1.7",
         "build",
+        "datasets>=4",
         "fakeredis>=2.26",
         "hypothesis",
         "ipykernel",
@@ -65,6 +66,7 @@ EXTRAS = {
         "mypy",
         "nbclient",
         "playwright>=1.50",
+        "polars>=1",
         "pytest",
         "pytest-timeout",
         "pytest-xdist",

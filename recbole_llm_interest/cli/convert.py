@@ -13,8 +13,9 @@ from recbole_llm_interest.cli.common import exit_code, show, show_json
 from recbole_llm_interest.errors import LLMInterestError
 
 _DESCRIPTION = """
-Make a data set of a table of events: CSV, TSV, JSON lines (each also as .gz) or Parquet. Columns and times are
-recognised, and the output says as what. Nothing is downloaded, and the tables are not changed.
+Make a data set of a table of events: CSV, TSV, JSON lines (each also as .gz), Parquet, or a folder that save_to_disk of
+Hugging Face has written. Columns and times are recognised, and the output says as what. Nothing is downloaded, and the
+tables are not changed.
 """
 _OPTION = re.compile(rf"(?<![\w-])({'|'.join(['name', *conversion.Options.__annotations__])})=")
 

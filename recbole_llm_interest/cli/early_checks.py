@@ -22,9 +22,10 @@ from recbole_llm_interest.io.checkpoints.first_bytes import check_first_bytes, n
 from recbole_llm_interest.io.config_files import SEARCH_SPACE, models_and_dataset
 from recbole_llm_interest.io.devices import check_device
 from recbole_llm_interest.io.event_store import EVALUATION, EVALUATION_FILE, EVENT_LINES, STANDARD_INPUT
-from recbole_llm_interest.io.opening import is_folder, open_regular, read_text
+from recbole_llm_interest.io.opening import FileKind, is_folder, open_regular, read_text
 from recbole_llm_interest.io.redis_streams import RedisAddress
 from recbole_llm_interest.io.results_file import RESULTS_FILE
+from recbole_llm_interest.io.table_parts import table_parts
 from recbole_llm_interest.io.variants import Variant, read_variants
 from recbole_llm_interest.serving.api_keys import ApiKeys
 from recbole_llm_interest.serving.options import is_loopback
@@ -45,6 +46,13 @@ from recbole_llm_interest.settings.listed_names import check_listed_names, check
 from recbole_llm_interest.settings.peers import PEERS
 from recbole_llm_interest.settings.trackers import TRACKER_PACKAGES, check_tracker_packages, trackers_of
 
+#: options of ``recommend`` that ``--all`` excludes
+_OF_ONE_USER = (
+    *("user", "history", "times", "profile_text", "profile_image", "profile_audio", "state", "context", "save_state"),
+    *("candidates", "pool", "exclude", "min_diversity", "forecast", "explain"),
+)
+#: file of the users of ``--all``
+USER_LINES = FileKind("file of users", SettingsError, 1_000_000_000, "name a text file with one id a line")
 #: what a value of a wrong type raises where a number or a mapping is expected
 _WRONG_TYPES = (TypeError, KeyError, AttributeError, ValueError, IndexError)
 
@@ -132,8 +140,42 @@ def check_recommendation(options: argparse.Namespace, overrides: Mapping[str, An
         raise SettingsError("command line: --pool and --candidates exclude each other: give one of them")
     if options.k < 1:
         raise SettingsError(f"command line: --k={options.k}: ask for one item or more")
+    _check_all_users(options)
     if not is_folder(Path(options.checkpoint)):
         check_first_bytes(Path(options.checkpoint))
+
+
+def _check_all_users(options: argparse.Namespace) -> None:
+    """Check what ``--all`` needs and excludes.
+
+    Raises:
+        LLMInterestError: an option is missing or excluded, or a file cannot be used.
+    """
+    if not options.all:
+        if option := next((name for name in ("output", "users") if getattr(options, name) is not None), None):
+            raise SettingsError(f"command line: --{option} is for every user: give --all too")
+        return
+    if option := next((name for name in _OF_ONE_USER if getattr(options, name) not in (None, [], 0)), None):
+        raise SettingsError(f"command line: --all and --{option} exclude each other: give one of them")
+    _check_files_of_all_users(options)
+
+
+def _check_files_of_all_users(options: argparse.Namespace) -> None:
+    """Check the files that ``--all`` writes and reads.
+
+    Raises:
+        LLMInterestError: there is no output or it cannot be a table, the users' file is missing, or the model is in a
+            folder, which has no users.
+    """
+    if options.output is None:
+        raise SettingsError("command line: --all needs a file: give --output=FILE")
+    table_parts(file_option("output", options.output))
+    if options.users is not None:
+        open_regular(file_option("users", options.users), USER_LINES).close()
+    if is_folder(Path(options.checkpoint)):
+        raise SettingsError(
+            f"command line: --checkpoint={options.checkpoint} is a folder, which has no users: --all needs a checkpoint"
+        )
 
 
 def check_report(options: argparse.Namespace, overrides: Mapping[str, Any]) -> None:

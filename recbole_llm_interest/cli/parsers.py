@@ -22,8 +22,9 @@ events are not learned from. Any setting: --key=value; those of adapters begin w
 """
 
 _RECOMMEND = """
-Recommend the next items for a user. Settings that differ from those of training, such as data_path, are given as
---key=value.
+Recommend the next items for a user, or with --all for every user of the data set. After a kill, the same command with
+--all goes on behind the last finished part. Settings that differ from those of training, such as data_path, are given
+as --key=value.
 """
 
 _REPORT = """
@@ -155,6 +156,9 @@ def recommend_parser() -> argparse.ArgumentParser:
         help="what is known before the choice, such as query=short films; may be given several times",
     )
     parser.add_argument("--save_state", help="file to write the state to")
+    parser.add_argument("--all", action="store_true", help="write the items of every user to --output")
+    parser.add_argument("--output", metavar="FILE", help="with --all: its table, .parquet, .csv or .jsonl")
+    parser.add_argument("--users", metavar="FILE", help="with --all: only users of this file, one id a line [all]")
     parser.add_argument("--k", type=int, default=10, help="number of items [10]")
     parser.add_argument("--candidates", help="items that may be recommended, separated by commas [all]")
     parser.add_argument("--pool", metavar="FILE", help="recommend new items: JSON lines with item_id and content")

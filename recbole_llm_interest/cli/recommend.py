@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -14,13 +15,14 @@ from tabulate import tabulate
 
 from recbole_llm_interest.cli.arguments import parse_arguments
 from recbole_llm_interest.cli.common import exit_code, show, show_json
-from recbole_llm_interest.cli.early_checks import check_recommendation
+from recbole_llm_interest.cli.early_checks import USER_LINES, check_recommendation
 from recbole_llm_interest.cli.parsers import recommend_parser
 from recbole_llm_interest.errors import RequestError, SettingsError
 from recbole_llm_interest.io.escaping import markdown_cell, one_line
 from recbole_llm_interest.io.opening import FileKind, is_folder, parse_json, read_lines
 from recbole_llm_interest.recommender import Recommender, UserState
 from recbole_llm_interest.recommender.loading import checkpoint_in_use, load_opened
+from recbole_llm_interest.recommender.recommend_all import write_all
 
 #: interests and parts of an explanation that are printed
 _INTERESTS = 5
@@ -35,6 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def job() -> None:
         options, overrides = parse_arguments(parser, arguments)
         check_recommendation(options, overrides)
+        if options.all:
+            _recommend_to_all(options, overrides)
+            return
         with _loaded(options, overrides) as recommender:
             answer = _recommend(recommender, options)
         if options.json:
@@ -45,6 +50,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
             show(f"\nstate: {one_line(options.save_state)}")
 
     return exit_code(job, kept="nothing was changed")
+
+
+def _recommend_to_all(options: argparse.Namespace, overrides: dict[str, Any]) -> None:
+    """Write the items of every user, or of those in a file, and print how many users that were."""
+    users = None if options.users is None else _read_ids(Path(options.users))
+    recommender, start = Recommender.load(options.checkpoint, **overrides), time.perf_counter()
+    try:
+        made = write_all(recommender, Path(options.output), options.k, users=users, exclude_seen=options.exclude_seen)
+    except KeyboardInterrupt as interrupt:
+        interrupt.add_note("the same command goes on behind the last finished part")
+        raise
+    if options.json:
+        show_json({**asdict(made), "seconds": round(time.perf_counter() - start, 3)})
+    else:
+        before = f", {made.users_done_before:,} of them before" if made.users_done_before else ""
+        show(f"{one_line(made.path)}: the best items of {made.users:,} users{before}")
 
 
 @contextmanager
@@ -133,6 +154,11 @@ def _read_pool(path: Path) -> dict[str, dict[str, Any]]:
             raise RequestError(f"pool {path}, line {number}: item_id {item!r} is not text, or occurs twice")
         items[item] = content
     return items
+
+
+def _read_ids(path: Path) -> list[str]:
+    """The lines of a file that are not empty."""
+    return [user for line in read_lines(path, USER_LINES) if (user := line.rstrip("\r\n"))]
 
 
 def _words(value: str | None) -> list[str]:

@@ -15,8 +15,9 @@ from recbole_llm_interest.io.atomic_files import AtomicFormat, format_columns, r
 if TYPE_CHECKING:
     import pandas as pd
 
-#: reads columns of a file
-_Reader: TypeAlias = "Callable[[Path, tuple[str, ...]], pd.DataFrame]"
+#: items and times of a user's events, and what finds them
+_History: TypeAlias = tuple[list[str], list[float]]
+_HistoryOf: TypeAlias = Callable[[str], _History]
 #: inode, size and time of change of a file
 _Version: TypeAlias = "tuple[int, int, int] | None"
 #: the parts of data that is split already: training, validation, test
@@ -142,7 +143,7 @@ def _flat(values: pd.Series) -> Iterable[str]:
 class RecordedHistories:
     """Gives the events of users from the interaction files, in chronological order.
 
-    A file is read at the first call, and again at a call after it has changed.
+    The files are read and ordered by user at the first call, and again at a call after one of them has changed.
 
     Where rows list their histories, a user's events are those of the longest row of the last file that has the user.
 
@@ -156,9 +157,9 @@ class RecordedHistories:
 
     def __init__(self, config: Any) -> None:
         self._config = config
-        self._cached: dict[tuple[Path, tuple[str, ...]], tuple[_Version, pd.DataFrame]] = {}
+        self._cached: tuple[list[_Version], _HistoryOf] | None = None
 
-    def __call__(self, users: Sequence[str]) -> list[tuple[list[str], list[float]]]:
+    def __call__(self, users: Sequence[str]) -> list[_History]:
         """Give the histories of users.
 
         Args:
@@ -169,16 +170,13 @@ class RecordedHistories:
             by time, or has no times.
         """
         files = interaction_files(self._config)
-        has_lists = _has_lists(self._config, _header(self._config, files[0]))
-        found = (_listed_histories if has_lists else _plain_histories)(self._config, self._read, files, users)
-        return [found.get(user, ([], [])) for user in users]
-
-    def _read(self, path: Path, fields: tuple[str, ...]) -> pd.DataFrame:
-        """Columns of a file; from the last call if the file has not changed since."""
-        version = _version(path)
-        if (path, fields) not in self._cached or self._cached[path, fields][0] != version:
-            self._cached[path, fields] = version, _read_columns(self._config, path, fields)
-        return self._cached[path, fields][1]
+        versions = [_version(path) for path in files]
+        if self._cached is None or self._cached[0] != versions:
+            self._cached = None  # the former events need not be in memory beside the new ones
+            has_lists = _has_lists(self._config, _header(self._config, files[0]))
+            self._cached = versions, (_listed_histories if has_lists else _plain_histories)(self._config, files)
+        history_of = self._cached[1]
+        return [history_of(user) for user in users]
 
 
 def _version(path: Path) -> _Version:
@@ -189,41 +187,52 @@ def _version(path: Path) -> _Version:
     return None
 
 
-def _plain_histories(
-    config: Any, read: _Reader, files: Sequence[Path], users: Sequence[str]
-) -> dict[str, tuple[list[str], list[float]]]:
+def _plain_histories(config: Any, files: Sequence[Path]) -> _HistoryOf:
+    """Order the events by user and time; returns what finds those of a user."""
     import pandas as pd  # here because it takes half a second, which checks of headers should not wait for
+    from pandas.api.types import union_categoricals
 
-    user_field, item_field, time_field = (config[f"{name}_FIELD"] for name in ("USER_ID", "ITEM_ID", "TIME"))
-    columns = (user_field, item_field, *([time_field] if _is_ordered_by_time(config) else []))
-    frames = [read(path, columns) for path in files]
-    events = pd.concat([frame[frame[user_field].isin(users)] for frame in frames], ignore_index=True)
-    times = events[time_field].astype(float) if time_field in events else pd.Series(np.nan, events.index)
-    times = times.sort_values(kind="stable")
-    events = events.loc[times.index]
-    return {
-        str(user): (list(events[item_field][rows.index]), list(times[rows.index]))
-        for user, rows in events.groupby(user_field, sort=False, observed=True)
-    }
+    fields = [config[f"{name}_FIELD"] for name in ("USER_ID", "ITEM_ID", "TIME")]
+    frames = [_read_columns(config, path, fields if _is_ordered_by_time(config) else fields[:2]) for path in files]
+    users, items = (union_categoricals([frame[field].astype("category") for frame in frames]) for field in fields[:2])
+    times = np.concatenate([frame.get(fields[2], pd.Series(np.nan, frame.index)).to_numpy(float) for frame in frames])
+    order = np.lexsort((times, users.codes))
+    codes, times = items.codes[order], times[order]
+    start = np.searchsorted(users.codes[order], np.arange(len(users.categories) + 1))
+    number_of = {str(user): number for number, user in enumerate(users.categories)}
+    names = items.categories.to_numpy(object)
+
+    def history_of(user: str) -> _History:
+        if (number := number_of.get(user)) is None:
+            return [], []
+        events = slice(start[number], start[number + 1])
+        return names[codes[events]].tolist(), times[events].tolist()
+
+    return history_of
 
 
-def _listed_histories(
-    config: Any, read: _Reader, files: Sequence[Path], users: Sequence[str]
-) -> dict[str, tuple[list[str], list[float]]]:
+def _listed_histories(config: Any, files: Sequence[Path]) -> _HistoryOf:
+    """Find the row of each user; returns what makes a history of it."""
     user_field, item_field, time_field = (config[f"{name}_FIELD"] for name in ("USER_ID", "ITEM_ID", "TIME"))
     items_field, times_field = list_field(config, item_field), list_field(config, time_field)
-    found = {}
+    row_of: dict[str, tuple[pd.DataFrame, int]] = {}
     for path in files:
-        header = _header(config, path)
-        has_times = {time_field, times_field} <= header.keys()
-        frame = read(path, (user_field, item_field, items_field, *([time_field, times_field] if has_times else [])))
-        frame = frame[frame[user_field].isin(users)]
-        frame = frame.loc[frame[items_field].map(len).sort_values(kind="stable").index]
-        for row in frame.to_dict("records"):
-            items = [*map(str, row[items_field]), row[item_field]]
-            times = [*row[times_field], row[time_field]] if has_times else [np.nan] * len(items)
-            found[str(row[user_field])] = (items, [*map(float, times)])
-    return found
+        has_times = {time_field, times_field} <= _header(config, path).keys()
+        times = [time_field, times_field] if has_times else []
+        frame = _read_columns(config, path, [user_field, item_field, items_field, *times])
+        rows = np.argsort(frame[items_field].map(len).to_numpy(), kind="stable").tolist()
+        row_of.update({str(user): (frame, row) for user, row in zip(frame[user_field].iloc[rows], rows, strict=True)})
+
+    def history_of(user: str) -> _History:
+        if user not in row_of:
+            return [], []
+        frame, number = row_of[user]
+        row = frame.iloc[number]
+        items = [*map(str, row[items_field]), row[item_field]]
+        times = [*row[times_field], row[time_field]] if times_field in frame else [np.nan] * len(items)
+        return items, [*map(float, times)]
+
+    return history_of
 
 
 def _has_lists(config: Any, header: dict[str, str]) -> bool:

@@ -1,4 +1,4 @@
-"""Reads tables from files: CSV and TSV, JSON lines, both also compressed, and Parquet."""
+"""Reads tables from files: CSV and TSV, JSON lines, both also compressed, Parquet, and saved Hugging Face datasets."""
 
 from __future__ import annotations
 
@@ -24,14 +24,16 @@ from recbole_llm_interest.conversion.values import distinct
 from recbole_llm_interest.conversion.wording import counted
 from recbole_llm_interest.errors import DataError
 from recbole_llm_interest.io.atomic_files import AtomicFormat
-from recbole_llm_interest.io.opening import FileKind, open_regular, parse_json
+from recbole_llm_interest.io.opening import FileKind, is_folder, is_there, open_regular, parse_json, read_json
+from recbole_llm_interest.io.table_parts import PARQUET_REMEDY
 
 if TYPE_CHECKING:
     import pandas as pd
 
-#: how to install what reads and writes Parquet and tables of Arrow
-PARQUET_REMEDY = "pip install 'recbole_llm_interest[parquet]'"
 _TABLE = FileKind("table", DataError, None, "give a CSV, TSV, JSON lines or Parquet file with named columns")
+_SAVED_DATASET = FileKind(
+    "saved dataset", DataError, 100_000_000, "give a file, or a folder that save_to_disk of Hugging Face has written"
+)
 _SEPARATORS = ",\t;|"
 _QUOTING: dict[str, Any] = {"minimal": csv.QUOTE_MINIMAL, "none": csv.QUOTE_NONE}
 _SKIPPED_LINE = re.compile(r"Skipping line (\d+): expected (\d+) fields, saw (\d+)")
@@ -74,7 +76,7 @@ class FileRows:
 
 
 def read_table_file(path: Path, options: Options) -> FileRows:
-    """Read a table by the ending of its name.
+    """Read a table by the ending of its name; a folder is one that ``save_to_disk`` of Hugging Face has written.
 
     Cells of CSV and TSV stay text: ``007`` is not 7, and ``NA`` is a word.
 
@@ -85,6 +87,8 @@ def read_table_file(path: Path, options: Options) -> FileRows:
     Raises:
         DataError: the format is unknown, or the file cannot be read.
     """
+    if is_folder(path):
+        return _read_saved_dataset(path)
     suffix = Path(path.stem).suffix if _is_gzip(path) else path.suffix
     reader = _READERS.get(suffix.lower())
     if reader is None:
@@ -190,6 +194,39 @@ def _read_parquet(path: Path, options: Options) -> FileRows:
             return FileRows(frame_of_arrow(parquet.read_table(file)))
         except ArrowException as error:
             raise _TABLE.refusal(path, f"cannot be read: {error}") from error
+
+
+def _read_saved_dataset(folder: Path) -> FileRows:
+    """Read the Arrow files that a saved ``Dataset`` names.
+
+    Raises:
+        DataError: the folder is another one, has several parts or is damaged, or pyarrow is missing.
+    """
+    try:
+        from pyarrow import ArrowException, concat_tables, ipc
+    except ImportError as error:
+        raise DataError(f"{folder} needs pyarrow: {PARQUET_REMEDY}") from error
+    tables = []
+    try:
+        for name in _files_of_saved_dataset(folder):
+            with open_regular(folder / name, _TABLE, inside=folder) as file:
+                tables.append(ipc.open_stream(file).read_all())
+        return FileRows(frame_of_arrow(concat_tables(tables)))
+    except ArrowException as error:
+        raise _TABLE.refusal(folder, f"cannot be read: {error}") from error
+
+
+def _files_of_saved_dataset(folder: Path) -> list[str]:
+    """Return the names of a saved dataset's Arrow files, in order."""
+    try:
+        if is_there(parts := folder / "dataset_dict.json"):
+            first, *others = map(str, read_json(parts, _SAVED_DATASET, inside=folder)["splits"])
+            raise DataError(f"{folder} has the parts {', '.join([first, *others])}: give one, such as {folder / first}")
+        files = read_json(folder / "state.json", _SAVED_DATASET, inside=folder)["_data_files"]
+        first, *others = (str(one["filename"]) for one in files)
+    except (KeyError, TypeError, ValueError) as error:
+        raise _SAVED_DATASET.refusal(folder, "is damaged") from error
+    return [first, *others]
 
 
 def frame_of_arrow(table: Any) -> pd.DataFrame:

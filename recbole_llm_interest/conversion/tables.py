@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from recbole_llm_interest.conversion.options import Options
-from recbole_llm_interest.conversion.table_files import PARQUET_REMEDY, Skipped, frame_of_arrow, read_table_file
+from recbole_llm_interest.conversion.table_files import Skipped, frame_of_arrow, read_table_file
 from recbole_llm_interest.conversion.values import as_numbers, has_containers
 from recbole_llm_interest.errors import DataError
 from recbole_llm_interest.io.atomic_files import format_columns
+from recbole_llm_interest.io.table_parts import PARQUET_REMEDY
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -90,6 +91,8 @@ def _as_frame(source: Any, what: str) -> pd.DataFrame:
         return source.reset_index(drop=source.index.names == [None])
     if hasattr(source, "__arrow_c_stream__"):
         return _from_arrow(source, what)
+    if _is_hugging_face(source):  # its own to_pandas makes floats of integers beside missing ones
+        return frame_of_arrow(source.with_format("arrow")[:])
     if hasattr(source, "to_pandas"):
         return source.to_pandas()
     if isinstance(source, Mapping):
@@ -100,6 +103,11 @@ def _as_frame(source: Any, what: str) -> pd.DataFrame:
         f"{what} is a {type(source).__name__}: give a path, a table of pandas, Polars, Arrow or Hugging Face, "
         "or a list of dictionaries"
     )
+
+
+def _is_hugging_face(source: Any) -> bool:
+    """Whether it is a ``Dataset``, rather than a dictionary of such or a stream."""
+    return hasattr(source, "with_format") and isinstance(getattr(source, "num_rows", None), int)
 
 
 def _from_columns(source: Mapping[Any, Any], what: str) -> pd.DataFrame:

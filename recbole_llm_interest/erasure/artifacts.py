@@ -5,7 +5,7 @@
 | log | lines with a quoted id are removed |
 | features | those of removed content are deleted |
 | saved data set | deleted: it has every event |
-| recommendations | deleted: they have items for each user |
+| recommendations | deleted: they have items for each user; so are parts of unfinished ones |
 | user state | deleted, or rewritten without the user |
 | event store | events and states of the user, or with the item, are removed |
 | dead letters | lines with the id are removed |
@@ -38,6 +38,7 @@ from recbole_llm_interest.io.files import remove_unfinished, write_atomically
 from recbole_llm_interest.io.folders import finish_replacing, replace_files
 from recbole_llm_interest.io.manifest import Artifact, Kind
 from recbole_llm_interest.io.opening import FileReadError, open_file, parse_json, read_bytes
+from recbole_llm_interest.io.table_parts import find_parts, remove_parts
 from recbole_llm_interest.training.model_folder.format import CONFIG, TEXTS
 
 _DATA_URL = re.compile(rb"base64,([A-Za-z0-9+/]+=*)")
@@ -81,8 +82,7 @@ def erase_artifacts(
         erasure.rewrite_lines(path, lambda line: request.quoted.search(line) is not None)
     for path in filter(Path.is_file, by_kind["dead letters"]):
         erasure.rewrite_lines(path, lambda line: _is_letter_of(request, line))
-    for path in [path for kind in _OF_ALL_USERS for path in by_kind[kind]]:
-        erasure.delete(path)
+    _delete_files_of_all_users(by_kind, erasure)
     _erase_from_files_of_users(by_kind, request, erasure)
     _erase_reports(by_kind["report"], request, options, erasure)
     _erase_exports(by_kind["export"], request, options, erasure)
@@ -93,6 +93,16 @@ def erase_artifacts(
         ("resume state", options.checkpoints, f"may have been trained on them: {_MODELS}"),
     ):
         _delete_or_leave(by_kind[kind], is_requested, why, erasure)  # type: ignore[index]
+
+
+def _delete_files_of_all_users(by_kind: Mapping[Kind, Sequence[Path]], erasure: Erasure) -> None:
+    """Delete the files of ``_OF_ALL_USERS``, and parts of unfinished ones."""
+    for path in [path for kind in _OF_ALL_USERS for path in by_kind[kind]]:
+        erasure.delete(path)
+    for folder in by_kind["recommendation parts"]:
+        for path in find_parts(folder):
+            erasure.delete(path)
+        remove_parts(folder)
 
 
 def _is_letter_of(request: ErasureRequest, line: bytes) -> bool:

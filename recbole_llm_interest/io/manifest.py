@@ -42,6 +42,7 @@ Kind = Literal[
     "event store",
     "dead letters",
     "recommendations",
+    "recommendation parts",
     "embeddings",
 ]
 _APPENDING = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW

@@ -41,6 +41,16 @@ class Block:
         column = torch.searchsorted(self.rows, rows.contiguous()).clamp(max=len(self.rows) - 1)
         return column, self.rows[column] == rows
 
+    def in_parts(self, size: int) -> Iterator[Block]:
+        """Blocks of ``size`` of these items each, without a copy.
+
+        Example:
+            >>> [part.rows.tolist() for part in Block(torch.tensor([2, 5, 6]), torch.eye(3)).in_parts(2)]
+            [[2, 5], [6]]
+        """
+        for rows, matrix in zip(torch.split(self.rows, size), torch.split(self.matrix, size, dim=1), strict=True):
+            yield Block(rows, matrix)
+
 
 @dataclass(frozen=True)
 class NewItem:

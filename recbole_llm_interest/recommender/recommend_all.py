@@ -1,28 +1,44 @@
-"""Recommendations for all users of a data set, streamed to one Parquet file."""
+"""Recommendations for all users of a data set, written to one file in parts: a killed process loses at most one."""
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterable, Iterator, Sequence
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryFile
-from typing import IO, Any
 
-import pandas as pd
-import torch
 from tqdm import tqdm
 
-from recbole_llm_interest.conversion.table_files import PARQUET_REMEDY
 from recbole_llm_interest.errors import RequestError
-from recbole_llm_interest.io.files import make_folder, storage_error, write_atomically
+from recbole_llm_interest.io.files import exclusive_lock, write_atomically
+from recbole_llm_interest.io.table_parts import find_parts, remove_parts
 from recbole_llm_interest.recommender.inputs import Ids, read_ids
-from recbole_llm_interest.recommender.recommendations import Recommendations, to_frame
+from recbole_llm_interest.recommender.recommendation_parts import PartsJob, write_part
 from recbole_llm_interest.recommender.recommender import Recommender
-from recbole_llm_interest.recommender.retrieval import Request
-from recbole_llm_interest.recommender.user_inputs import UserInput
 
-#: users whose recommendations are in memory at a time
-_BATCH = 1024
+_logger = logging.getLogger(__name__)
+#: users of a part
+_PART_USERS = 8192
+
+
+@dataclass(frozen=True)
+class AllRecommended:
+    """What ``write_all`` has written.
+
+    Attributes:
+        path: of the file.
+        users: number of the users.
+        users_done_before: number of those whose parts a process before had written.
+
+    Example:
+        >>> write_all(recommender, folder / "best.jsonl", k=3).users
+        24
+    """
+
+    path: Path
+    users: int
+    users_done_before: int
 
 
 def recommend_all(
@@ -33,14 +49,15 @@ def recommend_all(
     users: Ids | None = None,
     exclude_seen: bool = False,
 ) -> Path:
-    """Write the best items of every user, after the recorded events, to a Parquet file.
+    """Write the best items of every user, after the recorded events, to a Parquet, CSV or JSON lines file.
 
     The file has the columns user, rank, item, title and score. It is there when it is complete; until then, a former
-    file of that name stays. ``forget`` deletes it.
+    file of that name stays. After an interrupt, the same call goes on behind the last finished part of the users, and
+    the file is the same. ``forget`` deletes the file and the parts.
 
     Args:
         recommender: of the data set.
-        path: of the file.
+        path: of the file, which ends in ``.parquet``, ``.csv`` or ``.jsonl``.
         k: number of items for each user.
         users: ids; None for all users of the data set.
         exclude_seen: whether items of the history are not recommended. A user with fewer than ``k`` others gets these.
@@ -49,8 +66,10 @@ def recommend_all(
         The path.
 
     Raises:
-        RequestError: a user is unknown, there are none, the catalog has fewer than ``k`` items, or pyarrow is missing.
-        StorageError: the file cannot be written, or users or items are being removed from the data set.
+        RequestError: a user is unknown, there are none, the catalog has fewer than ``k`` items, the path has another
+            ending, or pyarrow is missing.
+        StorageError: the file cannot be written, another process is writing it, or users or items are being removed
+            from the data set.
 
     Example:
         >>> import pandas as pd
@@ -58,59 +77,65 @@ def recommend_all(
         >>> len(frame), frame.columns.tolist()
         (72, ['user', 'rank', 'item', 'title', 'score'])
     """
-    ids, path = _users(recommender, users), Path(path)
-    request = Request(k, exclude_seen=exclude_seen, allow_fewer=True)
-    making = recommender._trained.making("recommendations", [path])
-    with making, tqdm(total=len(ids), unit="user", desc=f"Recommending to {path}") as bar:
-        _write(path, _frames(recommender, ids, request, bar))
-    return path
+    return write_all(recommender, Path(path), k, users=users, exclude_seen=exclude_seen).path
+
+
+def write_all(
+    recommender: Recommender, path: Path, k: int = 10, *, users: Ids | None = None, exclude_seen: bool = False
+) -> AllRecommended:
+    """Do as ``recommend_all``, and say how much was done before.
+
+    Raises:
+        RequestError: as ``recommend_all``.
+        StorageError: as ``recommend_all``.
+    """
+    ids = _users(recommender, users)
+    job = PartsJob.of(recommender, path, k, exclude_seen)
+    with recommender._trained.making("recommendations", [path]):
+        recommender._trained.record("recommendation parts", [job.folder])
+        with exclusive_lock(path, "name another file"), _removed_if_empty(job.folder):
+            parts, done = _write_parts(recommender, job, path, ids)
+            write_atomically(path, lambda file: job.table.join(parts, file))
+            remove_parts(job.folder)
+    return AllRecommended(path, len(ids), done)
 
 
 def _users(recommender: Recommender, users: Ids | None) -> list[str]:
     ids = list(recommender.users) if users is None else read_ids(users, "users")
     if not ids:
         raise RequestError("there are no users: a model that from_pretrained reads has none, one that load reads has")
+    for user in ids:
+        if user not in recommender.users:
+            raise RequestError(f"unknown user {user!r}: it is not among the {len(recommender.users)} of the data set")
     return ids
 
 
-def _frames(recommender: Recommender, users: Sequence[str], request: Request, bar: tqdm[Any]) -> Iterator[pd.DataFrame]:
-    for start in range(0, len(users), _BATCH):
-        batch = users[start : start + _BATCH]
-        yield to_frame(batch, _recommend(recommender, batch, request))
-        bar.update(len(batch))
+def _write_parts(recommender: Recommender, job: PartsJob, path: Path, users: Sequence[str]) -> tuple[list[Path], int]:
+    """Write the parts of all users that are not there; returns all parts, and how many users were done."""
+    former, is_said, done = find_parts(job.folder), False, 0
+    parts: list[Path] = []
+    with tqdm(total=len(users), unit="user", desc=f"Recommending to {path}") as bar:
+        for number, start in enumerate(range(0, len(users), _PART_USERS)):
+            of_part = users[start : start + _PART_USERS]
+            part = write_part(recommender, job, number, of_part)
+            stale = [one for one, its_number in former.items() if its_number == number and one != part.path]
+            if stale and not is_said:
+                _logger.warning("%s: finished parts of another model, other data or options are made anew", path)
+                is_said = True
+            for one in stale:
+                one.unlink(missing_ok=True)
+            parts.append(part.path)
+            done += len(of_part) if part.was_there else 0
+            bar.update(len(of_part))
+    return parts, done
 
 
-@torch.no_grad()
-def _recommend(recommender: Recommender, users: Sequence[str], request: Request) -> list[Recommendations]:
-    """The best items for each user, in the order of the users."""
-    found: dict[int, Recommendations] = {}
-    given = [UserInput(user, profile=None, history=None, times=None) for user in users]
-    for positions, state in recommender._states.start_batches(given):
-        found.update(zip(positions, recommender._retrieval.recommend(state, request), strict=True))
-    return [found[position] for position in range(len(users))]
-
-
-def _write(path: Path, frames: Iterable[pd.DataFrame]) -> None:
-    """Write the frames to a file without a name in the same folder, then to ``path``, which takes no interrupt."""
+@contextmanager
+def _removed_if_empty(folder: Path) -> Iterator[None]:
+    """Remove a folder after an error if it has no files."""
     try:
-        make_folder(path.parent)
-        with TemporaryFile(dir=path.parent) as file:
-            _write_parquet(file, frames)
-            file.seek(0)
-            write_atomically(path, lambda target: shutil.copyfileobj(file, target))
-    except OSError as error:
-        raise storage_error(path, error) from error
-
-
-def _write_parquet(file: IO[bytes], frames: Iterable[pd.DataFrame]) -> None:
-    try:
-        import pyarrow
-        from pyarrow.parquet import ParquetWriter
-    except ImportError as error:
-        raise RequestError(f"Parquet needs pyarrow: {PARQUET_REMEDY}") from error
-    text = pyarrow.string()
-    columns = {"user": text, "rank": pyarrow.int64(), "item": text, "title": text, "score": pyarrow.float64()}
-    schema = pyarrow.schema(columns.items())
-    with ParquetWriter(file, schema) as writer:
-        for frame in frames:
-            writer.write_table(pyarrow.Table.from_pandas(frame, schema, preserve_index=False))
+        yield
+    except BaseException:
+        with suppress(OSError):
+            folder.rmdir()
+        raise

@@ -33,7 +33,6 @@ class Request:
         exclude_seen: whether the items of the history may not be recommended.
         min_diversity: the least 1 - cosine between any two recommended items; 0 for no bound.
         exact: whether all items are scored even if there is an index.
-        allow_fewer: whether users of whom exclusions leave fewer than ``k`` items get these.
 
     Example:
         >>> Request(k=10, candidates="ads").exclude_seen
@@ -46,7 +45,6 @@ class Request:
     exclude_seen: bool = False
     min_diversity: float = 0.0
     exact: bool = False
-    allow_fewer: bool = False
 
 
 class Retrieval:
@@ -95,12 +93,30 @@ class Retrieval:
             of_users = torch.cat([of_users, events.items], dim=1)
         return self._live.query(state.interest, events, state.length, of_users)
 
+    def check_count(self, k: int) -> None:
+        """Check that there are ``k`` items.
+
+        Raises:
+            RequestError: there are fewer.
+        """
+        _check_count(k, self._updates.count())
+
+    def best(self, state: UserState, k: int, exclude_seen: bool) -> tuple[Tensor, Tensor]:
+        """Scores and rows of each user's best items of all, best first, ``[B, k]`` each, without an index.
+
+        Args:
+            state: of ``B`` users.
+            k: number of items.
+            exclude_seen: whether the items of each history are excluded; scores are -inf where too few are left.
+        """
+        return exact_best(self.query(state, exclude_seen=exclude_seen), self._items.blocks(), k)
+
     def recommend(self, state: UserState, request: Request) -> list[Recommendations]:
         """The best items for each user, the best first.
 
         Raises:
             RequestError: an item or pool is unknown, or there are fewer than ``k`` candidates, which may be due to
-                exclusions unless fewer are allowed.
+                exclusions.
         """
         k, min_diversity = request.k, request.min_diversity
         candidates = self._updates.candidates(request.candidates)
@@ -109,7 +125,7 @@ class Retrieval:
         query = self.query(state, request.exclude, request.exclude_seen, with_pool_only=candidates is not None)
         found = self._select_best(query, request, candidates, available)
         fewest = min(map(len, found))
-        if fewest < k and not request.allow_fewer:
+        if fewest < k:
             limits = f"exclusions and min_diversity={min_diversity:g}" if min_diversity else "exclusions"
             raise RequestError(f"k={k}, and only {fewest} candidates are left after {limits}: ask for fewer items")
         return found

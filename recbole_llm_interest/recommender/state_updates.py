@@ -6,7 +6,7 @@ import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,6 +19,24 @@ from recbole_llm_interest.recommender.user_inputs import UserInput
 from recbole_llm_interest.recommender.user_state import UserState, join
 
 _logger = logging.getLogger(__name__)
+
+
+class History(NamedTuple):
+    """Events of one user, in order.
+
+    Attributes:
+        items: ids.
+        times: one for each item; None or NaN where it is unknown.
+        content: what the model reads of their content, ``[L, W]``; W is 0 if it reads none.
+
+    Example:
+        >>> History(["i1", "i2"], [1.0, None], torch.zeros(2, 0)).items
+        ['i1', 'i2']
+    """
+
+    items: Sequence[str]
+    times: Sequence[float | None]
+    content: Tensor
 
 
 class StateUpdates:
@@ -66,16 +84,30 @@ class StateUpdates:
         Raises:
             RequestError: a user or an item is unknown, a profile or content cannot be used, or times are out of order.
         """
+        return self.batches_after(inputs, self.histories(inputs))
+
+    @torch.no_grad()
+    def batches_after(
+        self, inputs: Sequence[UserInput], histories: Sequence[History]
+    ) -> list[tuple[list[int], UserState]]:
+        """Do the same where the histories are known already.
+
+        Args:
+            inputs: of the users.
+            histories: of them, as ``histories`` gives them.
+
+        Raises:
+            RequestError: a user or an item is unknown, a profile cannot be used, or times are out of order.
+        """
         users = tuple(one.user for one in inputs)
         profiles = self._profiles(inputs)
-        histories = self._histories(inputs)
         by_length: dict[int, list[int]] = {}
         for position, history in enumerate(histories):
-            by_length.setdefault(history.count, []).append(position)
+            by_length.setdefault(len(history.items), []).append(position)
         by_size: dict[tuple[int, int], list[tuple[list[int], UserState]]] = {}
         for positions in by_length.values():
             of_users = tuple(users[one] for one in positions)
-            part = self._read(profiles[positions], LoggedEvents.concat([histories[one] for one in positions]), of_users)
+            part = self._read(profiles[positions], self._logged([histories[one] for one in positions]), of_users)
             by_size.setdefault(part.tracker_size, []).append((positions, part))
         return [
             ([one for positions, _ in parts for one in positions], join([part for _, part in parts]))
@@ -170,8 +202,13 @@ class StateUpdates:
             return reader.read(None)[None][:0].cpu()
         return torch.stack([reader.read(content) for content in contents]).cpu()
 
-    def _histories(self, inputs: Sequence[UserInput]) -> list[LoggedEvents]:
-        """Each user's events, ``[1, L]``, from the data set where the recorded ones are asked for."""
+    @torch.no_grad()
+    def histories(self, inputs: Sequence[UserInput]) -> list[History]:
+        """Each user's events, from the data set where the recorded ones are asked for.
+
+        Raises:
+            RequestError: content cannot be used.
+        """
         read = {"recorded": self._trained.recorded, "training": self._trained.trained_on}
         users = {
             split: [str(one.user) for one in inputs if one.history is None and one.split == split] for split in read
@@ -180,11 +217,20 @@ class StateUpdates:
         return [
             self._recorded_events(str(one.user), *next(recorded[one.split]))
             if one.history is None
-            else self._events(one.history, one.times, self._content(one.contents or [None] * len(one.history)))
+            else self._given_events(one.history, one.times, one.contents)
             for one in inputs
         ]
 
-    def _recorded_events(self, user: str, items: Sequence[str], times: Sequence[float]) -> LoggedEvents:
+    def _given_events(
+        self,
+        items: Sequence[str],
+        times: Sequence[float | None] | None,
+        contents: Sequence[Mapping[str, Any] | None] | None,
+    ) -> History:
+        unknown = [None] * len(items)
+        return History(items, times or unknown, self._content(contents or unknown))
+
+    def _recorded_events(self, user: str, items: Sequence[str], times: Sequence[float]) -> History:
         is_known = [item in self._live.items.all_rows for item in items]
         if not all(is_known):
             _logger.warning(
@@ -193,18 +239,21 @@ class StateUpdates:
                 len(items),
                 user,
             )
-        known = [place for place, is_one in enumerate(is_known) if is_one]
-        items, times = [items[place] for place in known], [times[place] for place in known]
+            known = [place for place, is_one in enumerate(is_known) if is_one]
+            items, times = [items[place] for place in known], [times[place] for place in known]
         reader = self._trained.event_readers.get("event")
         content = self._content([None] * len(items)) if reader is None else reader.recorded(user, items, times).cpu()
-        return self._events(items, times, content)
+        return History(items, times, content)
 
-    def _events(self, items: Sequence[str], times: Sequence[float | None] | None, content: Tensor) -> LoggedEvents:
-        """Events of one user, ``[1, L]``; their content is ``[L, W]``."""
-        rows, at = self._live.items.find(items, removed_too=True), _as_tensor(times or [None] * len(items))
-        latest = torch.cat([torch.tensor([-torch.inf]), at.nan_to_num(nan=-torch.inf)]).cummax(dim=0).values
-        _check_order(items, at, latest[:-1])
-        return LoggedEvents(rows[None], at[None], content[None])
+    def _logged(self, histories: Sequence[History]) -> LoggedEvents:
+        """Events of users with histories of the same length, ``[B, L]``."""
+        shape = len(histories), len(histories[0].items)
+        items = [item for history in histories for item in history.items]
+        rows = self._live.items.find(items, removed_too=True).view(shape)
+        at = _as_tensor([time for history in histories for time in history.times]).view(shape)
+        latest = torch.cat([at.new_full((len(histories), 1), -torch.inf), at.nan_to_num(nan=-torch.inf)], dim=1)
+        _check_order(items, at.flatten(), latest.cummax(dim=1).values[:, :-1].flatten())
+        return LoggedEvents(rows, at, torch.stack([history.content for history in histories]))
 
     def _read(self, profiles: Tensor, events: LoggedEvents, users: tuple[str | None, ...]) -> UserState:
         """The batch of users, ``[B, U]``, after histories of the same length."""

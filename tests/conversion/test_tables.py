@@ -6,10 +6,13 @@ import gzip
 import json
 import sys
 
+import datasets
 import pandas as pd
+import polars
 import pyarrow
 import pytest
 
+from recbole_llm_interest.cli.convert import main
 from recbole_llm_interest.conversion import from_pandas, table_files
 from recbole_llm_interest.conversion.options import complete
 from recbole_llm_interest.conversion.tables import take_table
@@ -28,17 +31,10 @@ EXPECTED = (
 
 
 class ArrowStream:
-    """A table of a library that only has Arrow's PyCapsule interface, such as Polars'."""
+    """A table of a library that only has Arrow's PyCapsule interface."""
 
     def __arrow_c_stream__(self, requested_schema=None):
         return pyarrow.Table.from_pandas(FRAME).__arrow_c_stream__(requested_schema)
-
-
-class DatasetOfHub:
-    """What a Hugging Face ``Dataset`` has."""
-
-    def to_pandas(self):
-        return FRAME
 
 
 SOURCES = {
@@ -51,7 +47,10 @@ SOURCES = {
     ),
     "arrow": pyarrow.Table.from_pandas(FRAME),
     "any library": ArrowStream(),
-    "datasets": DatasetOfHub(),
+    "polars": polars.DataFrame(ROWS),
+    "datasets": datasets.Dataset.from_list(ROWS),
+    "stream of datasets": datasets.Dataset.from_list(ROWS).to_iterable_dataset(),
+    "some rows of datasets": datasets.Dataset.from_list([*ROWS, ROWS[0]]).select([0, 1, 2]),
     "rows": ROWS,
     "columns": FRAME.to_dict("list"),
 }
@@ -250,7 +249,10 @@ def test_unusable_files_are_one_line(name, content, message, here):
     ("source", "message"),
     [
         (5, "events is a int"),
-        ({"train": DatasetOfHub(), "test": DatasetOfHub()}, "has the parts train, test: give one of them"),
+        (
+            datasets.DatasetDict(dict.fromkeys(["train", "test"], datasets.Dataset.from_list(ROWS))),
+            "has the parts train, test: give one of them",
+        ),
         ({"user": [1], "item": [1, 2]}, "no table"),
         ([], "has no rows"),
     ],
@@ -266,3 +268,54 @@ def test_missing_pyarrow_names_the_extra(source, here, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(DataError, match=r"needs pyarrow: pip install 'recbole_llm_interest\[parquet\]'"):
         take_table(source, "events", complete({}))
+
+
+@pytest.mark.parametrize("source", [polars.DataFrame, datasets.Dataset.from_dict, pyarrow.table])
+def test_long_integers_stay_integers_beside_missing_ones(source, here):
+    large = 2**60 + 1
+    from_pandas(source({"user": [large, None], "item": [1, 2]}), name="mine")
+    assert inter(here).splitlines()[1:] == [f"{large}\t1\t0"]
+
+
+@pytest.fixture
+def saved(here, monkeypatch):
+    """Folders of Hugging Face: a data set in two files, and a dictionary of one."""
+    datasets.disable_progress_bars()
+    data = datasets.Dataset.from_list(ROWS)
+    data.select([2, 0, 1]).select([1, 2, 0]).save_to_disk(here / "mine", num_shards=2)
+    datasets.DatasetDict({"train": data, "test": data}).save_to_disk(here / "split")
+    return here
+
+
+def test_saved_datasets_give_the_same_file(saved):
+    made = from_pandas("mine")
+    assert (made.dataset, inter(saved)) == ("mine", EXPECTED)
+    from_pandas(saved / "split" / "train", name="mine", overwrite=True)
+    assert inter(saved) == EXPECTED
+
+
+def test_command_reads_a_saved_dataset(saved, capsys):
+    assert main(["mine/"]) == 0
+    assert capsys.readouterr().out.startswith("mine: 3 rows\n  user    'user', 2 users\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("split/dataset_dict.json", None, "split has the parts train, test: give one, such as split/train"),
+        ("mine/state.json", b"{}", "saved dataset mine is damaged"),
+        ("mine/state.json", b"no", "is not JSON"),
+        ("mine/state.json", b'{"_data_files": []}', "saved dataset mine is damaged"),
+        ("mine/state.json", b'{"_data_files": [{"filename": "../../e.arrow"}]}', "e.arrow"),
+        ("mine/data-00000-of-00002.arrow", b"no", "table mine cannot be read"),
+        ("other/readme", b"", "state.json does not exist: give a file, or a folder that save_to_disk"),
+    ],
+)
+def test_other_folders_are_an_error(saved, name, content, message):
+    if content is not None:
+        (saved / name).parent.mkdir(exist_ok=True)
+        (saved / name).write_bytes(content)
+    with pytest.raises(DataError) as error:
+        from_pandas(name.partition("/")[0])
+    assert message in str(error.value)
+    assert not (saved / "data").exists()

@@ -18,6 +18,7 @@ from recbole_llm_interest.cli.forget import main
 from recbole_llm_interest.io.files import shared_data_set_lock
 from recbole_llm_interest.io.manifest import MANIFEST, read, record_run
 from recbole_llm_interest.recommender import Recommender
+from recbole_llm_interest.recommender import recommend_all as recommend_all_module
 from recbole_llm_interest.recommender.catalog import Catalog
 from recbole_llm_interest.recommender.embeddings import write_embeddings
 from recbole_llm_interest.recommender.interests import InterestMap
@@ -296,6 +297,24 @@ def test_recommendations_and_embeddings_are_deleted(here, forget, tiny_model, op
     code, lines = forget("mine", option)
     assert (code, [path.exists() for path in paths]) == (0, [False] * 3)
     assert {f"deleted: {path}" for path in paths} <= set(lines)
+
+
+def test_parts_of_unfinished_recommendations_are_deleted(here, forget, tiny_model, monkeypatch):
+    write_dataset(here / "data", "mine", EVENTS)
+    source = replace(tiny_model.source, path=here / "saved" / "model", dataset="mine", data_path=here / "data" / "mine")
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(recommend_all_module, "write_atomically", interrupt)  # when the parts are joined
+    with pytest.raises(KeyboardInterrupt):
+        recommend_all(Recommender(replace(tiny_model, source=source)), here / "best.csv", k=3)
+    folder = here / ".best.csv.parts"
+    (part,) = folder.iterdir()
+    assert "u1,1," in part.read_text()
+    code, lines = forget("mine", "--user=u1")
+    assert (code, folder.exists()) == (0, False)
+    assert f"deleted: {part}" in lines
 
 
 def test_unrecorded_files_are_left_unchanged(here, forget):

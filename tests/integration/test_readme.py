@@ -8,7 +8,10 @@ import shlex
 import subprocess
 import sys
 
+import datasets
 import pandas as pd
+import polars
+import pyarrow
 import pytest
 from conftest import REPOSITORY, SUBJECTS
 
@@ -132,7 +135,7 @@ def test_links_lead_somewhere(document):
 
 
 def test_pandas_lines_write_a_data_set(here, capsys):
-    program = program_with("from_pandas", "docs/your_data.md")
+    program = program_with("k_core=5", "docs/your_data.md")
     events = pd.DataFrame({"user": [i // 5 for i in range(25)], "item": ["abcde"[i % 5] for i in range(25)]})
     tables = {
         "events": events.assign(time=pd.date_range("2024-01-01", periods=25)),
@@ -145,6 +148,31 @@ def test_pandas_lines_write_a_data_set(here, capsys):
     assert (
         (here / "data/mine/mine.inter").read_text().startswith("user_id:token\titem_id:token\ttimestamp:float\n0\ta\t")
     )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["pandas", "polars", "arrow", "datasets"])
+def test_ten_lines_lead_from_a_table_to_recommendations(here, feature_cache, capsys, monkeypatch, kind):
+    program = program_with("orders.csv", "docs/your_data.md")
+    assert len([line for line in program.splitlines() if line]) <= 10
+    rows = [(f"c{n // 6}", f"a{(n // 6 + n) % 8}", f"2024-01-{1 + n % 6:02}") for n in range(120)]
+    orders = pd.DataFrame(rows, columns=["customer", "article", "date"])
+    made = {
+        "pandas": lambda: orders,
+        "polars": lambda: polars.from_pandas(orders),
+        "arrow": lambda: pyarrow.Table.from_pandas(orders),
+        "datasets": lambda: datasets.Dataset.from_pandas(orders),
+    }
+    read = 'pd.read_csv("orders.csv")'
+    first = {"arrow": 'orders["customer"][0].as_py()'}.get(kind, 'orders["customer"][0]')
+    quicker = program.replace(read, "given").replace('orders["customer"][0]', first)
+    settings = "epochs=1, metrics=['NDCG'], topk=[3], valid_metric='NDCG@3', show_progress=False"
+    quicker = quicker.replace("epochs=20", f"{settings}, feature_cache={str(feature_cache)!r}")
+    monkeypatch.setattr(sys, "argv", sys.argv[:1])
+    exec(quicker, {"given": made[kind]()})
+    assert "customer" not in capsys.readouterr().out
+    best = polars.read_parquet("best.parquet")
+    assert (best["user"].n_unique(), len(best)) == (20, 100)
 
 
 @pytest.mark.slow
