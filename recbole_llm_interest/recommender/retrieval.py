@@ -33,6 +33,7 @@ class Request:
         exclude_seen: whether the items of the history may not be recommended.
         min_diversity: the least 1 - cosine between any two recommended items; 0 for no bound.
         exact: whether all items are scored even if there is an index.
+        allow_fewer: whether users of whom exclusions leave fewer than ``k`` items get these.
 
     Example:
         >>> Request(k=10, candidates="ads").exclude_seen
@@ -45,6 +46,7 @@ class Request:
     exclude_seen: bool = False
     min_diversity: float = 0.0
     exact: bool = False
+    allow_fewer: bool = False
 
 
 class Retrieval:
@@ -116,7 +118,7 @@ class Retrieval:
 
         Raises:
             RequestError: an item or pool is unknown, or there are fewer than ``k`` candidates, which may be due to
-                exclusions.
+                exclusions unless fewer are allowed.
         """
         k, min_diversity = request.k, request.min_diversity
         candidates = self._updates.candidates(request.candidates)
@@ -125,7 +127,7 @@ class Retrieval:
         query = self.query(state, request.exclude, request.exclude_seen, with_pool_only=candidates is not None)
         found = self._select_best(query, request, candidates, available)
         fewest = min(map(len, found))
-        if fewest < k:
+        if fewest < k and not request.allow_fewer:
             limits = f"exclusions and min_diversity={min_diversity:g}" if min_diversity else "exclusions"
             raise RequestError(f"k={k}, and only {fewest} candidates are left after {limits}: ask for fewer items")
         return found

@@ -55,6 +55,10 @@ def serve(options: ServeOptions) -> bool:
         StorageError: another service uses the folder of the store.
     """
     options.hand_over()
+    _log_as_json(options.quiet)
+    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # its processes say what is wrong
+    # a process that a signal ends leaves the lock of a progress bar, which is removed then, with a warning
+    os.environ["PYTHONWARNINGS"] = "ignore::UserWarning:multiprocessing.resource_tracker"
     with ExitStack() as stack:
         if stores_in_folder(options.store):
             make_folder(Path(options.store))
@@ -84,10 +88,13 @@ class _Supervisor(Multiprocess):
 
     def keep_subprocess_alive(self) -> None:
         """Look for processes that have ended or hang."""
+        before = [process.pid for process in self.processes]
         for process in self.processes:
             # this process's copy of the other end: while it is open, an answer is waited for that an ended one owes
             process.child_conn.close()
         super().keep_subprocess_alive()
+        if before != [process.pid for process in self.processes]:
+            _logger.warning("a process has ended, and another one takes its place")
 
 
 @contextmanager
@@ -117,7 +124,7 @@ def application() -> ASGIApp:
         keys = None if options.api_keys is None else ApiKeys.read(Path(options.api_keys))
         return create_app(load_service(options), options, keys)
     except LLMInterestError as error:
-        _logger.error("%s", one_line(error))  # noqa: TRY400  (a mistake of the user's: no traceback)
+        sys.stderr.write(f"error: {one_line(error)}\n")
         sys.exit(STARTUP_FAILURE)
     except Exception:  # a fault of this package: started again, the process would only fail again
         traceback.print_exc()
