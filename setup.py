@@ -47,7 +47,16 @@ EXTRAS = {
     "bm25": ["bm25s>=0.2"],  # the baseline BM25
     "index": ["faiss-cpu>=1.8"],  # approximate search and content_neighbours in large catalogues
     "tune": ["hyperopt==0.2.5"],
-    "redis": ["redis>=5"],  # llm-interest follow --events=redis://…
+    "redis": ["redis>=5"],  # llm-interest follow --events=redis://…, and serve --store=redis://…
+    # llm-interest serve
+    "serve": [
+        "fastapi>=0.115",
+        "fastapi-offline>=1.7",  # the page of the interface without addresses elsewhere
+        "httptools>=0.6",
+        "prometheus_client>=0.20",
+        "uvicorn>=0.46",
+        "uvloop>=0.21; sys_platform != 'win32'",
+    ],
     "umap": ["umap-learn>=0.5.7"],  # llm-interest report --map=umap
     # model card and Hub; ONNX programs. Programs of any kind require torch 2.13.
     "export": ["huggingface_hub>=0.30", "onnx>=1.18", "onnxruntime>=1.20", "onnxscript>=0.5"],
@@ -60,6 +69,7 @@ EXTRAS = {
         "build",
         "datasets>=4",
         "fakeredis>=2.26",
+        "httpx>=0.27",
         "hypothesis",
         "ipykernel",
         "markdown-it-py",
@@ -71,6 +81,7 @@ EXTRAS = {
         "pytest-timeout",
         "pytest-xdist",
         "ruff",
+        "schemathesis>=4",
         "statsmodels>=0.14",
         "torchvision",
         "types-PyYAML",
@@ -98,6 +109,7 @@ setup(
         PACKAGE: ["py.typed"],
         f"{PACKAGE}.properties": ["*.txt", "*.yaml", "*/*.yaml", "*/*.hyper"],
         f"{PACKAGE}.report": ["*.j2"],
+        f"{PACKAGE}.serving": ["pages/*"],
     },
     install_requires=REQUIRES,
     extras_require={**EXTRAS, **FORMER_EXTRAS},

@@ -62,7 +62,7 @@ OPTIONS = {
     for name, make in {**PARSERS, "convert": convert._parser, "join": join._parser}.items()
 }
 #: options and settings that name output paths, where a command may write
-OUTPUTS = {"table", "output", "save_state", "checkpoint_dir", "feature_cache"}
+OUTPUTS = {"table", "output", "store", "save_state", "checkpoint_dir", "feature_cache"}
 #: relative frequency of subcommands; 2 for others
 WEIGHTS = {
     "compare": 6,
@@ -135,6 +135,7 @@ def _valid_words(name: str, random: Random) -> list[str]:
         "export": ["--checkpoint=checkpoint", "--output=exported-again"],
         "embed": ["--checkpoint=checkpoint", "--output=embedded", "--history=training"],
         "follow": ["--checkpoint=checkpoint", "--events=events.jsonl", "--output=stream", "--until_end"],
+        "serve": ["--checkpoint=none.safetensors", "--store=served", "--workers=1", "--quiet"],  # it would not end
         "forget": ["--dataset=cycle", "--user=u1"],
         "migrate": ["checkpoint"],
         "convert": ["events.csv", "--items=items.csv", "--output=converted"],
