@@ -46,7 +46,7 @@ _SETTINGS: dict[str, Any] = {
 }
 
 
-def make_data(folder: Path, items: int, events: int) -> Path:
+def make_data(folder: Path, items: int, events: int, recorded_users: int = USERS) -> Path:
     """Write a data set with recorded events, and the events of the stream; returns the file of these."""
     draw = np.random.default_rng(1)
     data = folder / "data" / "shop"
@@ -55,7 +55,7 @@ def make_data(folder: Path, items: int, events: int) -> Path:
     (data / "shop.item").write_text("\n".join(lines) + "\n")
     lines = ["user_id:token\titem_id:token\ttimestamp:float"]
     for step in range(RECORDED):
-        lines += [f"u{user}\ti{draw.integers(items)}\t{1e9 + 1000 * step + user}" for user in range(USERS)]
+        lines += [f"u{user}\ti{draw.integers(items)}\t{1e9 + 1000 * step + user}" for user in range(recorded_users)]
     (data / "shop.inter").write_text("\n".join(lines) + "\n")
     path = folder / "events.jsonl"
     users, chosen = draw.integers(USERS + NEW_USERS, size=events), draw.integers(items, size=events)
@@ -66,11 +66,10 @@ def make_data(folder: Path, items: int, events: int) -> Path:
     return path
 
 
-def trained(folder: Path) -> str:
+def trained(folder: Path, **settings: Any) -> str:
     """The checkpoint of a model of the data set."""
-    made = compare(
-        "shop", "LLMInterest", data_path=str(folder / "data"), checkpoint_dir=str(folder / "saved"), **_SETTINGS
-    )
+    places = {"data_path": str(folder / "data"), "checkpoint_dir": str(folder / "saved")}
+    made = compare("shop", "LLMInterest", **places, **_SETTINGS, **settings)
     return made.checkpoint("LLMInterest")
 
 

@@ -73,7 +73,7 @@ class Front:
     needs_key: bool
 
 
-def _front(request: Request) -> Front:
+async def _front(request: Request) -> Front:
     front: Front = request.app.state.front
     return front
 
@@ -81,7 +81,7 @@ def _front(request: Request) -> Front:
 def _requires(role: str) -> Any:
     """Refuses requests of clients who do not have a role."""
 
-    def check(request: Request) -> None:
+    async def check(request: Request) -> None:
         client = request.state.client
         if not client.may(role):
             raise HTTPException(403, f"the key {client.name!r} has the role {client.role}, and this needs {role}")
