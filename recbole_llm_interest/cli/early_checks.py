@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_llm_interest.cli.arguments import file_option
+from recbole_llm_interest.cluster import check_cluster
 from recbole_llm_interest.content.data_set_check import check_data_set
 from recbole_llm_interest.content.encoder_check import check_encoders
 from recbole_llm_interest.content.encoders.adapter_file import require_adapter_packages
@@ -87,6 +88,8 @@ def check_encoding(options: argparse.Namespace, overrides: Mapping[str, Any]) ->
     Raises:
         LLMInterestError: one of them is missing or wrong.
     """
+    if options.ray is not None:
+        check_cluster(options.ray)
     _check_runs(["LLMInterest"], options, overrides)
 
 
