@@ -1,8 +1,7 @@
 """Encodes a catalogue of texts by one process and by two nodes of a Ray cluster, and again while a worker is killed.
 
-Two raylets with one core each stand for two machines; the cluster runs before the clock starts. Each time is that of the
-whole command ``llm-interest encode``, imports and the start of workers included, with one thread a process. Features are
-compared bit by bit.
+Two raylets with one core each stand for two machines; the cluster runs before the clock starts. Each time is that of
+the whole command ``llm-interest encode``, imports and the start of workers included, with one thread a process.
 
     python benchmarks/ray_encoding.py --texts=50000
 """
@@ -50,7 +49,8 @@ def two_nodes() -> Iterator[str]:
     """Start two raylets with one core each; yields the address of the cluster."""
     from ray.cluster_utils import Cluster
 
-    os.environ.update(OMP_NUM_THREADS="1", RAY_USAGE_STATS_ENABLED="0")
+    # workers have the priority of the one process, where Ray would give them a lower one
+    os.environ.update(OMP_NUM_THREADS="1", RAY_USAGE_STATS_ENABLED="0", RAY_worker_niceness="0")
     logging.getLogger("ray").setLevel(logging.ERROR)
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     try:

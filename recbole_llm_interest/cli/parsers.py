@@ -106,6 +106,7 @@ def tune_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--output", help="file of the best settings, with the trials beside it [tuned/MODEL-DATASET.yaml]"
     )
+    _add_cluster(parser)
     return parser
 
 

@@ -35,7 +35,12 @@ class Executor(Protocol):
     is_remote: bool
 
     def map(
-        self, make_worker: Callable[[], Callable[[_Task], _Result]], tasks: Iterable[_Task], *, uses_gpu: bool
+        self,
+        make_worker: Callable[[], Callable[[_Task], _Result]],
+        tasks: Iterable[_Task],
+        *,
+        uses_gpu: bool,
+        ahead: int = 0,
     ) -> Iterator[_Result]:
         """Yield the result of each task, in the order in which they are finished.
 
@@ -43,6 +48,8 @@ class Executor(Protocol):
             make_worker: makes the function that runs tasks, such as an encoder with its weights; once a worker.
             tasks: read as far ahead as the workers need.
             uses_gpu: whether a worker works on a GPU where the cluster has some.
+            ahead: tasks that a worker has beside the one that it runs. With one, it never waits for the next, which
+                matters if they take less than a second; with none, no long task waits for a busy worker.
 
         Raises:
             ProcessError: workers were killed again and again.
@@ -51,15 +58,18 @@ class Executor(Protocol):
         ...
 
 
-def check_cluster(address: str) -> None:
+def check_cluster(address: str, algorithm: str | None = None) -> None:
     """Check that Ray is installed and that its address can be one, without importing Ray.
 
     Args:
         address: ``local``, ``auto`` or ``HOST:PORT``.
+        algorithm: of the search whose trials are to run at the same time; None for other jobs.
 
     Raises:
-        SettingsError: it is not installed, or the address has another form.
+        SettingsError: it is not installed, the address has another form, or the trials depend on each other.
     """
+    if algorithm == "bayes":
+        raise SettingsError("--algorithm=bayes chooses a trial by the last ones: leave out --ray, or choose random")
     if not (find_spec("ray") and find_spec("pkg_resources")):
         raise SettingsError("--ray needs the packages ray and setuptools: pip install ray==2.6.3 'setuptools<82'")
     if address not in (LOCAL, AUTO) and not _HOST_AND_PORT.fullmatch(address):

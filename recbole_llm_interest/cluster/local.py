@@ -19,7 +19,12 @@ class LocalExecutor:
     is_remote = False
 
     def map(
-        self, make_worker: Callable[[], Callable[[_Task], _Result]], tasks: Iterable[_Task], *, uses_gpu: bool
+        self,
+        make_worker: Callable[[], Callable[[_Task], _Result]],
+        tasks: Iterable[_Task],
+        *,
+        uses_gpu: bool,
+        ahead: int = 0,
     ) -> Iterator[_Result]:
         """Yield the result of each task, in their order; as for ``Executor``."""
         worker = make_worker()

@@ -7,11 +7,13 @@ room, and its unfinished tasks go to whichever actor is free. Finished tasks are
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import logging
 import os
 import signal
 import socket
+import sys
 import threading
 import warnings
 from collections import deque
@@ -31,8 +33,6 @@ _Task = TypeVar("_Task")
 _Result = TypeVar("_Result")
 
 _logger = logging.getLogger(__name__)
-#: an actor has its next task before it has finished one, so that it does not wait for this process
-_TASKS_AHEAD = 2
 #: actors that may be lost with the same task, or starting in the same place
 _MOST_LOSSES = 3
 #: seconds until a head node must answer: Ray itself tries for two minutes
@@ -52,6 +52,7 @@ class _Actor:
     def __init__(self, folder: Path, has_gpu: bool) -> None:
         with contextlib.suppress(FileNotFoundError):
             os.chdir(folder)
+        sys.argv = sys.argv[:1]  # RecBole would read Ray's words as settings
         if not has_gpu:
             import torch  # here because it takes seconds, which all actors spend at the same time
 
@@ -120,7 +121,12 @@ class RayExecutor:
         ray.shutdown()
 
     def map(
-        self, make_worker: Callable[[], Callable[[_Task], _Result]], tasks: Iterable[_Task], *, uses_gpu: bool
+        self,
+        make_worker: Callable[[], Callable[[_Task], _Result]],
+        tasks: Iterable[_Task],
+        *,
+        uses_gpu: bool,
+        ahead: int = 0,
     ) -> Iterator[_Result]:
         """Yield the result of each task, in the order in which they are finished; as for ``Executor``."""
         has_gpu = uses_gpu and self._gpus > 0
@@ -128,8 +134,10 @@ class RayExecutor:
         first = list(itertools.islice(source, self._gpus if has_gpu else self._cores))  # no more actors than tasks
         places = self._places[has_gpu]
         places += [_Place(self._start(has_gpu)) for _ in first[len(places) :]]
-        job = _Job(make_worker, itertools.chain(first, source), places[: len(first)], lambda: self._start(has_gpu))
-        yield from job.results()
+        start = functools.partial(self._start, has_gpu)
+        yield from _Job(
+            make_worker, itertools.chain(first, source), places[: len(first)], start, most=1 + ahead
+        ).results()
 
     def _start(self, has_gpu: bool) -> Any:
         """Start an actor as soon as some node has room for it."""
@@ -145,6 +153,7 @@ class _Job:
         tasks: as for ``Executor.map``.
         places: of actors. They get tasks once they are set up.
         start: starts an actor in place of a lost one.
+        most: tasks that an actor has at a time.
     """
 
     def __init__(
@@ -153,12 +162,14 @@ class _Job:
         tasks: Iterable[Any],
         places: list[_Place],
         start: Callable[[], Any],
+        most: int,
     ) -> None:
         self._make_worker = ray.put(make_worker)
         self._tasks = map(_Assignment, tasks)
         self._repeated: deque[_Assignment] = deque()
         self._places = places
         self._start = start
+        self._most = most
         #: what each result is of: place, actor, and task or None for the set-up
         self._running: dict[Any, tuple[_Place, Any, _Assignment | None]] = {}
         for place in places:
@@ -206,7 +217,7 @@ class _Job:
 
     def _assign(self) -> None:
         """Give tasks to the actors that are set up, lost tasks first, to the least busy actor first."""
-        free = [place for place in self._places if place.is_ready and place.load < _TASKS_AHEAD]
+        free = [place for place in self._places if place.is_ready and place.load < self._most]
         while free:
             assignment = self._repeated.popleft() if self._repeated else next(self._tasks, None)
             if assignment is None:
@@ -214,7 +225,7 @@ class _Job:
             place = min(free, key=lambda one: one.load)
             self._running[place.actor.run.remote(assignment.task)] = (place, place.actor, assignment)
             place.load += 1
-            free = [one for one in free if one.load < _TASKS_AHEAD]
+            free = [one for one in free if one.load < self._most]
 
     def _lose(self, place: _Place, actor: Any, assignment: _Assignment | None) -> None:
         """Start another actor in place of a lost one, and give its task to whichever is free.

@@ -187,7 +187,7 @@ class EncodingJob:
         batches = (
             {key: self._pending[key] for key in keys[start : start + size]} for start in range(0, len(keys), size)
         )
-        return self._executor.map(self._make_worker, batches, uses_gpu=self._encoder.needs_weights)
+        return self._executor.map(self._make_worker, batches, uses_gpu=self._encoder.needs_weights, ahead=1)
 
     def _out_of_memory_error(self) -> EncoderError:
         kind, modality = self.summary.kind, self.summary.modality
