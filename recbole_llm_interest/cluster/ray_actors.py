@@ -108,9 +108,7 @@ class RayExecutor:
 
     def __init__(self, address: str, *, with_gpus: bool = True) -> None:
         _connect(address)
-        resources = ray.cluster_resources()
-        self._cores = int(resources.get("CPU", 0))
-        self._gpus = int(resources.get("GPU", 0)) if with_gpus else 0
+        self._with_gpus = with_gpus
         #: by whether their actors have a GPU
         self._places: dict[bool, list[_Place]] = {True: [], False: []}
 
@@ -129,9 +127,11 @@ class RayExecutor:
         ahead: int = 0,
     ) -> Iterator[_Result]:
         """Yield the result of each task, in the order in which they are finished; as for ``Executor``."""
-        has_gpu = uses_gpu and self._gpus > 0
+        resources = ray.cluster_resources()  # now: nodes may have joined
+        has_gpu = uses_gpu and self._with_gpus and resources.get("GPU", 0) >= 1
         source = iter(tasks)
-        first = list(itertools.islice(source, self._gpus if has_gpu else self._cores))  # no more actors than tasks
+        most = int(resources.get("GPU" if has_gpu else "CPU", 0))
+        first = list(itertools.islice(source, most))  # no more actors than tasks
         places = self._places[has_gpu]
         places += [_Place(self._start(has_gpu)) for _ in first[len(places) :]]
         start = functools.partial(self._start, has_gpu)

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from conftest import REPOSITORY
 from squarer import Squarer
 
@@ -112,6 +113,21 @@ def test_parallel_search_has_the_trials_of_a_sequential_one(address, settings, h
         for suffix in ("yaml", "json"):
             alone, together = ((here / f"{algorithm}-{name}.{suffix}").read_text() for name in ("alone", "together"))
             assert together == alone
+
+
+def test_objective_function_of_recbole_is_tuned_by_ray(address, settings, here):
+    """The program of docs/cluster.md; without the hook its workers fail. Trials that start together keep apart."""
+    own = {"loss_type": "CE", "train_neg_sample_args": None, "epochs": 8}
+    (here / "search.yaml").write_text(yaml.safe_dump({**settings, **own, "model": "GRU4Rec", "dataset": "cycle"}))
+    program = (REPOSITORY / "docs" / "cluster.md").read_text().partition("```python\n")[2].partition("```")[0]
+    program = program.replace("/data/search.yaml", str(here / "search.yaml")).replace("0.001, 0.003", "0.00001, 0.03")
+    program = program.replace("ray.init(", f"ray.init({address!r}, log_to_driver=False, ")
+    program = program.replace("tune.run(", f"tune.run(local_dir={str(here)!r}, verbose=0, run_or_experiment=")
+    program += "print([float(trial.metric_analysis['recall@3']['last']) for trial in result.trials])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=here)
+    assert done.returncode == 0, done.stderr
+    slow, fast = json.loads(done.stdout.splitlines()[-1])
+    assert fast > slow
 
 
 @pytest.mark.parametrize(
