@@ -70,8 +70,7 @@ def check_search(options: argparse.Namespace, overrides: Mapping[str, Any]) -> N
     """
     if options.trials < 1:
         raise SettingsError(f"trials={options.trials}: a search needs at least one")
-    if options.ray is not None:
-        check_cluster(options.ray, options.algorithm)
+    check_cluster(options.ray, options.algorithm)
     if find_spec("hyperopt") is None:
         raise SettingsError("a search needs the package hyperopt: pip install 'recbole_llm_interest[tune]'")
     models = _check_runs([options.model] if options.model else [], options, overrides)
@@ -90,8 +89,7 @@ def check_encoding(options: argparse.Namespace, overrides: Mapping[str, Any]) ->
     Raises:
         LLMInterestError: one of them is missing or wrong.
     """
-    if options.ray is not None:
-        check_cluster(options.ray)
+    check_cluster(options.ray)
     _check_runs(["LLMInterest"], options, overrides)
 
 

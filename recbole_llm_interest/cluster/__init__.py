@@ -58,16 +58,18 @@ class Executor(Protocol):
         ...
 
 
-def check_cluster(address: str, algorithm: str | None = None) -> None:
+def check_cluster(address: str | None, algorithm: str | None = None) -> None:
     """Check that Ray is installed and that its address can be one, without importing Ray.
 
     Args:
-        address: ``local``, ``auto`` or ``HOST:PORT``.
+        address: ``local``, ``auto`` or ``HOST:PORT``; None for this process.
         algorithm: of the search whose trials are to run at the same time; None for other jobs.
 
     Raises:
         SettingsError: it is not installed, the address has another form, or the trials depend on each other.
     """
+    if address is None:
+        return
     if algorithm == "bayes":
         raise SettingsError("--algorithm=bayes chooses a trial by the last ones: leave out --ray, or choose random")
     if not (find_spec("ray") and find_spec("pkg_resources")):
@@ -80,15 +82,15 @@ def open_executor(address: str | None, *, with_gpus: bool = True) -> AbstractCon
     """Return an executor that is closed at the end of the block.
 
     Args:
-        address: as for ``check_cluster``; None for this process.
+        address: as for ``check_cluster``.
         with_gpus: whether the GPUs of a cluster may be used.
 
     Raises:
         SettingsError: Ray is not installed, or there is no cluster at the address.
     """
+    check_cluster(address)
     if address is None:
         return nullcontext(LocalExecutor())
-    check_cluster(address)
     # imported here because Ray is not needed on one machine
     from recbole_llm_interest.cluster.ray_actors import RayExecutor
 

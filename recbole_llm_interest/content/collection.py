@@ -106,14 +106,7 @@ def _create_job(
     source = file if file is not None else str(getattr(settings, f"{modality}_encoder"))
     summary = EncodingSummary(catalogue.kind, modality, source, len(tokens))
     if file is not None:
-        # imported here because formats of features need torch, which takes seconds
-        from recbole_llm_interest.content.precomputed import read_features
-
-        path = catalogue.folder / file
-        vectors = read_features(path, tokens, catalogue.kind, catalogue.id_field, settings.name_users)
-        summary.cached = len(vectors)
-        summary.missing = [token for token in tokens if token not in vectors]
-        return _FinishedJob(summary, vectors)
+        return _read_precomputed(catalogue, tokens, file, settings, summary)
     by_token = catalogue.blobs[modality]
     blobs = {token: by_token[token] for token in tokens if token in by_token}
     summary.missing = [token for token in tokens if token not in blobs]
@@ -122,10 +115,22 @@ def _create_job(
     encoder = create_encoder(modality, settings)
     warn_of_unread_letters(encoder, blobs.values(), f"{catalogue.kind}s")
     store = FeatureStore(cache, modality, encoder.fingerprint)
-    make_worker = None
-    if executor is not None and executor.is_remote:
-        make_worker = _remote_encoder(modality, settings, encoder, blobs.values())
+    is_remote = executor is not None and executor.is_remote
+    make_worker = _remote_encoder(modality, settings, encoder, blobs.values()) if is_remote else None
     return EncodingJob(blobs, encoder, store, summary, partition, executor, make_worker)
+
+
+def _read_precomputed(
+    catalogue: Catalogue, tokens: Sequence[str], file: str, settings: ContentSettings, summary: EncodingSummary
+) -> _FinishedJob:
+    # imported here because formats of features need torch, which takes seconds
+    from recbole_llm_interest.content.precomputed import read_features
+
+    path = catalogue.folder / file
+    vectors = read_features(path, tokens, catalogue.kind, catalogue.id_field, settings.name_users)
+    summary.cached = len(vectors)
+    summary.missing = [token for token in tokens if token not in vectors]
+    return _FinishedJob(summary, vectors)
 
 
 def _remote_encoder(

@@ -70,20 +70,22 @@ def tune(
     Raises:
         LLMInterestError: the space, the settings or the data cannot be used, or all trials diverged.
     """
-    if ray is not None:
-        check_cluster(ray, algorithm)
-    shared = dict(config_dict or {})
-    config = configure(model, dataset, config_file_list, shared)
-    model, dataset = config["model"], config["dataset"]
+    check_cluster(ray, algorithm)
+    config = configure(model, dataset, config_file_list, config_dict)
     warn_of_unused([config])
     lines = _space_lines(space)
-    key = {"model": model, "dataset": dataset, "space": lines, "algorithm": algorithm, "seed": config["seed"]}
-    log = TrialLog(trials_path(output), explicit_settings(config) | key)
-    search = _Search(model, dataset, config_file_list, shared, config, log)
+    log = TrialLog(trials_path(output), _shared_by_trials(config, lines, algorithm))
+    search = _Search(config["model"], config["dataset"], config_file_list, dict(config_dict or {}), config, log)
     with shared_data_set_lock(Path(config["data_path"])), open_executor(ray) as executor:
         record_run(config, "tuning", [output, log.path])
         search.run(space, algorithm, trials, executor)
         return _written(output, search.best_variant(f"{algorithm} search over {', '.join(lines)}"))
+
+
+def _shared_by_trials(config: Config, space: list[str], algorithm: str) -> dict[str, Any]:
+    """Return what a log of trials has to agree with."""
+    identity = {name: config[name] for name in ("model", "dataset", "seed")}
+    return explicit_settings(config) | identity | {"space": space, "algorithm": algorithm}
 
 
 def _written(output: Path, variant: Variant) -> Variant:
