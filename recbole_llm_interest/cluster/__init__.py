@@ -7,13 +7,15 @@ must not depend on each other. The process that calls an executor is the only on
 from __future__ import annotations
 
 import re
+import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import contextmanager
 from importlib.util import find_spec
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from recbole_llm_interest.cluster.local import LocalExecutor
-from recbole_llm_interest.errors import SettingsError
+from recbole_llm_interest.errors import SettingsError, Terminated
 
 _Task = TypeVar("_Task")
 _Result = TypeVar("_Result")
@@ -78,8 +80,9 @@ def check_cluster(address: str | None, algorithm: str | None = None) -> None:
         raise SettingsError(f"--ray={address}: give {LOCAL}, {AUTO}, or HOST:PORT of the cluster's head node")
 
 
-def open_executor(address: str | None, *, with_gpus: bool = True) -> AbstractContextManager[Executor]:
-    """Return an executor that is closed at the end of the block.
+@contextmanager
+def open_executor(address: str | None, *, with_gpus: bool = True) -> Iterator[Executor]:
+    """Open an executor, which is closed at the end of the block.
 
     Args:
         address: as for ``check_cluster``.
@@ -90,8 +93,34 @@ def open_executor(address: str | None, *, with_gpus: bool = True) -> AbstractCon
     """
     check_cluster(address)
     if address is None:
-        return nullcontext(LocalExecutor())
+        yield LocalExecutor()
+        return
+    handler = signal.getsignal(signal.SIGTERM)  # Ray sets one that ends the process without a word
     # imported here because Ray is not needed on one machine
     from recbole_llm_interest.cluster.ray_actors import RayExecutor
 
-    return RayExecutor(address, with_gpus=with_gpus)
+    with RayExecutor(address, with_gpus=with_gpus) as executor, _sigterm_handled(handler):
+        yield executor
+
+
+@contextmanager
+def _sigterm_handled(handler: Any) -> Iterator[None]:
+    """Handle SIGTERM by ``handler`` again. What it raises inside of Ray, Ray would turn into a KeyboardInterrupt."""
+    received: list[int] = []
+    is_main_thread = threading.current_thread() is threading.main_thread()  # the only one that may set handlers
+
+    def note(number: int, frame: Any) -> None:
+        received.append(number)
+        handler(number, frame)
+
+    if is_main_thread:
+        signal.signal(signal.SIGTERM, note if callable(handler) else handler)
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        if received and not isinstance(interrupt, Terminated):
+            raise Terminated from interrupt
+        raise
+    finally:
+        if is_main_thread:
+            signal.signal(signal.SIGTERM, handler)

@@ -11,10 +11,8 @@ import functools
 import itertools
 import logging
 import os
-import signal
 import socket
 import sys
-import threading
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -130,7 +128,7 @@ class RayExecutor:
         resources = ray.cluster_resources()  # now: nodes may have joined
         has_gpu = uses_gpu and self._with_gpus and resources.get("GPU", 0) >= 1
         source = iter(tasks)
-        most = int(resources.get("GPU" if has_gpu else "CPU", 0))
+        most = max(1, int(resources.get("GPU" if has_gpu else "CPU", 0)))  # the first one may wait for a node
         first = list(itertools.islice(source, most))  # no more actors than tasks
         places = self._places[has_gpu]
         places += [_Place(self._start(has_gpu)) for _ in first[len(places) :]]
@@ -260,12 +258,11 @@ def _connect(address: str) -> None:
     if ":" in address:
         _check_that_it_answers(address)
     quiet = {"logging_level": logging.ERROR, "configure_logging": False, "log_to_driver": False}
-    with _signals_kept():
-        try:
-            ray.init(address, include_dashboard=False if address == "local" else None, **quiet)
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            reason = " ".join(str(error).split())
-            raise SettingsError(f"--ray={address}: no cluster can be used there: {reason:.300}") from error
+    try:
+        ray.init(address, include_dashboard=False if address == "local" else None, **quiet)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise SettingsError(f"--ray={address}: no cluster can be used there: {reason:.300}") from error
 
 
 def _check_that_it_answers(address: str) -> None:
@@ -276,14 +273,3 @@ def _check_that_it_answers(address: str) -> None:
         raise SettingsError(
             f"--ray={address}: no cluster answers there ({error}): start one by 'ray start --head', or give its address"
         ) from error
-
-
-@contextlib.contextmanager
-def _signals_kept() -> Iterator[None]:
-    """Keep this process' handler of SIGTERM: Ray sets one that ends the process without a word."""
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        yield
-    finally:
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, before)

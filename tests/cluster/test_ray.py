@@ -5,13 +5,15 @@ from __future__ import annotations
 import functools
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import yaml
-from conftest import REPOSITORY
+from conftest import REPOSITORY, SUBJECTS, write_dataset
 from squarer import Squarer
 
 from recbole_llm_interest.cli.encode import main as encode
@@ -86,6 +88,35 @@ def test_two_nodes_encode_what_one_process_does_even_if_a_worker_is_killed():
     assert figure["workers_killed"] == 1
     assert figure["missing_with_a_worker_killed"] == 0
     assert (figure["largest_difference"], figure["largest_difference_with_a_worker_killed"]) == (0, 0)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGKILL, -9)])
+def test_interrupted_command_keeps_its_shards_and_leaves_no_worker(here, number, code):
+    titles = {f"i{n}": f"{SUBJECTS[n % 8]} {n}" for n in range(2000)}
+    write_dataset(here / "data", "many", [("u", "i0", 1.0)], titles)
+    words = ["--dataset=many", "--data_path=data", "--feature_cache=features", "--json", "--ray=local"]
+    command = [sys.executable, "-m", "recbole_llm_interest.cli.encode", *words]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    while not list(here.rglob("*.safetensors")):
+        assert process.poll() is None
+        time.sleep(0.02)
+    workers = [int(path.name) for path in Path("/proc").glob("[0-9]*") if _is_worker_in(path, here)]
+    assert workers
+    process.send_signal(number)
+    assert process.wait(60) == code, process.stderr.read()
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    summary = json.loads(done.stdout.splitlines()[-1])["summaries"][0]
+    assert summary["encoded"] + summary["cached"] == 2000
+    assert summary["cached"] >= 512
+    assert not any(Path(f"/proc/{worker}").exists() for worker in workers)
+
+
+def _is_worker_in(process, folder):
+    try:
+        return (process / "cmdline").read_bytes().startswith(b"ray::_Actor") and (process / "cwd").readlink() == folder
+    except OSError:
+        return False
 
 
 def test_images_are_read_by_the_workers(address, here, tmp_path, capsys):
