@@ -25,8 +25,8 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def address():
-    """Of a cluster of two nodes with one core each."""
+def cluster():
+    """Two nodes with one core each."""
     from recbole_llm_interest.cluster import ray_actors  # noqa: F401  (imports ray without its warning)
 
     cluster_utils = pytest.importorskip("ray.cluster_utils")
@@ -38,8 +38,14 @@ def address():
             initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False}
         )
         cluster.add_node(num_cpus=1)
-        yield cluster.address
+        yield cluster
         cluster.shutdown()
+
+
+@pytest.fixture
+def address(cluster):
+    """Of the cluster's head node."""
+    return cluster.address
 
 
 def squares(address, tmp_path, tasks, **options):
@@ -59,6 +65,16 @@ def test_tasks_of_killed_workers_are_done_by_others(address, tmp_path, deadly):
     results = squares(address, tmp_path, range(40), deadly=deadly, deaths=len(deadly))
     assert sorted(square for square, _ in results) == [n * n for n in range(40)]
     assert len(list(tmp_path.iterdir())) == len(deadly)
+
+
+def test_tasks_of_a_lost_node_are_done_by_others(cluster, tmp_path):
+    node = cluster.add_node(num_cpus=1)
+    with open_executor(cluster.address) as executor:
+        results = executor.map(functools.partial(Squarer, tmp_path), range(60), uses_gpu=False, ahead=1)
+        squared = [next(results)[0] for _ in range(12)]
+        cluster.remove_node(node)
+        squared += [square for square, _ in results]
+    assert sorted(squared) == [n * n for n in range(60)]
 
 
 def test_task_that_kills_every_worker_is_an_error(address, tmp_path):
