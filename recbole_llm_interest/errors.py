@@ -47,7 +47,7 @@ class CheckpointError(LLMInterestError):
 
 
 class ProcessError(LLMInterestError):
-    """A process of distributed training was killed."""
+    """A process of distributed training was killed, or workers of a cluster were, again and again."""
 
 
 class RequestError(LLMInterestError):

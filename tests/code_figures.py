@@ -41,7 +41,7 @@ LEVELS = [
     {"training", "peers"},
     {"model", "baselines", "data", "evaluation"},
     {"content", "patches", "conversion"},
-    {"settings", "io", "distributed"},
+    {"settings", "io", "distributed", "cluster"},
     {"errors", "activation"},
 ]
 #: what each module of a command defines

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_llm_interest.cli.arguments import file_option
+from recbole_llm_interest.cluster import check_cluster
 from recbole_llm_interest.content.data_set_check import check_data_set
 from recbole_llm_interest.content.encoder_check import check_encoders
 from recbole_llm_interest.content.encoders.adapter_file import require_adapter_packages
@@ -80,6 +81,7 @@ def check_search(options: argparse.Namespace, overrides: Mapping[str, Any]) -> N
     """
     if options.trials < 1:
         raise SettingsError(f"trials={options.trials}: a search needs at least one")
+    check_cluster(options.ray, options.algorithm)
     if find_spec("hyperopt") is None:
         raise SettingsError("a search needs the package hyperopt: pip install 'recbole_llm_interest[tune]'")
     models = _check_runs([options.model] if options.model else [], options, overrides)
@@ -98,6 +100,7 @@ def check_encoding(options: argparse.Namespace, overrides: Mapping[str, Any]) ->
     Raises:
         LLMInterestError: one of them is missing or wrong.
     """
+    check_cluster(options.ray)
     _check_runs(["LLMInterest"], options, overrides)
 
 

@@ -1,7 +1,7 @@
 """``llm-interest encode`` and ``python -m recbole_llm_interest.content.encode``: encode a data set's content.
 
 Several processes or GPUs share the work with torch's launcher: ``torchrun --nproc-per-node=4 -m
-recbole_llm_interest.cli.encode …``.
+recbole_llm_interest.cli.encode …``. Several machines share it with ``--ray``.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
 from datetime import timedelta
 from pathlib import Path
@@ -20,6 +21,7 @@ from tabulate import tabulate
 from recbole_llm_interest.cli.arguments import parse_arguments
 from recbole_llm_interest.cli.common import exit_code, show, show_json
 from recbole_llm_interest.cli.parsers import encode_parser
+from recbole_llm_interest.cluster import Executor, open_executor
 from recbole_llm_interest.content.catalogue import Catalogue
 from recbole_llm_interest.content.collection import collect_features
 from recbole_llm_interest.content.data_set_check import check_data_set
@@ -30,7 +32,7 @@ from recbole_llm_interest.content.event_fields import EVENT_KINDS
 from recbole_llm_interest.content.interaction_files import read_interaction_tokens
 from recbole_llm_interest.content.run_settings import RunSettings, read_run_settings
 from recbole_llm_interest.content.summary import EncodingSummary
-from recbole_llm_interest.errors import DataError
+from recbole_llm_interest.errors import DataError, SettingsError
 from recbole_llm_interest.io.config_files import models_and_dataset, named_models, read_config_files
 from recbole_llm_interest.io.devices import show_gpus
 from recbole_llm_interest.io.escaping import markdown_cell, one_line
@@ -60,8 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options, overrides = parse_arguments(parser, arguments)
         config = _configure(options.dataset, options.config_files, overrides)
         _warn_of_other_models(options.config_files)
-        with shared_data_set_lock(Path(config["data_path"])):
-            summaries = encode_dataset(config)
+        with shared_data_set_lock(Path(config["data_path"])), _executor(options.ray, config) as executor:
+            summaries = encode_dataset(config, executor)
         if summaries is None:
             return  # another process of torchrun prints the summary
         settings = read_settings(ContentSettings, config)
@@ -97,13 +99,28 @@ def _warn_of_other_models(files: Sequence[str]) -> None:
         _logger.warning("model=%s in the config files has no effect: LLMInterest's content is encoded", names)
 
 
-def encode_dataset(config: RunSettings) -> list[EncodingSummary] | None:
+def _executor(address: str | None, config: RunSettings) -> AbstractContextManager[Executor]:
+    """Open what encodes batches: this process, or the cluster at an address.
+
+    Raises:
+        SettingsError: there is no cluster at the address, or other settings say where to encode, too.
+    """
+    device = read_settings(ContentSettings, config).encoder_device
+    if address is not None and _LAUNCHED in os.environ:
+        raise SettingsError(f"--ray={address} under torchrun: leave out one of them")
+    if address is not None and device not in (None, "cpu", "cuda"):
+        raise SettingsError(f"encoder_device={device}: with --ray give cpu, cuda, or nothing: Ray chooses the GPU")
+    return open_executor(address, with_gpus=device != "cpu")
+
+
+def encode_dataset(config: RunSettings, executor: Executor | None = None) -> list[EncodingSummary] | None:
     """Encode the content of all items and users of the catalogue and of the interactions, and that of events.
 
     With ``torchrun``, each process encodes its partition.
 
     Args:
         config: of the data set.
+        executor: encodes batches; None for this process.
 
     Returns:
         A summary of each kind and modality, of all processes together. None in processes of ``torchrun`` other than
@@ -120,7 +137,7 @@ def encode_dataset(config: RunSettings) -> list[EncodingSummary] | None:
         partition, settings = _join_processes(settings)
     summaries = []
     for catalogue, tokens in _catalogues(config, settings):
-        collected = collect_features(catalogue, tokens, cache, settings, partition)
+        collected = collect_features(catalogue, tokens, cache, settings, partition, executor)
         summaries += [features.summary for features in collected]
     return summaries if partition is None else _gather(summaries, partition)
 

@@ -74,6 +74,14 @@ former files are kept. A separate process with limits reads them; no code in the
 """
 
 
+def _add_cluster(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--ray",
+        metavar="ADDRESS",
+        help="share the work by Ray: local for this machine alone, auto or HOST:PORT for a cluster [one process]",
+    )
+
+
 def compare_parser() -> argparse.ArgumentParser:
     """Options of ``llm-interest compare``."""
     parser = data_set_parser(
@@ -105,15 +113,18 @@ def tune_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--output", help="file of the best settings, with the trials beside it [tuned/MODEL-DATASET.yaml]"
     )
+    _add_cluster(parser)
     return parser
 
 
 def encode_parser() -> argparse.ArgumentParser:
     """Options of ``llm-interest encode``."""
-    return data_set_parser(
+    parser = data_set_parser(
         "python -m recbole_llm_interest.content.encode",
         "Encode the content of a data set's items and users. Any setting: --key=value.",
     )
+    _add_cluster(parser)
+    return parser
 
 
 def adapt_parser() -> argparse.ArgumentParser:

@@ -18,7 +18,8 @@ from recbole_llm_interest.errors import SettingsError
 from recbole_llm_interest.io.config_files import models_and_dataset
 from recbole_llm_interest.io.escaping import one_line
 from recbole_llm_interest.io.files import exclusive_lock
-from recbole_llm_interest.training.search import OTHER_OUTPUT_HINT, trials_path, tune
+from recbole_llm_interest.training.search import tune
+from recbole_llm_interest.training.trials import OTHER_OUTPUT_HINT, trials_path
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -44,6 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 output=output,
                 algorithm=options.algorithm,
                 trials=options.trials,
+                ray=options.ray,
             )
         if options.json:
             show_json({**asdict(variant), "row": output, "trials": trials_path(output)})

@@ -6,15 +6,19 @@ reported before hours of encoding.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from recbole_llm_interest.cluster import Executor
+from recbole_llm_interest.content.batch_encoder import BatchEncoder, Vector, create_batch_encoder
+from recbole_llm_interest.content.blobs import Blob, MediaFile
 from recbole_llm_interest.content.catalogue import Catalogue
-from recbole_llm_interest.content.encoders import create_encoder
+from recbole_llm_interest.content.encoders import Encoder, create_encoder
 from recbole_llm_interest.content.encoders.vocabulary import warn_of_unread_letters
-from recbole_llm_interest.content.encoding_job import EncodingJob, Partition, Vector
+from recbole_llm_interest.content.encoding_job import EncodingJob, Partition
 from recbole_llm_interest.content.feature_store import FeatureStore
 from recbole_llm_interest.content.summary import EncodingSummary
 from recbole_llm_interest.settings import MODALITIES, ContentSettings, Modality
@@ -63,6 +67,7 @@ def collect_features(
     cache: Path,
     settings: ContentSettings,
     partition: Partition | None = None,
+    executor: Executor | None = None,
 ) -> list[CollectedFeatures]:
     """Collect the features of ``tokens`` for each modality, without conditioning.
 
@@ -72,15 +77,17 @@ def collect_features(
         cache: as for ``collect_content``.
         settings: as for ``collect_content``.
         partition: what this process encodes; content of other processes has no features here. None for all.
+        executor: encodes what the cache lacks; None for this process.
 
     Raises:
         EncoderError: as for ``collect_content``.
         DataError: as for ``collect_content``.
         StorageError: as for ``collect_content``.
+        ProcessError: workers of the executor were killed again and again; what was encoded before is in the cache.
     """
     known = [token for token in tokens if token]
     modalities = [modality for modality in MODALITIES if modality in settings.modalities]
-    jobs = [_create_job(modality, catalogue, known, cache, settings, partition) for modality in modalities]
+    jobs = [_create_job(modality, catalogue, known, cache, settings, partition, executor) for modality in modalities]
     for job in jobs:
         job.prepare()
     return [CollectedFeatures(job.run(), job.summary) for job in jobs]
@@ -93,19 +100,13 @@ def _create_job(
     cache: Path,
     settings: ContentSettings,
     partition: Partition | None,
+    executor: Executor | None,
 ) -> _Job:
     file: str | None = getattr(settings, f"{catalogue.kind}_{modality}_features", None)  # events have none
     source = file if file is not None else str(getattr(settings, f"{modality}_encoder"))
     summary = EncodingSummary(catalogue.kind, modality, source, len(tokens))
     if file is not None:
-        # imported here because formats of features need torch, which takes seconds
-        from recbole_llm_interest.content.precomputed import read_features
-
-        path = catalogue.folder / file
-        vectors = read_features(path, tokens, catalogue.kind, catalogue.id_field, settings.name_users)
-        summary.cached = len(vectors)
-        summary.missing = [token for token in tokens if token not in vectors]
-        return _FinishedJob(summary, vectors)
+        return _read_precomputed(catalogue, tokens, file, settings, summary)
     by_token = catalogue.blobs[modality]
     blobs = {token: by_token[token] for token in tokens if token in by_token}
     summary.missing = [token for token in tokens if token not in blobs]
@@ -113,4 +114,28 @@ def _create_job(
         return _FinishedJob(summary, {})
     encoder = create_encoder(modality, settings)
     warn_of_unread_letters(encoder, blobs.values(), f"{catalogue.kind}s")
-    return EncodingJob(blobs, encoder, FeatureStore(cache, modality, encoder.fingerprint), summary, partition)
+    store = FeatureStore(cache, modality, encoder.fingerprint)
+    is_remote = executor is not None and executor.is_remote
+    make_worker = _remote_encoder(modality, settings, encoder, blobs.values()) if is_remote else None
+    return EncodingJob(blobs, encoder, store, summary, partition, executor, make_worker)
+
+
+def _read_precomputed(
+    catalogue: Catalogue, tokens: Sequence[str], file: str, settings: ContentSettings, summary: EncodingSummary
+) -> _FinishedJob:
+    # imported here because formats of features need torch, which takes seconds
+    from recbole_llm_interest.content.precomputed import read_features
+
+    path = catalogue.folder / file
+    vectors = read_features(path, tokens, catalogue.kind, catalogue.id_field, settings.name_users)
+    summary.cached = len(vectors)
+    summary.missing = [token for token in tokens if token not in vectors]
+    return _FinishedJob(summary, vectors)
+
+
+def _remote_encoder(
+    modality: Modality, settings: ContentSettings, encoder: Encoder, blobs: Iterable[Blob]
+) -> Callable[[], BatchEncoder]:
+    """Return what makes the same encoder in another process, which loads its weights there."""
+    folders = {blob.root for blob in blobs if isinstance(blob, MediaFile)}
+    return functools.partial(create_batch_encoder, modality, settings, encoder.fingerprint, folders)

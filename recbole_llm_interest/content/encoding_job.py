@@ -6,15 +6,17 @@ import functools
 import importlib.metadata
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from tqdm import tqdm
 
+from recbole_llm_interest.cluster import Executor
+from recbole_llm_interest.cluster.local import LocalExecutor
+from recbole_llm_interest.content.batch_encoder import BatchEncoder, EncodedBatch, Vector
 from recbole_llm_interest.content.blobs import Blob
 from recbole_llm_interest.content.encoders import Encoder
 from recbole_llm_interest.content.feature_store import FeatureStore
@@ -31,9 +33,6 @@ _LIBRARIES = (
     *("torch", "transformers", "sentence-transformers", "open_clip_torch", "pillow"),
     *("librosa", "soundfile", "av", "scikit-learn"),
 )
-
-#: features of one item or user, ``[D]``
-Vector = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -64,6 +63,8 @@ class EncodingJob:
         store: of the encoder's features.
         summary: gets the counts and the reasons of rejections. Rejected content has no features.
         partition: the part that this process encodes; None for all.
+        executor: encodes batches; None for this process.
+        make_worker: makes what encodes them, for an executor; None for ``encoder`` in this process.
     """
 
     def __init__(
@@ -73,11 +74,15 @@ class EncodingJob:
         store: FeatureStore,
         summary: EncodingSummary,
         partition: Partition | None = None,
+        executor: Executor | None = None,
+        make_worker: Callable[[], BatchEncoder] | None = None,
     ) -> None:
         self.summary = summary
         self._encoder = encoder
         self._store = store
         self._pool = ThreadPoolExecutor(os.cpu_count())
+        self._executor = LocalExecutor() if executor is None else executor
+        self._make_worker = make_worker or functools.partial(BatchEncoder, encoder, self._pool)
         self._hides_progress = partition is not None and partition.rank > 0
         self._description = {**encoder.description, "libraries": _versions(tuple(encoder.packages))}
         self._keys, self._unreadable = self._read_keys(blobs)
@@ -157,54 +162,32 @@ class EncodingJob:
         """
         shard: dict[bytes, Vector] = {}
         opened = time.monotonic()
-        for keys in self._batches():
-            try:
-                shard.update(self._encode_batch(keys))
-            except (MemoryError, RuntimeError) as error:
-                if not is_out_of_memory(error):
-                    raise
-                if shard:
+        try:
+            for batch in self._encode_batches():
+                self._rejected.update(batch.rejected)
+                self._failed.update(batch.failed)
+                shard.update(batch.features)
+                progress.update(len(batch))
+                if shard and (len(shard) >= SHARD_ROWS or time.monotonic() - opened > SHARD_SECONDS):
                     yield shard
-                raise self._out_of_memory_error() from error
-            progress.update(len(keys))
-            if shard and (len(shard) >= SHARD_ROWS or time.monotonic() - opened > SHARD_SECONDS):
+                    shard, opened = {}, time.monotonic()
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            if shard:
                 yield shard
-                shard, opened = {}, time.monotonic()
+            raise self._out_of_memory_error() from error
         if shard:
             yield shard
 
-    def _batches(self) -> Iterator[list[bytes]]:
-        """Yield the keys of pending content in batches of similar sizes, because texts are padded to the longest."""
+    def _encode_batches(self) -> Iterator[EncodedBatch]:
+        """Encode pending content in batches of similar sizes, because texts are padded to the longest."""
         keys = sorted(self._pending, key=lambda key: self._pending[key].size)
-        for start in range(0, len(keys), self._encoder.batch_size):
-            yield keys[start : start + self._encoder.batch_size]
-
-    def _encode_batch(self, keys: Sequence[bytes]) -> dict[bytes, Vector]:
-        """Encode contents; those that cannot be used are noted as rejected or failed."""
-        inputs = self._load(keys)
-        if not inputs:
-            return {}
-        features = dict(zip(inputs, self._encoder.encode(list(inputs.values())), strict=True))
-        finite = {key: vector for key, vector in features.items() if np.isfinite(vector).all()}
-        self._rejected.update({key: "gives features that are not finite" for key in features if key not in finite})
-        return finite
-
-    def _load(self, keys: Sequence[bytes]) -> dict[bytes, Any]:
-        """Preprocess contents in parallel."""
-
-        def load(key: bytes) -> Any:
-            try:
-                with self._pending[key].open(key) as content:
-                    return self._encoder.load(content)
-            except ContentError as error:
-                return error
-
-        # The first one runs alone, so that models and libraries are loaded by one thread.
-        results = dict(zip(keys, [load(keys[0]), *self._pool.map(load, keys[1:])], strict=True))
-        for key, result in results.items():
-            if isinstance(result, ContentError):
-                (self._rejected if result.is_lasting else self._failed)[key] = str(result)
-        return {key: result for key, result in results.items() if not isinstance(result, ContentError)}
+        size = self._encoder.batch_size
+        batches = (
+            {key: self._pending[key] for key in keys[start : start + size]} for start in range(0, len(keys), size)
+        )
+        return self._executor.map(self._make_worker, batches, uses_gpu=self._encoder.needs_weights, ahead=1)
 
     def _out_of_memory_error(self) -> EncoderError:
         kind, modality = self.summary.kind, self.summary.modality

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from recbole_llm_interest.content.batch_encoder import Vector
 from recbole_llm_interest.content.catalogue import Catalogue
 from recbole_llm_interest.content.collection import collect_features
-from recbole_llm_interest.content.encoding_job import Vector
 from recbole_llm_interest.content.features import Content, Features
 from recbole_llm_interest.content.summary import EncodingSummary, first_words
 from recbole_llm_interest.content.whitening import fit_conditioning

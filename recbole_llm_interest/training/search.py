@@ -7,125 +7,37 @@ interrupted search continues from it.
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
-import json
 import math
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NotRequired
+from typing import Any
 
 import yaml
-from pydantic import TypeAdapter
 from recbole.config import Config
 from tqdm import tqdm
-from typing_extensions import TypedDict  # pydantic does not accept the one of typing before Python 3.12
 
+from recbole_llm_interest.cluster import Executor, check_cluster, open_executor
 from recbole_llm_interest.errors import SettingsError
 from recbole_llm_interest.io.config_files import SEARCH_SPACE, read_config_files
 from recbole_llm_interest.io.escaping import one_line
 from recbole_llm_interest.io.files import shared_data_set_lock, write_text
 from recbole_llm_interest.io.manifest import record_run
-from recbole_llm_interest.io.opening import FileKind, is_there, read_json, read_text
+from recbole_llm_interest.io.opening import read_text
 from recbole_llm_interest.io.variants import Variant
 from recbole_llm_interest.settings import check_keys
 from recbole_llm_interest.training.config import configure
-from recbole_llm_interest.training.experiment import validation_curve
 from recbole_llm_interest.training.run_metadata import explicit_settings, json_values
 from recbole_llm_interest.training.tracking.session import check_trackers
+from recbole_llm_interest.training.trials import OTHER_OUTPUT_HINT, TrialLog, TrialRunner, trials_path
 from recbole_llm_interest.training.unused import warn_of_unused
 
-#: end of the error message if the variant or its trials cannot be written
-OTHER_OUTPUT_HINT = "give another place by --output"
 #: explicit settings that are not written to the variant: they choose what is reported, not how a model is trained
 _COMPARISON_SETTINGS = {"model", "dataset", "metrics", "topk"}
-_LOG = FileKind("file of trials", SettingsError, 100_000_000, "give another --output")
-
-
-class Trial(TypedDict):
-    """One trial of a search.
-
-    Attributes:
-        drawn: the settings of this trial.
-        score: best validation score; None if training diverged.
-        epochs: number of trained epochs.
-        curve: pairs of the number of trained epochs and the validation score; absent in logs of earlier versions.
-    """
-
-    drawn: dict[str, Any]
-    score: float | None
-    epochs: int
-    curve: NotRequired[list[list[float]]]
-
-
-class TrialLog:
-    """The trials of a search, in a JSON file that is rewritten after each trial.
-
-    Args:
-        path: the file. Trials that it holds are not run again.
-        shared: settings of all trials and of the search.
-
-    Attributes:
-        trials: the trials so far.
-
-    Raises:
-        SettingsError: the file holds trials of another search, or something else.
-    """
-
-    def __init__(self, path: Path, shared: dict[str, Any]) -> None:
-        self.path = path
-        self.shared = shared
-        self.trials: list[Trial] = []
-        if is_there(path):
-            self.trials = self._read()
-
-    def score(self, drawn: dict[str, Any], config: Config) -> float | None:
-        """Return the score of a trial, which is run unless the log has it; None if training diverged."""
-        for trial in self.trials:
-            if trial["drawn"] == drawn:
-                return trial["score"]
-        name = f"{config['model']}, trial {len(self.trials) + 1}"
-        result = validation_curve(config, name, self.path.stem)
-        self.trials.append({"drawn": drawn, "score": result.best, "epochs": result.epochs, "curve": result.scores})
-        text = json.dumps({"shared": self.shared, "trials": self.trials}, indent=1) + "\n"
-        write_text(self.path, text, OTHER_OUTPUT_HINT)
-        return result.best
-
-    def best(self, bigger: bool) -> Trial | None:
-        """Return the first trial with the best score; None without a score.
-
-        Args:
-            bigger: whether bigger scores are better.
-        """
-        scored = [(trial["score"], trial) for trial in self.trials if trial["score"] is not None]
-        return (max if bigger else min)(scored, key=lambda pair: pair[0], default=(None, None))[1]
-
-    def _read(self) -> list[Trial]:
-        try:
-            log = read_json(self.path, _LOG)
-            trials = TypeAdapter(list[Trial]).validate_python(log["trials"])
-            before = TypeAdapter(dict[str, Any]).validate_python(log["shared"])
-        except (ValueError, TypeError, KeyError) as error:
-            raise _LOG.refusal(self.path, "does not hold the trials of a search") from error
-        for key in sorted({*before, *self.shared}):
-            if before.get(key) != self.shared.get(key):
-                raise SettingsError(
-                    f"{self.path} holds trials of a search with other settings, {key}={before.get(key)!r}, now "
-                    f"{self.shared.get(key)!r}: give another --output"
-                )
-        return trials
-
-
-def trials_path(output: Path) -> Path:
-    """Return the path of the trials' file beside that of the variant: ``.json`` in place of ``.yaml`` or ``.yml``.
-
-    Example:
-        >>> [trials_path(Path(name)).name for name in ("best.yaml", "lr0.1")]
-        ['best.json', 'lr0.1.json']
-    """
-    return output.with_name((output.stem if output.suffix in (".yaml", ".yml") else output.name) + ".json")
 
 
 def tune(
@@ -138,6 +50,7 @@ def tune(
     output: Path,
     algorithm: str = "random",
     trials: int = 10,
+    ray: str | None = None,
 ) -> Variant:
     """Search, and write the best settings to ``output`` as a variant of a comparison.
 
@@ -152,22 +65,27 @@ def tune(
         output: file of the variant. The trials are in a JSON file beside it.
         algorithm: ``random``, ``bayes`` or ``exhaustive``.
         trials: number of trials; ``exhaustive`` tries all settings.
+        ray: address of a cluster that runs trials at the same time; None for one after the other in this process.
 
     Raises:
         LLMInterestError: the space, the settings or the data cannot be used, or all trials diverged.
     """
-    shared = dict(config_dict or {})
-    config = configure(model, dataset, config_file_list, shared)
-    model, dataset = config["model"], config["dataset"]
+    check_cluster(ray, algorithm)
+    config = configure(model, dataset, config_file_list, config_dict)
     warn_of_unused([config])
     lines = _space_lines(space)
-    key = {"model": model, "dataset": dataset, "space": lines, "algorithm": algorithm, "seed": config["seed"]}
-    log = TrialLog(trials_path(output), explicit_settings(config) | key)
-    search = _Search(model, dataset, config_file_list, shared, config, log)
-    with shared_data_set_lock(Path(config["data_path"])):
+    log = TrialLog(trials_path(output), _shared_by_trials(config, lines, algorithm))
+    search = _Search(config["model"], config["dataset"], config_file_list, dict(config_dict or {}), config, log)
+    with shared_data_set_lock(Path(config["data_path"])), open_executor(ray) as executor:
         record_run(config, "tuning", [output, log.path])
-        search.run(space, algorithm, trials)
+        search.run(space, algorithm, trials, executor)
         return _written(output, search.best_variant(f"{algorithm} search over {', '.join(lines)}"))
+
+
+def _shared_by_trials(config: Config, space: list[str], algorithm: str) -> dict[str, Any]:
+    """Return what a log of trials has to agree with."""
+    identity = {name: config[name] for name in ("model", "dataset", "seed")}
+    return explicit_settings(config) | identity | {"space": space, "algorithm": algorithm}
 
 
 def _written(output: Path, variant: Variant) -> Variant:
@@ -196,32 +114,80 @@ class _Search:
     config: Config
     log: TrialLog
 
-    def run(self, space: Path, algorithm: str, trials: int) -> None:
-        """Run the trials that the log lacks."""
+    def run(self, space: Path, algorithm: str, trials: int, executor: Executor) -> None:
+        """Run the trials that the log lacks, by ``executor`` unless they depend on each other."""
+        check_trackers([self.config])
+        title, is_quiet = f"Searching {one_line(self.model)}", not self.config["show_progress"]
+        # RecBole prints; hyperopt warns about its own packaging
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            with tqdm(desc=title, unit="trial", ncols=100, disable=is_quiet) as bar:
+                if algorithm == "bayes":
+                    self._draw(space, algorithm, trials, bar, functools.partial(self._run_next, bar))
+                    return
+                drawn: list[dict[str, Any]] = []
+                self._draw(space, algorithm, trials, bar, drawn.append)
+                self._run_all(drawn, executor, bar)
+
+    def _draw(
+        self, space: Path, algorithm: str, trials: int, bar: tqdm[Any], try_out: Callable[[dict[str, Any]], Any]
+    ) -> None:
+        """Draw settings by RecBole's search; it goes on with what ``try_out`` returns: the score, None for the worst.
+
+        Raises:
+            SettingsError: the search space cannot be used.
+        """
         from recbole.trainer import HyperTuning
 
-        config = self.config
-        check_trackers([config])
-        bar = tqdm(
-            desc=f"Searching {one_line(self.model)}", unit="trial", ncols=100, disable=not config["show_progress"]
-        )
+        bigger = self.config["valid_metric_bigger"]
+        worst = -math.inf if bigger else math.inf
 
         def objective(drawn: dict[str, Any], _: object = None) -> dict[str, Any]:
-            return self._run_trial(drawn, bar)
+            score = try_out(json_values(drawn))  # as in the log: hyperopt makes tuples of lists
+            score = {"best_valid_score": worst if score is None else score, "valid_score_bigger": bigger}
+            return {"model": self.model, **score, "best_valid_result": {}, "test_result": {}}
 
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), bar:
-            warnings.simplefilter("ignore")  # hyperopt warns about its own packaging
-            try:
-                search = HyperTuning(objective, params_file=str(space), algo=algorithm, max_evals=trials)
-            except (ValueError, SyntaxError) as error:
-                raise SettingsError(f"search space {space} is not in RecBole's form: {error}") from error
-            if not search.space:
-                raise SettingsError(f"search space {space} has no line such as 'learning_rate choice [0.001,0.003]'")
-            check_keys(search.space)
-            search.early_stop_fn = None  # it would end the search early, and fails if the first trial diverged
-            bar.reset(search.max_evals)
-            os.environ["HYPEROPT_FMIN_SEED"] = str(config["seed"])  # RecBole does not pass a seed to hyperopt
-            search.run()
+        try:
+            search = HyperTuning(objective, params_file=str(space), algo=algorithm, max_evals=trials)
+        except (ValueError, SyntaxError) as error:
+            raise SettingsError(f"search space {space} is not in RecBole's form: {error}") from error
+        if not search.space:
+            raise SettingsError(f"search space {space} has no line such as 'learning_rate choice [0.001,0.003]'")
+        check_keys(search.space)
+        search.early_stop_fn = None  # it would end the search early, and fails if the first trial diverged
+        bar.reset(search.max_evals)
+        os.environ["HYPEROPT_FMIN_SEED"] = str(self.config["seed"])  # RecBole does not pass a seed to hyperopt
+        search.run()
+
+    def _run_all(self, drawn: list[dict[str, Any]], executor: Executor, bar: tqdm[Any]) -> None:
+        """Run trials that do not depend on each other; each is logged when it ends."""
+        different = [one for number, one in enumerate(drawn) if one not in drawn[:number]]
+        missing = [(number, one) for number, one in enumerate(different, 1) if self.log.find(one) is None]
+        bar.reset(len(different))
+        bar.update(len(different) - len(missing))
+        uses_gpu = bool(self.config["use_gpu"]) and str(self.config["gpu_id"]) != ""
+        runner = self._runner(is_remote=executor.is_remote)
+        for trial in executor.map(lambda: runner, missing, uses_gpu=uses_gpu):
+            self.log.add(trial, different)
+            self._show(trial["score"], bar)
+
+    def _runner(self, *, is_remote: bool = False) -> TrialRunner:
+        return TrialRunner(self.model, self.dataset, self.files, self.shared, self.log.path.stem, is_remote)
+
+    def _run_next(self, bar: tqdm[Any], drawn: dict[str, Any]) -> float | None:
+        """Run a trial unless the log has it; returns its score, None if training diverged."""
+        trial = self.log.find(drawn)
+        if trial is None:
+            trial = self._runner()((len(self.log.trials) + 1, drawn))
+            self.log.add(trial)
+        self._show(trial["score"], bar)
+        return trial["score"]
+
+    def _show(self, score: float | None, bar: tqdm[Any]) -> None:
+        best = self.log.best(self.config["valid_metric_bigger"])
+        shown, shown_best = _format(score), _format(best["score"] if best else None)
+        bar.update()
+        bar.set_postfix_str(f"{self.config['valid_metric']} {shown}, best {shown_best}")
 
     def best_variant(self, method: str) -> Variant:
         """Return the variant of the best trial.
@@ -259,26 +225,6 @@ class _Search:
         return "".join(
             f", {count} of them {what}" for count, what in ((diverged, "diverged"), (cut_off, "not converged")) if count
         )
-
-    def _run_trial(self, drawn: dict[str, Any], bar: tqdm[Any]) -> dict[str, Any]:
-        """Return the score of a trial in the form of RecBole's ``objective_function``."""
-        drawn = json_values(drawn)  # as in the log: hyperopt makes tuples of lists
-        config = configure(self.model, self.dataset, self.files, {**self.shared, **drawn})
-        config["show_progress"] = False  # the search has a progress bar
-        score = self.log.score(drawn, config)
-        bigger = self.config["valid_metric_bigger"]
-        best = self.log.best(bigger)
-        bar.update()
-        shown, shown_best = _format(score), _format(best["score"] if best else None)
-        bar.set_postfix_str(f"{self.config['valid_metric']} {shown}, best {shown_best}")
-        worst = -math.inf if bigger else math.inf
-        return {
-            "model": self.model,
-            "best_valid_score": worst if score is None else score,
-            "valid_score_bigger": bigger,
-            "best_valid_result": {},
-            "test_result": {},
-        }
 
 
 def _space_lines(space: Path) -> list[str]:

@@ -34,7 +34,7 @@ from recbole_llm_interest.training.checkpoint import reserve_checkpoint_path
 from recbole_llm_interest.training.comparison import run
 from recbole_llm_interest.training.monitor import TrainingMonitor
 from recbole_llm_interest.training.resume import load_resume_state
-from recbole_llm_interest.training.search import TrialLog
+from recbole_llm_interest.training.trials import TrialLog
 
 #: models, and bytes that a checkpoint of theirs does not fit in
 MODELS = [("LLMInterest", 60_000), ("GRU4Rec", 20_000)]

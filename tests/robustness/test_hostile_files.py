@@ -28,7 +28,8 @@ from recbole_llm_interest.io.config_files import read_config_files
 from recbole_llm_interest.io.files import try_lock, write_text
 from recbole_llm_interest.io.variants import read_variants
 from recbole_llm_interest.training.config import configure
-from recbole_llm_interest.training.search import TrialLog, _space_lines
+from recbole_llm_interest.training.search import _space_lines
+from recbole_llm_interest.training.trials import TrialLog
 
 
 def _holes(path: Path) -> None:
