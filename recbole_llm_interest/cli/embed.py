@@ -8,7 +8,7 @@ from pathlib import Path
 
 from recbole_llm_interest.cli.arguments import parse_arguments
 from recbole_llm_interest.cli.common import exit_code, show, show_json
-from recbole_llm_interest.cli.early_checks import check_embedding
+from recbole_llm_interest.cli.model_checks import check_embedding
 from recbole_llm_interest.cli.parsers import embed_parser
 from recbole_llm_interest.io.escaping import one_line
 from recbole_llm_interest.recommender import Recommender

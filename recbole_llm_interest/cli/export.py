@@ -12,7 +12,7 @@ from tabulate import tabulate
 
 from recbole_llm_interest.cli.arguments import parse_arguments
 from recbole_llm_interest.cli.common import exit_code, show, show_json
-from recbole_llm_interest.cli.early_checks import check_export
+from recbole_llm_interest.cli.model_checks import check_export
 from recbole_llm_interest.cli.parsers import export_parser
 from recbole_llm_interest.errors import DataError
 from recbole_llm_interest.evaluation.results import RunResult, read_results

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from recbole_llm_interest.cli.arguments import parse_arguments
 from recbole_llm_interest.cli.common import exit_code, show, show_json
-from recbole_llm_interest.cli.early_checks import check_following
+from recbole_llm_interest.cli.model_checks import check_following
 from recbole_llm_interest.cli.parsers import follow_parser
 from recbole_llm_interest.io.escaping import one_line
 from recbole_llm_interest.io.event_store import STANDARD_INPUT

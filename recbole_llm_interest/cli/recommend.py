@@ -15,7 +15,7 @@ from tabulate import tabulate
 
 from recbole_llm_interest.cli.arguments import parse_arguments
 from recbole_llm_interest.cli.common import exit_code, show, show_json
-from recbole_llm_interest.cli.early_checks import USER_LINES, check_recommendation
+from recbole_llm_interest.cli.model_checks import USER_LINES, check_recommendation
 from recbole_llm_interest.cli.parsers import recommend_parser
 from recbole_llm_interest.errors import RequestError, SettingsError
 from recbole_llm_interest.io.escaping import markdown_cell, one_line

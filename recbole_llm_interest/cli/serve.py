@@ -8,7 +8,7 @@ from dataclasses import fields
 
 from recbole_llm_interest.cli.arguments import parse_arguments
 from recbole_llm_interest.cli.common import exit_code, show, show_json
-from recbole_llm_interest.cli.early_checks import check_serving
+from recbole_llm_interest.cli.model_checks import check_serving
 from recbole_llm_interest.cli.parsers import serve_parser
 from recbole_llm_interest.io.escaping import one_line
 from recbole_llm_interest.serving.options import ServeOptions
@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         check_serving(options, settings)
         named = {one.name: getattr(options, one.name) for one in fields(ServeOptions) if one.name != "settings"}
         chosen = ServeOptions(settings=settings, **named)
-        from recbole_llm_interest.serving.server import serve  # its packages are an extra
+        from recbole_llm_interest.serving.server import run_service  # its packages are an extra
 
         host = f"[{chosen.host}]" if ":" in chosen.host else chosen.host
         url = f"http://{host}:{chosen.port}"
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             show_json({"url": url, "store": chosen.store})
         else:
             show(f"{url} has a page, and {url}/docs the interface | store: {one_line(chosen.store)}")
-        has_started = serve(chosen)
+        has_started = run_service(chosen)
         if has_started and not options.json:
             show("stopped: every event that was acknowledged is stored")
 

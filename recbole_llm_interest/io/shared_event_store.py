@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -38,6 +38,21 @@ class Append:
     states: Mapping[str, bytes]
     model: str
     seen: Mapping[str, int]
+
+    @property
+    def keys(self) -> list[str]:
+        """Keys of the events that have one."""
+        return [event.key for event in self.events if event.key is not None]
+
+    def stale(self, last: Mapping[str, int], known_keys: Collection[str]) -> set[str]:
+        """Users of whom nothing may be stored.
+
+        Args:
+            last: number of the last event of each user, as the store has it.
+            known_keys: those of the events' keys that the store has.
+        """
+        behind = {user for user, number in self.seen.items() if last[user] != number}
+        return behind | {event.user for event in self.events if event.key in known_keys}
 
 
 @dataclass
@@ -84,11 +99,8 @@ class SharedEventStore(EventStore):
             DataError: the file is damaged.
         """
         done = Appended()
-        keys = {event.key: event.user for event in new.events if event.key is not None}
         with self._transaction():
-            last = self.last_numbers(list(new.seen))
-            done.stale = {user for user, number in new.seen.items() if last[user] != number}
-            done.stale.update(keys[key] for key in self.known_keys(list(keys)))
+            done.stale = new.stale(self.last_numbers(list(new.seen)), self.known_keys(new.keys))
             for event in new.events:
                 if event.user not in done.stale:
                     done.numbers[event.user] = self._insert(event)

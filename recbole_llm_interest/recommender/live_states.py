@@ -13,7 +13,12 @@ from recbole_llm_interest.recommender.user_state import UserState, join
 
 
 class Event(Protocol):
-    """What states read of an event."""
+    """What states read of an event.
+
+    Example:
+        >>> from recbole_llm_interest.io.event_store import StoredEvent
+        >>> event: Event = StoredEvent("u1", "i3", 5.0)
+    """
 
     @property
     def user(self) -> str:
@@ -33,7 +38,12 @@ class Event(Protocol):
 
 
 class StateStore(Protocol):
-    """What states read of the store of a stream or a service."""
+    """What states read of the store of a stream or a service.
+
+    Example:
+        >>> from recbole_llm_interest.io.event_store import EventStore
+        >>> store: StateStore = EventStore(folder / "store")
+    """
 
     def states(self, users: Sequence[str], model: str) -> dict[str, bytes]:
         """States of some users, as far as there are any of this version of the model."""
@@ -52,6 +62,10 @@ class Moved(NamedTuple):
         rank: of its item among the best ones before it, from 1 on; 0 if it was none of them, None if it was not
             looked for.
         fault: why the event was refused; None if it was not.
+
+    Example:
+        >>> Moved(rank=1)
+        Moved(rank=1, fault=None)
     """
 
     rank: int | None = None
@@ -67,6 +81,12 @@ class LiveStates:
         until: number of the last stored event that is in the recommender's data set.
         k: how many best items are compared with that of an event.
         most_users: whose states stay in memory after ``trim``.
+
+    Example:
+        >>> from recbole_llm_interest.io.event_store import EventStore, StoredEvent
+        >>> states = LiveStates(recommender, EventStore(folder / "live"))
+        >>> states.advance([StoredEvent("u1", "i3", 1e9), StoredEvent("u1", "i4", 5.0)], [False, False])
+        [Moved(rank=None, fault=None), Moved(rank=None, fault="it is older than the user's last event")]
     """
 
     def __init__(

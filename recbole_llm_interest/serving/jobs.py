@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from typing import Any
 
 from recbole_llm_interest.io.event_store import StoredEvent
-from recbole_llm_interest.serving.service import ListRequest, Service
+from recbole_llm_interest.serving.answers import ListRequest
+from recbole_llm_interest.serving.service import Service
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,11 @@ class Recommend:
     users: tuple[str, ...]
     request: ListRequest
 
+    @property
+    def asked(self) -> list[tuple[str, ListRequest]]:
+        """Each user with the request."""
+        return [(user, self.request) for user in self.users]
+
 
 @dataclass(frozen=True)
 class Call:
@@ -34,23 +42,27 @@ class Call:
 
 def answer(service: Service, jobs: Sequence[AddEvents | Recommend | Call]) -> list[Any]:
     """The result of each job, or an exception in its place. Jobs of a batch have no order among each other."""
-    results: dict[int, Any] = {}
-    changes = _attempted(service.follow_catalog)
-    events = [(place, job) for place, job in enumerate(jobs) if isinstance(job, AddEvents)]
-    lists = [(place, job) for place, job in enumerate(jobs) if isinstance(job, Recommend)]
-    if isinstance(changes, Exception):
-        return [changes] * len(jobs)
-    if events:
-        found = _attempted(lambda: service.add_events([event for _, job in events for event in job.events]))
-        results |= _divided([(place, len(job.events)) for place, job in events], found)
-    if lists:
-        asked = [(user, job.request) for _, job in lists for user in job.users]
-        found = _attempted(lambda: service.recommend(asked))
-        results |= _divided([(place, len(job.users)) for place, job in lists], found)
+    failure = _attempted(service.follow_catalog)
+    if isinstance(failure, Exception):
+        return [failure] * len(jobs)
+    events = {place: job.events for place, job in enumerate(jobs) if isinstance(job, AddEvents)}
+    lists = {place: job.asked for place, job in enumerate(jobs) if isinstance(job, Recommend)}
+    results = _together(events, service.add_events) | _together(lists, service.recommend)
     for place, job in enumerate(jobs):
         if isinstance(job, Call):
-            results[place] = _attempted(lambda: job.use(service))  # noqa: B023  (it is called at once)
+            results[place] = _attempted(partial(job.use, service))
     return [results[place] for place in range(len(jobs))]
+
+
+def _together(parts: Mapping[int, Sequence[Any]], use: Callable[[list[Any]], Sequence[Any]]) -> dict[int, Any]:
+    """What a function gives for the elements of several jobs at once, divided among their places."""
+    if not parts:
+        return {}
+    found = _attempted(lambda: use([element for part in parts.values() for element in part]))
+    if isinstance(found, Exception):
+        return dict.fromkeys(parts, found)
+    results = iter(found)
+    return {place: list(islice(results, len(part))) for place, part in parts.items()}
 
 
 def _attempted(use: Callable[[], Any]) -> Any:
@@ -59,14 +71,3 @@ def _attempted(use: Callable[[], Any]) -> Any:
         return use()
     except Exception as error:
         return error
-
-
-def _divided(parts: Sequence[tuple[int, int]], found: Any) -> dict[int, Any]:
-    """The results of each of several jobs, by place, of which each has a number of results."""
-    if isinstance(found, Exception):
-        return {place: found for place, _ in parts}
-    divided, start = {}, 0
-    for place, count in parts:
-        divided[place] = found[start : start + count]
-        start += count
-    return divided

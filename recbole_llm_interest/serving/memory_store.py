@@ -53,9 +53,7 @@ class MemoryStore:
 
     def append(self, new: Append) -> Appended:
         """See ``SharedEventStore``."""
-        last, done = self.last_numbers(list(new.seen)), Appended()
-        done.stale = {user for user, number in new.seen.items() if last[user] != number}
-        done.stale.update(event.user for event in new.events if event.key in self._keys)
+        done = Appended(stale=new.stale(self.last_numbers(list(new.seen)), self._keys))
         for event in new.events:
             if event.user not in done.stale:
                 self._count += 1

@@ -73,14 +73,14 @@ class RedisStore:
 
     def append(self, new: Append) -> Appended:
         """See ``SharedEventStore``. If another process writes to any of the users meanwhile, nothing is stored."""
-        keys = {event.key: event.user for event in new.events if event.key is not None}
         users, done = list(new.seen), Appended()
         with self._explained(), self._server.pipeline() as pipeline:
             try:
-                pipeline.watch(*(self._key("user", user) for user in users), *(self._key("key", key) for key in keys))
-                last = self.last_numbers(users)  # over another connection, but after these keys are watched
-                done.stale = {user for user, number in new.seen.items() if last[user] != number}
-                done.stale.update(keys[key] for key in self.known_keys(list(keys)))
+                pipeline.watch(
+                    *(self._key("user", user) for user in users), *(self._key("key", key) for key in new.keys)
+                )
+                # over another connection, but after these keys are watched
+                done.stale = new.stale(self.last_numbers(users), self.known_keys(new.keys))
                 kept = [event for event in new.events if event.user not in done.stale]
                 first = int(pipeline.incrby(self._key("count"), len(kept))) - len(kept) + 1
                 pipeline.multi()

@@ -9,13 +9,14 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request, Response
 
 from recbole_llm_interest.content.catalogue import MEDIA_COLUMNS
-from recbole_llm_interest.errors import LLMInterestError, RequestError
+from recbole_llm_interest.errors import RequestError
 from recbole_llm_interest.io.atomic_files import MAX_TOKEN_CHARACTERS
 from recbole_llm_interest.io.event_store import StoredEvent
 from recbole_llm_interest.io.shared_event_store import CatalogChange
 from recbole_llm_interest.recommender import Recommendations
 from recbole_llm_interest.recommender.inputs import read_new_id, read_time
 from recbole_llm_interest.serving import metrics
+from recbole_llm_interest.serving.answers import EventResult, ListRequest, UserList
 from recbole_llm_interest.serving.jobs import AddEvents, Call, Recommend
 from recbole_llm_interest.serving.request_queue import RequestQueue
 from recbole_llm_interest.serving.schemas import (
@@ -43,7 +44,7 @@ from recbole_llm_interest.serving.schemas import (
     StoredResults,
     UserRecommendations,
 )
-from recbole_llm_interest.serving.service import EventResult, ListRequest, Service, UserList
+from recbole_llm_interest.serving.service import Service
 
 #: columns of content that name files, which are not read for somebody on the network
 _FILES = {"image", "audio", *MEDIA_COLUMNS.values()}
@@ -99,10 +100,10 @@ _WRITES, _CHANGES = [_requires("write")], [_requires("admin")]
 @router.post("/users/{user:path}/events", dependencies=_WRITES, tags=["events"])
 async def add_event(front: Asked, user: UserId, event: NewEvent) -> StoredResult:
     """Store one event of a user. The answer comes when it is on the disk."""
-    (result,) = await front.queue.result(AddEvents((_stored(front, user, event),)))
-    if result.fault is not None:
-        raise RequestError(result.fault)
-    return _result(result)
+    (found,) = await front.queue.result(AddEvents((_stored(front, user, event),)))
+    result = _result(found)
+    _refuse(found.fault)
+    return result
 
 
 @router.post("/events", dependencies=_WRITES, tags=["events"])
@@ -128,6 +129,16 @@ def _stored(front: Front, user: str, event: NewEvent | NewUserEvent) -> StoredEv
     """
     time = read_time(event.time, event.item, front.service.recommender.time_unit)
     return StoredEvent(read_new_id(user, "user"), event.item, time, event.columns or None, key=event.key)
+
+
+def _refuse(fault: str | None) -> None:
+    """Answer by an error if there is a fault.
+
+    Raises:
+        RequestError: there is.
+    """
+    if fault is not None:
+        raise RequestError(fault)
 
 
 def _result(found: EventResult) -> StoredResult:
@@ -184,7 +195,7 @@ def _items(best: Recommendations) -> list[RecommendedItem]:
 
 
 @router.get("/users/{user:path}/explanations", tags=["recommendations"])
-async def explain(
+async def explain_score(
     front: Asked,
     user: UserId,
     item: Annotated[str, Query(min_length=1, max_length=MAX_TOKEN_CHARACTERS, description="id of the item")],
@@ -255,6 +266,11 @@ async def _changed(front: Front, change: CatalogChange) -> None:
 
 
 def _refuse_files(content: Mapping[str, Any]) -> None:
+    """Refuse content that names files.
+
+    Raises:
+        RequestError: it does.
+    """
     named = [name for name in content if name in _FILES and isinstance(content[name], str)]
     if named:
         raise RequestError(f"{named[0]!r} names a file, and a service reads none for others: give features as numbers")
@@ -294,10 +310,7 @@ async def health() -> Status:
 @router.get("/ready", tags=["service"])
 async def ready(front: Asked) -> Status:
     """Whether the model and the store answer."""
-    try:
-        await _called(front, lambda service: service.store.catalog_number)
-    except LLMInterestError as error:
-        raise HTTPException(503, str(error)) from error
+    await _called(front, lambda service: service.store.catalog_number)
     return Status(status="ok")
 
 

@@ -184,7 +184,7 @@ class PreviewResponse(BaseModel):
     explanation: ScoreExplanation | None = None
 
 
-class NewItem(_Body):
+class AddedItem(_Body):
     """An item that was not there in training. It can be recommended at once."""
 
     item: Token = Field(examples=["i9"])
@@ -198,7 +198,7 @@ class NewItem(_Body):
 class NewItems(_Body):
     """Items to add. If one cannot be added, those before it are."""
 
-    items: list[NewItem] = Field(min_length=1, max_length=_MOST)
+    items: list[AddedItem] = Field(min_length=1, max_length=_MOST)
 
 
 class FoundItem(BaseModel):

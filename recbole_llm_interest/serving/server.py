@@ -38,13 +38,15 @@ from recbole_llm_interest.serving.service import Service
 from recbole_llm_interest.serving.stores import open_store, stores_in_folder
 
 _logger = logging.getLogger(__name__)
+#: what a user can correct is said as by other commands
+_mistakes = logging.getLogger(f"{__name__}.mistakes")
 #: what a process may take to load a model before it counts as hung, s
 _LOADING = 600
 #: requests that are received at a time, at most
 _MOST_CONNECTIONS = 5000
 
 
-def serve(options: ServeOptions) -> bool:
+def run_service(options: ServeOptions) -> bool:
     """Serve until SIGTERM or SIGINT. SIGHUP loads the checkpoint anew, in new processes before the former ones end.
 
     Returns:
@@ -115,7 +117,7 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
 
 
 def application() -> ASGIApp:
-    """The application of a process that ``serve`` has started."""
+    """The application of a process that ``run_service`` has started."""
     options = ServeOptions.handed_over()
     _log_as_json(options.quiet)
     threading.excepthook = _log_fault_of_thread
@@ -124,7 +126,7 @@ def application() -> ASGIApp:
         keys = None if options.api_keys is None else ApiKeys.read(Path(options.api_keys))
         return create_app(load_service(options), options, keys)
     except LLMInterestError as error:
-        sys.stderr.write(f"error: {one_line(error)}\n")
+        _mistakes.error("%s", one_line(error))
         sys.exit(STARTUP_FAILURE)
     except Exception:  # a fault of this package: started again, the process would only fail again
         traceback.print_exc()
@@ -174,6 +176,9 @@ def _log_fault_of_thread(fault: threading.ExceptHookArgs) -> None:
 def _log_as_json(quiet: bool) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(_JsonFormatter())
+    plain = logging.StreamHandler()
+    plain.setFormatter(logging.Formatter("error: %(message)s"))
+    _mistakes.handlers, _mistakes.propagate = [plain], False
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     logging.getLogger("recbole_llm_interest.serving").setLevel(logging.INFO)
     request_logger.setLevel(logging.WARNING if quiet else logging.INFO)

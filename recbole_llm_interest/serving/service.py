@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 from recbole_llm_interest.errors import LLMInterestError, RequestError, StorageError
 from recbole_llm_interest.io.event_store import StoredEvent
@@ -14,75 +14,13 @@ from recbole_llm_interest.io.shared_event_store import Append, CatalogChange
 from recbole_llm_interest.recommender import Explanation, Interest, Recommendations, Recommender, UserState
 from recbole_llm_interest.recommender.live_states import LiveStates
 from recbole_llm_interest.recommender.user_state import join
+from recbole_llm_interest.serving.answers import EventResult, ListRequest, Preview, UserList
 from recbole_llm_interest.serving.stores import ServingStore
 
 _logger = logging.getLogger(__name__)
 
 #: how often events are tried again that another process was ahead of
 _ATTEMPTS = 50
-
-
-class EventResult(NamedTuple):
-    """What became of one event.
-
-    Attributes:
-        is_repeated: whether an event of its key was stored before.
-        fault: why it was refused; None if it was not.
-    """
-
-    is_repeated: bool = False
-    fault: str | None = None
-
-
-@dataclass(frozen=True)
-class ListRequest:
-    """Which items are asked for; users with equal ones are answered together.
-
-    Attributes:
-        k: number of items.
-        candidates: ids of items that may be recommended, or None for all.
-        exclude: ids of items that may not.
-        exclude_seen: whether items of the history may not.
-        min_diversity: least 1 - cosine of any two items.
-        context: columns of what is known before the choice, with their values.
-    """
-
-    k: int = 10
-    candidates: tuple[str, ...] | None = None
-    exclude: tuple[str, ...] = ()
-    exclude_seen: bool = False
-    min_diversity: float = 0.0
-    context: tuple[tuple[str, Any], ...] = ()
-
-
-@dataclass(frozen=True)
-class UserList:
-    """A user's recommendations.
-
-    Attributes:
-        events: number of events that they follow from.
-        best: the items.
-    """
-
-    events: int
-    best: Recommendations
-
-
-@dataclass(frozen=True)
-class Preview:
-    """What would be recommended after more events, none of which is stored.
-
-    Attributes:
-        events: number of events that it follows from.
-        best: the items.
-        interests: named groups of items with their weights.
-        explanation: of one item's score, if it was asked for.
-    """
-
-    events: int
-    best: Recommendations
-    interests: list[Interest]
-    explanation: Explanation | None = None
 
 
 @dataclass
@@ -141,21 +79,31 @@ class Service:
         users = dict.fromkeys(events[place].user for place in new)
         seen = self._load(users)
         try:
-            dated = self._dated([events[place] for place in new])
-            moved = self._states.advance(dated, [False] * len(dated))
-            accepted = [event for event, (_, fault) in zip(dated, moved, strict=True) if fault is None]
-            states = self._states.packed(dict.fromkeys(event.user for event in accepted))
-            of_stored = {user: seen[user] for user in states}
-            done = self.store.append(Append(accepted, states, self.recommender.version, of_stored))
+            stale, faults = self._advance([events[place] for place in new], seen)
         except BaseException:
             self._drop(users)  # they are ahead of the store
             raise
-        self._numbers.update(done.numbers)
-        self._drop(done.stale)
-        for place, event, (_, fault) in zip(new, dated, moved, strict=True):
-            if event.user not in done.stale:
+        self._drop(stale)
+        for place, fault in zip(new, faults, strict=True):
+            if events[place].user not in stale:
                 results[place] = EventResult(fault=fault)
         return [place for place in new if place not in results]
+
+    def _advance(self, events: Sequence[StoredEvent], seen: Mapping[str, int]) -> tuple[set[str], list[str | None]]:
+        """Move states on, and store them with their events; returns the users of whom nothing was stored, and faults.
+
+        Args:
+            events: of known items.
+            seen: number of the last event of each user before.
+        """
+        dated = self._dated(events)
+        faults = [fault for _, fault in self._states.advance(dated, [False] * len(dated))]
+        accepted = [event for event, fault in zip(dated, faults, strict=True) if fault is None]
+        states = self._states.packed(dict.fromkeys(event.user for event in accepted))
+        numbers = {user: seen[user] for user in states}
+        done = self.store.append(Append(accepted, states, self.recommender.version, numbers))
+        self._numbers.update(done.numbers)
+        return done.stale, faults
 
     def _without_repeated(
         self, events: Sequence[StoredEvent], places: Sequence[int], results: dict[int, EventResult]

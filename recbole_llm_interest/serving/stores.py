@@ -22,27 +22,38 @@ class ServingStore(Protocol):
     """
 
     @property
-    def catalog_number(self) -> int: ...
+    def catalog_number(self) -> int:
+        """Number of the last change of the catalog; 0 without one."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Close files and connections."""
 
-    def states(self, users: Sequence[str], model: str) -> dict[str, bytes]: ...
+    def states(self, users: Sequence[str], model: str) -> dict[str, bytes]:
+        """States of some users, as far as there are any of this version of the model."""
 
-    def events_of(self, users: Sequence[str], after: int) -> dict[str, list[StoredEvent]]: ...
+    def events_of(self, users: Sequence[str], after: int) -> dict[str, list[StoredEvent]]:
+        """Events of some users after that of a number, by user."""
 
-    def forgotten(self, users: Sequence[str]) -> set[str]: ...
+    def forgotten(self, users: Sequence[str]) -> set[str]:
+        """Those of some users who were deleted."""
 
-    def known_keys(self, keys: Sequence[str]) -> set[str]: ...
+    def known_keys(self, keys: Sequence[str]) -> set[str]:
+        """Those of some names of events that an event has."""
 
-    def last_numbers(self, users: Sequence[str]) -> dict[str, int]: ...
+    def last_numbers(self, users: Sequence[str]) -> dict[str, int]:
+        """Number of the last event of each user; 0 without one."""
 
-    def append(self, new: Append) -> Appended: ...
+    def append(self, new: Append) -> Appended:
+        """Store events and states of those users of whom the store has what was seen."""
 
-    def delete_user(self, user: str) -> int: ...
+    def delete_user(self, user: str) -> int:
+        """Delete the events and the state of a user, and remember that; returns how many."""
 
-    def catalog_changes(self, after: int) -> list[tuple[int, CatalogChange]]: ...
+    def catalog_changes(self, after: int) -> list[tuple[int, CatalogChange]]:
+        """Changes of the catalog after that of a number, with their numbers."""
 
-    def change_catalog(self, change: CatalogChange, seen: int) -> int | None: ...
+    def change_catalog(self, change: CatalogChange, seen: int) -> int | None:
+        """Store a change of the catalog, and return its number; None if there are others than were seen."""
 
 
 def check_store(address: str, workers: int) -> None:

@@ -13,7 +13,8 @@ from recbole_llm_interest.errors import RequestError, StorageError
 from recbole_llm_interest.io.event_store import StoredEvent
 from recbole_llm_interest.io.shared_event_store import Append, CatalogChange
 from recbole_llm_interest.recommender import Recommender
-from recbole_llm_interest.serving.service import ListRequest, Service
+from recbole_llm_interest.serving.answers import ListRequest
+from recbole_llm_interest.serving.service import Service
 from recbole_llm_interest.serving.stores import open_store
 
 USERS = ["u1", "u2", "somebody new"]
