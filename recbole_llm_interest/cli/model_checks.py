@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_llm_interest.cli.arguments import file_option
+from recbole_llm_interest.cluster import check_cluster
 from recbole_llm_interest.errors import SettingsError
 from recbole_llm_interest.io.checkpoints.first_bytes import check_first_bytes
 from recbole_llm_interest.io.event_store import EVALUATION, EVALUATION_FILE, EVENT_LINES, STANDARD_INPUT
@@ -56,11 +57,12 @@ def _check_all_users(options: argparse.Namespace) -> None:
         LLMInterestError: an option is missing or excluded, or a file cannot be used.
     """
     if not options.all:
-        if option := next((name for name in ("output", "users") if getattr(options, name) is not None), None):
+        if option := next((name for name in ("output", "users", "ray") if getattr(options, name) is not None), None):
             raise SettingsError(f"command line: --{option} is for every user: give --all too")
         return
     if option := next((name for name in _OF_ONE_USER if getattr(options, name) not in (None, [], 0)), None):
         raise SettingsError(f"command line: --all and --{option} exclude each other: give one of them")
+    check_cluster(options.ray)
     _check_files_of_all_users(options)
 
 

@@ -170,6 +170,7 @@ def recommend_parser() -> argparse.ArgumentParser:
     parser.add_argument("--all", action="store_true", help="write the items of every user to --output")
     parser.add_argument("--output", metavar="FILE", help="with --all: its table, .parquet, .csv or .jsonl")
     parser.add_argument("--users", metavar="FILE", help="with --all: only users of this file, one id a line [all]")
+    _add_cluster(parser)
     parser.add_argument("--k", type=int, default=10, help="number of items [10]")
     parser.add_argument("--candidates", help="items that may be recommended, separated by commas [all]")
     parser.add_argument("--pool", metavar="FILE", help="recommend new items: JSON lines with item_id and content")

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from recbole_llm_interest.cli.arguments import parse_arguments
 from recbole_llm_interest.cli.common import exit_code, show, show_json
 from recbole_llm_interest.cli.model_checks import USER_LINES, check_recommendation
 from recbole_llm_interest.cli.parsers import recommend_parser
+from recbole_llm_interest.cluster import open_executor
 from recbole_llm_interest.errors import RequestError, SettingsError
 from recbole_llm_interest.io.escaping import markdown_cell, one_line
 from recbole_llm_interest.io.opening import FileKind, is_folder, parse_json, read_lines
@@ -56,8 +58,11 @@ def _recommend_to_all(options: argparse.Namespace, overrides: dict[str, Any]) ->
     """Write the items of every user, or of those in a file, and print how many users that were."""
     users = None if options.users is None else _read_ids(Path(options.users))
     recommender, start = Recommender.load(options.checkpoint, **overrides), time.perf_counter()
+    chosen = {"users": users, "exclude_seen": options.exclude_seen}
+    load = partial(Recommender.load, options.checkpoint, **overrides)
     try:
-        made = write_all(recommender, Path(options.output), options.k, users=users, exclude_seen=options.exclude_seen)
+        with open_executor(options.ray) as executor:
+            made = write_all(recommender, Path(options.output), options.k, **chosen, executor=executor, load=load)
     except KeyboardInterrupt as interrupt:
         interrupt.add_note("the same command goes on behind the last finished part")
         raise

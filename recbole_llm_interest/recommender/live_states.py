@@ -85,7 +85,7 @@ class LiveStates:
     Example:
         >>> from recbole_llm_interest.io.event_store import EventStore, StoredEvent
         >>> states = LiveStates(recommender, EventStore(folder / "live"))
-        >>> states.advance([StoredEvent("u1", "i3", 1e9), StoredEvent("u1", "i4", 5.0)], [False, False])
+        >>> states.advance([StoredEvent("u1", "i3", 1e10), StoredEvent("u1", "i4", 5.0)], [False, False])
         [Moved(rank=None, fault=None), Moved(rank=None, fault="it is older than the user's last event")]
     """
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
 
+from recbole_llm_interest.cluster import Executor
+from recbole_llm_interest.cluster.local import LocalExecutor
 from recbole_llm_interest.errors import RequestError
 from recbole_llm_interest.io.files import exclusive_lock, write_atomically
 from recbole_llm_interest.io.table_parts import find_parts, remove_parts
 from recbole_llm_interest.recommender.inputs import Ids, read_ids
-from recbole_llm_interest.recommender.recommendation_parts import PartsJob, write_part
+from recbole_llm_interest.recommender.recommendation_parts import PartsJob, WrittenPart, write_part
 from recbole_llm_interest.recommender.recommender import Recommender
 
 _logger = logging.getLogger(__name__)
@@ -81,20 +84,39 @@ def recommend_all(
 
 
 def write_all(
-    recommender: Recommender, path: Path, k: int = 10, *, users: Ids | None = None, exclude_seen: bool = False
+    recommender: Recommender,
+    path: Path,
+    k: int = 10,
+    *,
+    users: Ids | None = None,
+    exclude_seen: bool = False,
+    executor: Executor | None = None,
+    load: Callable[[], Recommender] | None = None,
 ) -> AllRecommended:
     """Do as ``recommend_all``, and say how much was done before.
+
+    Args:
+        recommender: as for ``recommend_all``, and so on.
+        path: of the file; where other machines write parts, on a file system that all of them share.
+        k: number of items for each user.
+        users: ids; None for all users of the data set.
+        exclude_seen: whether items of the history are not recommended.
+        executor: writes the parts; None for this process.
+        load: gives the same recommender in another process, where the executor has some.
 
     Raises:
         RequestError: as ``recommend_all``.
         StorageError: as ``recommend_all``.
+        ProcessError: processes of the executor were killed again and again.
     """
     ids = _users(recommender, users)
     job = PartsJob.of(recommender, path, k, exclude_seen)
     with recommender._trained.making("recommendations", [path]):
         recommender._trained.record("recommendation parts", [job.folder])
         with exclusive_lock(path, "name another file"), _removed_if_empty(job.folder):
-            parts, done = _write_parts(recommender, job, path, ids)
+            executor = executor or LocalExecutor()
+            make_writer = partial(_PartWriter, load if load and executor.is_remote else lambda: recommender, job)
+            parts, done = _write_parts(executor, make_writer, job, path, ids)
             write_atomically(path, lambda file: job.table.join(parts, file))
             remove_parts(job.folder)
     return AllRecommended(path, len(ids), done)
@@ -110,24 +132,43 @@ def _users(recommender: Recommender, users: Ids | None) -> list[str]:
     return ids
 
 
-def _write_parts(recommender: Recommender, job: PartsJob, path: Path, users: Sequence[str]) -> tuple[list[Path], int]:
+class _PartWriter:
+    """Writes numbered parts in whichever process has it.
+
+    Args:
+        load: gives the recommender.
+        job: of the table.
+    """
+
+    def __init__(self, load: Callable[[], Recommender], job: PartsJob) -> None:
+        self._recommender = load()
+        self._job = job
+
+    def __call__(self, task: tuple[int, list[str]]) -> tuple[int, int, WrittenPart]:
+        """Write a part of a number; returns the number, how many users it has, and the part."""
+        number, users = task
+        return number, len(users), write_part(self._recommender, self._job, number, users)
+
+
+def _write_parts(
+    executor: Executor, make_writer: Callable[[], _PartWriter], job: PartsJob, path: Path, users: Sequence[str]
+) -> tuple[list[Path], int]:
     """Write the parts of all users that are not there; returns all parts, and how many users were done."""
     former, is_said, done = find_parts(job.folder), False, 0
-    parts: list[Path] = []
+    parts: dict[int, Path] = {}
+    tasks = ((n, list(users[start : start + _PART_USERS])) for n, start in enumerate(range(0, len(users), _PART_USERS)))
     with tqdm(total=len(users), unit="user", desc=f"Recommending to {path}") as bar:
-        for number, start in enumerate(range(0, len(users), _PART_USERS)):
-            of_part = users[start : start + _PART_USERS]
-            part = write_part(recommender, job, number, of_part)
+        for number, count, part in executor.map(make_writer, tasks, uses_gpu=True):
             stale = [one for one, its_number in former.items() if its_number == number and one != part.path]
             if stale and not is_said:
                 _logger.warning("%s: finished parts of another model, other data or options are made anew", path)
                 is_said = True
             for one in stale:
                 one.unlink(missing_ok=True)
-            parts.append(part.path)
-            done += len(of_part) if part.was_there else 0
-            bar.update(len(of_part))
-    return parts, done
+            parts[number] = part.path
+            done += count if part.was_there else 0
+            bar.update(count)
+    return [parts[number] for number in sorted(parts)], done
 
 
 @contextmanager

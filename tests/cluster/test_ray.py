@@ -17,9 +17,11 @@ from conftest import REPOSITORY, SUBJECTS, write_dataset
 from squarer import Squarer
 
 from recbole_llm_interest.cli.encode import main as encode
+from recbole_llm_interest.cli.recommend import main as recommend
 from recbole_llm_interest.cli.tune import main as tune
 from recbole_llm_interest.cluster import open_executor
 from recbole_llm_interest.errors import DataError, ProcessError
+from recbole_llm_interest.recommender import Recommender
 
 pytestmark = pytest.mark.slow
 
@@ -204,3 +206,28 @@ def test_encoder_device_is_chosen_by_ray(settings, capsys):
     words = ["--dataset=cycle", f"--data_path={settings['data_path']}", "--encoder_device=cpu:0", "--ray=local"]
     assert encode(words) == 2
     assert "error: encoder_device=cpu:0: with --ray give cpu, cuda, or nothing" in capsys.readouterr().err
+
+
+def test_two_nodes_recommend_what_one_process_does(address, shop, here, monkeypatch):
+    """One part a user and half of them written before: the file is the same to the byte."""
+    from recbole_llm_interest.recommender import recommend_all as module
+
+    monkeypatch.setattr(module, "_PART_USERS", 5)
+    checkpoint, places = shop()
+    load = functools.partial(Recommender.load, checkpoint, **places)
+    recommender = load()
+    module.recommend_all(recommender, here / "alone.csv", k=3)
+    with open_executor(address) as executor:
+        made = module.write_all(recommender, here / "shared.csv", k=3, executor=executor, load=load)
+    assert made.users == 24
+    assert (here / "shared.csv").read_bytes() == (here / "alone.csv").read_bytes()
+
+
+def test_command_recommends_to_all_by_ray(address, shop, here, capsys):
+    checkpoint, places = shop()
+    words = [f"--checkpoint={checkpoint}", "--all", "--k=3", *(f"--{name}={value}" for name, value in places.items())]
+    assert recommend([*words, "--output=alone.jsonl"]) == 0
+    assert recommend([*words, "--output=shared.jsonl", f"--ray={address}"]) == 0
+    assert (here / "shared.jsonl").read_bytes() == (here / "alone.jsonl").read_bytes()
+    assert recommend([*words[:1], "--user=u1", "--ray=local"]) == 2
+    assert "--ray is for every user: give --all too" in capsys.readouterr().err
