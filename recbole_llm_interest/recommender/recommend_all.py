@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -159,16 +159,21 @@ def _write_parts(
     tasks = ((n, list(users[start : start + _PART_USERS])) for n, start in enumerate(range(0, len(users), _PART_USERS)))
     with tqdm(total=len(users), unit="user", desc=f"Recommending to {path}") as bar:
         for number, count, part in executor.map(make_writer, tasks, uses_gpu=True):
-            stale = [one for one, its_number in former.items() if its_number == number and one != part.path]
-            if stale and not is_said:
+            if _remove_stale(former, number, part.path) and not is_said:
                 _logger.warning("%s: finished parts of another model, other data or options are made anew", path)
                 is_said = True
-            for one in stale:
-                one.unlink(missing_ok=True)
             parts[number] = part.path
             done += count if part.was_there else 0
             bar.update(count)
     return [parts[number] for number in sorted(parts)], done
+
+
+def _remove_stale(former: Mapping[Path, int], number: int, path: Path) -> bool:
+    """Remove parts of a number other than the present one; returns whether there were any."""
+    stale = [one for one, its_number in former.items() if its_number == number and one != path]
+    for one in stale:
+        one.unlink(missing_ok=True)
+    return bool(stale)
 
 
 @contextmanager
