@@ -77,7 +77,7 @@ def create_app(service: Service, options: ServeOptions, keys: ApiKeys | None = N
     app.add_exception_handler(Exception, _broken)
     gated: ASGIApp = Gate(app, options, keys)
     if keys is None:  # a page of somebody else's could otherwise send requests from a browser on this machine
-        gated = TrustedHostMiddleware(gated, ["localhost", "127.0.0.1", "[::1]", "testserver", options.host])
+        gated = TrustedHostMiddleware(gated, ["localhost", "127.0.0.1", "[::1]", options.host])
     return gated
 
 

@@ -19,6 +19,11 @@ class AddEvents:
 
     events: tuple[StoredEvent, ...]
 
+    @property
+    def size(self) -> int:
+        """Number of events."""
+        return len(self.events)
+
 
 @dataclass(frozen=True)
 class Recommend:
@@ -26,6 +31,11 @@ class Recommend:
 
     users: tuple[str, ...]
     request: ListRequest
+
+    @property
+    def size(self) -> int:
+        """Number of users."""
+        return len(self.users)
 
     @property
     def asked(self) -> list[tuple[str, ListRequest]]:
@@ -38,6 +48,7 @@ class Call:
     """Anything else that is done alone: the result is what the function gives of the service."""
 
     use: Callable[[Service], Any]
+    size: int = 1
 
 
 def answer(service: Service, jobs: Sequence[AddEvents | Recommend | Call]) -> list[Any]:

@@ -7,12 +7,20 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from recbole_llm_interest.errors import LLMInterestError
 
-#: requests that are answered together, at most
+#: events, users and other questions that are answered together: one more request begins before there are so many
 _MOST_TOGETHER = 256
+
+
+class Job(Protocol):
+    """What a request asks for."""
+
+    @property
+    def size(self) -> int:
+        """How many events, users or other questions it has."""
 
 
 class OverloadedError(LLMInterestError):
@@ -20,7 +28,7 @@ class OverloadedError(LLMInterestError):
 
 
 class _Waiting(NamedTuple):
-    job: Any
+    job: Job
     answer: asyncio.Future[Any]
     until: float
 
@@ -52,7 +60,7 @@ class RequestQueue:
         """Whether further requests are refused."""
         return len(self._waiting) >= self._most
 
-    async def result(self, job: Any) -> Any:
+    async def result(self, job: Job) -> Any:
         """Wait for the result of a job.
 
         Raises:
@@ -91,7 +99,7 @@ class RequestQueue:
         """Requests that are answered next, without those that nobody waits for."""
         batch: list[_Waiting] = []
         now = time.monotonic()
-        while self._waiting and len(batch) < _MOST_TOGETHER:
+        while self._waiting and sum(one.job.size for one in batch) < _MOST_TOGETHER:
             one = self._waiting.popleft()
             if one.answer.done():  # the client is gone
                 continue

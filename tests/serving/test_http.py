@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+from dataclasses import dataclass
 
 import pytest
 from starlette.testclient import TestClient
@@ -40,7 +41,7 @@ def client(shop):
         checkpoint, places = shop()
         service = Service(Recommender.load(checkpoint, **places), open_store("memory"))
         app = create_app(service, ServeOptions(str(checkpoint), **options), keys)
-        opened.append(TestClient(app, raise_server_exceptions=False))
+        opened.append(TestClient(app, "http://localhost", raise_server_exceptions=False))
         return opened[-1].__enter__()
 
     yield make
@@ -253,6 +254,12 @@ def test_a_fault_of_the_service_is_said_without_the_request(client, caplog, monk
 # --- the queue
 
 
+@dataclass
+class Question:
+    value: int
+    size: int = 1
+
+
 def test_requests_that_cannot_wait_are_refused():
     """Two may wait: of five, one is begun, two wait, and two are refused."""
     begun, go_on = threading.Event(), threading.Event()
@@ -260,14 +267,14 @@ def test_requests_that_cannot_wait_are_refused():
     def answer(jobs):
         begun.set()
         go_on.wait(10)
-        return [job * 2 for job in jobs]
+        return [job.value * 2 for job in jobs]
 
     async def run():
         queue = RequestQueue(answer, most=2, patience=5)
         running = asyncio.create_task(queue.run())
-        first = asyncio.create_task(queue.result(1))
+        first = asyncio.create_task(queue.result(Question(1)))
         await asyncio.to_thread(begun.wait)
-        others = [asyncio.create_task(queue.result(number)) for number in (2, 3, 4, 5)]
+        others = [asyncio.create_task(queue.result(Question(number))) for number in (2, 3, 4, 5)]
         await asyncio.sleep(0.05)
         assert queue.is_full
         go_on.set()
@@ -285,17 +292,17 @@ def test_requests_that_have_waited_too_long_are_not_begun():
     answered = []
 
     def answer(jobs):
-        answered.extend(jobs)
+        answered.extend(job.value for job in jobs)
         threading.Event().wait(0.3)
-        return jobs
+        return [job.value for job in jobs]
 
     async def run():
         queue = RequestQueue(answer, most=10, patience=0.1)
         running = asyncio.create_task(queue.run())
-        first = asyncio.create_task(queue.result(1))
+        first = asyncio.create_task(queue.result(Question(1)))
         await asyncio.sleep(0.05)
-        second = asyncio.create_task(queue.result(2))
-        gone = asyncio.create_task(queue.result(3))
+        second = asyncio.create_task(queue.result(Question(2)))
+        gone = asyncio.create_task(queue.result(Question(3)))
         await asyncio.sleep(0.05)
         gone.cancel()
         results = await asyncio.gather(first, second, return_exceptions=True)
@@ -310,13 +317,32 @@ def test_requests_that_have_waited_too_long_are_not_begun():
 
 def test_requests_that_wait_when_the_service_ends_are_answered():
     async def run():
-        queue = RequestQueue(lambda jobs: jobs, most=10, patience=5)
-        waiting = [asyncio.create_task(queue.result(number)) for number in range(5)]
+        queue = RequestQueue(lambda jobs: [job.value for job in jobs], most=10, patience=5)
+        waiting = [asyncio.create_task(queue.result(Question(number))) for number in range(5)]
         await asyncio.sleep(0)
         queue.close()
         await queue.run()
         with pytest.raises(OverloadedError, match="the service ends"):
-            await queue.result(6)
+            await queue.result(Question(6))
         return await asyncio.gather(*waiting)
 
     assert asyncio.run(run()) == [0, 1, 2, 3, 4]
+
+
+def test_large_requests_are_not_all_answered_at_once():
+    batches = []
+
+    def answer(jobs):
+        batches.append([job.value for job in jobs])
+        return jobs
+
+    async def run():
+        queue = RequestQueue(answer, most=10, patience=5)
+        waiting = [asyncio.create_task(queue.result(Question(number, size=200))) for number in range(5)]
+        await asyncio.sleep(0)
+        queue.close()
+        await queue.run()
+        await asyncio.gather(*waiting)
+
+    asyncio.run(run())
+    assert batches == [[0, 1], [2, 3], [4]]
