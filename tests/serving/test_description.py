@@ -25,7 +25,8 @@ CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance,
 def test_generated_requests_are_answered_as_described(shop):
     checkpoint, places = shop()
     service = Service(Recommender.load(checkpoint, **places), open_store("memory"))
-    schema = schemathesis.openapi.from_asgi("/openapi.json", create_app(service, ServeOptions(str(checkpoint))))
+    options = ServeOptions(str(checkpoint), host="testserver")  # the name by which the requests are sent
+    schema = schemathesis.openapi.from_asgi("/openapi.json", create_app(service, options))
     operations = [found.ok() for found in schema.get_all_operations()]
     assert len(operations) == 15
     for operation in operations:
