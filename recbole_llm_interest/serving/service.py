@@ -65,13 +65,18 @@ class Service:
             StorageError: the store cannot be written to. No event is stored.
         """
         results: dict[int, EventResult] = {}
-        left = list(range(len(events)))
+        copies = _copies(events)
+        left = [place for place in range(len(events)) if place not in copies]
         for _ in range(_ATTEMPTS):
             left = self._add(events, left, results)
             if not left:
-                self._trim()
-                return [results[place] for place in range(len(events))]
-        raise StorageError("other processes are ahead at each attempt: send the events again")
+                break
+        else:
+            raise StorageError("other processes are ahead at each attempt: send the events again")
+        self._trim()
+        for place, first in copies.items():
+            results[place] = EventResult(is_repeated=True) if results[first].fault is None else results[first]
+        return [results[place] for place in range(len(events))]
 
     def _add(self, events: Sequence[StoredEvent], places: Sequence[int], results: dict[int, EventResult]) -> list[int]:
         """Store those events of some users that no other process has changed, and return the places of the others."""
@@ -99,6 +104,8 @@ class Service:
         dated = self._dated(events)
         faults = [fault for _, fault in self._states.advance(dated, [False] * len(dated))]
         accepted = [event for event, fault in zip(dated, faults, strict=True) if fault is None]
+        if not accepted:
+            return set(), faults
         states = self._states.packed(dict.fromkeys(event.user for event in accepted))
         numbers = {user: seen[user] for user in states}
         done = self.store.append(Append(accepted, states, self.recommender.version, numbers))
@@ -114,12 +121,11 @@ class Service:
         new = []
         for place in places:
             event = events[place]
-            if event.key is not None and event.key in known:
+            if event.key in known:
                 results[place] = EventResult(is_repeated=True)
             elif event.item not in self.recommender.items.all_rows:
                 results[place] = EventResult(fault=f"unknown item {event.item!r}: add it first")
             else:
-                known.update(() if event.key is None else [event.key])
                 new.append(place)
         return new
 
@@ -289,3 +295,10 @@ class Service:
     def _trim(self) -> None:
         for user in self._states.trim():
             self._numbers.pop(user, None)
+
+
+def _copies(events: Sequence[StoredEvent]) -> dict[int, int]:
+    """Places of events whose key an earlier one of the same list has, with the place of that one."""
+    first: dict[str, int] = {}
+    firsts = {place: first.setdefault(event.key, place) for place, event in enumerate(events) if event.key is not None}
+    return {place: earlier for place, earlier in firsts.items() if earlier != place}

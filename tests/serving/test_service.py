@@ -9,11 +9,14 @@ import pytest
 import torch
 from conftest import SUBJECTS
 
+from recbole_llm_interest.cli import forget
 from recbole_llm_interest.errors import RequestError, StorageError
 from recbole_llm_interest.io.event_store import StoredEvent
 from recbole_llm_interest.io.shared_event_store import Append, CatalogChange
 from recbole_llm_interest.recommender import Recommender
 from recbole_llm_interest.serving.answers import ListRequest
+from recbole_llm_interest.serving.options import ServeOptions
+from recbole_llm_interest.serving.server import load_service
 from recbole_llm_interest.serving.service import Service
 from recbole_llm_interest.serving.stores import open_store
 
@@ -106,9 +109,12 @@ def test_events_that_are_refused_or_repeated(service):
         StoredEvent("u1", "i4", 5.0),
         StoredEvent("u1", "i3", 1e6, key="a"),
         StoredEvent("u2", "i5", 1e6),
+        StoredEvent("u2", "i5", 5.0, key="b"),
+        StoredEvent("u2", "i5", 5.0, key="b"),
     ]
     results = one.add_events(events)
-    assert [result.is_repeated for result in results] == [False, False, False, True, False]
+    assert [result.is_repeated for result in results] == [False, False, False, True, False, False, False]
+    assert results[5] == results[6] == results[2], "what was refused is not said to be stored"
     assert results[1].fault == "unknown item 'unheard of': add it first"
     assert results[2].fault == "it is older than the user's last event"
     assert one.add_events([events[0]])[0].is_repeated
@@ -249,3 +255,16 @@ def test_one_list_that_cannot_be_given_does_not_hold_up_others(service):
     assert isinstance(found[1], RequestError)
     assert isinstance(found[2], RequestError)
     assert len(one.recommend([("u1", ListRequest(k=8, exclude_seen=True))])[0].best) < len(SUBJECTS)
+
+
+@pytest.mark.slow
+def test_forget_finds_the_store_of_a_service_that_runs(shop, here, capsys):
+    checkpoint, places = shop(seed=7)  # a data set of its own, which loses users
+    one = load_service(ServeOptions(str(checkpoint), places, str(here / "store")))
+    one.add_events([StoredEvent("u3", "i3", 1e6), StoredEvent("u4", "i3", 1e6)])
+    words = ["--dataset=cycle", *(f"--{name}={value}" for name, value in places.items()), "--user=u3"]
+    forget.main([*words, f"--checkpoint_dir={checkpoint.parent}"])
+    capsys.readouterr()
+    assert list(one.store.events_of(["u3", "u4"], 0)) == ["u4"]
+    assert [found.events for found in one.recommend([("u3", ListRequest(k=3)), ("u4", ListRequest(k=3))])] == [0, 10]
+    one.store.close()
