@@ -172,6 +172,8 @@ def check_serving(options: argparse.Namespace, overrides: Mapping[str, Any]) -> 
     for name in ("rate", "timeout"):
         if not 0 < (value := getattr(options, name)) < float("inf"):
             raise SettingsError(f"command line: --{name}={value}: give more than 0")
+    if options.recall is not None:
+        _check_index(options.recall)
     check_store(options.store, options.workers)
     if options.api_keys is not None:
         ApiKeys.read(Path(options.api_keys))
@@ -181,6 +183,18 @@ def check_serving(options: argparse.Namespace, overrides: Mapping[str, Any]) -> 
         )
     if not is_folder(Path(options.checkpoint)):
         check_first_bytes(Path(options.checkpoint))
+
+
+def _check_index(recall: float) -> None:
+    """Check what an approximate index needs.
+
+    Raises:
+        SettingsError: the recall is no share, or faiss is missing.
+    """
+    if not 0 < recall <= 1:
+        raise SettingsError(f"command line: --recall={recall}: give a share of the best items, such as 0.95")
+    if find_spec("faiss") is None:
+        raise SettingsError("--recall needs the package faiss: pip install 'recbole_llm_interest[index]'")
 
 
 def _check_least(options: argparse.Namespace, **least: int) -> None:

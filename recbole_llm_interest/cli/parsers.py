@@ -215,6 +215,7 @@ def serve_parser() -> argparse.ArgumentParser:
     parser.add_argument("--timeout", type=float, default=10.0, help="seconds that a request may wait [10]")
     parser.add_argument("--queue", type=int, default=1000, help="requests that may wait in a process [1000]")
     parser.add_argument("--cached_users", type=int, default=20_000, help="users in memory of a process [20000]")
+    parser.add_argument("--recall", type=float, help="let an index find this share of the ten best [all are scored]")
     parser.add_argument("--quiet", action="store_true", help="write no line for each request")
     return parser
 

@@ -31,6 +31,7 @@ class ServeOptions:
         queue: requests that may wait for the model.
         cached_users: users whose states stay in memory of each process.
         quiet: whether requests get no line in the log.
+        recall: share of the ten best items that an approximate index has to find; None to score all items.
     """
 
     checkpoint: str
@@ -46,6 +47,7 @@ class ServeOptions:
     queue: int = 1000
     cached_users: int = 20_000
     quiet: bool = False
+    recall: float | None = None
 
     def hand_over(self) -> None:
         """Put the options where the processes that are started next find them."""

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import threading
 import traceback
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
@@ -28,7 +29,7 @@ from recbole_llm_interest.io.event_store import EVENTS
 from recbole_llm_interest.io.files import exclusive_lock, make_folder
 from recbole_llm_interest.io.opening import is_folder
 from recbole_llm_interest.io.shared_event_store import SharedEventStore
-from recbole_llm_interest.recommender import Recommender
+from recbole_llm_interest.recommender import Recommender, UserState, join
 from recbole_llm_interest.serving import metrics
 from recbole_llm_interest.serving.api_keys import ApiKeys
 from recbole_llm_interest.serving.app import create_app
@@ -42,6 +43,8 @@ _logger = logging.getLogger(__name__)
 _mistakes = logging.getLogger(f"{__name__}.mistakes")
 #: what a process may take to load a model before it counts as hung, s
 _LOADING = 600
+#: users on whom the recall of an index is measured
+_MEASURED_USERS = 500
 #: requests that are received at a time, at most
 _MOST_CONNECTIONS = 5000
 
@@ -145,10 +148,26 @@ def load_service(options: ServeOptions) -> Service:
     else:
         recommender = Recommender.load(path, **options.settings)
     _ = recommender.interest_map  # found at first use, which no request should wait for
+    if options.recall is not None:
+        reached = recommender.build_index(_typical_states(recommender), options.recall)
+        _logger.info("the index finds %.3f of the ten best items", reached)
     store = open_store(options.store)
     if isinstance(store, SharedEventStore):
         recommender.record_store(store.path)
     return Service(recommender, store, options.cached_users)
+
+
+def _typical_states(recommender: Recommender) -> UserState:
+    """States of users of the data set, as many as can be one batch.
+
+    Raises:
+        SettingsError: there are no users.
+    """
+    states = recommender.start_each(list(recommender.users)[:_MEASURED_USERS])
+    if not states:
+        raise SettingsError("command line: --recall is measured on users, and a folder has none: give a checkpoint")
+    (size, _), *_ = Counter(state.tracker_size for state in states).most_common(1)
+    return join([state for state in states if state.tracker_size == size])
 
 
 class _JsonFormatter(logging.Formatter):

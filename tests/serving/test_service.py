@@ -10,7 +10,7 @@ import torch
 from conftest import SUBJECTS
 
 from recbole_llm_interest.cli import forget
-from recbole_llm_interest.errors import RequestError, StorageError
+from recbole_llm_interest.errors import RequestError, SettingsError, StorageError
 from recbole_llm_interest.io.event_store import StoredEvent
 from recbole_llm_interest.io.shared_event_store import Append, CatalogChange
 from recbole_llm_interest.recommender import Recommender
@@ -268,3 +268,16 @@ def test_forget_finds_the_store_of_a_service_that_runs(shop, here, capsys):
     assert list(one.store.events_of(["u3", "u4"], 0)) == ["u4"]
     assert [found.events for found in one.recommend([("u3", ListRequest(k=3)), ("u4", ListRequest(k=3))])] == [0, 10]
     one.store.close()
+
+
+@pytest.mark.slow
+def test_an_index_finds_what_it_promises(shop):
+    checkpoint, places = shop()
+    one = load_service(ServeOptions(str(checkpoint), places, "memory", recall=1.0))
+    exact = Recommender.load(checkpoint, **places)
+    (found,) = one.recommend([("u1", ListRequest(k=3))])
+    assert one.recommender._changes.index is not None
+    assert [item for item, _ in found.best] == [item for item, _ in exact.recommend(exact.start("u1"), 3)]
+    folder = exact.save_pretrained(checkpoint.parent / "folder")[0].parent
+    with pytest.raises(SettingsError, match="a folder has none"):
+        load_service(ServeOptions(str(folder), {}, "memory", recall=0.9))
