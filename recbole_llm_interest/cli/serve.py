@@ -30,18 +30,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         chosen = ServeOptions(settings=settings, **named)
         from recbole_llm_interest.serving.server import run_service  # its packages are an extra
 
-        host = f"[{chosen.host}]" if ":" in chosen.host else chosen.host
-        url = f"http://{host}:{chosen.port}"
-        if options.json:
-            show_json({"url": url, "store": chosen.store})
-        else:
-            show(f"{url} has a page, and {url}/docs the interface | store: {one_line(chosen.store)}")
-        has_started = run_service(chosen)
+        has_started = run_service(chosen, lambda: _show_place(chosen, options.json))
         if has_started and not options.json:
             show("stopped: every event that was acknowledged is stored")
 
     code = exit_code(job, kept="every event that was acknowledged is stored")
     return code if has_started else _FAILED
+
+
+def _show_place(options: ServeOptions, as_json: bool) -> None:
+    host = f"[{options.host}]" if ":" in options.host else options.host
+    url = f"http://{host}:{options.port}"
+    if as_json:
+        show_json({"url": url, "store": options.store})
+    else:
+        show(f"{url} has a page, and {url}/docs the interface | store: {one_line(options.store)}")
 
 
 if __name__ == "__main__":

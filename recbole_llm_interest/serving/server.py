@@ -11,7 +11,7 @@ import tempfile
 import threading
 import traceback
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -49,8 +49,12 @@ _MEASURED_USERS = 500
 _MOST_CONNECTIONS = 5000
 
 
-def run_service(options: ServeOptions) -> bool:
+def run_service(options: ServeOptions, on_listening: Callable[[], object] = lambda: None) -> bool:
     """Serve until SIGTERM or SIGINT. SIGHUP loads the checkpoint anew, in new processes before the former ones end.
+
+    Args:
+        options: how to serve.
+        on_listening: is called when requests can come; they wait until the model is loaded.
 
     Returns:
         Whether the processes could start. If not, they have said why.
@@ -83,6 +87,7 @@ def run_service(options: ServeOptions) -> bool:
             timeout_graceful_shutdown=int(options.timeout) + 5,
             timeout_worker_healthcheck=_LOADING,
         )
+        on_listening()
         supervisor = _Supervisor(config, [listening])
         supervisor.run()
         return all(process.exitcode != STARTUP_FAILURE for process in supervisor.processes)

@@ -210,3 +210,11 @@ def test_what_cannot_be_served_is_said(serve, shop, here):
         assert done.returncode == 2
         (line,) = done.stderr.splitlines()
         assert line.startswith("error: ")
+        assert done.stdout == ""
+
+
+def test_json_says_where_it_is(serve):
+    running = serve("--json")
+    (line,) = running.end().splitlines()
+    assert set(json.loads(line)) == {"url", "store"}
+    assert json.loads(line)["url"] == running.url
