@@ -30,7 +30,7 @@ help:
 
 install: $(INSTALLED)
 
-EXTRAS := media,multilingual,llm,efficientnet,adapt,bm25,parquet,index,tune,export,tracking,umap,redis,serve,docs,test
+EXTRAS := media,multilingual,llm,efficientnet,adapt,bm25,parquet,index,tune,export,tracking,umap,redis,serve,mcp,docs,test
 
 $(INSTALLED): setup.py constraints.txt weights.txt
 	$(PYTHON) -m venv .venv

@@ -40,6 +40,7 @@ SUBCOMMANDS = {
     "recommend": Subcommand("recbole_llm_interest.cli.recommend", "recommend items to a user with a trained model"),
     "follow": Subcommand("recbole_llm_interest.cli.follow", "read events as they come, and learn from them"),
     "serve": Subcommand("recbole_llm_interest.cli.serve", "answer by HTTP: events in, recommendations out"),
+    "mcp": Subcommand("recbole_llm_interest.cli.mcp", "give a language model tools that call a service"),
     "report": Subcommand("recbole_llm_interest.cli.report", "write an HTML report on a trained model or a comparison"),
     "export": Subcommand("recbole_llm_interest.cli.export", "write a trained model as a folder and as programs"),
     "embed": Subcommand("recbole_llm_interest.cli.embed", "write representations for RecBole's other models"),

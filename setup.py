@@ -57,6 +57,7 @@ EXTRAS = {
         "uvicorn>=0.46",
         "uvloop>=0.21; sys_platform != 'win32'",
     ],
+    "mcp": ["mcp>=2.3", "httpx>=0.27"],  # llm-interest mcp
     "umap": ["umap-learn>=0.5.7"],  # llm-interest report --map=umap
     # model card and Hub; ONNX programs. Programs of any kind require torch 2.13.
     "export": ["huggingface_hub>=0.30", "onnx>=1.18", "onnxruntime>=1.20", "onnxscript>=0.5"],

@@ -20,6 +20,7 @@ from recbole_llm_interest.cli.model_checks import (
     check_recommendation,
     check_report,
     check_serving,
+    check_tools,
 )
 from recbole_llm_interest.cluster import check_cluster
 from recbole_llm_interest.content.data_set_check import check_data_set
@@ -189,4 +190,5 @@ CHECKS = {
     "embed": check_embedding,
     "follow": check_following,
     "serve": check_serving,
+    "mcp": check_tools,
 }

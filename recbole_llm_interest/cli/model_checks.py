@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from recbole_llm_interest.cli.arguments import file_option
 from recbole_llm_interest.cluster import check_cluster
@@ -30,6 +31,8 @@ _OF_ONE_USER = (
     *("user", "history", "times", "profile_text", "profile_image", "profile_audio", "state", "context", "save_state"),
     *("candidates", "pool", "exclude", "min_diversity", "forecast", "explain"),
 )
+#: file of the key of a service that runs
+API_KEY = FileKind("API key", SettingsError, 10_000, "name a text file with the key alone")
 #: file of the users of ``--all``
 USER_LINES = FileKind("file of users", SettingsError, 1_000_000_000, "name a text file with one id a line")
 
@@ -183,6 +186,24 @@ def check_serving(options: argparse.Namespace, overrides: Mapping[str, Any]) -> 
         )
     if not is_folder(Path(options.checkpoint)):
         check_first_bytes(Path(options.checkpoint))
+
+
+def check_tools(options: argparse.Namespace, overrides: Mapping[str, Any]) -> None:
+    """Check options and packages of ``llm-interest mcp``.
+
+    Raises:
+        SettingsError: one of them is missing or wrong.
+    """
+    check_keys(overrides)
+    if overrides:
+        raise SettingsError(f"command line: {next(iter(overrides))} is a setting, and this command has none")
+    missing = [name for name in ("mcp", "httpx") if find_spec(name) is None]
+    if missing:
+        raise SettingsError(f"tools need the package {missing[0]}: pip install 'recbole_llm_interest[mcp]'")
+    if urlsplit(options.url).scheme not in ("http", "https"):
+        raise SettingsError(f"command line: --url={options.url}: give the service's address, http://… or https://…")
+    if options.api_key_file is not None:
+        open_regular(Path(options.api_key_file), API_KEY).close()
 
 
 def _check_index(recall: float) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from recbole_llm_interest.cli.arguments import command_parser, data_set_parser
+from recbole_llm_interest.cli.arguments import bare_parser, command_parser, data_set_parser
 from recbole_llm_interest.settings import MODALITIES, MODELS
 
 #: search algorithms of RecBole's ``HyperTuning``
@@ -59,6 +59,11 @@ _SERVE = """
 Serve a trained model by HTTP: events as they happen, recommendations, explanations and interests, new items, and users
 who want to be deleted. Each event counts at once, and is on the disk before it is acknowledged. Settings that differ
 from those of training, such as data_path, are given as --key=value.
+"""
+
+_MCP = """
+Give a language model tools that call a service which runs (llm-interest serve): find items, recommend, explain, name
+interests, preview, and store an event. It speaks the Model Context Protocol over standard input and output.
 """
 
 _FORGET = """
@@ -220,6 +225,14 @@ def serve_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def mcp_parser() -> argparse.ArgumentParser:
+    """Options of ``llm-interest mcp``."""
+    parser = bare_parser("python -m recbole_llm_interest.cli.mcp", _MCP)
+    parser.add_argument("--url", default="http://127.0.0.1:8000", help="of the service [http://127.0.0.1:8000]")
+    parser.add_argument("--api_key_file", metavar="FILE", help="has a key of the service [none]")
+    return parser
+
+
 def report_parser() -> argparse.ArgumentParser:
     """Options of ``llm-interest report``."""
     parser = command_parser("python -m recbole_llm_interest.report", _REPORT)
@@ -310,6 +323,7 @@ PARSERS: dict[str, Callable[[], argparse.ArgumentParser]] = {
     "recommend": recommend_parser,
     "follow": follow_parser,
     "serve": serve_parser,
+    "mcp": mcp_parser,
     "report": report_parser,
     "export": export_parser,
     "embed": embed_parser,

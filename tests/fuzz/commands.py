@@ -136,6 +136,7 @@ def _valid_words(name: str, random: Random) -> list[str]:
         "embed": ["--checkpoint=checkpoint", "--output=embedded", "--history=training"],
         "follow": ["--checkpoint=checkpoint", "--events=events.jsonl", "--output=stream", "--until_end"],
         "serve": ["--checkpoint=none.safetensors", "--store=served", "--workers=1", "--quiet"],  # it would not end
+        "mcp": ["--url=none"],  # it would wait for a client
         "forget": ["--dataset=cycle", "--user=u1"],
         "migrate": ["checkpoint"],
         "convert": ["events.csv", "--items=items.csv", "--output=converted"],
