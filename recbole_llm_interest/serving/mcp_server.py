@@ -67,6 +67,50 @@ class ServiceCalls:
         return found
 
 
+class ServiceTools:
+    """What a language model can do.
+
+    Args:
+        calls: of the service.
+    """
+
+    def __init__(self, calls: ServiceCalls) -> None:
+        self._calls = calls
+
+    async def find_items(
+        self, query: Annotated[str, Field(description="part of a title")], k: Count = 10
+    ) -> dict[str, Any]:
+        """Find items by their titles."""
+        return await self._calls.get("/items", query=query, k=k)
+
+    async def recommend(self, user: User, k: Count = 10, exclude_seen: bool = True) -> dict[str, Any]:
+        """Recommend items to a user, the best first."""
+        return await self._calls.get(f"{_of(user)}/recommendations", k=k, exclude_seen=exclude_seen)
+
+    async def explain(self, user: User, item: Item) -> dict[str, Any]:
+        """Say what makes the score of an item for a user: parts of the item, and the user's events."""
+        return await self._calls.get(f"{_of(user)}/explanations", item=item)
+
+    async def interests(self, user: User) -> dict[str, Any]:
+        """Name a user's interests, with the probability that the next event is of each."""
+        return await self._calls.get(f"{_of(user)}/interests")
+
+    async def preview(
+        self,
+        items: Annotated[list[str], Field(description="ids of assumed events' items, in their order")],
+        user: Annotated[str | None, Field(description="id of the user; without it, somebody new")] = None,
+        k: Count = 10,
+    ) -> dict[str, Any]:
+        """Say what would be recommended after more events, which are not stored."""
+        return await self._calls.post("/previews", {"user": user, "items": items, "k": k})
+
+    async def add_event(
+        self, user: User, item: Item, key: Annotated[str | None, Field(description="counts once")] = None
+    ) -> dict[str, Any]:
+        """Store that a user has just chosen an item. Later recommendations follow from it."""
+        return await self._calls.post(f"{_of(user)}/events", {"item": item, "key": key})
+
+
 def tool_server(calls: ServiceCalls) -> MCPServer[Any]:
     """The tools of a service.
 
@@ -74,43 +118,10 @@ def tool_server(calls: ServiceCalls) -> MCPServer[Any]:
         calls: of the service.
     """
     server: MCPServer[Any] = MCPServer("LLMInterest", instructions=_INSTRUCTIONS, log_level="WARNING")
-
-    @server.tool(annotations=_READS)
-    async def find_items(query: Annotated[str, Field(description="part of a title")], k: Count = 10) -> dict[str, Any]:
-        """Find items by their titles."""
-        return await calls.get("/items", query=query, k=k)
-
-    @server.tool(annotations=_READS)
-    async def recommend(user: User, k: Count = 10, exclude_seen: bool = True) -> dict[str, Any]:
-        """Recommend items to a user, the best first."""
-        return await calls.get(f"{_of(user)}/recommendations", k=k, exclude_seen=exclude_seen)
-
-    @server.tool(annotations=_READS)
-    async def explain(user: User, item: Item) -> dict[str, Any]:
-        """Say what makes the score of an item for a user: parts of the item, and the user's events."""
-        return await calls.get(f"{_of(user)}/explanations", item=item)
-
-    @server.tool(annotations=_READS)
-    async def interests(user: User) -> dict[str, Any]:
-        """Name a user's interests, with the probability that the next event is of each."""
-        return await calls.get(f"{_of(user)}/interests")
-
-    @server.tool(annotations=_READS)
-    async def preview(
-        items: Annotated[list[str], Field(description="ids of assumed events' items, in their order")],
-        user: Annotated[str | None, Field(description="id of the user; without it, somebody new")] = None,
-        k: Count = 10,
-    ) -> dict[str, Any]:
-        """Say what would be recommended after more events, which are not stored."""
-        return await calls.post("/previews", {"user": user, "items": items, "k": k})
-
-    @server.tool(annotations=_WRITES)
-    async def add_event(
-        user: User, item: Item, key: Annotated[str | None, Field(description="counts once")] = None
-    ) -> dict[str, Any]:
-        """Store that a user has just chosen an item. Later recommendations follow from it."""
-        return await calls.post(f"{_of(user)}/events", {"item": item, "key": key})
-
+    tools = ServiceTools(calls)
+    for tool in (tools.find_items, tools.recommend, tools.explain, tools.interests, tools.preview):
+        server.add_tool(tool, annotations=_READS)
+    server.add_tool(tools.add_event, annotations=_WRITES)
     return server
 
 

@@ -74,23 +74,26 @@ def run_service(options: ServeOptions, on_listening: Callable[[], object] = lamb
             stack.enter_context(exclusive_lock(Path(options.store) / EVENTS, "name another folder by --store"))
         os.environ[metrics.FOLDER_VARIABLE] = stack.enter_context(tempfile.TemporaryDirectory())
         listening = stack.enter_context(_listening(options.host, options.port))
-        config = uvicorn.Config(
-            f"{__name__}:application",
-            factory=True,
-            workers=options.workers,
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            ws="none",
-            limit_concurrency=_MOST_CONNECTIONS,
-            timeout_graceful_shutdown=int(options.timeout) + 5,
-            timeout_worker_healthcheck=_LOADING,
-        )
         on_listening()
-        supervisor = _Supervisor(config, [listening])
+        supervisor = _Supervisor(_config(options), [listening])
         supervisor.run()
         return all(process.exitcode != STARTUP_FAILURE for process in supervisor.processes)
+
+
+def _config(options: ServeOptions) -> uvicorn.Config:
+    return uvicorn.Config(
+        f"{__name__}:application",
+        factory=True,
+        workers=options.workers,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        ws="none",
+        limit_concurrency=_MOST_CONNECTIONS,
+        timeout_graceful_shutdown=int(options.timeout) + 5,
+        timeout_worker_healthcheck=_LOADING,
+    )
 
 
 class _Supervisor(Multiprocess):
