@@ -1,245 +1,164 @@
-// Shows what the service would recommend after the chosen events. All texts of data are set as text, never as HTML.
+import { byId, counted } from "./elements.js";
+import { EventList } from "./event_list.js";
+import { InterestBars } from "./interest_bars.js";
+import { RecommendationList } from "./recommendation_list.js";
+import { getModel, isOvertaken, Latest, preview, rememberKey } from "./requests.js";
+import { SearchField } from "./search_field.js";
 
-const LIST_LENGTH = 10;
-const MOVE_MS = 300;
-const SEARCH_PAUSE_MS = 200;
-const KEY = "llm-interest key";
-const WORDS = {
-  id: "learned of this item alone",
-  text: "what its text says",
-  image: "what its image shows",
-  audio: "how it sounds",
-  "repeat bias": "was chosen before",
-  "neighbour bias": "is like items chosen before",
-  "transition bias": "others chose it next",
-  "event content bias": "others chose it in a like case",
-  profile: "who the user is",
-};
+const COUNT = 10;
 
-const at = (id) => document.getElementById(id);
-const state = { user: "", chosen: [], ranks: new Map(), explained: null };
-let asked = new AbortController();
-let pause = 0;
+/** What the reader has entered. */
+const entered = { user: "", events: [], isUnseenOnly: false, explained: null };
+/** What is on the page: how many items there are, the question that its list answers, and the list's ranks. */
+const shown = { itemCount: null, question: null, ranks: null, ranksBefore: null };
 
-// --- the service
+const latest = new Latest();
+const search = byId("search");
+const bars = new InterestBars(byId("interests"));
+const list = new RecommendationList(byId("list"), { choose: addEvent, explain: toggleExplanation });
+const events = new EventList({ list: byId("chosen"), none: byId("no-events"), restart: byId("restart") }, removeEvent);
 
-async function call(path, { body, signal } = {}) {
-  const headers = { "Content-Type": "application/json" };
-  const key = sessionStorage.getItem(KEY);
-  if (key) headers.Authorization = `Bearer ${key}`;
-  const method = body ? "POST" : "GET";
-  let answer;
+// --- what the reader does
+
+function addEvent(item) {
+  entered.events = [...entered.events, item];
+  changeEvents();
+}
+
+function removeEvent(place) {
+  entered.events = entered.events.filter((_, other) => other !== place);
+  changeEvents();
+  if (!events.focus(place)) {
+    search.focus();
+  }
+}
+
+function startAgain() {
+  entered.events = [];
+  changeEvents();
+  search.focus();
+}
+
+function changeEvents() {
+  events.show(entered.events);
+  refresh();
+}
+
+function chooseUser() {
+  entered.user = byId("user").value.trim();
+  refresh();
+}
+
+function useKey() {
+  rememberKey(byId("key").value.trim());
+  refresh();
+}
+
+function toggleExplanation(item) {
+  const isOpen = entered.explained === item;
+  entered.explained = isOpen ? null : item;
+  if (isOpen) {
+    list.showExplanation(null);
+  } else {
+    refresh();
+  }
+}
+
+// --- what the service answers
+
+/** Ask for everything that the page shows, by what the reader has entered. */
+async function refresh() {
+  const signal = latest.next();
+  byId("list").setAttribute("aria-busy", "true");
   try {
-    answer = await fetch(path, { method, headers, signal, body: body && JSON.stringify(body) });
+    await showModel(signal);
+    const question = asked();
+    const explain = entered.explained ?? undefined;
+    showAnswer(question, await preview({ ...question, explain }, signal));
+    showMessage("");
   } catch (error) {
-    if (error.name === "AbortError") throw error;
-    throw new Error("The service does not answer. What you have chosen is kept: try again when it runs.");
-  }
-  at("key").hidden = answer.status !== 401;
-  const found = await answer.json();
-  if (!answer.ok) throw new Error(found.error);
-  return found;
-}
-
-// Runs what a click asks for; the last fault is shown until something works again.
-async function attempt(job) {
-  try {
-    await job();
-    at("fault").hidden = true;
-  } catch (error) {
-    if (error.name === "AbortError") return; // a later click has overtaken it
-    at("fault").textContent = error.message;
-    at("fault").hidden = false;
+    report(error);
   }
 }
 
-async function showModel() {
-  const model = await call("/model");
-  at("model").textContent = `Data set ${model.dataset ?? "unknown"}, ${model.items.toLocaleString()} items`;
+function asked() {
+  const { user, events: chosen, isUnseenOnly } = entered;
+  const k = Math.min(COUNT, shown.itemCount); // the service refuses to give more than there are
+  return { user: user || undefined, items: chosen.map(({ item }) => item), k, exclude_seen: isUnseenOnly };
 }
 
-async function update() {
-  asked.abort();
-  asked = new AbortController();
-  const items = state.chosen.map((one) => one.item);
-  const body = { user: state.user || null, items, k: LIST_LENGTH, explain: state.explained };
-  const found = await call("/previews", { body, signal: asked.signal });
-  showChosen(found.events);
-  showList(found.items);
-  showInterests(found.interests);
-  showWhy(found.explanation, found.items);
-}
-
-// --- elements
-
-function element(name, { text, of = [], ...properties } = {}) {
-  const made = Object.assign(document.createElement(name), properties);
-  if (text !== undefined) made.textContent = text;
-  made.append(...of);
-  return made;
-}
-
-function title(text) {
-  return element("span", { text, dir: "auto" });
-}
-
-function small(text) {
-  return element("span", { text, className: "small" });
-}
-
-function choose(item, label) {
-  at("search-field").value = "";
-  at("found").replaceChildren();
-  state.chosen.push({ item, title: label });
-  state.explained = null;
-  return attempt(update);
-}
-
-function showChosen(events) {
-  at("count").textContent = `The list follows from ${events} ${events === 1 ? "event" : "events"}.`;
-  at("chosen").replaceChildren(
-    ...state.chosen.map((one, place) => {
-      const remove = element("button", { text: "Remove", type: "button", ariaLabel: `Remove ${one.title}` });
-      remove.addEventListener("click", () => {
-        state.chosen.splice(place, 1);
-        attempt(update);
-      });
-      const name = title(one.title);
-      name.className = "item";
-      return element("li", { of: [name, remove] });
-    }),
-  );
-}
-
-// --- the list
-
-function showList(items) {
-  const list = at("list");
-  const before = new Map([...list.children].map((row) => [row.dataset.item, row.getBoundingClientRect().top]));
-  const focused = list.contains(document.activeElement) ? document.activeElement.closest("li").dataset.item : null;
-  list.replaceChildren(...items.map((one, place) => listRow(one, place + 1)));
-  move(list, before);
-  if (focused !== null) keepFocus(list, focused);
-  state.ranks = new Map(items.map((one, place) => [one.item, place + 1]));
-}
-
-function listRow(one, rank) {
-  const facts = [moved(one.item, rank), one.score.toFixed(2)].filter(Boolean).join(", ");
-  const name = element("button", {
-    type: "button",
-    className: "item",
-    of: [small(rank), title(one.title), small(facts)],
-  });
-  name.addEventListener("click", () => choose(one.item, one.title));
-  const why = element("button", { text: "Why?", type: "button", ariaLabel: `Why ${one.title}?` });
-  why.addEventListener("click", async () => {
-    state.explained = one.item;
-    await attempt(update);
-    at("why").focus();
-  });
-  const row = element("li", { of: [name, why] });
-  row.dataset.item = one.item;
-  return row;
-}
-
-function moved(item, rank) {
-  if (!state.ranks.size) return "";
-  const former = state.ranks.get(item);
-  if (former === undefined) return "new";
-  if (former === rank) return "";
-  return former > rank ? `up ${former - rank}` : `down ${rank - former}`;
-}
-
-// Rows begin where they were, and go to where they are (FLIP).
-function move(list, before) {
-  if (matchMedia("(prefers-reduced-motion: reduce)").matches) return;
-  for (const row of list.children) {
-    const former = before.get(row.dataset.item);
-    const shift = former === undefined ? 0 : former - row.getBoundingClientRect().top;
-    const from = former === undefined ? { opacity: 0 } : { transform: `translateY(${shift}px)` };
-    row.animate([from, {}], { duration: MOVE_MS, easing: "ease-out" });
+async function showModel(signal) {
+  if (shown.itemCount === null) {
+    const { dataset, items, needs_key: needsKey } = await getModel(signal);
+    byId("model").textContent = [...(dataset ? [`Data set ${dataset}`] : []), counted(items, "item")].join(" · ");
+    byId("key-section").hidden = !needsKey;
+    shown.itemCount = items;
   }
 }
 
-// Who works by keyboard stays in the list, at the same item or at the first one.
-function keepFocus(list, item) {
-  const row = [...list.children].find((one) => one.dataset.item === item) ?? list.firstElementChild;
-  row?.querySelector("button").focus();
+function showAnswer(question, { events: count, items, interests, explanation }) {
+  const text = JSON.stringify(question);
+  if (text !== shown.question) { // an explanation alone leaves the movements as they are
+    shown.ranksBefore = shown.ranks;
+    shown.ranks = new Map(items.map(({ item }, index) => [item, index + 1]));
+    shown.question = text;
+  }
+  list.show(items, shown.ranksBefore);
+  list.showExplanation(shown.ranks.has(explanation?.item) ? explanation : null);
+  if (!shown.ranks.has(entered.explained)) {
+    entered.explained = null;
+  }
+  bars.show(interests);
+  byId("basis").textContent = basis(question, count);
+  byId("list").removeAttribute("aria-busy");
 }
 
-// --- interests and reasons
-
-function showInterests(interests) {
-  at("interests").replaceChildren(
-    ...interests.map((one) => {
-      const percent = `${(100 * one.weight).toFixed(0)} %`;
-      const bar = element("span", { className: "bar" });
-      bar.style.setProperty("width", `${100 * one.weight}%`);
-      return element("li", { of: [bar, title(one.name), small(` ${percent}`)] });
-    }),
-  );
+/** What the list follows from, in words. */
+function basis({ user, items }, count) {
+  const who = user ? `For ${user}` : "For somebody new";
+  const known = count - items.length;
+  const parts = [
+    ...(known ? [counted(known, "known event")] : []),
+    ...(items.length ? [`${counted(items.length, "event")} tried here`] : []),
+  ];
+  return parts.length ? `${who}, after ${parts.join(" and ")}` : `${who}, of whom no event is known`;
 }
 
-function showWhy(explanation, items) {
-  at("why").hidden = explanation === null;
-  if (explanation === null) return;
-  const name = items.find((one) => one.item === explanation.item)?.title ?? explanation.item;
-  at("why-item").textContent = `${name} has a score of ${explanation.score.toFixed(2)}.`;
-  at("why-of-item").textContent = explanation.is_exact
-    ? "What makes the score: the points sum to it"
-    : "How much less it would be without each part";
-  at("of-item").replaceChildren(...explanation.of_item.map(partRow));
-  at("of-user").replaceChildren(...explanation.of_user.map(partRow));
+function report(error) {
+  if (isOvertaken(error)) {
+    return;
+  }
+  byId("list").removeAttribute("aria-busy");
+  if (error.asksForKey) {
+    byId("key-section").hidden = false;
+  }
+  showMessage(error.message, error.canBeRepeated);
 }
 
-function partRow(part) {
-  const points = element("td", { text: part.points.toFixed(2) });
-  return element("tr", { of: [element("td", { of: [title(part.title ?? WORDS[part.name] ?? part.name)] }), points] });
-}
-
-// --- search
-
-async function search() {
-  const query = at("search-field").value.trim();
-  const found = query ? (await call(`/items?k=8&query=${encodeURIComponent(query)}`)).items : [];
-  if (query !== at("search-field").value.trim()) return; // overtaken by what was typed since
-  at("found").replaceChildren(...found.map(foundRow));
-}
-
-function foundRow(one) {
-  const button = element("button", { type: "button", className: "item", of: [title(one.title)] });
-  button.addEventListener("click", () => choose(one.item, one.title));
-  return element("li", { of: [button] });
+function showMessage(text, canBeRepeated = false) {
+  byId("message").classList.toggle("message", Boolean(text)); // never hidden: a change of it is read aloud
+  byId("message-text").textContent = text;
+  byId("retry").hidden = !canBeRepeated;
 }
 
 // --- start
 
-function begin() {
-  at("user").addEventListener("submit", (event) => {
+function onSubmit(form, action) {
+  byId(form).addEventListener("submit", (event) => {
     event.preventDefault();
-    Object.assign(state, { user: at("user-field").value.trim(), explained: null });
-    attempt(update);
+    action();
   });
-  at("search").addEventListener("submit", (event) => event.preventDefault());
-  at("search-field").addEventListener("input", () => {
-    clearTimeout(pause);
-    pause = setTimeout(() => attempt(search), SEARCH_PAUSE_MS);
-  });
-  at("again").addEventListener("click", () => {
-    Object.assign(state, { chosen: [], explained: null, ranks: new Map() });
-    attempt(update);
-  });
-  at("key").addEventListener("submit", (event) => {
-    event.preventDefault();
-    sessionStorage.setItem(KEY, at("key-field").value.trim());
-    attempt(start);
-  });
-  attempt(start);
 }
 
-async function start() {
-  await showModel();
-  await update();
-}
-
-begin();
+onSubmit("user-form", chooseUser);
+onSubmit("key-form", useKey);
+byId("user").addEventListener("change", chooseUser);
+byId("restart").addEventListener("click", startAgain);
+byId("retry").addEventListener("click", refresh);
+byId("unseen").addEventListener("change", (event) => {
+  entered.isUnseenOnly = event.target.checked;
+  refresh();
+});
+new SearchField({ input: search, options: byId("found"), count: byId("found-count") }, addEvent, report);
+events.show([]);
+refresh();
