@@ -15,6 +15,10 @@ const OF_ITEM = new Map([
   ["transition bias", "it often comes after items of the earlier events"],
   ["event content bias", "it suits what was said at the earlier events"],
 ]);
+const WITHOUT = new Map([
+  ["no image", "that it has no picture"],
+  ["no audio", "that it has no sound"],
+]);
 const OF_USER = new Map([
   ["profile", "what is known of the user"],
   ["context", "the situation"],
@@ -64,11 +68,8 @@ function rowElement({ points }, words, length) {
 }
 
 function itemWords({ name }) {
-  const missing = name.startsWith("no ") ? name.slice(3) : null;
-  if (missing !== null) {
-    return `that it has no ${missing === "image" ? "picture" : missing}`;
-  }
-  return OF_ITEM.get(name) ?? `its ${name}`;
+  const isMissing = name.startsWith("no ");
+  return OF_ITEM.get(name) ?? WITHOUT.get(name) ?? (isMissing ? `that it has ${name}` : `its ${name}`);
 }
 
 /** A part of the user is an event by the title of its item, unless it has a name of its own. */
