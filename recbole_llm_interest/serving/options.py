@@ -58,11 +58,6 @@ class ServeOptions:
         """The options of the process that has started this one."""
         return cls(**json.loads(os.environ[_VARIABLE]))
 
-    @property
-    def is_local(self) -> bool:
-        """Whether only this machine can reach the service."""
-        return is_loopback(self.host)
-
 
 def is_loopback(host: str) -> bool:
     """Whether an address is of this machine alone.

@@ -98,8 +98,8 @@ class RequestQueue:
     def _next_batch(self) -> list[_Waiting]:
         """Requests that are answered next, without those that nobody waits for."""
         batch: list[_Waiting] = []
-        now = time.monotonic()
-        while self._waiting and sum(one.job.size for one in batch) < _MOST_TOGETHER:
+        size, now = 0, time.monotonic()
+        while self._waiting and size < _MOST_TOGETHER:
             one = self._waiting.popleft()
             if one.answer.done():  # the client is gone
                 continue
@@ -107,6 +107,7 @@ class RequestQueue:
                 one.answer.set_exception(OverloadedError("the request has waited too long: try again later"))
             else:
                 batch.append(one)
+                size += one.job.size
         return batch
 
     @staticmethod

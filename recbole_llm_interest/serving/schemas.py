@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -246,8 +246,3 @@ class ErrorBody(BaseModel):
     """Why a request was not answered: what is wrong, and what to do about it."""
 
     error: str = Field(examples=["unknown item 'i99': add it first"])
-
-
-def plain(value: Any) -> Any:
-    """A list of a body as a tuple, which can be part of what requests are grouped by."""
-    return tuple(value) if isinstance(value, list) else value
